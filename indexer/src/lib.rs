@@ -1,0 +1,1 @@
+//! Finds the right code in a repository; knows git, syntax and ranking, not LSP, HTTP or tokio.

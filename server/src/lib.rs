@@ -1,0 +1,1 @@
+//! Pairwright: an AI pair programmer as one language server.
