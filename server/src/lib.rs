@@ -1,1 +1,6 @@
 //! Pairwright: an AI pair programmer as one language server.
+
+pub mod complete;
+pub mod config;
+pub mod lsp;
+pub mod session;

@@ -1,0 +1,4 @@
+//! Ghost text
+
+pub mod surroundings;
+pub mod trim;

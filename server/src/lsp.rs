@@ -1,0 +1,3 @@
+//! lsp
+pub mod dispatch;
+pub mod framing;
