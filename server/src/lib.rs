@@ -2,5 +2,6 @@
 
 pub mod complete;
 pub mod config;
+pub mod context;
 pub mod lsp;
 pub mod session;

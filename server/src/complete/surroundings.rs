@@ -18,6 +18,9 @@ pub struct Surroundings<'a> {
     pub line_before: &'a str,
     /// The cursor's line from the cursor on, without its terminator.
     pub line_after: &'a str,
+    /// All text before and after the cursor, or as much of it as was given.
+    pub text_before: &'a str,
+    pub text_after: &'a str,
     before: &'a str,
     after: &'a str,
     open: OnceLock<Vec<u8>>,
@@ -31,9 +34,22 @@ impl<'a> Surroundings<'a> {
         Self {
             line_before: &before[line_start..],
             line_after: after[..line_end].trim_end_matches('\r'),
+            text_before: before,
+            text_after: after,
             before: &before[..line_start],
             after: &after[line_end..],
             open: OnceLock::new(),
+        }
+    }
+
+    /// Copies what the rules can look at.
+    pub fn to_owned(&self) -> Owned {
+        let above = self.before.rmatch_indices('\n').nth(NEIGHBOURS).map_or(0, |(i, _)| i);
+        let below = self.after.match_indices('\n').nth(NEIGHBOURS).map_or(self.after.len(), |(i, _)| i);
+        Owned {
+            before: format!("{}{}", &self.before[above..], self.line_before),
+            after: format!("{}{}", self.line_after, &self.after[..below]),
+            open: self.open_brackets().to_vec(),
         }
     }
 
@@ -51,6 +67,16 @@ impl<'a> Surroundings<'a> {
     /// The last line above that is not blank, without its blanks.
     pub fn previous_line(&self) -> Option<&'a str> {
         self.before.rsplit('\n').take(NEIGHBOURS).map(str::trim).find(|l| !l.is_empty())
+    }
+
+    /// The last line above that is not blank, with its indentation.
+    pub fn previous_indented(&self) -> Option<&'a str> {
+        self.before.rsplit('\n').take(NEIGHBOURS).find(|l| !l.trim().is_empty())
+    }
+
+    /// Whether the line below the cursor's is blank, or there is none.
+    pub fn blank_below(&self) -> bool {
+        self.after.split('\n').nth(1).is_none_or(|l| l.trim().is_empty())
     }
 
     /// The next line below that is not blank, with its indentation.
@@ -86,6 +112,22 @@ impl<'a> Surroundings<'a> {
             }
             open
         })
+    }
+}
+
+/// The same, for a task that outlives the text.
+#[derive(Debug)]
+pub struct Owned {
+    before: String,
+    after: String,
+    open: Vec<u8>,
+}
+
+impl Owned {
+    pub fn borrow(&self) -> Surroundings<'_> {
+        let around = Surroundings::new(&self.before, &self.after);
+        let _ = around.open.set(self.open.clone());
+        around
     }
 }
 
