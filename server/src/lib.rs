@@ -1,1 +1,3 @@
 //! Pairwright: an AI pair programmer as one language server.
+
+pub mod local;
