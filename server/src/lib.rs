@@ -3,5 +3,6 @@
 pub mod complete;
 pub mod config;
 pub mod context;
+pub mod local;
 pub mod lsp;
 pub mod session;
