@@ -53,7 +53,12 @@ pub(crate) fn lines<'t>(held: &[&'t SourceFile]) -> Vec<Line<'t>> {
 }
 
 /// Draws `n` cursors, the same for the same tree every time.
-pub(crate) fn draw<'t>(tree: &Tree, held: &[&'t SourceFile], n: usize, seed: &str) -> Vec<Case<'t>> {
+pub(crate) fn draw<'t>(
+    tree: &Tree,
+    held: &[&'t SourceFile],
+    n: usize,
+    seed: &str,
+) -> Vec<Case<'t>> {
     let mut random = Random::new(&format!("{seed}:{}", tree.name));
     let pool = lines(held);
     let mut cases = Vec::new();
@@ -63,11 +68,21 @@ pub(crate) fn draw<'t>(tree: &Tree, held: &[&'t SourceFile], n: usize, seed: &st
             break;
         }
         let line = pool[random.below(pool.len())];
-        let Some((kind, column)) = cursor(line.text, &mut random) else { continue };
+        let Some((kind, column)) = cursor(line.text, &mut random) else {
+            continue;
+        };
         let expected = &line.text[column..];
-        if expected.trim_start().len() >= 2 && seen.insert((line.file.path.as_str(), line.start + column)) {
+        if expected.trim_start().len() >= 2
+            && seen.insert((line.file.path.as_str(), line.start + column))
+        {
             let is_comment = is_comment(&line.file.path, line.text);
-            cases.push(Case { file: line.file, at: line.start + column, kind, is_comment, expected });
+            cases.push(Case {
+                file: line.file,
+                at: line.start + column,
+                kind,
+                is_comment,
+                expected,
+            });
         }
     }
     cases
@@ -79,10 +94,21 @@ fn cursor(line: &str, random: &mut Random) -> Option<(Kind, usize)> {
         0 | 1 => Some((Kind::LineStart, line.len() - line.trim_start().len())),
         2..=6 => {
             let at = 1 + random.below(tokens.len().checked_sub(1).filter(|n| *n > 0)?);
-            Some((Kind::Boundary, if random.chance(50) { tokens[at].0 } else { tokens[at - 1].1 }))
+            Some((
+                Kind::Boundary,
+                if random.chance(50) {
+                    tokens[at].0
+                } else {
+                    tokens[at - 1].1
+                },
+            ))
         }
         _ => {
-            let is_long = |token: &&(usize, usize)| token.1 - token.0 >= 3 && line[token.0..token.1].starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
+            let is_long = |token: &&(usize, usize)| {
+                token.1 - token.0 >= 3
+                    && line[token.0..token.1]
+                        .starts_with(|c: char| c == '_' || c.is_ascii_alphabetic())
+            };
             let words: Vec<&(usize, usize)> = tokens.iter().filter(is_long).collect();
             let (start, end) = **words.get(random.below(words.len().max(1)))?;
             Some((Kind::InWord, start + 1 + random.below(end - start - 1)))
@@ -109,6 +135,14 @@ fn tokens(line: &str) -> Vec<(usize, usize)> {
 
 pub(crate) fn is_comment(path: &str, line: &str) -> bool {
     let line = line.trim_start();
-    let hash = [".py", ".rb", ".sh", ".yml"].iter().any(|end| path.ends_with(end));
-    if hash { line.starts_with('#') } else { ["//", "/*", "*", "#!"].iter().any(|mark| line.starts_with(mark)) }
+    let hash = [".py", ".rb", ".sh", ".yml"]
+        .iter()
+        .any(|end| path.ends_with(end));
+    if hash {
+        line.starts_with('#')
+    } else {
+        ["//", "/*", "*", "#!"]
+            .iter()
+            .any(|mark| line.starts_with(mark))
+    }
 }

@@ -51,8 +51,15 @@ struct Answer {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let weights = crate::weights(options.weights.as_ref())?;
     let mut answers = Vec::new();
-    let mut json = options.json.as_ref().map(std::fs::File::create).transpose()?;
-    println!("{:24} {:>8} {:>8} {:>8} {:>8} {:>7}", "learnt", "MB", "files", "tokens", "ms/MB", "B/B");
+    let mut json = options
+        .json
+        .as_ref()
+        .map(std::fs::File::create)
+        .transpose()?;
+    println!(
+        "{:24} {:>8} {:>8} {:>8} {:>8} {:>7}",
+        "learnt", "MB", "files", "tokens", "ms/MB", "B/B"
+    );
     for root in &options.trees {
         let tree = Tree::read(root)?;
         let held = tree.held_out(10);
@@ -68,23 +75,41 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             status.memory as f64 / status.bytes as f64,
         );
         for case in cases::draw(&tree, &held, options.n, &options.seed) {
-            let Case { file, at, expected, .. } = case;
+            let Case {
+                file, at, expected, ..
+            } = case;
             let before = &file.text[..at];
-            let below = file.text[at..].find('\n').map_or("", |end| &file.text[at + end..]);
+            let below = file.text[at..]
+                .find('\n')
+                .map_or("", |end| &file.text[at + end..]);
             let path = tree.root.join(&file.path);
-            let request = Request { path: &path, before, after: if options.below { below } else { "" }, open: &[] };
+            let request = Request {
+                path: &path,
+                before,
+                after: if options.below { below } else { "" },
+                open: &[],
+            };
             let start = cpu(ClockId::ThreadCPUTime);
             let suggestion = engine.suggest(&request);
             let cpu = cpu(ClockId::ThreadCPUTime) - start;
-            let (text, confidence) = suggestion.map_or_else(Default::default, |s| (s.text, s.confidence));
-            let extension = Path::new(&file.path).extension().map_or(String::new(), |e| e.to_string_lossy().into_owned());
+            let (text, confidence) =
+                suggestion.map_or_else(Default::default, |s| (s.text, s.confidence));
+            let extension = Path::new(&file.path)
+                .extension()
+                .map_or(String::new(), |e| e.to_string_lossy().into_owned());
             let comment = if case.is_comment { "comments" } else { "code" };
             if let Some(json) = &mut json {
                 let line = serde_json::json!({"tree": tree.name, "path": file.path, "at": at, "kind": format!("{:?}", case.kind), "expected": expected, "text": text, "confidence": confidence, "us": cpu.as_micros()});
                 writeln!(json, "{line}")?;
             }
             answers.push(Answer {
-                groups: vec!["ALL".into(), comment.into(), format!("kind {:?}", case.kind), format!("lang {extension}"), format!("tree {}", tree.name)],
+                groups: vec![
+                    "ALL".into(),
+                    comment.into(),
+                    format!("kind {:?}", case.kind),
+                    format!("lang {extension}"),
+                    format!("tree {}", tree.name),
+                ],
                 expected: expected.len(),
                 is_exact: text.trim_end() == expected,
                 is_prefix: !text.is_empty() && begins_with(expected, &text),
@@ -105,7 +130,21 @@ fn report(answers: &[Answer], gate: f32) {
             groups.entry((at, group)).or_default().push(answer);
         }
     }
-    println!("\n{:24} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}", format!("gate {gate}"), "n", "exact", "speaks", "prec", "prefix", "wrong", "saved", "c60", "p50", "p99", "max");
+    println!(
+        "\n{:24} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}",
+        format!("gate {gate}"),
+        "n",
+        "exact",
+        "speaks",
+        "prec",
+        "prefix",
+        "wrong",
+        "saved",
+        "c60",
+        "p50",
+        "p99",
+        "max"
+    );
     for ((_, name), group) in groups {
         println!("{name:24} {}", figures(&group, gate));
     }
@@ -115,11 +154,19 @@ fn report(answers: &[Answer], gate: f32) {
 fn figures(group: &[&Answer], gate: f32) -> String {
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
     let n = group.len();
-    let spoken: Vec<&&Answer> = group.iter().filter(|a| a.confidence >= gate && !a.text.trim().is_empty()).collect();
+    let spoken: Vec<&&Answer> = group
+        .iter()
+        .filter(|a| a.confidence >= gate && !a.text.trim().is_empty())
+        .collect();
     let count = |test: fn(&Answer) -> bool| spoken.iter().filter(|answer| test(answer)).count();
     let n_prefix = count(|answer| answer.is_prefix);
-    let saved: usize = spoken.iter().filter(|a| a.is_prefix).map(|a| a.text.len()).sum();
-    let mut by_confidence: Vec<&&Answer> = group.iter().filter(|a| !a.text.trim().is_empty()).collect();
+    let saved: usize = spoken
+        .iter()
+        .filter(|a| a.is_prefix)
+        .map(|a| a.text.len())
+        .sum();
+    let mut by_confidence: Vec<&&Answer> =
+        group.iter().filter(|a| !a.text.trim().is_empty()).collect();
     by_confidence.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
     let mut n_right = 0;
     let mut coverage = 0;

@@ -40,8 +40,16 @@ pub(crate) struct Options {
 const HELD_OUT: usize = 5;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let trees: Vec<Tree> = options.trees.iter().map(|root| Tree::read(root)).collect::<Result<_, _>>()?;
-    let mut weights = if options.keep_mixing { (*crate::weights(Some(&options.out))?).clone() } else { Weights::zero() };
+    let trees: Vec<Tree> = options
+        .trees
+        .iter()
+        .map(|root| Tree::read(root))
+        .collect::<Result<_, _>>()?;
+    let mut weights = if options.keep_mixing {
+        (*crate::weights(Some(&options.out))?).clone()
+    } else {
+        Weights::zero()
+    };
     if !options.keep_mixing {
         let start = Instant::now();
         let mut examples = Vec::new();
@@ -59,7 +67,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         examples.extend(prefixes(tree, options.cursors, &fitted)?);
     }
     fit_confidence(&mut weights.confidence, &mut examples, options.epochs);
-    std::fs::write(options.out.join("confidence.bin"), weights.confidence.encode())?;
+    std::fs::write(
+        options.out.join("confidence.bin"),
+        weights.confidence.encode(),
+    )?;
     Ok(())
 }
 
@@ -75,9 +86,26 @@ fn steps(tree: &Tree, n: usize) -> anyhow::Result<Vec<StepExample>> {
         let indent = line.text.len() - line.text.trim_start().len();
         let path = tree.root.join(&line.file.path);
         let text = &line.file.text;
-        let below = if random.chance(25) { text[line.start..].find('\n').map_or("", |end| &text[line.start + end..]) } else { "" };
-        let request = Request { path: &path, before: &text[..line.start + indent], after: below, open: &[] };
-        let stem = |letters: usize| if random.chance(30) { 1 + random.below(letters) } else { 0 };
+        let below = if random.chance(25) {
+            text[line.start..]
+                .find('\n')
+                .map_or("", |end| &text[line.start + end..])
+        } else {
+            ""
+        };
+        let request = Request {
+            path: &path,
+            before: &text[..line.start + indent],
+            after: below,
+            open: &[],
+        };
+        let stem = |letters: usize| {
+            if random.chance(30) {
+                1 + random.below(letters)
+            } else {
+                0
+            }
+        };
         examples.extend(engine.step_examples(&request, &line.text[indent..], stem));
     }
     Ok(examples)
@@ -91,8 +119,19 @@ fn prefixes(tree: &Tree, n: usize, weights: &Arc<Weights>) -> anyhow::Result<Vec
     for case in cases::draw(tree, &held, n, "confidence") {
         let path: &Path = &tree.root.join(&case.file.path);
         let text = &case.file.text;
-        let below = if random.chance(25) { text[case.at..].find('\n').map_or("", |end| &text[case.at + end..]) } else { "" };
-        let request = Request { path, before: &text[..case.at], after: below, open: &[] };
+        let below = if random.chance(25) {
+            text[case.at..]
+                .find('\n')
+                .map_or("", |end| &text[case.at + end..])
+        } else {
+            ""
+        };
+        let request = Request {
+            path,
+            before: &text[..case.at],
+            after: below,
+            open: &[],
+        };
         examples.extend(engine.prefix_examples(&request, case.expected));
     }
     Ok(examples)
@@ -141,8 +180,18 @@ impl Steps {
         for (at, h) in sum.hidden.iter().enumerate() {
             if *h > 0.0 {
                 hidden[at] = slope * self.net.out[at];
-                step(&mut self.net.out[at], &mut self.seen.out[at], slope * h, rate);
-                step(&mut self.net.bias[at], &mut self.seen.bias[at], hidden[at], rate);
+                step(
+                    &mut self.net.out[at],
+                    &mut self.seen.out[at],
+                    slope * h,
+                    rate,
+                );
+                step(
+                    &mut self.net.bias[at],
+                    &mut self.seen.bias[at],
+                    hidden[at],
+                    rate,
+                );
             }
         }
         for row in groups.iter().flat_map(|rows| rows.iter()) {
@@ -150,7 +199,12 @@ impl Steps {
             step(&mut self.net.own[row], &mut self.seen.own[row], slope, rate);
             for (at, gradient) in hidden.iter().enumerate() {
                 if *gradient != 0.0 {
-                    step(&mut self.net.rows[row][at], &mut self.seen.rows[row][at], *gradient, rate);
+                    step(
+                        &mut self.net.rows[row][at],
+                        &mut self.seen.rows[row][at],
+                        *gradient,
+                        rate,
+                    );
                 }
             }
         }
@@ -184,17 +238,30 @@ fn fit_mixing(net: &mut Net, examples: &mut [StepExample], epochs: usize) {
         for example in check {
             let p = probabilities(&steps, example);
             loss -= p[example.right].max(1e-9).ln();
-            let best = p.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |best| best.0);
+            let best = p
+                .iter()
+                .enumerate()
+                .max_by(|a, b| a.1.total_cmp(b.1))
+                .map_or(0, |best| best.0);
             n_first += usize::from(best == example.right && best + 1 < p.len());
         }
         let n = check.len() as f32;
-        println!("mixing, epoch {epoch}: loss {:.4}, next token right {:.4}, {:.0?}", loss / n, n_first as f32 / n, start.elapsed());
+        println!(
+            "mixing, epoch {epoch}: loss {:.4}, next token right {:.4}, {:.0?}",
+            loss / n,
+            n_first as f32 / n,
+            start.elapsed()
+        );
     }
     *net = steps.net;
 }
 
 fn probabilities(steps: &Steps, example: &StepExample) -> Vec<f32> {
-    let mut p: Vec<f32> = example.candidates.iter().map(|rows| steps.score(&[&example.shared, rows])).collect();
+    let mut p: Vec<f32> = example
+        .candidates
+        .iter()
+        .map(|rows| steps.score(&[&example.shared, rows]))
+        .collect();
     let most = p.iter().copied().fold(f32::MIN, f32::max);
     p.iter_mut().for_each(|p| *p = (*p - most).exp());
     let total: f32 = p.iter().sum();
@@ -206,7 +273,9 @@ fn fit_confidence(net: &mut Net, examples: &mut [PrefixExample], epochs: usize) 
     shuffle(examples);
     let (check, learn) = examples.split_at(examples.len() / 20);
     let mut steps = Steps::new(net, 0.1);
-    let probability = |steps: &Steps, example: &PrefixExample| 1.0 / (1.0 + (-steps.score(&[&example.rows])).exp());
+    let probability = |steps: &Steps, example: &PrefixExample| {
+        1.0 / (1.0 + (-steps.score(&[&example.rows])).exp())
+    };
     for epoch in 0..epochs {
         steps.rate = 0.05 * (1.0 - epoch as f32 / epochs as f32) + 0.003;
         for example in learn {
@@ -221,7 +290,11 @@ fn fit_confidence(net: &mut Net, examples: &mut [PrefixExample], epochs: usize) 
             });
             losses.sum::<f32>() / chosen.len() as f32
         };
-        println!("confidence, epoch {epoch}: loss {:.4}, of whole lines {:.4}", loss(|_| true), loss(|example| example.is_whole));
+        println!(
+            "confidence, epoch {epoch}: loss {:.4}, of whole lines {:.4}",
+            loss(|_| true),
+            loss(|example| example.is_whole)
+        );
     }
     *net = steps.net;
 }

@@ -51,6 +51,12 @@ fn main() -> anyhow::Result<()> {
 fn weights(folder: Option<&PathBuf>) -> anyhow::Result<Arc<Weights>> {
     let shipped = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/local"));
     let folder = folder.unwrap_or(&shipped);
-    let read = |name: &str| std::fs::read(folder.join(name)).with_context(|| format!("no weights in {}", folder.display()));
-    Ok(Arc::new(Weights::decode(&read("mixing.bin")?, &read("confidence.bin")?)?))
+    let read = |name: &str| {
+        std::fs::read(folder.join(name))
+            .with_context(|| format!("no weights in {}", folder.display()))
+    };
+    Ok(Arc::new(Weights::decode(
+        &read("mixing.bin")?,
+        &read("confidence.bin")?,
+    )?))
 }

@@ -31,5 +31,7 @@ fn mix(mut z: u64) -> u64 {
 
 /// Hashes a text, the same on every machine (FNV-1a, mixed).
 pub(crate) fn hash(text: &str) -> u64 {
-    mix(text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)))
+    mix(text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| {
+        (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    }))
 }

@@ -40,7 +40,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let held = tree.held_out(10);
         let (engine, _) = tree.learn(&held, weights.clone())?;
         let mut random = Random::new(&format!("typing:{}", tree.name));
-        let pool: Vec<_> = cases::lines(&held).into_iter().filter(|line| line.text.is_ascii() && !cases::is_comment(&line.file.path, line.text)).collect();
+        let pool: Vec<_> = cases::lines(&held)
+            .into_iter()
+            .filter(|line| line.text.is_ascii() && !cases::is_comment(&line.file.path, line.text))
+            .collect();
         for _ in 0..options.n.min(pool.len()) {
             let line = pool[random.below(pool.len())];
             let path = tree.root.join(&line.file.path);
@@ -49,9 +52,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             keys.n_lines += 1;
             keys.without += line.text.len() - column;
             while column < line.text.len() {
-                let request = Request { path: &path, before: &line.file.text[..line.start + column], after: "", open: &[] };
+                let request = Request {
+                    path: &path,
+                    before: &line.file.text[..line.start + column],
+                    after: "",
+                    open: &[],
+                };
                 let suggestion = engine.suggest(&request);
-                let shown = suggestion.as_ref().and_then(|s| s.confident(options.gate)).filter(|text| text.trim().len() >= 2);
+                let shown = suggestion
+                    .as_ref()
+                    .and_then(|s| s.confident(options.gate))
+                    .filter(|text| text.trim().len() >= 2);
                 keys.with += 1;
                 match shown {
                     Some(text) if begins_with(&line.text[column..], text) => {

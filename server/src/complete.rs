@@ -150,7 +150,9 @@ impl Completer {
             snoozed_until: Mutex::default(),
             next_id: AtomicU64::new(1),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     pub fn engines(&self) -> Arc<Engines> {
@@ -159,7 +161,11 @@ impl Completer {
 
     /// Puts other settings or engines in force. Requests under way end with what they have.
     pub fn set_engines(&self, engines: Engines) {
-        *self.inner.engines.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(engines);
+        *self
+            .inner
+            .engines
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(engines);
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -168,7 +174,11 @@ impl Completer {
 
     /// Offers nothing until `until`; `None` ends it.
     pub fn snooze(&self, until: Option<Instant>) {
-        *self.inner.snoozed_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        *self
+            .inner
+            .snoozed_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// Returns why ghost text is silent for `language`, when it is by choice.
@@ -231,7 +241,10 @@ impl Completer {
     /// Notes that a suggestion was turned down.
     pub fn was_rejected(&self, id: u64) {
         let hidden = self.inner.live().values_mut().find_map(|live| {
-            live.shown().is_some_and(|s| s.id == id).then(|| live.hide()).flatten()
+            live.shown()
+                .is_some_and(|s| s.id == id)
+                .then(|| live.hide())
+                .flatten()
         });
         if let Some(mut shown) = hidden {
             shown.confirmed = true;
@@ -271,7 +284,9 @@ impl Completer {
 /// selected; `None` when the item would change what stands before the cursor, so that no
 /// suggestion can extend it.
 fn required(ask: &Ask) -> Option<String> {
-    let Some((range, text)) = &ask.selected else { return Some(String::new()) };
+    let Some((range, text)) = &ask.selected else {
+        return Some(String::new());
+    };
     let typed = ask.document.slice(range.start..ask.offset);
     text.strip_prefix(&typed).map(str::to_owned)
 }
@@ -295,7 +310,9 @@ impl Drop for Request {
             if let Some(live) = self.inner.live().get_mut(&self.ask.document.uri) {
                 live.cancelled(self.id);
             }
-            self.inner.metrics.finished(Outcome::Cancelled, self.asked.elapsed());
+            self.inner
+                .metrics
+                .finished(Outcome::Cancelled, self.asked.elapsed());
         }
     }
 }
@@ -314,7 +331,10 @@ impl Request {
         let outcome = match items.as_deref() {
             None => Outcome::Superseded,
             Some([]) => Outcome::Empty,
-            Some([first, ..]) => Outcome::Answered { source: first.source, reused: first.reused },
+            Some([first, ..]) => Outcome::Answered {
+                source: first.source,
+                reused: first.reused,
+            },
         };
         self.inner.metrics.finished(outcome, self.asked.elapsed());
         items.unwrap_or_default()
@@ -323,9 +343,16 @@ impl Request {
     async fn find(&self) -> Vec<Item> {
         let engines = self.inner.engines();
         let document = &self.ask.document;
-        let Some(required) = &self.required else { return Vec::new() };
+        let Some(required) = &self.required else {
+            return Vec::new();
+        };
         let too_large = document.text.len_bytes() > MAX_DOCUMENT;
-        if too_large || self.inner.silence(&engines.settings, Some(&document.language)).is_some() {
+        if too_large
+            || self
+                .inner
+                .silence(&engines.settings, Some(&document.language))
+                .is_some()
+        {
             return Vec::new();
         }
         let (before, after) = self.windows(required);
@@ -339,9 +366,14 @@ impl Request {
 
     /// The text on both sides of the cursor, as if the selected menu item were taken.
     fn windows(&self, required: &str) -> (String, String) {
-        let (mut before, mut after) = surroundings::windows(&self.ask.document.text, self.ask.offset);
+        let (mut before, mut after) =
+            surroundings::windows(&self.ask.document.text, self.ask.offset);
         before.push_str(required);
-        let replaced = self.ask.selected.as_ref().map_or(0, |(range, _)| range.end.saturating_sub(self.ask.offset));
+        let replaced = self
+            .ask
+            .selected
+            .as_ref()
+            .map_or(0, |(range, _)| range.end.saturating_sub(self.ask.offset));
         after.replace_range(..after.floor_char_boundary(replaced.min(after.len())), "");
         (before, after)
     }
@@ -350,7 +382,10 @@ impl Request {
         let found = self.with_live(|live| live.find(self.place()));
         let kept = match found {
             Found::Text(fitting) => {
-                let item = self.item(&fitting, around).map(|item| Item { reused: true, ..item });
+                let item = self.item(&fitting, around).map(|item| Item {
+                    reused: true,
+                    ..item
+                });
                 // An unsure suggestion stays on screen, but does not keep a model from being asked.
                 if item.is_some() && (live::is_kept(&fitting) || engines.model().is_none()) {
                     return item;
@@ -378,7 +413,9 @@ impl Request {
         let local = kept.or_else(|| self.ask_local(engines, around));
         let item = self.wait_for_model(engines, around, &mut written).await;
         match (item, local) {
-            (Some(item), Some(local)) if local.reused && !self.replaces_shown(&item, &local) => Some(local),
+            (Some(item), Some(local)) if local.reused && !self.replaces_shown(&item, &local) => {
+                Some(local)
+            }
             (item, local) => item.or(local),
         }
     }
@@ -396,9 +433,16 @@ impl Request {
             let variants = (0..MODEL_VARIANTS).map(async |variant| {
                 let generation = self.generation(engines, around, extent, variant)?;
                 let mut written = generation.watch();
-                let _ = tokio::time::timeout(INVOKED_DEADLINE, wait_until(&mut written, |_| false)).await;
+                let _ = tokio::time::timeout(INVOKED_DEADLINE, wait_until(&mut written, |_| false))
+                    .await;
                 let rest = written.borrow().text.clone();
-                let fitting = Fitting { rest, source: Source::Model, confidence: None, extent, shown: None };
+                let fitting = Fitting {
+                    rest,
+                    source: Source::Model,
+                    confidence: None,
+                    extent,
+                    shown: None,
+                };
                 self.item(&fitting, around)
             });
             items.extend(join_all(variants).await.into_iter().flatten());
@@ -414,7 +458,11 @@ impl Request {
     }
 
     /// Starts a stream of the model for this request and keeps it with the document.
-    fn ask_model(&self, engines: &Engines, around: &Surroundings<'_>) -> Option<watch::Receiver<Written>> {
+    fn ask_model(
+        &self,
+        engines: &Engines,
+        around: &Surroundings<'_>,
+    ) -> Option<watch::Receiver<Written>> {
         let generation = self.generation(engines, around, self.extent(engines, around), 0)?;
         let written = generation.watch();
         self.with_live(|live| live.add(generation));
@@ -429,17 +477,30 @@ impl Request {
         variant: usize,
     ) -> Option<Generation> {
         let required = self.required.as_deref()?;
-        let Ask { snapshot, document, offset, .. } = &self.ask;
+        let Ask {
+            snapshot,
+            document,
+            offset,
+            ..
+        } = &self.ask;
         let mut context = context::gather(snapshot, document, *offset, &self.inner.similar);
         context.prefix.push_str(required);
         let stream = engines.ask_model(context, extent, variant)?;
         let owned = around.to_owned();
         let skipped = required.len();
         let is_complete = move |text: &str| {
-            text.get(skipped..).is_some_and(|t| trim::is_complete(t, extent, &owned.borrow()))
+            text.get(skipped..)
+                .is_some_and(|t| trim::is_complete(t, extent, &owned.borrow()))
         };
         let track = Track::new(*offset, self.line, document.version);
-        Some(Generation::stream(stream, required, is_complete, extent, track, self.id))
+        Some(Generation::stream(
+            stream,
+            required,
+            is_complete,
+            extent,
+            track,
+            self.id,
+        ))
     }
 
     /// Waits until a stream has written all that is wanted here, or the deadline; then takes the
@@ -450,8 +511,11 @@ impl Request {
         around: &Surroundings<'_>,
         written: &mut watch::Receiver<Written>,
     ) -> Option<Item> {
-        let deadline = self.asked + Duration::from_millis(engines.settings.complete.deadline_ms.into());
-        let in_time = tokio::time::timeout_at(deadline.into(), wait_until(written, |_| false)).await.is_ok();
+        let deadline =
+            self.asked + Duration::from_millis(engines.settings.complete.deadline_ms.into());
+        let in_time = tokio::time::timeout_at(deadline.into(), wait_until(written, |_| false))
+            .await
+            .is_ok();
         match &written.borrow().end {
             Some(End::Failed(error)) => {
                 tracing::debug!(%error, "the model did not answer");
@@ -475,10 +539,22 @@ impl Request {
         let (text, confidence) = engines.ask_local(&self.ask, around)?;
         let track = Track::new(self.ask.offset, self.line, self.ask.document.version);
         let rest = format!("{required}{text}");
-        let fitting = Fitting { rest: rest.clone(), source: Source::Local, confidence: Some(confidence), extent: Extent::Line, shown: None };
+        let fitting = Fitting {
+            rest: rest.clone(),
+            source: Source::Local,
+            confidence: Some(confidence),
+            extent: Extent::Line,
+            shown: None,
+        };
         let item = self.item(&fitting, around)?;
         self.with_live(|live| {
-            live.add(Generation::finished(rest, Source::Local, Some(confidence), Extent::Line, track));
+            live.add(Generation::finished(
+                rest,
+                Source::Local,
+                Some(confidence),
+                Extent::Line,
+                track,
+            ));
         });
         Some(item)
     }
@@ -486,19 +562,30 @@ impl Request {
     fn extent(&self, engines: &Engines, around: &Surroundings<'_>) -> Extent {
         let occasion = match self.ask.trigger {
             Trigger::Invoked => Occasion::Invoked,
-            Trigger::Automatic if self.with_live(|live| live.just_accepted()) => Occasion::AfterAccept,
+            Trigger::Automatic if self.with_live(|live| live.just_accepted()) => {
+                Occasion::AfterAccept
+            }
             Trigger::Automatic => Occasion::Typing,
         };
-        extent::extent(around, engines.settings.complete.max_lines as usize, occasion)
+        extent::extent(
+            around,
+            engines.settings.complete.max_lines as usize,
+            occasion,
+        )
     }
 
     /// Makes a suggestion of a text that fits, if there is one in it.
     fn item(&self, fitting: &Fitting, around: &Surroundings<'_>) -> Option<Item> {
         let required = self.required.as_deref()?;
-        let Trimmed { text, replaces } = trim::trim(fitting.rest.strip_prefix(required)?, fitting.extent, around)?;
+        let Trimmed { text, replaces } =
+            trim::trim(fitting.rest.strip_prefix(required)?, fitting.extent, around)?;
         let document = &self.ask.document;
         let line_start = document.text.line_to_byte(self.line);
-        let selected_end = self.ask.selected.as_ref().map_or(self.ask.offset, |(range, _)| range.end);
+        let selected_end = self
+            .ask
+            .selected
+            .as_ref()
+            .map_or(self.ask.offset, |(range, _)| range.end);
         let before = document.slice(line_start..self.ask.offset);
         let text = text.replace('\n', document.line_ending());
         Some(Item {
@@ -536,7 +623,13 @@ impl Request {
                 text: item.text[item.typed..].to_owned(),
                 source: item.source,
                 confidence: item.confidence,
-                extent: if item.text.contains('\n') { Extent::Block { max_lines: usize::MAX } } else { Extent::Line },
+                extent: if item.text.contains('\n') {
+                    Extent::Block {
+                        max_lines: usize::MAX,
+                    }
+                } else {
+                    Extent::Line
+                },
                 track: Track::new(self.ask.offset, self.line, document.version),
                 at: now,
                 confirmed: false,
@@ -583,7 +676,10 @@ impl Inner {
         if !settings.complete.enabled {
             return Some(Silence::Disabled);
         }
-        let mut snoozed = self.snoozed_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut snoozed = self
+            .snoozed_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match *snoozed {
             Some(until) if Instant::now() < until => return Some(Silence::Snoozed(until)),
             Some(_) => *snoozed = None,
@@ -600,7 +696,13 @@ impl Inner {
                 continue;
             }
             let text = item.text[item.typed..].to_owned();
-            answered.push(Answered { id: item.id, uri: Arc::clone(uri), text, shown: false, accepted: false });
+            answered.push(Answered {
+                id: item.id,
+                uri: Arc::clone(uri),
+                text,
+                shown: false,
+                accepted: false,
+            });
         }
         let surplus = answered.len().saturating_sub(REMEMBERED);
         answered.drain(..surplus);
@@ -635,9 +737,17 @@ impl Inner {
         tokio::time::sleep(RETAINED_AFTER).await;
         let snapshot = self.session.snapshot();
         // A document that was closed keeps its counts as they are.
-        let Some(document) = snapshot.document(&taken.uri) else { return };
+        let Some(document) = snapshot.document(&taken.uri) else {
+            return;
+        };
         let there = document.text.to_string().contains(taken.text.trim());
-        self.metrics.count(|c| if there { c.retained += 1 } else { c.reverted += 1 });
+        self.metrics.count(|c| {
+            if there {
+                c.retained += 1
+            } else {
+                c.reverted += 1
+            }
+        });
     }
 
     /// Counts a suggestion that left the screen.

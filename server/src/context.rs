@@ -70,7 +70,12 @@ pub struct Context {
 }
 
 /// Gathers the context of byte `offset` of `document`. Well under a millisecond.
-pub fn gather(snapshot: &Snapshot, document: &Document, offset: usize, similar: &Similar) -> Context {
+pub fn gather(
+    snapshot: &Snapshot,
+    document: &Document,
+    offset: usize,
+    similar: &Similar,
+) -> Context {
     let line = document.text.byte_to_line(offset);
     let window = window(document, offset, line);
     let prefix = document.slice(window.start..offset);
@@ -92,7 +97,14 @@ pub fn gather(snapshot: &Snapshot, document: &Document, offset: usize, similar: 
 
 /// Whether a document is one whose text should never leave the editor: `.env`, keys, credentials.
 pub fn is_secret(document: &Document) -> bool {
-    let uri_name = || document.uri.rsplit('/').next().unwrap_or_default().to_owned();
+    let uri_name = || {
+        document
+            .uri
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let name = document.path.as_deref().and_then(Path::file_name);
     let name = name.map_or_else(uri_name, |n| n.to_string_lossy().into_owned());
     is_secret_name(&name.to_ascii_lowercase())
@@ -100,12 +112,39 @@ pub fn is_secret(document: &Document) -> bool {
 
 fn is_secret_name(name: &str) -> bool {
     const NAMES: &[&str] = &[
-        ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass", ".htpasswd", ".git-credentials", "credentials",
-        "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "secrets.yml", "secrets.yaml", "secrets.json", "secrets.toml",
+        ".netrc",
+        "_netrc",
+        ".npmrc",
+        ".pypirc",
+        ".pgpass",
+        ".htpasswd",
+        ".git-credentials",
+        "credentials",
+        "id_rsa",
+        "id_dsa",
+        "id_ecdsa",
+        "id_ed25519",
+        "secrets.yml",
+        "secrets.yaml",
+        "secrets.json",
+        "secrets.toml",
     ];
-    const ENDINGS: &[&str] = &[".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ovpn", ".asc", ".gpg"];
+    const ENDINGS: &[&str] = &[
+        ".pem",
+        ".key",
+        ".p12",
+        ".pfx",
+        ".jks",
+        ".keystore",
+        ".kdbx",
+        ".ovpn",
+        ".asc",
+        ".gpg",
+    ];
     let env = (name == ".env" || name.starts_with(".env.") || name.ends_with(".env"))
-        && ![".example", ".sample", ".template", ".dist"].iter().any(|e| name.ends_with(e));
+        && ![".example", ".sample", ".template", ".dist"]
+            .iter()
+            .any(|e| name.ends_with(e));
     env || NAMES.contains(&name) || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
@@ -117,7 +156,9 @@ fn window(document: &Document, offset: usize, line: usize) -> Range<usize> {
         // Whole lines where they are short enough; a line longer than the cap is cut.
         let wanted = offset - PREFIX_BYTES;
         let next = document.text.byte_to_line(wanted) + 1;
-        let at_line = document.text.line_to_byte(next.min(document.text.len_lines()));
+        let at_line = document
+            .text
+            .line_to_byte(next.min(document.text.len_lines()));
         start = if at_line <= offset { at_line } else { wanted };
     }
     let last = (line + 1 + LINES_BELOW).min(document.text.len_lines());
@@ -149,7 +190,8 @@ fn bounded(snippets: Vec<Snippet>) -> Vec<Snippet> {
     let mut left = SNIPPETS_BYTES;
     for mut snippet in snippets {
         cut_at_line(&mut snippet.text, SNIPPET_BYTES.min(left));
-        let overlaps = |k: &Snippet| k.path == snippet.path && k.line.abs_diff(snippet.line) < 2 * EDIT_LINES;
+        let overlaps =
+            |k: &Snippet| k.path == snippet.path && k.line.abs_diff(snippet.line) < 2 * EDIT_LINES;
         if snippet.text.trim().is_empty() || kept.iter().any(overlaps) {
             continue;
         }
@@ -175,7 +217,12 @@ fn cut_at_line(text: &mut String, cap: usize) {
 fn shown_path(snapshot: &Snapshot, document: &Document) -> String {
     match &document.path {
         Some(path) => snapshot.relative(path).to_string_lossy().replace('\\', "/"),
-        None => document.uri.rsplit([':', '/']).next().unwrap_or_default().to_owned(),
+        None => document
+            .uri
+            .rsplit([':', '/'])
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
     }
 }
 

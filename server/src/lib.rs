@@ -3,6 +3,8 @@
 pub mod complete;
 pub mod config;
 pub mod context;
+pub mod error;
 pub mod local;
 pub mod lsp;
+pub mod model;
 pub mod session;

@@ -53,7 +53,7 @@ pub const GATE: f32 = 0.6;
 pub const DEFAULT_MEMORY: usize = 256 << 20;
 
 /// What an engine learns, and how much it may hold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Folders whose files are learnt.
     pub roots: Vec<PathBuf>,
@@ -99,7 +99,11 @@ pub struct Prefix {
 impl Suggestion {
     /// Returns the longest beginning whose confidence reaches `gate`.
     pub fn confident(&self, gate: f32) -> Option<&str> {
-        let prefix = self.prefixes.iter().rev().find(|prefix| prefix.confidence >= gate)?;
+        let prefix = self
+            .prefixes
+            .iter()
+            .rev()
+            .find(|prefix| prefix.confidence >= gate)?;
         Some(&self.text[..prefix.end]).filter(|text| !text.trim().is_empty())
     }
 }
@@ -143,7 +147,10 @@ pub struct Weights {
 impl Weights {
     /// Returns networks that know nothing, to start a fit from.
     pub fn zero() -> Self {
-        Self { mixing: Net::zero(features::N_ROWS), confidence: Net::zero(confidence::N_ROWS) }
+        Self {
+            mixing: Net::zero(features::N_ROWS),
+            confidence: Net::zero(confidence::N_ROWS),
+        }
     }
 
     /// Reads both networks from the bytes of their files.
@@ -152,12 +159,18 @@ impl Weights {
     /// When the bytes are not networks of this version's size.
     pub fn decode(mixing: &[u8], confidence: &[u8]) -> anyhow::Result<Self> {
         let mixing = Net::decode(mixing, features::N_ROWS)?;
-        Ok(Self { mixing, confidence: Net::decode(confidence, confidence::N_ROWS)? })
+        Ok(Self {
+            mixing,
+            confidence: Net::decode(confidence, confidence::N_ROWS)?,
+        })
     }
 
     fn shipped() -> Arc<Self> {
         static SHIPPED: LazyLock<Arc<Weights>> = LazyLock::new(|| {
-            let weights = Weights::decode(include_bytes!("local/mixing.bin"), include_bytes!("local/confidence.bin"));
+            let weights = Weights::decode(
+                include_bytes!("local/mixing.bin"),
+                include_bytes!("local/confidence.bin"),
+            );
             Arc::new(weights.expect("a test reads the shipped weights"))
         });
         Arc::clone(&SHIPPED)
@@ -180,7 +193,9 @@ struct Shared {
 
 impl Debug for Engine {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("status", &self.status()).finish()
+        f.debug_struct("Engine")
+            .field("status", &self.status())
+            .finish()
     }
 }
 
@@ -201,7 +216,11 @@ impl Engine {
         let exclude = glob_set(&settings.exclude)?;
         let learner = Learner::new(settings.roots, exclude, settings.memory);
         let snapshot = RwLock::new(Arc::new(learner.snapshot()));
-        let shared = Arc::new(Shared { weights, snapshot, readings: Mutex::new(Vec::new()) });
+        let shared = Arc::new(Shared {
+            weights,
+            snapshot,
+            readings: Mutex::new(Vec::new()),
+        });
         let worker = Arc::new(Worker::start(learner, Arc::clone(&shared))?);
         Ok(Self { shared, worker })
     }
@@ -247,23 +266,47 @@ impl Engine {
         let weights = &self.shared.weights;
         self.with_sources(request, |task, cursor, sources| {
             let draft = decode::decode(task, sources, &weights.mixing)?;
-            let confidences = confidence::confidences(&draft, cursor.stem.chars().count(), sources.vocabulary, &weights.confidence);
+            let confidences = confidence::confidences(
+                &draft,
+                cursor.stem.chars().count(),
+                sources.vocabulary,
+                &weights.confidence,
+            );
             render(&draft, &confidences, cursor, sources)
         })
     }
 
-    fn with_sources<R>(&self, request: &Request<'_>, read: impl FnOnce(&decode::Task<'_>, &Cursor<'_>, &Sources<'_>) -> Option<R>) -> Option<R> {
+    fn with_sources<R>(
+        &self,
+        request: &Request<'_>,
+        read: impl FnOnce(&decode::Task<'_>, &Cursor<'_>, &Sources<'_>) -> Option<R>,
+    ) -> Option<R> {
         let cursor = Cursor::new(request.before, request.after)?;
-        let snapshot = Arc::clone(&self.shared.snapshot.read().unwrap_or_else(PoisonError::into_inner));
+        let snapshot = Arc::clone(
+            &self
+                .shared
+                .snapshot
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         let language = Language::of(request.path);
         let shard: &Shard = snapshot.shards.get(&language).unwrap_or(&snapshot.unlearnt);
-        let mut reading = self.shared.take_reading(request.path).unwrap_or_else(|| Reading::new(request.path, &snapshot, shard));
+        let mut reading = self
+            .shared
+            .take_reading(request.path)
+            .unwrap_or_else(|| Reading::new(request.path, &snapshot, shard));
         let task = reading.sync(&cursor, &snapshot, shard);
         let answer = {
             let open: Vec<(&Path, _)> = recent_buffers(request, &snapshot, &language);
-            let hidden = shard.hidden_without(std::iter::once(request.path).chain(snapshot.open.keys().map(|path| &**path)));
+            let hidden = shard.hidden_without(
+                std::iter::once(request.path).chain(snapshot.open.keys().map(|path| &**path)),
+            );
             let texts: Vec<_> = open.iter().map(|(_, text)| *text).collect();
-            let learnt = shard.segments.iter().zip(&hidden).map(|(segment, hidden)| Learnt { segment, hidden });
+            let learnt = shard
+                .segments
+                .iter()
+                .zip(&hidden)
+                .map(|(segment, hidden)| Learnt { segment, hidden });
             let learnt: Vec<Learnt<'_>> = learnt.collect();
             let sources = Sources {
                 vocabulary: &reading.vocabulary,
@@ -281,10 +324,20 @@ impl Engine {
 }
 
 /// Returns the texts of the other open buffers of this language that are used, most recent first.
-fn recent_buffers<'s>(request: &Request<'_>, snapshot: &'s Snapshot, language: &Language) -> Vec<(&'s Path, &'s open_text::OpenText)> {
+fn recent_buffers<'s>(
+    request: &Request<'_>,
+    snapshot: &'s Snapshot,
+    language: &Language,
+) -> Vec<(&'s Path, &'s open_text::OpenText)> {
     const MOST_BUFFERS: usize = 6;
-    let known = request.open.iter().filter(|path| **path != request.path).filter_map(|path| snapshot.open.get_key_value(*path));
-    let alike = known.filter(|(_, open)| open.language == *language).map(|(path, open)| (&**path, &*open.text));
+    let known = request
+        .open
+        .iter()
+        .filter(|path| **path != request.path)
+        .filter_map(|path| snapshot.open.get_key_value(*path));
+    let alike = known
+        .filter(|(_, open)| open.language == *language)
+        .map(|(path, open)| (&**path, &*open.text));
     alike.take(MOST_BUFFERS).collect()
 }
 
@@ -303,7 +356,10 @@ impl Shared {
     }
 
     fn publish(&self, snapshot: Snapshot) {
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        *self
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
     fn reading_bytes(&self) -> usize {
@@ -312,7 +368,12 @@ impl Shared {
     }
 }
 
-fn render(draft: &Draft, confidences: &[f32], cursor: &Cursor<'_>, sources: &Sources<'_>) -> Option<Suggestion> {
+fn render(
+    draft: &Draft,
+    confidences: &[f32],
+    cursor: &Cursor<'_>,
+    sources: &Sources<'_>,
+) -> Option<Suggestion> {
     let mut text = String::new();
     let mut prefixes = Vec::new();
     for (at, (token, confidence)) in draft.tokens.iter().zip(confidences).enumerate() {
@@ -323,13 +384,24 @@ fn render(draft: &Draft, confidences: &[f32], cursor: &Cursor<'_>, sources: &Sou
             token.blanks.push_to(&mut text);
             text.push_str(written);
         }
-        prefixes.push(Prefix { end: text.len(), confidence: *confidence });
+        prefixes.push(Prefix {
+            end: text.len(),
+            confidence: *confidence,
+        });
     }
-    let confidence = if draft.finished { *confidences.last()? } else { 0.0 };
+    let confidence = if draft.finished {
+        *confidences.last()?
+    } else {
+        0.0
+    };
     if text.trim().is_empty() {
         return None;
     }
-    Some(Suggestion { text, confidence, prefixes })
+    Some(Suggestion {
+        text,
+        confidence,
+        prefixes,
+    })
 }
 
 fn glob_set(globs: &[String]) -> anyhow::Result<GlobSet> {

@@ -39,7 +39,10 @@ pub fn extent(around: &Surroundings, max_lines: usize, occasion: Occasion) -> Ex
 pub fn speaks_unasked(line_after: &str) -> bool {
     let rest = line_after.trim();
     let rest = rest.trim_start_matches([')', '>', '}', ']', '"', '\'', '`']);
-    matches!(rest.trim(), "" | ":" | "{" | ";" | "," | ":{" | ") {" | ");" | "),")
+    matches!(
+        rest.trim(),
+        "" | ":" | "{" | ";" | "," | ":{" | ") {" | ");" | "),"
+    )
 }
 
 /// Whether the cursor stands in a block that was just opened: at the end of the opening line, or
@@ -47,7 +50,9 @@ pub fn speaks_unasked(line_after: &str) -> bool {
 fn in_empty_block(around: &Surroundings) -> bool {
     let line = around.line_before;
     let opener_indent = if line.trim().is_empty() {
-        let Some(previous) = around.previous_indented() else { return false };
+        let Some(previous) = around.previous_indented() else {
+            return false;
+        };
         if !opens_block(previous) || indent_width(line) < indent_width(previous) {
             return false;
         }
@@ -57,7 +62,9 @@ fn in_empty_block(around: &Surroundings) -> bool {
     } else {
         return false;
     };
-    around.next_indented().is_none_or(|next| indent_width(next) <= opener_indent)
+    around
+        .next_indented()
+        .is_none_or(|next| indent_width(next) <= opener_indent)
 }
 
 fn opens_block(line: &str) -> bool {
@@ -67,7 +74,8 @@ fn opens_block(line: &str) -> bool {
     }
     let last = line.rsplit(|c: char| !c.is_alphanumeric()).next();
     // `do |x|` of Ruby ends with its parameters.
-    matches!(last, Some("do" | "then" | "begin" | "else")) || line.ends_with('|') && line.contains(" do |")
+    matches!(last, Some("do" | "then" | "begin" | "else"))
+        || line.ends_with('|') && line.contains(" do |")
 }
 
 /// Whether the cursor stands on a blank line below a comment, with nothing below at its level.
@@ -75,9 +83,14 @@ fn below_comment(around: &Surroundings) -> bool {
     const COMMENTS: &[&str] = &["//", "#", "--", "*/", "\"\"\"", ";;", "%"];
     let indent = indent_width(around.line_before);
     let on_blank_line = around.line_before.trim().is_empty();
-    let previous = around.previous_indented().filter(|p| indent_width(p) == indent);
+    let previous = around
+        .previous_indented()
+        .filter(|p| indent_width(p) == indent);
     let comment = previous.is_some_and(|p| COMMENTS.iter().any(|c| p.trim_start().starts_with(c)));
-    let free_below = around.next_indented().is_none_or(|next| indent_width(next) < indent) || around.blank_below();
+    let free_below = around
+        .next_indented()
+        .is_none_or(|next| indent_width(next) < indent)
+        || around.blank_below();
     on_blank_line && comment && free_below
 }
 
@@ -113,8 +126,14 @@ mod tests {
     fn text_after_the_cursor_allows_one_line_only() {
         let around = Surroundings::new("if x {", " y }\n");
         assert_eq!(extent(&around, 9, Occasion::Invoked), Extent::Line);
-        assert_eq!(extent(&Surroundings::new("x", "\n"), 1, Occasion::Invoked), Extent::Line);
-        assert_ne!(extent(&Surroundings::new("x", "\n"), 9, Occasion::AfterAccept), Extent::Line);
+        assert_eq!(
+            extent(&Surroundings::new("x", "\n"), 1, Occasion::Invoked),
+            Extent::Line
+        );
+        assert_ne!(
+            extent(&Surroundings::new("x", "\n"), 9, Occasion::AfterAccept),
+            Extent::Line
+        );
     }
 
     #[test]

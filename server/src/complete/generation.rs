@@ -4,8 +4,8 @@
 //! Holds: the stream belongs to the generation alone; dropping the generation drops the stream,
 //! which ends the request at the model.
 
-use futures_util::stream::BoxStream;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -58,16 +58,44 @@ impl Generation {
         track: Track,
         owner: u64,
     ) -> Self {
-        let (sender, written) = watch::channel(Written { text: begun.to_owned(), end: None });
+        let (sender, written) = watch::channel(Written {
+            text: begun.to_owned(),
+            end: None,
+        });
         let task = tokio::spawn(read(stream, is_complete, sender));
         let _stream = Some(AbortOnDropHandle::new(task));
-        Self { source: Source::Model, extent, confidence: None, track, owner, written, _stream }
+        Self {
+            source: Source::Model,
+            extent,
+            confidence: None,
+            track,
+            owner,
+            written,
+            _stream,
+        }
     }
 
     /// A text that is already there.
-    pub fn finished(text: String, source: Source, confidence: Option<f32>, extent: Extent, track: Track) -> Self {
-        let (_, written) = watch::channel(Written { text, end: Some(End::Finished) });
-        Self { source, extent, confidence, track, owner: 0, written, _stream: None }
+    pub fn finished(
+        text: String,
+        source: Source,
+        confidence: Option<f32>,
+        extent: Extent,
+        track: Track,
+    ) -> Self {
+        let (_, written) = watch::channel(Written {
+            text,
+            end: Some(End::Finished),
+        });
+        Self {
+            source,
+            extent,
+            confidence,
+            track,
+            owner: 0,
+            written,
+            _stream: None,
+        }
     }
 
     /// The text so far, and how it ended if it has.
@@ -112,10 +140,9 @@ async fn read(
 }
 
 /// Waits until `ready` says so of what is written, or the text has ended; returns what there is.
-pub async fn wait_until(
-    written: &mut watch::Receiver<Written>,
-    ready: impl Fn(&str) -> bool,
-) {
+pub async fn wait_until(written: &mut watch::Receiver<Written>, ready: impl Fn(&str) -> bool) {
     // An error says that the generation was dropped: what it wrote last is all there will be.
-    let _ = written.wait_for(|w| w.end.is_some() || ready(&w.text)).await;
+    let _ = written
+        .wait_for(|w| w.end.is_some() || ready(&w.text))
+        .await;
 }

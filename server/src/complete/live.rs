@@ -111,7 +111,8 @@ impl Live {
                 generation.owner = request;
             }
         }
-        self.generations.retain(|g| !g.is_streaming() || g.owner == request);
+        self.generations
+            .retain(|g| !g.is_streaming() || g.owner == request);
         self.superseded.clone()
     }
 
@@ -162,8 +163,16 @@ impl Live {
 
     pub fn add(&mut self, generation: Generation) {
         self.generations.push(generation);
-        while self.generations.iter().filter(|g| !g.is_streaming()).count() > KEPT {
-            let Some(oldest) = self.generations.iter().position(|g| !g.is_streaming()) else { break };
+        while self
+            .generations
+            .iter()
+            .filter(|g| !g.is_streaming())
+            .count()
+            > KEPT
+        {
+            let Some(oldest) = self.generations.iter().position(|g| !g.is_streaming()) else {
+                break;
+            };
             self.generations.remove(oldest);
         }
     }
@@ -172,8 +181,23 @@ impl Live {
     pub fn find(&self, place: Place) -> Found {
         let shown = self.shown.as_ref().and_then(|shown| {
             let rest = rest(&shown.text, &shown.track, place)?;
-            let Shown { source, confidence, extent, id, .. } = *shown;
-            Some((Fitting { rest, source, confidence, extent, shown: Some(id) }, &shown.track))
+            let Shown {
+                source,
+                confidence,
+                extent,
+                id,
+                ..
+            } = *shown;
+            Some((
+                Fitting {
+                    rest,
+                    source,
+                    confidence,
+                    extent,
+                    shown: Some(id),
+                },
+                &shown.track,
+            ))
         });
         let mut growing = None;
         let mut fitting = None;
@@ -194,7 +218,9 @@ impl Live {
             }
         }
         match (shown, fitting, growing) {
-            (Some((shown, track)), Some(fitting), _) if may_replace(&shown, track, &fitting) => Found::Text(fitting),
+            (Some((shown, track)), Some(fitting), _) if may_replace(&shown, track, &fitting) => {
+                Found::Text(fitting)
+            }
             (Some((shown, _)), _, None) => Found::Text(shown),
             (Some((shown, _)), _, Some(_)) if is_kept(&shown) => Found::Text(shown),
             (_, _, Some(growing)) => Found::Growing(growing),
@@ -207,7 +233,13 @@ impl Live {
     pub fn written_for(&self, place: Place) -> Option<Fitting> {
         self.generations.iter().rev().find_map(|g| {
             let rest = rest(&g.written().text, &g.track, place)?;
-            Some(Fitting { rest, source: g.source, confidence: g.confidence, extent: g.extent, shown: None })
+            Some(Fitting {
+                rest,
+                source: g.source,
+                confidence: g.confidence,
+                extent: g.extent,
+                shown: None,
+            })
         })
     }
 
@@ -250,7 +282,9 @@ fn may_replace(shown: &Fitting, track: &Track, by: &Fitting) -> bool {
 /// Whether a stream is of use at `place`: it was started for just this place and text, or what it
 /// said so far agrees with what was typed since.
 fn serves(generation: &Generation, place: Place) -> bool {
-    let Some(typed) = generation.track.typed_at(place.offset, place.version) else { return false };
+    let Some(typed) = generation.track.typed_at(place.offset, place.version) else {
+        return false;
+    };
     let wanted = format!("{typed}{}", place.required);
     let written = generation.written();
     match &*written.text {

@@ -20,7 +20,10 @@ const TIMES: usize = 2000;
 /// What became of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    Answered { source: Source, reused: bool },
+    Answered {
+        source: Source,
+        reused: bool,
+    },
     /// Nothing worth showing.
     Empty,
     /// A newer request or an edit overtook it.
@@ -118,7 +121,11 @@ impl Metrics {
         let counts = inner.counts.clone();
         let taken = counts.accepted + counts.partially_accepted;
         let accept_rate = (counts.shown > 0).then(|| taken as f64 / counts.shown as f64);
-        Report { accept_rate, answer_ms: percentiles(inner.times.iter().copied()), counts }
+        Report {
+            accept_rate,
+            answer_ms: percentiles(inner.times.iter().copied()),
+            counts,
+        }
     }
 }
 
@@ -127,7 +134,12 @@ fn percentiles(times: impl Iterator<Item = Duration>) -> Percentiles {
     ms.sort_by(f64::total_cmp);
     let at = |q: f64| ms.get(((ms.len() as f64 * q) as usize).min(ms.len().saturating_sub(1)));
     let at = |q| at(q).copied().unwrap_or_default();
-    Percentiles { n: ms.len(), p50: at(0.5), p95: at(0.95), p99: at(0.99) }
+    Percentiles {
+        n: ms.len(),
+        p50: at(0.5),
+        p95: at(0.95),
+        p99: at(0.99),
+    }
 }
 
 #[cfg(test)]
@@ -138,8 +150,20 @@ mod tests {
     fn cancelled_requests_count_neither_as_answers_nor_in_the_times() {
         let metrics = Metrics::default();
         let ms = Duration::from_millis;
-        metrics.finished(Outcome::Answered { source: Source::Model, reused: true }, ms(2));
-        metrics.finished(Outcome::Answered { source: Source::Local, reused: false }, ms(4));
+        metrics.finished(
+            Outcome::Answered {
+                source: Source::Model,
+                reused: true,
+            },
+            ms(2),
+        );
+        metrics.finished(
+            Outcome::Answered {
+                source: Source::Local,
+                reused: false,
+            },
+            ms(4),
+        );
         metrics.finished(Outcome::Cancelled, ms(900));
         metrics.finished(Outcome::Superseded, ms(900));
         metrics.finished(Outcome::Empty, ms(6));
@@ -148,10 +172,33 @@ mod tests {
             c.accepted = 1;
         });
         let report = metrics.report();
-        assert_eq!(report.answer_ms, Percentiles { n: 3, p50: 4.0, p95: 6.0, p99: 6.0 });
+        assert_eq!(
+            report.answer_ms,
+            Percentiles {
+                n: 3,
+                p50: 4.0,
+                p95: 6.0,
+                p99: 6.0
+            }
+        );
         assert_eq!(report.accept_rate, Some(0.25));
         let counts = report.counts;
-        assert_eq!((counts.requested, counts.answered_by_model, counts.answered_by_local), (5, 1, 1));
-        assert_eq!((counts.reused, counts.cancelled, counts.superseded, counts.empty), (1, 1, 1, 1));
+        assert_eq!(
+            (
+                counts.requested,
+                counts.answered_by_model,
+                counts.answered_by_local
+            ),
+            (5, 1, 1)
+        );
+        assert_eq!(
+            (
+                counts.reused,
+                counts.cancelled,
+                counts.superseded,
+                counts.empty
+            ),
+            (1, 1, 1, 1)
+        );
     }
 }

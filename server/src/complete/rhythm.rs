@@ -32,7 +32,8 @@ impl Rhythm {
 
     /// Returns how long a request made now should wait for another keystroke.
     pub fn delay(&self) -> Duration {
-        self.gap.map_or(Duration::ZERO, |gap| (gap + GUARD).min(BURST))
+        self.gap
+            .map_or(Duration::ZERO, |gap| (gap + GUARD).min(BURST))
     }
 }
 
@@ -59,6 +60,10 @@ mod tests {
         assert_eq!(delays(&[0, 150, 120, 400]), [0, 0, 0, 0], "ordinary typing");
         assert_eq!(delays(&[0, 30, 30, 30]), [0, 31, 31, 31], "a burst");
         assert_eq!(delays(&[0, 30, 500, 30]), [0, 31, 0, 31], "a pause ends it");
-        assert_eq!(delays(&[0, 63, 63]), [0, 64, 64], "never longer than a burst's gap");
+        assert_eq!(
+            delays(&[0, 63, 63]),
+            [0, 64, 64],
+            "never longer than a burst's gap"
+        );
     }
 }

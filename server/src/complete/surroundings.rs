@@ -44,8 +44,16 @@ impl<'a> Surroundings<'a> {
 
     /// Copies what the rules can look at.
     pub fn to_owned(&self) -> Owned {
-        let above = self.before.rmatch_indices('\n').nth(NEIGHBOURS).map_or(0, |(i, _)| i);
-        let below = self.after.match_indices('\n').nth(NEIGHBOURS).map_or(self.after.len(), |(i, _)| i);
+        let above = self
+            .before
+            .rmatch_indices('\n')
+            .nth(NEIGHBOURS)
+            .map_or(0, |(i, _)| i);
+        let below = self
+            .after
+            .match_indices('\n')
+            .nth(NEIGHBOURS)
+            .map_or(self.after.len(), |(i, _)| i);
         Owned {
             before: format!("{}{}", &self.before[above..], self.line_before),
             after: format!("{}{}", self.line_after, &self.after[..below]),
@@ -61,27 +69,44 @@ impl<'a> Surroundings<'a> {
 
     /// The next line below that is not blank, without its blanks.
     pub fn next_line(&self) -> Option<&'a str> {
-        self.after.split('\n').take(NEIGHBOURS).map(str::trim).find(|l| !l.is_empty())
+        self.after
+            .split('\n')
+            .take(NEIGHBOURS)
+            .map(str::trim)
+            .find(|l| !l.is_empty())
     }
 
     /// The last line above that is not blank, without its blanks.
     pub fn previous_line(&self) -> Option<&'a str> {
-        self.before.rsplit('\n').take(NEIGHBOURS).map(str::trim).find(|l| !l.is_empty())
+        self.before
+            .rsplit('\n')
+            .take(NEIGHBOURS)
+            .map(str::trim)
+            .find(|l| !l.is_empty())
     }
 
     /// The last line above that is not blank, with its indentation.
     pub fn previous_indented(&self) -> Option<&'a str> {
-        self.before.rsplit('\n').take(NEIGHBOURS).find(|l| !l.trim().is_empty())
+        self.before
+            .rsplit('\n')
+            .take(NEIGHBOURS)
+            .find(|l| !l.trim().is_empty())
     }
 
     /// Whether the line below the cursor's is blank, or there is none.
     pub fn blank_below(&self) -> bool {
-        self.after.split('\n').nth(1).is_none_or(|l| l.trim().is_empty())
+        self.after
+            .split('\n')
+            .nth(1)
+            .is_none_or(|l| l.trim().is_empty())
     }
 
     /// The next line below that is not blank, with its indentation.
     pub fn next_indented(&self) -> Option<&'a str> {
-        self.after.split('\n').take(NEIGHBOURS).find(|l| !l.trim().is_empty())
+        self.after
+            .split('\n')
+            .take(NEIGHBOURS)
+            .find(|l| !l.trim().is_empty())
     }
 
     /// Closers of the brackets that are open at the cursor and not closed after it, outermost
@@ -143,5 +168,8 @@ pub fn windows(text: &Rope, offset: usize) -> (String, String) {
     let clamp = |byte: usize| text.char_to_byte(text.byte_to_char(byte));
     let start = clamp(offset.saturating_sub(BRACKET_WINDOW));
     let end = clamp((offset + BRACKET_WINDOW).min(text.len_bytes()));
-    (text.byte_slice(start..offset).to_string(), text.byte_slice(offset..end).to_string())
+    (
+        text.byte_slice(start..offset).to_string(),
+        text.byte_slice(offset..end).to_string(),
+    )
 }

@@ -25,7 +25,12 @@ pub enum Fate {
 
 impl Track {
     pub fn new(anchor: usize, line: usize, version: i32) -> Self {
-        Self { anchor, line, typed: String::new(), version }
+        Self {
+            anchor,
+            line,
+            typed: String::new(),
+            version,
+        }
     }
 
     pub fn typed(&self) -> &str {
@@ -56,7 +61,8 @@ impl Track {
         }
         if edit.start >= self.anchor && end <= cursor {
             let start = edit.start - self.anchor;
-            self.typed.replace_range(start..start + edit.removed, &edit.inserted);
+            self.typed
+                .replace_range(start..start + edit.removed, &edit.inserted);
             return Fate::Alive;
         }
         let lines_inserted = edit.inserted.matches('\n').count();
@@ -85,7 +91,10 @@ impl Track {
         }
         let typed = self.typed.get(..offset.checked_sub(self.anchor)?)?;
         let added = &self.typed[typed.len()..];
-        added.chars().all(|c| matches!(c, ')' | ']' | '}' | '>' | '"' | '\'' | '`')).then_some(typed)
+        added
+            .chars()
+            .all(|c| matches!(c, ')' | ']' | '}' | '>' | '"' | '\'' | '`'))
+            .then_some(typed)
     }
 
     /// Returns what is left of `offered` after what was typed; `None` when the user typed
@@ -96,7 +105,9 @@ impl Track {
 
     /// Whether `offered`, as far as it is written, can still become what the user is typing.
     pub fn agrees(&self, offered: &str) -> bool {
-        let closed = self.typed.trim_end_matches([')', ']', '}', '>', '"', '\'', '`']);
+        let closed = self
+            .typed
+            .trim_end_matches([')', ']', '}', '>', '"', '\'', '`']);
         let same = |typed: &str| offered.starts_with(typed) || typed.starts_with(offered);
         same(&self.typed) || same(closed)
     }
@@ -111,7 +122,13 @@ mod tests {
     /// An edit of a text whose first line is 9 bytes long; line ends are never removed.
     fn edit(start: usize, removed: usize, inserted: &str) -> Edit {
         let line_delta = inserted.matches('\n').count() as isize;
-        Edit { start, removed, inserted: inserted.into(), line: usize::from(start > 8), line_delta }
+        Edit {
+            start,
+            removed,
+            inserted: inserted.into(),
+            line: usize::from(start > 8),
+            line_delta,
+        }
     }
 
     /// Makes a track at byte 10, on the second line, applies the edits and returns what is left of `println!()`.
@@ -129,21 +146,56 @@ mod tests {
     #[test]
     fn typing_the_offered_text_keeps_it() {
         assert_eq!(rest_after(&[], 10), Some("println!()"));
-        assert_eq!(rest_after(&[edit(10, 0, "p"), edit(11, 0, "ri")], 13), Some("ntln!()"));
-        assert_eq!(rest_after(&[edit(10, 0, "prix"), edit(13, 1, "")], 13), Some("ntln!()"), "a slip taken back");
-        assert_eq!(rest_after(&[edit(10, 0, "pr"), edit(10, 2, "print")], 15), Some("ln!()"), "a menu item taken");
-        assert_eq!(rest_after(&[edit(10, 0, "println!"), edit(18, 0, "()")], 19), Some(")"), "the editor closed it");
-        assert_eq!(rest_after(&[edit(0, 0, "use x;\n"), edit(17, 0, "p")], 18), Some("rintln!()"), "text above moved it");
-        assert_eq!(rest_after(&[edit(40, 3, "zzz"), edit(10, 0, "p")], 11), Some("rintln!()"), "text below changed");
+        assert_eq!(
+            rest_after(&[edit(10, 0, "p"), edit(11, 0, "ri")], 13),
+            Some("ntln!()")
+        );
+        assert_eq!(
+            rest_after(&[edit(10, 0, "prix"), edit(13, 1, "")], 13),
+            Some("ntln!()"),
+            "a slip taken back"
+        );
+        assert_eq!(
+            rest_after(&[edit(10, 0, "pr"), edit(10, 2, "print")], 15),
+            Some("ln!()"),
+            "a menu item taken"
+        );
+        assert_eq!(
+            rest_after(&[edit(10, 0, "println!"), edit(18, 0, "()")], 19),
+            Some(")"),
+            "the editor closed it"
+        );
+        assert_eq!(
+            rest_after(&[edit(0, 0, "use x;\n"), edit(17, 0, "p")], 18),
+            Some("rintln!()"),
+            "text above moved it"
+        );
+        assert_eq!(
+            rest_after(&[edit(40, 3, "zzz"), edit(10, 0, "p")], 11),
+            Some("rintln!()"),
+            "text below changed"
+        );
     }
 
     #[test]
     fn anything_else_ends_it() {
         assert_eq!(rest_after(&[edit(10, 0, "x")], 11), None, "other text");
-        assert_eq!(rest_after(&[edit(9, 1, "")], 9), None, "text before it on the line");
-        assert_eq!(rest_after(&[edit(9, 0, "x")], 11), None, "the start of its line");
+        assert_eq!(
+            rest_after(&[edit(9, 1, "")], 9),
+            None,
+            "text before it on the line"
+        );
+        assert_eq!(
+            rest_after(&[edit(9, 0, "x")], 11),
+            None,
+            "the start of its line"
+        );
         assert_eq!(rest_after(&[edit(5, 10, "")], 5), None, "the place itself");
-        assert_eq!(rest_after(&[edit(10, 0, "pri")], 11), None, "the cursor is elsewhere");
+        assert_eq!(
+            rest_after(&[edit(10, 0, "pri")], 11),
+            None,
+            "the cursor is elsewhere"
+        );
         assert_eq!(rest_after(&[], 9), None);
         let mut track = Track::new(10, 1, 1);
         track.edited(&edit(10, 0, "p"));
@@ -155,7 +207,13 @@ mod tests {
     fn a_stream_agrees_until_it_says_otherwise() {
         let mut track = Track::new(0, 0, 1);
         track.edited(&edit(0, 0, "foo("));
-        for (written, agrees) in [("", true), ("fo", true), ("foo(bar", true), ("fa", false), ("foo[", false)] {
+        for (written, agrees) in [
+            ("", true),
+            ("fo", true),
+            ("foo(bar", true),
+            ("fa", false),
+            ("foo[", false),
+        ] {
             assert_eq!(track.agrees(written), agrees, "{written:?}");
         }
     }

@@ -43,16 +43,25 @@ impl Similar {
         others: &[&Arc<Document>],
         path: impl Fn(&Document) -> String,
     ) -> Vec<Snippet> {
-        let query_start = prefix.rmatch_indices('\n').nth(QUERY_LINES).map_or(0, |(i, _)| i + 1);
+        let query_start = prefix
+            .rmatch_indices('\n')
+            .nth(QUERY_LINES)
+            .map_or(0, |(i, _)| i + 1);
         let query = names(&prefix[query_start..]);
         if query.is_empty() {
             return Vec::new();
         }
-        let candidates = others.iter().filter(|d| d.text.len_bytes() <= MAX_BYTES).take(DOCUMENTS);
+        let candidates = others
+            .iter()
+            .filter(|d| d.text.len_bytes() <= MAX_BYTES)
+            .take(DOCUMENTS);
         let mut found: Vec<(f32, usize, &Arc<Document>)> = candidates
             .filter_map(|document| {
                 let windows = self.windows(document);
-                let scored = windows.windows.iter().map(|(line, names)| (jaccard(&query, names), *line));
+                let scored = windows
+                    .windows
+                    .iter()
+                    .map(|(line, names)| (jaccard(&query, names), *line));
                 let (score, line) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
                 (score >= LEAST).then_some((score, line, *document))
             })
@@ -61,30 +70,60 @@ impl Similar {
         let snippet = |(_, line, document): (f32, usize, &Arc<Document>)| {
             let end = (line + LINES).min(document.text.len_lines());
             let bytes = document.text.line_to_byte(line)..document.text.line_to_byte(end);
-            Snippet { path: path(document), line, text: document.slice(bytes), reason: Reason::Similar }
+            Snippet {
+                path: path(document),
+                line,
+                text: document.slice(bytes),
+                reason: Reason::Similar,
+            }
         };
         found.into_iter().map(snippet).collect()
     }
 
     /// Forgets a closed document.
     pub fn closed(&self, uri: &str) {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).remove(uri);
+        self.cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uri);
     }
 
     fn windows(&self, document: &Arc<Document>) -> Arc<Windows> {
-        let cached = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&document.uri).cloned();
+        let cached = self
+            .cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&document.uri)
+            .cloned();
         if let Some(windows) = cached
             && windows.version == document.version
         {
             return windows;
         }
-        let lines: Vec<FxHashSet<u64>> =
-            document.text.lines().map(|l| l.as_str().map_or_else(|| names(&l.to_string()), names)).collect();
+        let lines: Vec<FxHashSet<u64>> = document
+            .text
+            .lines()
+            .map(|l| l.as_str().map_or_else(|| names(&l.to_string()), names))
+            .collect();
         let starts = (0..lines.len().max(1)).step_by(STRIDE);
         let windows = starts
-            .map(|start| (start, lines.iter().skip(start).take(LINES).flatten().copied().collect()))
+            .map(|start| {
+                (
+                    start,
+                    lines
+                        .iter()
+                        .skip(start)
+                        .take(LINES)
+                        .flatten()
+                        .copied()
+                        .collect(),
+                )
+            })
             .collect();
-        let windows = Arc::new(Windows { version: document.version, windows });
+        let windows = Arc::new(Windows {
+            version: document.version,
+            windows,
+        });
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.insert(Arc::clone(&document.uri), Arc::clone(&windows));
         windows
@@ -103,5 +142,9 @@ fn names(text: &str) -> FxHashSet<u64> {
 fn jaccard(a: &FxHashSet<u64>, b: &FxHashSet<u64>) -> f32 {
     let shared = a.iter().filter(|n| b.contains(n)).count();
     let all = a.len() + b.len() - shared;
-    if all == 0 { 0.0 } else { shared as f32 / all as f32 }
+    if all == 0 {
+        0.0
+    } else {
+        shared as f32 / all as f32
+    }
 }

@@ -27,10 +27,18 @@ pub(crate) fn rows(draft: &Draft, stem: usize, vocabulary: &Vocabulary) -> Vec<V
         least = least.min(step);
         let length = vocabulary.text(token.word).chars().count();
         n_chars += length;
-        if vocabulary.class(token.word) == Class::Mark { n_marks += 1 } else { n_word_chars += length }
+        if vocabulary.class(token.word) == Class::Mark {
+            n_marks += 1
+        } else {
+            n_word_chars += length
+        }
         let n_tokens = (at + 1) as f32;
         let whole = at + 1 == n && draft.finished;
-        let total = if whole { draft.log_probability } else { log_probability };
+        let total = if whole {
+            draft.log_probability
+        } else {
+            log_probability
+        };
         let first = &draft.first;
         let facts: [f32; N_FACTS] = [
             (-total).sqrt() * 5.0,
@@ -42,7 +50,11 @@ pub(crate) fn rows(draft: &Draft, stem: usize, vocabulary: &Vocabulary) -> Vec<V
             stem as f32,
             (n_chars as f32).sqrt() * 2.0,
             n_word_chars as f32 / n_chars.max(1) as f32 * 10.0,
-            if whole { 8.0 + (draft.log_probability - draft.runner_up).clamp(0.0, 3.5) * 2.0 } else { 0.0 },
+            if whole {
+                8.0 + (draft.log_probability - draft.runner_up).clamp(0.0, 3.5) * 2.0
+            } else {
+                0.0
+            },
             f32::from(first.longest[0]),
             f32::from(first.longest[1]),
             f32::from(first.longest[2]),
@@ -52,14 +64,21 @@ pub(crate) fn rows(draft: &Draft, stem: usize, vocabulary: &Vocabulary) -> Vec<V
             n_marks as f32,
             first.end_probability.sqrt() * 10.0 + if whole { 0.0 } else { 0.5 },
         ];
-        let row = |(fact, value): (usize, &f32)| (fact * CUTS + (value.max(0.0) as usize).min(CUTS - 1)) as u16;
+        let row = |(fact, value): (usize, &f32)| {
+            (fact * CUTS + (value.max(0.0) as usize).min(CUTS - 1)) as u16
+        };
         facts.iter().enumerate().map(row).collect()
     });
     prefixes.collect()
 }
 
 /// Returns the confidence in each prefix of `draft`.
-pub(crate) fn confidences(draft: &Draft, stem: usize, vocabulary: &Vocabulary, net: &Net) -> Vec<f32> {
+pub(crate) fn confidences(
+    draft: &Draft,
+    stem: usize,
+    vocabulary: &Vocabulary,
+    net: &Net,
+) -> Vec<f32> {
     let scores = rows(draft, stem, vocabulary).into_iter().map(|rows| {
         let mut sum = net.start();
         net.add(&mut sum, &rows);

@@ -22,7 +22,11 @@ impl ContextArray {
     ///
     /// O(n log n) comparisons of one machine word each; only ties look further back.
     pub(crate) fn new(stream: &[Word], depth: usize) -> Self {
-        let n_words = stream.iter().map(|word| word.index() + 1).max().unwrap_or(0);
+        let n_words = stream
+            .iter()
+            .map(|word| word.index() + 1)
+            .max()
+            .unwrap_or(0);
         let mut ends = vec![0_u32; n_words + 1];
         let contexts = &stream[..stream.len().saturating_sub(1)];
         for word in contexts {
@@ -63,7 +67,10 @@ impl ContextArray {
     pub(crate) fn after(&self, word: Word) -> Range<u32> {
         match self.starts.binary_search_by_key(&word, |start| start.0) {
             Ok(at) => {
-                let end = self.starts.get(at + 1).map_or(self.places.len() as u32, |next| next.1);
+                let end = self
+                    .starts
+                    .get(at + 1)
+                    .map_or(self.places.len() as u32, |next| next.1);
                 self.starts[at].1..end
             }
             Err(_) => 0..0,
@@ -83,7 +90,9 @@ impl ContextArray {
     ) {
         ranges.clear();
         let mut latest_first = context.iter().rev().take(depth).copied().enumerate();
-        let Some((_, last)) = latest_first.next() else { return };
+        let Some((_, last)) = latest_first.next() else {
+            return;
+        };
         let mut range = self.after(last);
         if range.is_empty() {
             return;
@@ -93,7 +102,11 @@ impl ContextArray {
             if wanted == Word::BOUNDARY {
                 return;
             }
-            let key = |place: u32| (place as usize).checked_sub(back + 1).map_or(Word::BOUNDARY, &token);
+            let key = |place: u32| {
+                (place as usize)
+                    .checked_sub(back + 1)
+                    .map_or(Word::BOUNDARY, &token)
+            };
             let within = self.places(range.clone());
             let start = within.partition_point(|place| key(*place) < wanted);
             let n = within[start..].partition_point(|place| key(*place) == wanted);
@@ -125,9 +138,15 @@ fn sort_bucket(stream: &[Word], depth: usize, places: &mut [u32], keyed: &mut Ve
         let end = (*place as usize).saturating_sub(1);
         let key = stream[end.saturating_sub(IN_KEY)..end].iter().rev();
         let missing = 32 * (IN_KEY - key.len());
-        (key.fold(0, |key, word| key << 32 | word.index() as u128) << missing, *place)
+        (
+            key.fold(0, |key, word| key << 32 | word.index() as u128) << missing,
+            *place,
+        )
     }));
-    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| deeper(stream, IN_KEY + 1, depth, a.1, b.1)));
+    keyed.sort_unstable_by(|a, b| {
+        a.0.cmp(&b.0)
+            .then_with(|| deeper(stream, IN_KEY + 1, depth, a.1, b.1))
+    });
     for (place, sorted) in places.iter_mut().zip(keyed.iter()) {
         *place = sorted.1;
     }
@@ -135,7 +154,11 @@ fn sort_bucket(stream: &[Word], depth: usize, places: &mut [u32], keyed: &mut Ve
 
 /// Compares two places whose last `known` tokens agree, by the tokens before those.
 fn deeper(stream: &[Word], known: usize, depth: usize, a: u32, b: u32) -> std::cmp::Ordering {
-    let before = |place: u32| stream[..(place as usize).saturating_sub(known)].iter().rev();
+    let before = |place: u32| {
+        stream[..(place as usize).saturating_sub(known)]
+            .iter()
+            .rev()
+    };
     for (x, y) in before(a).zip(before(b)).take(depth.saturating_sub(known)) {
         if x != y {
             return x.cmp(y);

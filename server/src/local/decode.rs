@@ -69,13 +69,20 @@ struct Line {
 
 /// Returns the most probable non-empty line, unfinished if the search ended early.
 pub(crate) fn decode(task: &Task<'_>, sources: &Sources<'_>, net: &Net) -> Option<Draft> {
-    let mut open = vec![Line { tokens: Vec::new(), log_probability: 0.0, n_rest: 0, finished: false }];
+    let mut open = vec![Line {
+        tokens: Vec::new(),
+        log_probability: 0.0,
+        n_rest: 0,
+        finished: false,
+    }];
     let mut finished: Vec<Line> = Vec::new();
     let mut longest_open: Option<Line> = None;
     let mut first = FirstStep::default();
     let mut scorer = Scorer::default();
     for n_steps in 0.. {
-        let Some(line) = take_best(&mut open) else { break };
+        let Some(line) = take_best(&mut open) else {
+            break;
+        };
         if line.finished {
             finished.push(line);
             if finished.len() == 2 {
@@ -83,8 +90,11 @@ pub(crate) fn decode(task: &Task<'_>, sources: &Sources<'_>, net: &Net) -> Optio
             }
             continue;
         }
-        let hopeless = line.log_probability < LEAST_LOG_PROBABILITY || line.tokens.len() > MAX_TOKENS;
-        let far_behind = finished.first().is_some_and(|best| line.log_probability < best.log_probability - 2.5);
+        let hopeless =
+            line.log_probability < LEAST_LOG_PROBABILITY || line.tokens.len() > MAX_TOKENS;
+        let far_behind = finished
+            .first()
+            .is_some_and(|best| line.log_probability < best.log_probability - 2.5);
         if hopeless || far_behind || n_steps == MAX_STEPS {
             longest_open = Some(line);
             break;
@@ -96,7 +106,11 @@ pub(crate) fn decode(task: &Task<'_>, sources: &Sources<'_>, net: &Net) -> Optio
         for word in &task.rest[..line.n_rest] {
             context.push(*word, sources);
         }
-        let constraint = if n_steps == 0 { task.constraint } else { Constraint::Free };
+        let constraint = if n_steps == 0 {
+            task.constraint
+        } else {
+            Constraint::Free
+        };
         let step = gather(sources, &context, constraint);
         let setting = Setting::new(&step, &context, constraint, sources.vocabulary);
         let probabilities = scorer.probabilities(&setting, net);
@@ -105,37 +119,76 @@ pub(crate) fn decode(task: &Task<'_>, sources: &Sources<'_>, net: &Net) -> Optio
         }
         continue_line(&line, task, &step, probabilities, &mut open);
     }
-    let runner_up = finished.get(1).or(open.iter().max_by(|a, b| a.log_probability.total_cmp(&b.log_probability)));
+    let runner_up = finished.get(1).or(open
+        .iter()
+        .max_by(|a, b| a.log_probability.total_cmp(&b.log_probability)));
     let runner_up = runner_up.map_or(-12.0, |line| line.log_probability.max(-12.0));
-    let line = if finished.is_empty() { longest_open.into_iter().chain(open).max_by_key(|line| line.tokens.len())? } else { finished.swap_remove(0) };
+    let line = if finished.is_empty() {
+        longest_open
+            .into_iter()
+            .chain(open)
+            .max_by_key(|line| line.tokens.len())?
+    } else {
+        finished.swap_remove(0)
+    };
     if line.tokens.is_empty() {
         return None;
     }
-    let Line { tokens, log_probability, finished, .. } = line;
-    Some(Draft { tokens, finished, log_probability, runner_up, first })
+    let Line {
+        tokens,
+        log_probability,
+        finished,
+        ..
+    } = line;
+    Some(Draft {
+        tokens,
+        finished,
+        log_probability,
+        runner_up,
+        first,
+    })
 }
 
 fn take_best(open: &mut Vec<Line>) -> Option<Line> {
-    let best = open.iter().enumerate().max_by(|a, b| a.1.log_probability.total_cmp(&b.1.log_probability))?.0;
+    let best = open
+        .iter()
+        .enumerate()
+        .max_by(|a, b| a.1.log_probability.total_cmp(&b.1.log_probability))?
+        .0;
     Some(open.swap_remove(best))
 }
 
 fn first_step(setting: &Setting<'_>, probabilities: &[f32]) -> FirstStep {
     let candidates = &setting.step.candidates;
-    let end = candidates.iter().position(|candidate| candidate.word == Word::END_OF_LINE);
+    let end = candidates
+        .iter()
+        .position(|candidate| candidate.word == Word::END_OF_LINE);
     FirstStep {
         longest: setting.step.longest,
-        best_probability: probabilities[..candidates.len()].iter().copied().fold(0.0, f32::max),
+        best_probability: probabilities[..candidates.len()]
+            .iter()
+            .copied()
+            .fold(0.0, f32::max),
         end_probability: end.map_or(0.0, |at| probabilities[at]),
         line: setting.line.clone(),
     }
 }
 
 /// Adds the continuations of `line` to `open`.
-fn continue_line(line: &Line, task: &Task<'_>, step: &Step, probabilities: &[f32], open: &mut Vec<Line>) {
+fn continue_line(
+    line: &Line,
+    task: &Task<'_>,
+    step: &Step,
+    probabilities: &[f32],
+    open: &mut Vec<Line>,
+) {
     const MOST_OPEN: usize = 64;
     let chance = |at: Option<usize>| at.map_or(UNEXPECTED, |at| probabilities[at].max(UNEXPECTED));
-    let position = |word: Word| step.candidates.iter().position(|candidate| candidate.word == word);
+    let position = |word: Word| {
+        step.candidates
+            .iter()
+            .position(|candidate| candidate.word == word)
+    };
     let grown = |p: f32, n_rest: usize, finished: bool| Line {
         tokens: line.tokens.clone(),
         log_probability: line.log_probability + p.ln(),
@@ -145,7 +198,11 @@ fn continue_line(line: &Line, task: &Task<'_>, step: &Step, probabilities: &[f32
     if line.n_rest > 0 {
         match task.rest.get(line.n_rest) {
             Some(next) => open.push(grown(chance(position(*next)), line.n_rest + 1, false)),
-            None => open.push(grown(chance(position(Word::END_OF_LINE)), line.n_rest, true)),
+            None => open.push(grown(
+                chance(position(Word::END_OF_LINE)),
+                line.n_rest,
+                true,
+            )),
         }
         return;
     }
@@ -164,7 +221,11 @@ fn continue_line(line: &Line, task: &Task<'_>, step: &Step, probabilities: &[f32
         }
         if !word.is_layout() {
             let mut longer = grown(p, 0, false);
-            longer.tokens.push(Token { word, blanks, probability: p });
+            longer.tokens.push(Token {
+                word,
+                blanks,
+                probability: p,
+            });
             open.push(longer);
         } else if !line.tokens.is_empty() && task.rest.is_empty() {
             open.push(grown(p, 0, true));

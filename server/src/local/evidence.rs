@@ -90,17 +90,25 @@ impl Context {
     /// Returns the end of the text above the cursor.
     pub(crate) fn before_cursor(above: &OpenText) -> Self {
         let start = above.words.len().saturating_sub(Self::LENGTH);
-        Self { words: above.words[start..].to_vec(), shapes: above.shapes[start..].to_vec() }
+        Self {
+            words: above.words[start..].to_vec(),
+            shapes: above.shapes[start..].to_vec(),
+        }
     }
 
     pub(crate) fn push(&mut self, word: Word, sources: &Sources<'_>) {
         self.words.push(word);
-        self.shapes.push(sources.frame.shape(word, sources.vocabulary));
+        self.shapes
+            .push(sources.frame.shape(word, sources.vocabulary));
     }
 
     /// Returns the tokens of the line that is being written.
     pub(crate) fn line(&self) -> &[Word] {
-        let start = self.words.iter().rposition(|word| word.is_layout()).map_or(0, |at| at + 1);
+        let start = self
+            .words
+            .iter()
+            .rposition(|word| word.is_layout())
+            .map_or(0, |at| at + 1);
         &self.words[start..]
     }
 }
@@ -158,7 +166,11 @@ pub(crate) fn gather(sources: &Sources<'_>, context: &Context, constraint: Const
     if let Constraint::Stem(stem) = constraint {
         tally.complete_stem(sources, stem);
     }
-    let Tally { mut candidates, longest, .. } = tally;
+    let Tally {
+        mut candidates,
+        longest,
+        ..
+    } = tally;
     let n_above = sources.above.words.len() as u32;
     for candidate in &mut candidates {
         if let Some(uses) = sources.above.uses(candidate.word) {
@@ -172,13 +184,24 @@ pub(crate) fn gather(sources: &Sources<'_>, context: &Context, constraint: Const
         candidates.sort_by(|a, b| promise(b).total_cmp(&promise(a)));
         candidates.truncate(MAX_CANDIDATES);
     }
-    Step { candidates, longest }
+    Step {
+        candidates,
+        longest,
+    }
 }
 
 /// Ranks candidates roughly, to bound how many are scored.
 fn promise(candidate: &Candidate) -> f32 {
-    let best = candidate.evidence.iter().map(|e| f32::from(e.longest) + e.n as f32 / e.of.max(1) as f32);
-    best.fold(0.0, f32::max) + if candidate.since.is_some_and(|since| since < 2000) { 0.3 } else { 0.0 }
+    let best = candidate
+        .evidence
+        .iter()
+        .map(|e| f32::from(e.longest) + e.n as f32 / e.of.max(1) as f32);
+    best.fold(0.0, f32::max)
+        + if candidate.since.is_some_and(|since| since < 2000) {
+            0.3
+        } else {
+            0.0
+        }
 }
 
 struct Tally<'t> {
@@ -210,7 +233,11 @@ impl Tally<'_> {
             }
             let n_before = found.len();
             for hit in group {
-                let most = if length == 1 { Self::MAX_FOUND_AFTER_ONE } else { Self::MAX_FOUND };
+                let most = if length == 1 {
+                    Self::MAX_FOUND_AFTER_ONE
+                } else {
+                    Self::MAX_FOUND
+                };
                 let Some(at) = self.find(hit, found.len() < most) else {
                     of += u32::from(self.constraint == Constraint::Free);
                     continue;
@@ -226,7 +253,13 @@ impl Tally<'_> {
             }
             for (at, distance) in &found[n_before..] {
                 let evidence = &mut self.candidates[*at].evidence[s];
-                *evidence = Evidence { longest: length, n: counts[*at], of, distance: *distance, ..*evidence };
+                *evidence = Evidence {
+                    longest: length,
+                    n: counts[*at],
+                    of,
+                    distance: *distance,
+                    ..*evidence
+                };
             }
         }
         for (level, _) in levels {
@@ -243,7 +276,9 @@ impl Tally<'_> {
 
     /// Returns the candidate a hit speaks for, adding it if `may_add`.
     fn find(&mut self, hit: &Hit, may_add: bool) -> Option<usize> {
-        if self.constraint == Constraint::AfterBlanks && (hit.blanks.is_none() || hit.word.is_layout()) {
+        if self.constraint == Constraint::AfterBlanks
+            && (hit.blanks.is_none() || hit.word.is_layout())
+        {
             return None;
         }
         let word = hit.word.predicted();
@@ -254,7 +289,9 @@ impl Tally<'_> {
             return None;
         }
         let fits = match self.constraint {
-            Constraint::Stem(stem) => !word.is_layout() && self.vocabulary.text(word).starts_with(stem),
+            Constraint::Stem(stem) => {
+                !word.is_layout() && self.vocabulary.text(word).starts_with(stem)
+            }
             Constraint::Free | Constraint::AfterBlanks => true,
         };
         let at = fits.then_some(self.candidates.len());
@@ -266,7 +303,13 @@ impl Tally<'_> {
     }
 
     fn add(&mut self, word: Word, blanks: Blanks) {
-        self.candidates.push(Candidate { word, blanks, evidence: Default::default(), since: None, n_uses: 0 });
+        self.candidates.push(Candidate {
+            word,
+            blanks,
+            evidence: Default::default(),
+            since: None,
+            n_uses: 0,
+        });
     }
 
     /// Adds names that start with the stem though nothing before them matches.
@@ -274,13 +317,29 @@ impl Tally<'_> {
         const MAX_ADDED: usize = 10;
         const MAX_LOOKED_AT: usize = 3000;
         let mut names: Vec<(u64, Word)> = Vec::new();
-        for (rank, text) in [sources.above, sources.below].into_iter().chain(sources.open.iter().copied()).enumerate() {
-            let recency = |last: u32| (64 - rank as u64) << 32 | if rank == 1 { u64::from(u32::MAX - last) } else { u64::from(last) };
-            let fitting = text.all_uses().filter(|(word, _)| sources.vocabulary.text(*word).starts_with(stem));
+        for (rank, text) in [sources.above, sources.below]
+            .into_iter()
+            .chain(sources.open.iter().copied())
+            .enumerate()
+        {
+            let recency = |last: u32| {
+                (64 - rank as u64) << 32
+                    | if rank == 1 {
+                        u64::from(u32::MAX - last)
+                    } else {
+                        u64::from(last)
+                    }
+            };
+            let fitting = text
+                .all_uses()
+                .filter(|(word, _)| sources.vocabulary.text(*word).starts_with(stem));
             names.extend(fitting.map(|(word, uses)| (recency(uses.last), word)));
         }
         for learnt in sources.learnt {
-            let fitting = learnt.segment.names_with(stem, sources.vocabulary).take(MAX_LOOKED_AT);
+            let fitting = learnt
+                .segment
+                .names_with(stem, sources.vocabulary)
+                .take(MAX_LOOKED_AT);
             names.extend(fitting.map(|word| (u64::from(learnt.segment.uses(word)), word)));
         }
         names.sort_unstable_by(|a, b| b.cmp(a));
@@ -299,8 +358,14 @@ impl Tally<'_> {
 
 /// Returns how many tokens before `place` agree with the end of `context`.
 fn agreement(words: &[Word], place: usize, context: &[Word]) -> u8 {
-    let pairs = words[..place].iter().rev().zip(context.iter().rev()).take(DEPTH);
-    pairs.take_while(|(a, b)| a == b && **a != Word::BOUNDARY).count() as u8
+    let pairs = words[..place]
+        .iter()
+        .rev()
+        .zip(context.iter().rev())
+        .take(DEPTH);
+    pairs
+        .take_while(|(a, b)| a == b && **a != Word::BOUNDARY)
+        .count() as u8
 }
 
 fn hits_here(sources: &Sources<'_>, context: &[Word], hits: &mut Vec<Hit>) {
@@ -308,15 +373,29 @@ fn hits_here(sources: &Sources<'_>, context: &[Word], hits: &mut Vec<Hit>) {
     let Some(last) = context.last() else { return };
     let (above, below) = (sources.above, sources.below);
     let here = above.words.len();
-    hits.extend(above.after(*last).take(MAX_PLACES).map(|place| hit(above, place, context, here - place)));
-    hits.extend(below.after(*last).take(MAX_PLACES).map(|place| hit(below, place, context, place)));
+    hits.extend(
+        above
+            .after(*last)
+            .take(MAX_PLACES)
+            .map(|place| hit(above, place, context, here - place)),
+    );
+    hits.extend(
+        below
+            .after(*last)
+            .take(MAX_PLACES)
+            .map(|place| hit(below, place, context, place)),
+    );
 }
 
 fn hits_open(open: &[&OpenText], context: &[Word], hits: &mut Vec<Hit>) {
     const MAX_PLACES: usize = 500;
     let Some(last) = context.last() else { return };
     for (rank, text) in open.iter().enumerate() {
-        hits.extend(text.after(*last).take(MAX_PLACES).map(|place| hit(text, place, context, rank)));
+        hits.extend(
+            text.after(*last)
+                .take(MAX_PLACES)
+                .map(|place| hit(text, place, context, rank)),
+        );
     }
 }
 
@@ -336,10 +415,15 @@ fn hits_learnt(sources: &Sources<'_>, context: &[Word], hits: &mut Vec<Hit>) {
     let mut ranges = Vec::new();
     for learnt in sources.learnt {
         let Learnt { segment, hidden } = *learnt;
-        segment.literal.descend(context, DEPTH, |at| segment.words[at], &mut ranges);
+        segment
+            .literal
+            .descend(context, DEPTH, |at| segment.words[at], &mut ranges);
         let mut budget = BUDGET;
         for (at, range) in ranges.iter().enumerate().rev() {
-            let deeper = ranges.get(at + 1).cloned().unwrap_or(range.start..range.start);
+            let deeper = ranges
+                .get(at + 1)
+                .cloned()
+                .unwrap_or(range.start..range.start);
             let n = range.len() - deeper.len();
             let most = budget.min(MOST_OF_A_LENGTH);
             if n == 0 || most == 0 {
@@ -348,13 +432,22 @@ fn hits_learnt(sources: &Sources<'_>, context: &[Word], hits: &mut Vec<Hit>) {
             budget -= n.min(most);
             let stride = n.div_ceil(most);
             for part in [range.start..deeper.start, deeper.end..range.end] {
-                let places = segment.literal.places(part.clone()).iter().zip(segment.next(part));
+                let places = segment
+                    .literal
+                    .places(part.clone())
+                    .iter()
+                    .zip(segment.next(part));
                 for (place, word) in places.step_by(stride) {
                     if *word == Word::BOUNDARY || is_hidden(hidden, *place) {
                         continue;
                     }
                     let blanks = segment.blanks[*place as usize];
-                    hits.push(Hit { length: at as u8 + 1, blanks, word: *word, distance: 0 });
+                    hits.push(Hit {
+                        length: at as u8 + 1,
+                        blanks,
+                        word: *word,
+                        distance: 0,
+                    });
                 }
             }
         }
@@ -374,7 +467,12 @@ fn agreement_by_shape(
     renaming: &mut Renaming,
 ) -> u8 {
     renaming.clear();
-    let ours = context.words.iter().zip(&context.shapes).rev().take(SHAPE_DEPTH);
+    let ours = context
+        .words
+        .iter()
+        .zip(&context.shapes)
+        .rev()
+        .take(SHAPE_DEPTH);
     let mut length = 0;
     for (at, (word, shape)) in (0..place).rev().zip(ours) {
         let (their_word, their_shape) = token(at);
@@ -382,7 +480,10 @@ fn agreement_by_shape(
             break;
         }
         if *shape == Word::NAME {
-            match renaming.iter().find(|(theirs, ours)| *theirs == their_word || ours == word) {
+            match renaming
+                .iter()
+                .find(|(theirs, ours)| *theirs == their_word || ours == word)
+            {
                 Some((theirs, ours)) if *theirs != their_word || ours != word => break,
                 Some(_) => {}
                 None => renaming.push((their_word, *word)),
@@ -398,7 +499,10 @@ fn renamed(word: Word, shape: Word, renaming: &Renaming) -> Option<Word> {
     if shape != Word::NAME {
         return Some(word);
     }
-    renaming.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours)
+    renaming
+        .iter()
+        .find(|(theirs, _)| *theirs == word)
+        .map(|(_, ours)| *ours)
 }
 
 /// Shorter matches by shape say nothing.
@@ -413,18 +517,30 @@ fn last_shapes(context: &Context) -> Option<(Word, Word)> {
 
 fn hits_here_by_shape(sources: &Sources<'_>, context: &Context, hits: &mut Vec<Hit>) {
     const MAX_PLACES: usize = 1500;
-    let Some(pair) = last_shapes(context) else { return };
+    let Some(pair) = last_shapes(context) else {
+        return;
+    };
     let mut renaming = Renaming::new();
     let here = sources.above.words.len();
     for (text, is_above) in [(sources.above, true), (sources.below, false)] {
         for place in text.after_shapes(pair).take(MAX_PLACES) {
-            let length = agreement_by_shape(|at| (text.words[at], text.shapes[at]), place, context, &mut renaming);
+            let length = agreement_by_shape(
+                |at| (text.words[at], text.shapes[at]),
+                place,
+                context,
+                &mut renaming,
+            );
             if length < LEAST_BY_SHAPE || text.words[place] == Word::BOUNDARY {
                 continue;
             }
             if let Some(word) = renamed(text.words[place], text.shapes[place], &renaming) {
                 let distance = if is_above { here - place } else { place } as u32 + 1;
-                hits.push(Hit { length, blanks: text.blanks[place], word, distance });
+                hits.push(Hit {
+                    length,
+                    blanks: text.blanks[place],
+                    word,
+                    distance,
+                });
             }
         }
     }
@@ -438,11 +554,16 @@ fn hits_learnt_by_shape(sources: &Sources<'_>, context: &Context, hits: &mut Vec
     for learnt in sources.learnt {
         let Learnt { segment, hidden } = *learnt;
         let shape = |at: usize| sources.frame.shape(segment.words[at], sources.vocabulary);
-        segment.shapes.descend(&context.shapes, SHAPE_DEPTH, shape, &mut ranges);
+        segment
+            .shapes
+            .descend(&context.shapes, SHAPE_DEPTH, shape, &mut ranges);
         let mut n_seen = 0;
         for at in (LEAST_BY_SHAPE as usize..ranges.len()).rev() {
             let range = &ranges[at];
-            let deeper = ranges.get(at + 1).cloned().unwrap_or(range.start..range.start);
+            let deeper = ranges
+                .get(at + 1)
+                .cloned()
+                .unwrap_or(range.start..range.start);
             for part in [range.start..deeper.start, deeper.end..range.end] {
                 for place in segment.shapes.places(part).iter().take(MOST_OF_A_LENGTH) {
                     n_seen += 1;
@@ -450,12 +571,22 @@ fn hits_learnt_by_shape(sources: &Sources<'_>, context: &Context, hits: &mut Vec
                     if is_hidden(hidden, *place) || segment.words[at] == Word::BOUNDARY {
                         continue;
                     }
-                    let length = agreement_by_shape(|at| (segment.words[at], shape(at)), at, context, &mut renaming);
+                    let length = agreement_by_shape(
+                        |at| (segment.words[at], shape(at)),
+                        at,
+                        context,
+                        &mut renaming,
+                    );
                     if length < LEAST_BY_SHAPE {
                         continue;
                     }
                     if let Some(word) = renamed(segment.words[at], shape(at), &renaming) {
-                        hits.push(Hit { length, blanks: segment.blanks[at], word, distance: 1 });
+                        hits.push(Hit {
+                            length,
+                            blanks: segment.blanks[at],
+                            word,
+                            distance: 1,
+                        });
                     }
                 }
             }

@@ -19,7 +19,10 @@ impl Block {
     }
 
     const fn then(self, sizes: [usize; 4]) -> Self {
-        Self { first: self.end(), sizes }
+        Self {
+            first: self.end(),
+            sizes,
+        }
     }
 
     const fn end(self) -> usize {
@@ -28,7 +31,11 @@ impl Block {
 
     fn row(self, at: [usize; 4]) -> u16 {
         let [_, b, c, d] = self.sizes;
-        debug_assert!(at.iter().zip(self.sizes).all(|(at, size)| *at < size), "{at:?} outside {:?}", self.sizes);
+        debug_assert!(
+            at.iter().zip(self.sizes).all(|(at, size)| *at < size),
+            "{at:?} outside {:?}",
+            self.sizes
+        );
         (self.first + ((at[0] * b + at[1]) * c + at[2]) * d + at[3]) as u16
     }
 }
@@ -122,12 +129,21 @@ impl LineState {
                 _ => {}
             }
         }
-        let hash_code = ["#[", "#i", "#d", "#e", "#!", "#u", "#p"].iter().any(|code| head.starts_with(code));
+        let hash_code = ["#[", "#i", "#d", "#e", "#!", "#u", "#p"]
+            .iter()
+            .any(|code| head.starts_with(code));
         Self {
             closing: open.last().copied().unwrap_or(0),
-            depth: if open.is_empty() { usize::from(!closed_outer) } else { (1 + open.len()).min(4) },
+            depth: if open.is_empty() {
+                usize::from(!closed_outer)
+            } else {
+                (1 + open.len()).min(4)
+            },
             in_quotes: quote != 0,
-            in_comment: ["//", "/*", "*", "--", ";;"].iter().any(|mark| head.starts_with(mark)) || head.starts_with('#') && !hash_code,
+            in_comment: ["//", "/*", "*", "--", ";;"]
+                .iter()
+                .any(|mark| head.starts_with(mark))
+                || head.starts_with('#') && !hash_code,
             n_tokens: line.len(),
         }
     }
@@ -147,7 +163,9 @@ impl LineState {
             Class::Name => Kind::Name,
             Class::Number => Kind::Number,
             Class::Mark => match vocabulary.text(word).as_bytes() {
-                [b')' | b']' | b'}'] if vocabulary.text(word).as_bytes() == [self.closing] => Kind::Closing,
+                [b')' | b']' | b'}'] if vocabulary.text(word).as_bytes() == [self.closing] => {
+                    Kind::Closing
+                }
                 [b')' | b']' | b'}'] => Kind::ClosingOther,
                 [b';'] => Kind::Semicolon,
                 [b','] => Kind::Comma,
@@ -174,17 +192,34 @@ pub(crate) struct Setting<'s> {
 }
 
 impl<'s> Setting<'s> {
-    pub(crate) fn new(step: &'s Step, context: &Context, constraint: Constraint<'_>, vocabulary: &'s Vocabulary) -> Self {
+    pub(crate) fn new(
+        step: &'s Step,
+        context: &Context,
+        constraint: Constraint<'_>,
+        vocabulary: &'s Vocabulary,
+    ) -> Self {
         let tokens = context.line();
         let line = LineState::of(tokens, vocabulary);
         let previous = context.words.last().copied().unwrap_or(Word::BOUNDARY);
-        let opening = context.words.len().checked_sub(tokens.len() + 1).map_or(Word::BOUNDARY, |at| context.words[at]);
+        let opening = context
+            .words
+            .len()
+            .checked_sub(tokens.len() + 1)
+            .map_or(Word::BOUNDARY, |at| context.words[at]);
         let previous_kind = line.kind(previous, vocabulary);
         let stem = match constraint {
             Constraint::Stem(stem) => stem.chars().count(),
             Constraint::Free | Constraint::AfterBlanks => 0,
         };
-        Self { step, line, previous, previous_kind, opening, stem, vocabulary }
+        Self {
+            step,
+            line,
+            previous,
+            previous_kind,
+            opening,
+            stem,
+            vocabulary,
+        }
     }
 
     /// Rows that every candidate shares.
@@ -193,8 +228,19 @@ impl<'s> Setting<'s> {
         for (source, longest) in self.step.longest.iter().enumerate() {
             rows.push(SHARED_LONGEST.row([source, length_case(*longest), 0, 0]));
         }
-        let LineState { depth, in_quotes, in_comment, n_tokens, .. } = self.line;
-        rows.push(SHARED_LINE.row([self.previous_kind as usize, depth, in_quotes.into(), in_comment.into()]));
+        let LineState {
+            depth,
+            in_quotes,
+            in_comment,
+            n_tokens,
+            ..
+        } = self.line;
+        rows.push(SHARED_LINE.row([
+            self.previous_kind as usize,
+            depth,
+            in_quotes.into(),
+            in_comment.into(),
+        ]));
         rows.push(SHARED_PLACE.row([n_tokens.min(7), self.stem.min(7), 0, 0]));
     }
 
@@ -204,7 +250,13 @@ impl<'s> Setting<'s> {
         let mut n_agree = 0;
         let mut n_seen = 0;
         for (s, evidence) in candidate.evidence.iter().enumerate() {
-            let Evidence { longest, n, of, levels, .. } = *evidence;
+            let Evidence {
+                longest,
+                n,
+                of,
+                levels,
+                ..
+            } = *evidence;
             rows.push(EVIDENCE.row([s, length_case(longest), share_case(n, of), total_case(of)]));
             let best = self.step.longest[s];
             let gap = usize::from(best.saturating_sub(longest)).min(GAPS - 1);
@@ -212,7 +264,12 @@ impl<'s> Setting<'s> {
             n_agree += usize::from(longest > 0 && gap == 0);
             n_seen += usize::from(longest > 0);
             for (level, (n, of)) in levels.iter().enumerate() {
-                let at = [s * LEVELS.len() + level, share_case(*n, *of), total_case(*of), best.min(3).into()];
+                let at = [
+                    s * LEVELS.len() + level,
+                    share_case(*n, *of),
+                    total_case(*of),
+                    best.min(3).into(),
+                ];
                 rows.push(LEVEL.row(at));
             }
         }
@@ -234,18 +291,38 @@ impl<'s> Setting<'s> {
         }
         for (at, source) in [Source::Here, Source::HereShape].into_iter().enumerate() {
             let distance = candidate.evidence[source as usize].distance;
-            let case = if distance == 0 { DISTANCES - 1 } else { distance_case(distance) };
+            let case = if distance == 0 {
+                DISTANCES - 1
+            } else {
+                distance_case(distance)
+            };
             rows.push(DISTANCE.row([at, length(source), case, 0]));
         }
         let kind = self.line.kind(word, self.vocabulary) as usize;
-        let LineState { depth, in_quotes, in_comment, .. } = self.line;
+        let LineState {
+            depth,
+            in_quotes,
+            in_comment,
+            ..
+        } = self.line;
         rows.push(SYNTAX.row([kind, depth, in_quotes.into(), in_comment.into()]));
-        let longest = self.step.longest[Source::Here as usize].max(self.step.longest[Source::Learnt as usize]);
-        rows.push(SUCCESSION.row([kind, self.previous_kind as usize, usize::from(longest / 2).min(3), 0]));
+        let longest = self.step.longest[Source::Here as usize]
+            .max(self.step.longest[Source::Learnt as usize]);
+        rows.push(SUCCESSION.row([
+            kind,
+            self.previous_kind as usize,
+            usize::from(longest / 2).min(3),
+            0,
+        ]));
         let blank = usize::from(!candidate.blanks.is_none());
         rows.push(REPEATED.row([class, usize::from(word == self.previous), blank, 0]));
         let text = self.vocabulary.text(word);
-        rows.push(CASE.row([case_of(text), self.previous_kind as usize, in_quotes.into(), 0]));
+        rows.push(CASE.row([
+            case_of(text),
+            self.previous_kind as usize,
+            in_quotes.into(),
+            0,
+        ]));
         if self.stem > 0 {
             let left = text.chars().count().saturating_sub(self.stem).min(5);
             let seen = usize::from(n_seen > 0);
@@ -324,7 +401,11 @@ fn count_case(n: u32) -> usize {
 fn case_of(text: &str) -> usize {
     let has = |test: fn(&u8) -> bool| text.as_bytes().iter().any(test);
     let first_is_upper = text.as_bytes().first().is_some_and(u8::is_ascii_uppercase);
-    match (has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase), text.contains('_')) {
+    match (
+        has(u8::is_ascii_lowercase),
+        has(u8::is_ascii_uppercase),
+        text.contains('_'),
+    ) {
         (true, false, false) => 1,
         (true, false, true) => 2,
         (true, true, _) if first_is_upper => 3,

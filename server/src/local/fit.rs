@@ -32,7 +32,12 @@ impl Engine {
     /// Walks the tokens of `rest`, which follows the request's cursor, and returns every step.
     ///
     /// `stem_of(letters)` says how many letters of a word are already typed at its step.
-    pub fn step_examples(&self, request: &Request<'_>, rest: &str, mut stem_of: impl FnMut(usize) -> usize) -> Vec<StepExample> {
+    pub fn step_examples(
+        &self,
+        request: &Request<'_>,
+        rest: &str,
+        mut stem_of: impl FnMut(usize) -> usize,
+    ) -> Vec<StepExample> {
         let examples = self.with_sources(request, |task, _, sources| {
             let mut examples = Vec::new();
             let mut context = task.context.clone();
@@ -46,9 +51,19 @@ impl Engine {
                     None => Some(Word::END_OF_LINE),
                 };
                 let letters = text.chars().count();
-                let n_typed = if letters > 1 && right.is_none_or(|word| vocabulary.class(word) == Class::Name) { stem_of(letters).min(letters) } else { 0 };
-                let stem = text.char_indices().nth(n_typed).map_or(text.len(), |(at, _)| at);
-                let blanks_typed = examples.len() % 2 == 1 && lexeme.is_some_and(|lexeme| !lexeme.blanks.is_none());
+                let n_typed = if letters > 1
+                    && right.is_none_or(|word| vocabulary.class(word) == Class::Name)
+                {
+                    stem_of(letters).min(letters)
+                } else {
+                    0
+                };
+                let stem = text
+                    .char_indices()
+                    .nth(n_typed)
+                    .map_or(text.len(), |(at, _)| at);
+                let blanks_typed = examples.len() % 2 == 1
+                    && lexeme.is_some_and(|lexeme| !lexeme.blanks.is_none());
                 let constraint = match stem {
                     0 if blanks_typed => Constraint::AfterBlanks,
                     0 => Constraint::Free,
@@ -65,8 +80,15 @@ impl Engine {
                 setting.none(&mut rows);
                 candidates.push(rows.clone());
                 setting.shared(&mut rows);
-                let at = step.candidates.iter().position(|candidate| Some(candidate.word) == right);
-                examples.push(StepExample { shared: rows.clone(), right: at.unwrap_or(candidates.len() - 1), candidates });
+                let at = step
+                    .candidates
+                    .iter()
+                    .position(|candidate| Some(candidate.word) == right);
+                examples.push(StepExample {
+                    shared: rows.clone(),
+                    right: at.unwrap_or(candidates.len() - 1),
+                    candidates,
+                });
                 match right {
                     Some(Word::END_OF_LINE) => return Some(examples),
                     Some(word) => context.push(word, sources),
@@ -85,11 +107,21 @@ impl Engine {
             let n = rows.len();
             let unsure = vec![0.0; n];
             let suggestion = super::render(&draft, &unsure, cursor, sources)?;
-            let judged = rows.into_iter().zip(&suggestion.prefixes).enumerate().map(|(at, (rows, prefix))| {
-                let is_whole = at + 1 == n && draft.finished;
-                let text = &suggestion.text[..prefix.end];
-                PrefixExample { rows, is_right: if is_whole { text == rest } else { begins_with(rest, text) }, is_whole }
-            });
+            let judged = rows.into_iter().zip(&suggestion.prefixes).enumerate().map(
+                |(at, (rows, prefix))| {
+                    let is_whole = at + 1 == n && draft.finished;
+                    let text = &suggestion.text[..prefix.end];
+                    PrefixExample {
+                        rows,
+                        is_right: if is_whole {
+                            text == rest
+                        } else {
+                            begins_with(rest, text)
+                        },
+                        is_whole,
+                    }
+                },
+            );
             Some(judged.collect())
         });
         examples.unwrap_or_default()
@@ -98,7 +130,9 @@ impl Engine {
 
 /// Returns whether `text` begins with `start`, which does not end within one of its words.
 pub fn begins_with(text: &str, start: &str) -> bool {
-    let Some(left) = text.strip_prefix(start) else { return false };
+    let Some(left) = text.strip_prefix(start) else {
+        return false;
+    };
     let is_word = |c: char| c == '_' || c.is_alphanumeric();
     !(left.starts_with(is_word) && start.ends_with(is_word))
 }

@@ -80,7 +80,11 @@ impl Learner {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             vocabulary: Arc::clone(&self.vocabulary),
-            shards: self.shards.iter().map(|(language, shard)| (language.clone(), Arc::new(shard.clone()))).collect(),
+            shards: self
+                .shards
+                .iter()
+                .map(|(language, shard)| (language.clone(), Arc::new(shard.clone())))
+                .collect(),
             unlearnt: Arc::clone(&self.unlearnt),
             open: self.open.clone(),
         }
@@ -90,7 +94,11 @@ impl Learner {
     ///
     /// `progress(bytes done, bytes in all)` returns whether to go on; `publish` is called with
     /// every state worth showing, at last with the final one.
-    pub(crate) fn learn_all(&mut self, progress: &mut dyn FnMut(u64, u64) -> bool, publish: &mut dyn FnMut(&Self)) {
+    pub(crate) fn learn_all(
+        &mut self,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+        publish: &mut dyn FnMut(&Self),
+    ) {
         self.tally = Tally::default();
         let files = self.walk();
         let total: u64 = files.iter().map(|file| file.bytes).sum();
@@ -114,13 +122,21 @@ impl Learner {
                 *self.tally.skipped.entry(Skip::OverMemory).or_default() += 1;
                 continue;
             }
-            let Some(text) = self.read(&found.path) else { continue };
+            let Some(text) = self.read(&found.path) else {
+                continue;
+            };
             let language = Language::of(&found.path);
-            tokens.entry(language).or_insert_with(Tokens::new).push_file(found.path.into(), &text, &mut vocabulary);
+            tokens
+                .entry(language)
+                .or_insert_with(Tokens::new)
+                .push_file(found.path.into(), &text, &mut vocabulary);
             if first_stage && done > FIRST_STAGE {
                 first_stage = false;
                 self.vocabulary = Arc::new(vocabulary.clone());
-                self.shards = tokens.iter().map(|(language, tokens)| (language.clone(), self.shard(tokens.clone()))).collect();
+                self.shards = tokens
+                    .iter()
+                    .map(|(language, tokens)| (language.clone(), self.shard(tokens.clone())))
+                    .collect();
                 publish(self);
             }
         }
@@ -152,15 +168,23 @@ impl Learner {
             }
         }
         for path in self.existing(paths) {
-            let Some(text) = self.read(&path) else { continue };
+            let Some(text) = self.read(&path) else {
+                continue;
+            };
             let language = Language::of(&path);
-            tokens.entry(language).or_insert_with(Tokens::new).push_file(path.into(), &text, &mut vocabulary);
+            tokens
+                .entry(language)
+                .or_insert_with(Tokens::new)
+                .push_file(path.into(), &text, &mut vocabulary);
         }
         self.keep_words(vocabulary);
         for (language, tokens) in tokens {
             let keywords = Arc::clone(&self.unlearnt.frame);
             let vocabulary = Arc::clone(&self.vocabulary);
-            let shard = self.shards.entry(language).or_insert_with(|| Shard::empty(Arc::clone(&keywords)));
+            let shard = self
+                .shards
+                .entry(language)
+                .or_insert_with(|| Shard::empty(Arc::clone(&keywords)));
             shard.merge(tokens, &keywords, &vocabulary);
         }
     }
@@ -179,7 +203,10 @@ impl Learner {
             return;
         };
         let language = Language::of(path);
-        let frame = self.shards.get(&language).map_or(&self.unlearnt.frame, |shard| &shard.frame);
+        let frame = self
+            .shards
+            .get(&language)
+            .map_or(&self.unlearnt.frame, |shard| &shard.frame);
         let mut vocabulary = (*self.vocabulary).clone();
         let text = OpenText::frozen(&text, &mut vocabulary, frame);
         self.open.insert(path.into(), OpenBuffer { language, text });
@@ -187,7 +214,11 @@ impl Learner {
     }
 
     pub(crate) fn status(&self) -> Status {
-        let mut status = Status { memory: self.bytes(), open: self.open.len(), ..Status::default() };
+        let mut status = Status {
+            memory: self.bytes(),
+            open: self.open.len(),
+            ..Status::default()
+        };
         status.is_capped = self.tally.is_capped;
         status.skipped = self.tally.skipped.clone();
         for shard in self.shards.values() {
@@ -204,24 +235,39 @@ impl Learner {
 
     /// Bytes held by everything learnt.
     fn bytes(&self) -> usize {
-        let segments: usize = self.shards.values().flat_map(|shard| &shard.segments).map(|segment| segment.bytes()).sum();
+        let segments: usize = self
+            .shards
+            .values()
+            .flat_map(|shard| &shard.segments)
+            .map(|segment| segment.bytes())
+            .sum();
         let open: usize = self.open.values().map(|open| open.text.bytes()).sum();
         self.vocabulary.bytes() + segments + open
     }
 
     fn keep_words(&mut self, vocabulary: Vocabulary) {
         let is_large = vocabulary.n_own() > MOST_NEW_WORDS;
-        self.vocabulary = Arc::new(if is_large { Vocabulary::over(Arc::new(vocabulary.flattened())) } else { vocabulary });
+        self.vocabulary = Arc::new(if is_large {
+            Vocabulary::over(Arc::new(vocabulary.flattened()))
+        } else {
+            vocabulary
+        });
     }
 
     /// Returns the path as the rules see it: within its root.
     fn relative<'p>(&self, path: &'p Path) -> &'p Path {
-        let within = self.roots.iter().filter_map(|root| path.strip_prefix(root).ok());
-        within.min_by_key(|path| path.as_os_str().len()).unwrap_or(path)
+        let within = self
+            .roots
+            .iter()
+            .filter_map(|root| path.strip_prefix(root).ok());
+        within
+            .min_by_key(|path| path.as_os_str().len())
+            .unwrap_or(path)
     }
 
     fn is_excluded(&self, path: &Path) -> bool {
-        !self.exclude.is_empty() && (self.exclude.is_match(self.relative(path)) || self.exclude.is_match(path))
+        !self.exclude.is_empty()
+            && (self.exclude.is_match(self.relative(path)) || self.exclude.is_match(path))
     }
 
     /// Lists the files under the roots, most useful first.
@@ -240,8 +286,14 @@ impl Learner {
                     continue;
                 }
                 let path = entry.path();
-                let reason = if self.is_excluded(path) { Some(Skip::Excluded) } else { skip::by_path(self.relative(path)) };
-                let Ok(metadata) = entry.metadata() else { continue };
+                let reason = if self.is_excluded(path) {
+                    Some(Skip::Excluded)
+                } else {
+                    skip::by_path(self.relative(path))
+                };
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
                 match reason {
                     Some(reason) => skipped.push(reason),
                     None if metadata.len() > skip::MAX_BYTES => skipped.push(Skip::Oversized),
@@ -256,10 +308,18 @@ impl Learner {
                 *self.tally.skipped.entry(reason).or_default() += 1;
             }
         }
-        let open_folders: FxHashSet<&Path> = self.open.keys().filter_map(|path| path.parent()).collect();
+        let open_folders: FxHashSet<&Path> =
+            self.open.keys().filter_map(|path| path.parent()).collect();
         let order = |file: &Found| {
-            let near = file.path.parent().is_some_and(|folder| open_folders.contains(folder));
-            (!near, is_prose(&file.path), std::cmp::Reverse(file.modified))
+            let near = file
+                .path
+                .parent()
+                .is_some_and(|folder| open_folders.contains(folder));
+            (
+                !near,
+                is_prose(&file.path),
+                std::cmp::Reverse(file.modified),
+            )
         };
         found.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.path.cmp(&b.path)));
         found.dedup_by(|a, b| a.path == b.path);
@@ -268,18 +328,28 @@ impl Learner {
 
     /// Returns the files that `paths` stand for and that may be learnt.
     fn existing(&self, paths: &FxHashSet<PathBuf>) -> Vec<PathBuf> {
-        let above: FxHashSet<PathBuf> = paths.iter().flat_map(|path| path.ancestors().skip(1)).map(Path::to_owned).collect();
+        let above: FxHashSet<PathBuf> = paths
+            .iter()
+            .flat_map(|path| path.ancestors().skip(1))
+            .map(Path::to_owned)
+            .collect();
         let mut existing: Vec<PathBuf> = Vec::new();
         for root in &self.roots {
             let (above, paths) = (above.clone(), paths.clone());
             let leads_there = move |entry: &ignore::DirEntry| {
-                above.contains(entry.path()) || entry.path().ancestors().any(|path| paths.contains(path))
+                above.contains(entry.path())
+                    || entry.path().ancestors().any(|path| paths.contains(path))
             };
-            let entries = walk_builder(root).filter_entry(leads_there).build().flatten();
-            let files = entries.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
+            let entries = walk_builder(root)
+                .filter_entry(leads_there)
+                .build()
+                .flatten();
+            let files =
+                entries.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
             existing.extend(files.map(ignore::DirEntry::into_path));
         }
-        existing.retain(|path| !self.is_excluded(path) && skip::by_path(self.relative(path)).is_none());
+        existing
+            .retain(|path| !self.is_excluded(path) && skip::by_path(self.relative(path)).is_none());
         existing.sort_unstable();
         existing.dedup();
         existing
@@ -288,33 +358,51 @@ impl Learner {
     /// Reads a file worth learning from; counts why another is not.
     fn read(&mut self, path: &Path) -> Option<String> {
         let text = read_bounded(path).and_then(skip::by_content);
-        text.inspect_err(|reason| *self.tally.skipped.entry(*reason).or_default() += 1).ok()
+        text.inspect_err(|reason| *self.tally.skipped.entry(*reason).or_default() += 1)
+            .ok()
     }
 }
 
 fn walk_builder(root: &Path) -> ignore::WalkBuilder {
     let mut builder = ignore::WalkBuilder::new(root);
-    builder.follow_links(false).require_git(false).sort_by_file_path(Path::cmp);
+    builder
+        .follow_links(false)
+        .require_git(false)
+        .sort_by_file_path(Path::cmp);
     builder
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Skip> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|_| Skip::Unreadable)?;
-    file.take(skip::MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|_| Skip::Unreadable)?;
+    file.take(skip::MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|_| Skip::Unreadable)?;
     Ok(bytes)
 }
 
 /// Returns whether a file is text for people rather than code; such files are learnt last.
 fn is_prose(path: &Path) -> bool {
-    let extension = path.extension().and_then(|part| part.to_str()).unwrap_or_default();
-    matches!(extension, "md" | "markdown" | "rst" | "txt" | "adoc" | "json" | "yaml" | "yml" | "xml" | "html")
+    let extension = path
+        .extension()
+        .and_then(|part| part.to_str())
+        .unwrap_or_default();
+    matches!(
+        extension,
+        "md" | "markdown" | "rst" | "txt" | "adoc" | "json" | "yaml" | "yml" | "xml" | "html"
+    )
 }
 
 impl Shard {
     fn push(&mut self, segment: Segment) {
         let at = self.segments.len();
-        self.files.extend(segment.files.iter().enumerate().map(|(file, learnt)| (Arc::clone(&learnt.path), (at, file))));
+        self.files.extend(
+            segment
+                .files
+                .iter()
+                .enumerate()
+                .map(|(file, learnt)| (Arc::clone(&learnt.path), (at, file))),
+        );
         self.segments.push(Arc::new(segment));
         self.hidden.push(Arc::new([]));
     }
@@ -324,7 +412,11 @@ impl Shard {
         let gone: Vec<Arc<Path>> = if self.files.contains_key(path) {
             vec![path.into()]
         } else {
-            self.files.keys().filter(|file| file.starts_with(path)).cloned().collect()
+            self.files
+                .keys()
+                .filter(|file| file.starts_with(path))
+                .cloned()
+                .collect()
         };
         self.hidden = self.hidden_without(gone.iter().map(|path| &**path));
         for path in gone {

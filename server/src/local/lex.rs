@@ -67,26 +67,41 @@ pub(crate) fn lexemes(line: &str) -> impl Iterator<Item = Lexeme<'_>> {
     let mut rest = line.trim_end_matches([' ', '\t', '\r']);
     let mut blanks = Blanks::NONE;
     std::iter::from_fn(move || {
-        let n_blanks = rest.bytes().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let n_blanks = rest
+            .bytes()
+            .take_while(|b| matches!(b, b' ' | b'\t'))
+            .count();
         if n_blanks > 0 {
             let (gap, after) = rest.split_at(n_blanks);
             rest = after;
             match Blanks::of(gap) {
                 Some(known) => blanks = known,
-                None => return Some(Lexeme { blanks: Blanks::NONE, text: gap }),
+                None => {
+                    return Some(Lexeme {
+                        blanks: Blanks::NONE,
+                        text: gap,
+                    });
+                }
             }
         }
         let end = token_end(rest)?;
         let (text, after) = rest.split_at(end);
         rest = after;
-        Some(Lexeme { blanks: std::mem::take(&mut blanks), text })
+        Some(Lexeme {
+            blanks: std::mem::take(&mut blanks),
+            text,
+        })
     })
 }
 
 /// Returns the length in bytes of the token that `text` starts with, `None` at the end.
 fn token_end(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
-    let ascii = bytes.iter().take(MAX_TOKEN).take_while(|b| **b == b'_' || b.is_ascii_alphanumeric()).count();
+    let ascii = bytes
+        .iter()
+        .take(MAX_TOKEN)
+        .take_while(|b| **b == b'_' || b.is_ascii_alphanumeric())
+        .count();
     if bytes.get(ascii).is_none_or(u8::is_ascii) || ascii == MAX_TOKEN {
         return match ascii {
             0 => text.chars().next().map(char::len_utf8),
@@ -100,7 +115,11 @@ fn token_end(text: &str) -> Option<usize> {
         }
         end += c.len_utf8();
     }
-    if end == 0 { text.chars().next().map(char::len_utf8) } else { Some(end) }
+    if end == 0 {
+        text.chars().next().map(char::len_utf8)
+    } else {
+        Some(end)
+    }
 }
 
 /// Returns where the word that touches the end of `line` starts; `line.len()` when none does.
@@ -117,7 +136,10 @@ pub(crate) fn stem_start(line: &str) -> usize {
 
 /// Splits a line into its indentation and the rest.
 pub(crate) fn split_indent(line: &str) -> (&str, &str) {
-    let n = line.bytes().take_while(|b| matches!(b, b' ' | b'\t' | b'\r')).count();
+    let n = line
+        .bytes()
+        .take_while(|b| matches!(b, b' ' | b'\t' | b'\r'))
+        .count();
     line.split_at(n)
 }
 
@@ -153,7 +175,11 @@ impl Indents {
         if self.top() < width {
             self.0.push(width);
         }
-        if n_closed <= 1 { Word::DEDENT } else { Word::DEDENT_FAR }
+        if n_closed <= 1 {
+            Word::DEDENT
+        } else {
+            Word::DEDENT_FAR
+        }
     }
 
     fn top(&self) -> u16 {
@@ -162,7 +188,12 @@ impl Indents {
 }
 
 /// Appends the tokens of a whole file to `words` and `blanks`, new words going into `vocabulary`.
-pub(crate) fn lex_file(text: &str, vocabulary: &mut Vocabulary, words: &mut Vec<Word>, blanks: &mut Vec<Blanks>) {
+pub(crate) fn lex_file(
+    text: &str,
+    vocabulary: &mut Vocabulary,
+    words: &mut Vec<Word>,
+    blanks: &mut Vec<Blanks>,
+) {
     let mut indents = Indents::new();
     let mut first = true;
     for line in text.split('\n') {
@@ -217,8 +248,30 @@ mod tests {
 
     #[test]
     fn a_line_splits_into_words_and_single_characters() {
-        let texts: Vec<&str> = lexemes("let größe_2 = a->b(\"x\");\t// ok").map(|l| l.text).collect();
-        assert_eq!(texts, ["let", "größe_2", "=", "a", "-", ">", "b", "(", "\"", "x", "\"", ")", ";", "/", "/", "ok"]);
+        let texts: Vec<&str> = lexemes("let größe_2 = a->b(\"x\");\t// ok")
+            .map(|l| l.text)
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                "let",
+                "größe_2",
+                "=",
+                "a",
+                "-",
+                ">",
+                "b",
+                "(",
+                "\"",
+                "x",
+                "\"",
+                ")",
+                ";",
+                "/",
+                "/",
+                "ok"
+            ]
+        );
     }
 
     #[test]
@@ -232,8 +285,22 @@ mod tests {
     fn layout_tokens_tell_how_the_indentation_changed() {
         let mut vocabulary = Vocabulary::root();
         let (mut words, mut blanks) = (Vec::new(), Vec::new());
-        lex_file("a\n  b\n\n  c\n    d\ne\n", &mut vocabulary, &mut words, &mut blanks);
+        lex_file(
+            "a\n  b\n\n  c\n    d\ne\n",
+            &mut vocabulary,
+            &mut words,
+            &mut blanks,
+        );
         let layout: Vec<Word> = words.into_iter().filter(|w| w.is_layout()).collect();
-        assert_eq!(layout, [Word::INDENT, Word::SAME, Word::INDENT, Word::DEDENT_FAR, Word::DEDENT_FAR]);
+        assert_eq!(
+            layout,
+            [
+                Word::INDENT,
+                Word::SAME,
+                Word::INDENT,
+                Word::DEDENT_FAR,
+                Word::DEDENT_FAR
+            ]
+        );
     }
 }

@@ -30,11 +30,19 @@ pub struct Sum {
 impl Net {
     /// Returns a network of `n_rows` rows that scores everything 0.
     pub fn zero(n_rows: usize) -> Self {
-        Self { rows: vec![[0.0; HIDDEN]; n_rows], own: vec![0.0; n_rows], bias: [0.0; HIDDEN], out: [0.0; HIDDEN] }
+        Self {
+            rows: vec![[0.0; HIDDEN]; n_rows],
+            own: vec![0.0; n_rows],
+            bias: [0.0; HIDDEN],
+            out: [0.0; HIDDEN],
+        }
     }
 
     pub fn start(&self) -> Sum {
-        Sum { hidden: self.bias, own: 0.0 }
+        Sum {
+            hidden: self.bias,
+            own: 0.0,
+        }
     }
 
     /// Adds rows to a sum.
@@ -49,7 +57,13 @@ impl Net {
     }
 
     pub fn score(&self, sum: &Sum) -> f32 {
-        sum.own + sum.hidden.iter().zip(&self.out).map(|(h, out)| h.max(0.0) * out).sum::<f32>()
+        sum.own
+            + sum
+                .hidden
+                .iter()
+                .zip(&self.out)
+                .map(|(h, out)| h.max(0.0) * out)
+                .sum::<f32>()
     }
 
     /// Writes the weights as bytes: counts, then per column a scale and one signed byte a row.
@@ -63,7 +77,11 @@ impl Net {
         let mut column = |values: Vec<f32>| {
             let scale = values.iter().fold(1e-9_f32, |most, v| most.max(v.abs())) / 32767.0;
             bytes.extend(scale.to_le_bytes());
-            bytes.extend(values.iter().flat_map(|v| ((v / scale).round() as i16).to_le_bytes()));
+            bytes.extend(
+                values
+                    .iter()
+                    .flat_map(|v| ((v / scale).round() as i16).to_le_bytes()),
+            );
         };
         column(self.own.clone());
         for at in 0..HIDDEN {
@@ -78,8 +96,14 @@ impl Net {
     /// When the bytes are not exactly a network of `n_rows` rows with finite weights.
     pub fn decode(bytes: &[u8], n_rows: usize) -> anyhow::Result<Self> {
         let mut reader = Reader(bytes);
-        ensure!(reader.u32()? as usize == n_rows, "the weights are for another number of rows than {n_rows}");
-        ensure!(reader.u32()? as usize == HIDDEN, "the weights are for another width than {HIDDEN}");
+        ensure!(
+            reader.u32()? as usize == n_rows,
+            "the weights are for another number of rows than {n_rows}"
+        );
+        ensure!(
+            reader.u32()? as usize == HIDDEN,
+            "the weights are for another width than {HIDDEN}"
+        );
         let mut net = Self::zero(n_rows);
         for value in net.bias.iter_mut().chain(&mut net.out) {
             *value = reader.f32()?;
@@ -94,7 +118,11 @@ impl Net {
                 row[at] = reader.i16()? * scale;
             }
         }
-        ensure!(reader.0.is_empty(), "the weights have {} bytes too many", reader.0.len());
+        ensure!(
+            reader.0.is_empty(),
+            "the weights have {} bytes too many",
+            reader.0.len()
+        );
         Ok(net)
     }
 }
@@ -103,7 +131,10 @@ struct Reader<'b>(&'b [u8]);
 
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> anyhow::Result<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk().context("the weights end early")?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk()
+            .context("the weights end early")?;
         self.0 = rest;
         Ok(*head)
     }

@@ -67,7 +67,10 @@ impl OpenText {
     /// The layout token before the last line is there even when that line is blank so far.
     pub(crate) fn sync(&mut self, text: &str, vocabulary: &mut Vocabulary, frame: &Frame) {
         let same = common_prefix(&self.text, text);
-        let keep = self.lines.partition_point(|line| line.byte <= same).saturating_sub(1);
+        let keep = self
+            .lines
+            .partition_point(|line| line.byte <= same)
+            .saturating_sub(1);
         let from = self.lines.get(keep).map_or(0, |line| line.byte);
         self.truncate(keep);
         self.text.truncate(from);
@@ -79,7 +82,11 @@ impl OpenText {
             let (indent, rest) = split_indent(line);
             let width = Indents::width(indent);
             let is_blank = rest.is_empty();
-            self.lines.push(Line { byte, n_words: self.words.len(), width: (!is_blank).then_some(width) });
+            self.lines.push(Line {
+                byte,
+                n_words: self.words.len(),
+                width: (!is_blank).then_some(width),
+            });
             byte += line.len() + 1;
             if is_blank && !is_last {
                 continue;
@@ -140,14 +147,24 @@ impl OpenText {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.text.capacity() + self.lines.capacity() * 24 + self.words.capacity() * 17 + self.uses.capacity() * 14 + self.pairs.capacity() * 14
+        self.text.capacity()
+            + self.lines.capacity() * 24
+            + self.words.capacity() * 17
+            + self.uses.capacity() * 14
+            + self.pairs.capacity() * 14
     }
 
     fn push(&mut self, word: Word, blanks: Blanks, shape: Word) {
         let at = self.words.len() as u32;
-        let uses = self.uses.entry(word).or_insert(Uses { last: NOWHERE, n: 0 });
+        let uses = self.uses.entry(word).or_insert(Uses {
+            last: NOWHERE,
+            n: 0,
+        });
         self.earlier.push(uses.last);
-        *uses = Uses { last: at, n: uses.n + 1 };
+        *uses = Uses {
+            last: at,
+            n: uses.n + 1,
+        };
         let pair = (self.shapes.last().copied().unwrap_or(Word::BOUNDARY), shape);
         let last = self.pairs.insert(pair, at);
         self.earlier_pair.push(last.unwrap_or(NOWHERE));
@@ -158,7 +175,11 @@ impl OpenText {
 
     /// Takes back everything from the line at `keep` on.
     fn truncate(&mut self, keep: usize) {
-        let n_words = self.lines.get(keep).map_or(self.words.len(), |line| line.n_words).max(1);
+        let n_words = self
+            .lines
+            .get(keep)
+            .map_or(self.words.len(), |line| line.n_words)
+            .max(1);
         self.lines.truncate(keep);
         while self.words.len() > n_words {
             self.pop();
@@ -166,7 +187,9 @@ impl OpenText {
     }
 
     fn pop(&mut self) {
-        let (Some(word), Some(shape)) = (self.words.pop(), self.shapes.pop()) else { return };
+        let (Some(word), Some(shape)) = (self.words.pop(), self.shapes.pop()) else {
+            return;
+        };
         self.blanks.pop();
         match self.earlier.pop() {
             None | Some(NOWHERE) => {
@@ -174,7 +197,10 @@ impl OpenText {
             }
             Some(last) => {
                 if let Some(uses) = self.uses.get_mut(&word) {
-                    *uses = Uses { last, n: uses.n - 1 };
+                    *uses = Uses {
+                        last,
+                        n: uses.n - 1,
+                    };
                 }
             }
         }
@@ -214,8 +240,18 @@ impl OpenText {
 fn common_prefix(a: &str, b: &str) -> usize {
     const CHUNK: usize = 256;
     let (a, b) = (a.as_bytes(), b.as_bytes());
-    let whole = a.chunks_exact(CHUNK).zip(b.chunks_exact(CHUNK)).take_while(|(a, b)| a == b).count() * CHUNK;
-    whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
+    let whole = a
+        .chunks_exact(CHUNK)
+        .zip(b.chunks_exact(CHUNK))
+        .take_while(|(a, b)| a == b)
+        .count()
+        * CHUNK;
+    whole
+        + a[whole..]
+            .iter()
+            .zip(&b[whole..])
+            .take_while(|(a, b)| a == b)
+            .count()
 }
 
 #[cfg(test)]
@@ -225,10 +261,30 @@ mod tests {
 
     /// Everything a reader can see, in a fixed order.
     fn contents(open: &OpenText) -> impl PartialEq + std::fmt::Debug {
-        let mut uses: Vec<_> = open.all_uses().map(|(word, uses)| (word, uses.last, uses.n, open.after(word).collect::<Vec<_>>())).collect();
+        let mut uses: Vec<_> = open
+            .all_uses()
+            .map(|(word, uses)| {
+                (
+                    word,
+                    uses.last,
+                    uses.n,
+                    open.after(word).collect::<Vec<_>>(),
+                )
+            })
+            .collect();
         uses.sort_unstable();
-        let pairs: Vec<Vec<usize>> = open.shapes.windows(2).map(|pair| open.after_shapes((pair[0], pair[1])).collect()).collect();
-        (open.words.clone(), open.blanks.clone(), open.shapes.clone(), uses, pairs)
+        let pairs: Vec<Vec<usize>> = open
+            .shapes
+            .windows(2)
+            .map(|pair| open.after_shapes((pair[0], pair[1])).collect())
+            .collect();
+        (
+            open.words.clone(),
+            open.blanks.clone(),
+            open.shapes.clone(),
+            uses,
+            pairs,
+        )
     }
 
     proptest! {

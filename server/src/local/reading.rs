@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::evidence::{Constraint, Context};
 use super::decode::Task;
+use super::evidence::{Constraint, Context};
 use super::lex::{lexemes, stem_start};
 use super::open_text::OpenText;
 use super::snapshot::{Shard, Snapshot};
@@ -64,12 +64,21 @@ impl<'t> Cursor<'t> {
         let above = &before[..line_start + stem_at];
         let mut start = 0;
         if above.len() > WINDOW_ABOVE {
-            let snapped = (above.len() - WINDOW_ABOVE / 2) / (WINDOW_ABOVE / 2) * (WINDOW_ABOVE / 2);
+            let snapped =
+                (above.len() - WINDOW_ABOVE / 2) / (WINDOW_ABOVE / 2) * (WINDOW_ABOVE / 2);
             let from = above.floor_char_boundary(snapped);
-            start = above[from..].find('\n').map_or(line_start, |at| (from + at + 1).min(line_start));
+            start = above[from..]
+                .find('\n')
+                .map_or(line_start, |at| (from + at + 1).min(line_start));
         }
         let below = &below[..below.floor_char_boundary(WINDOW_BELOW)];
-        Some(Self { above: &above[start..], stem, after_blanks, rest, below })
+        Some(Self {
+            above: &above[start..],
+            stem,
+            after_blanks,
+            rest,
+            below,
+        })
     }
 
     pub(crate) fn constraint(&self) -> Constraint<'t> {
@@ -93,21 +102,38 @@ impl Reading {
     }
 
     /// Brings the tokens to the cursor and says what is to be completed there.
-    pub(crate) fn sync<'t>(&mut self, cursor: &Cursor<'t>, snapshot: &Snapshot, shard: &Shard) -> Task<'t> {
+    pub(crate) fn sync<'t>(
+        &mut self,
+        cursor: &Cursor<'t>,
+        snapshot: &Snapshot,
+        shard: &Shard,
+    ) -> Task<'t> {
         const MOST_WORDS: usize = 20_000;
-        let known = self.vocabulary.parent().is_some_and(|parent| Arc::ptr_eq(parent, &snapshot.vocabulary));
-        let is_current = Arc::ptr_eq(&self.frame, &shard.frame) && self.vocabulary.n_own() < MOST_WORDS;
+        let known = self
+            .vocabulary
+            .parent()
+            .is_some_and(|parent| Arc::ptr_eq(parent, &snapshot.vocabulary));
+        let is_current =
+            Arc::ptr_eq(&self.frame, &shard.frame) && self.vocabulary.n_own() < MOST_WORDS;
         if !is_current || !(known || self.vocabulary.rebase(&snapshot.vocabulary)) {
             *self = Self::new(&self.path, snapshot, shard);
         }
-        self.above.sync(cursor.above, &mut self.vocabulary, &shard.frame);
+        self.above
+            .sync(cursor.above, &mut self.vocabulary, &shard.frame);
         if self.below.text() != cursor.below {
             self.below.sync("", &mut self.vocabulary, &shard.frame);
-            self.below.sync(cursor.below, &mut self.vocabulary, &shard.frame);
+            self.below
+                .sync(cursor.below, &mut self.vocabulary, &shard.frame);
         }
-        let rest = lexemes(cursor.rest.trim_start()).take(MAX_REST).map(|lexeme| self.vocabulary.intern(lexeme.text));
+        let rest = lexemes(cursor.rest.trim_start())
+            .take(MAX_REST)
+            .map(|lexeme| self.vocabulary.intern(lexeme.text));
         let rest: Vec<Word> = rest.collect();
-        Task { context: Context::before_cursor(&self.above), constraint: cursor.constraint(), rest }
+        Task {
+            context: Context::before_cursor(&self.above),
+            constraint: cursor.constraint(),
+            rest,
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {

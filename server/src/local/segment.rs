@@ -38,12 +38,20 @@ pub(crate) struct LearntFile {
 
 impl Tokens {
     pub(crate) fn new() -> Self {
-        Self { words: vec![Word::BOUNDARY], blanks: vec![Blanks::NONE], files: Vec::new() }
+        Self {
+            words: vec![Word::BOUNDARY],
+            blanks: vec![Blanks::NONE],
+            files: Vec::new(),
+        }
     }
 
     pub(crate) fn push_file(&mut self, path: Arc<Path>, text: &str, vocabulary: &mut Vocabulary) {
         let start = self.words.len() as u32;
-        self.files.push(LearntFile { path, start, bytes: text.len() as u32 });
+        self.files.push(LearntFile {
+            path,
+            start,
+            bytes: text.len() as u32,
+        });
         super::lex::lex_file(text, vocabulary, &mut self.words, &mut self.blanks);
         self.words.push(Word::BOUNDARY);
         self.blanks.push(Blanks::NONE);
@@ -57,9 +65,14 @@ impl Tokens {
                 continue;
             }
             let start = self.words.len() as u32;
-            self.files.push(LearntFile { start, ..segment.files[at].clone() });
-            self.words.extend_from_slice(&segment.words[span.start as usize..span.end as usize]);
-            self.blanks.extend_from_slice(&segment.blanks[span.start as usize..span.end as usize]);
+            self.files.push(LearntFile {
+                start,
+                ..segment.files[at].clone()
+            });
+            self.words
+                .extend_from_slice(&segment.words[span.start as usize..span.end as usize]);
+            self.blanks
+                .extend_from_slice(&segment.blanks[span.start as usize..span.end as usize]);
         }
     }
 
@@ -81,11 +94,17 @@ impl Tokens {
                 }
             }
         }
-        let mut frequent: Vec<(u32, u32, Word)> = counts.into_iter().map(|(word, (uses, files, _))| (uses, files, word)).collect();
+        let mut frequent: Vec<(u32, u32, Word)> = counts
+            .into_iter()
+            .map(|(word, (uses, files, _))| (uses, files, word))
+            .collect();
         frequent.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.2.cmp(&b.2)));
         frequent.truncate(MOST_FREQUENT);
         let n_files = self.files.len() as u32;
-        let spread = frequent.into_iter().filter(|(_, files, _)| files * 10 >= n_files).map(|(_, _, word)| word);
+        let spread = frequent
+            .into_iter()
+            .filter(|(_, files, _)| files * 10 >= n_files)
+            .map(|(_, _, word)| word);
         Frame::of(spread.chain(keywords.words()))
     }
 }
@@ -122,20 +141,42 @@ impl Segment {
 
     /// Orders the tokens; the expensive step of learning.
     pub(crate) fn new(tokens: Tokens, frame: &Frame, vocabulary: &Vocabulary) -> Self {
-        let Tokens { mut words, mut blanks, mut files } = tokens;
+        let Tokens {
+            mut words,
+            mut blanks,
+            mut files,
+        } = tokens;
         words.shrink_to_fit();
         blanks.shrink_to_fit();
         files.shrink_to_fit();
         let shapes = {
-            let stream: Vec<Word> = words.iter().map(|word| frame.shape(*word, vocabulary)).collect();
+            let stream: Vec<Word> = words
+                .iter()
+                .map(|word| frame.shape(*word, vocabulary))
+                .collect();
             ContextArray::new(&stream, SHAPE_DEPTH)
         };
         let literal = ContextArray::new(&words, DEPTH);
-        let next = literal.in_order().iter().map(|place| words[*place as usize]).collect();
-        let mut names: Vec<Word> = literal.words().filter(|word| vocabulary.class(*word) == Class::Name).collect();
+        let next = literal
+            .in_order()
+            .iter()
+            .map(|place| words[*place as usize])
+            .collect();
+        let mut names: Vec<Word> = literal
+            .words()
+            .filter(|word| vocabulary.class(*word) == Class::Name)
+            .collect();
         sort_by_text(&mut names, vocabulary);
         names.shrink_to_fit();
-        Self { words, blanks, files, literal, next, shapes, names }
+        Self {
+            words,
+            blanks,
+            files,
+            literal,
+            next,
+            shapes,
+            names,
+        }
     }
 
     pub(crate) fn next(&self, range: std::ops::Range<u32>) -> &[Word] {
@@ -148,16 +189,28 @@ impl Segment {
     }
 
     /// Returns the names that start with `stem`.
-    pub(crate) fn names_with<'s>(&'s self, stem: &'s str, vocabulary: &'s Vocabulary) -> impl Iterator<Item = Word> + 's {
-        let start = self.names.partition_point(|word| vocabulary.text(*word) < stem);
+    pub(crate) fn names_with<'s>(
+        &'s self,
+        stem: &'s str,
+        vocabulary: &'s Vocabulary,
+    ) -> impl Iterator<Item = Word> + 's {
+        let start = self
+            .names
+            .partition_point(|word| vocabulary.text(*word) < stem);
         let rest = self.names[start..].iter().copied();
         rest.take_while(move |word| vocabulary.text(*word).starts_with(stem))
     }
 
     /// Returns the tokens of the file at `at`, its closing boundary included.
     pub(crate) fn span(&self, at: usize) -> Span {
-        let end = self.files.get(at + 1).map_or(self.words.len() as u32, |next| next.start);
-        Span { start: self.files[at].start, end }
+        let end = self
+            .files
+            .get(at + 1)
+            .map_or(self.words.len() as u32, |next| next.start);
+        Span {
+            start: self.files[at].start,
+            end,
+        }
     }
 
     /// Returns the file that holds `place`.
@@ -168,8 +221,18 @@ impl Segment {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        let paths: usize = self.files.iter().map(|file| file.path.as_os_str().len() + 48).sum();
-        self.words.capacity() * 4 + self.blanks.capacity() + self.literal.bytes() + self.next.capacity() * 4 + self.shapes.bytes() + self.names.capacity() * 4 + paths
+        let paths: usize = self
+            .files
+            .iter()
+            .map(|file| file.path.as_os_str().len() + 48)
+            .sum();
+        self.words.capacity() * 4
+            + self.blanks.capacity()
+            + self.literal.bytes()
+            + self.next.capacity() * 4
+            + self.shapes.bytes()
+            + self.names.capacity() * 4
+            + paths
     }
 }
 
@@ -183,7 +246,10 @@ fn sort_by_text(names: &mut Vec<Word>, vocabulary: &Vocabulary) {
         u64::from_be_bytes(head)
     };
     let mut keyed: Vec<(u64, Word)> = names.iter().map(|word| (head(*word), *word)).collect();
-    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| vocabulary.text(a.1).cmp(vocabulary.text(b.1))));
+    keyed.sort_unstable_by(|a, b| {
+        a.0.cmp(&b.0)
+            .then_with(|| vocabulary.text(a.1).cmp(vocabulary.text(b.1)))
+    });
     names.clear();
     names.extend(keyed.into_iter().map(|(_, word)| word));
 }

@@ -35,54 +35,151 @@ pub enum Skip {
 pub const MAX_BYTES: u64 = 400_000;
 
 const VENDORED: &[&str] = &[
-    "node_modules", "bower_components", "jspm_packages", "vendor", "vendored", "third_party", "third-party", "thirdparty",
-    "external_libs", "Pods", "Carthage", "site-packages", "venv", "virtualenv", "Godeps", "extern", "3rdparty",
+    "node_modules",
+    "bower_components",
+    "jspm_packages",
+    "vendor",
+    "vendored",
+    "third_party",
+    "third-party",
+    "thirdparty",
+    "external_libs",
+    "Pods",
+    "Carthage",
+    "site-packages",
+    "venv",
+    "virtualenv",
+    "Godeps",
+    "extern",
+    "3rdparty",
 ];
 
 const GENERATED_FOLDERS: &[&str] = &[
-    "dist", "__pycache__", "__snapshots__", "snapshots", "testdata", "fixtures", "fixture", "coverage", "htmlcov", "CMakeFiles",
-    "DerivedData", "generated", "__generated__",
+    "dist",
+    "__pycache__",
+    "__snapshots__",
+    "snapshots",
+    "testdata",
+    "fixtures",
+    "fixture",
+    "coverage",
+    "htmlcov",
+    "CMakeFiles",
+    "DerivedData",
+    "generated",
+    "__generated__",
 ];
 
 const GENERATED_NAMES: &[&str] = &[
-    "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock", "Cargo.lock", "poetry.lock", "uv.lock",
-    "Pipfile.lock", "Gemfile.lock", "composer.lock", "go.sum", "flake.lock", "mix.lock", "packages.lock.json",
+    "package-lock.json",
+    "npm-shrinkwrap.json",
+    "pnpm-lock.yaml",
+    "yarn.lock",
+    "bun.lock",
+    "Cargo.lock",
+    "poetry.lock",
+    "uv.lock",
+    "Pipfile.lock",
+    "Gemfile.lock",
+    "composer.lock",
+    "go.sum",
+    "flake.lock",
+    "mix.lock",
+    "packages.lock.json",
 ];
 
 const GENERATED_ENDS: &[&str] = &[
-    ".pb.go", ".pb.cc", ".pb.h", ".pb.rs", "_pb2.py", "_pb2_grpc.py", "_pb2.pyi", "_pb.js", "_pb.d.ts", ".g.dart", ".freezed.dart", ".designer.cs",
-    ".g.cs", ".snap", ".tsbuildinfo", "_generated.go", "_generated.rs", "_generated.ts", ".generated.ts", ".generated.js", "zz_generated.deepcopy.go",
+    ".pb.go",
+    ".pb.cc",
+    ".pb.h",
+    ".pb.rs",
+    "_pb2.py",
+    "_pb2_grpc.py",
+    "_pb2.pyi",
+    "_pb.js",
+    "_pb.d.ts",
+    ".g.dart",
+    ".freezed.dart",
+    ".designer.cs",
+    ".g.cs",
+    ".snap",
+    ".tsbuildinfo",
+    "_generated.go",
+    "_generated.rs",
+    "_generated.ts",
+    ".generated.ts",
+    ".generated.js",
+    "zz_generated.deepcopy.go",
 ];
 
-const MINIFIED_ENDS: &[&str] = &[".min.js", ".min.css", ".min.mjs", "-min.js", ".bundle.js", ".map"];
+const MINIFIED_ENDS: &[&str] = &[
+    ".min.js",
+    ".min.css",
+    ".min.mjs",
+    "-min.js",
+    ".bundle.js",
+    ".map",
+];
 
 const SECRET_NAMES: &[&str] = &[
-    ".npmrc", ".netrc", ".pypirc", ".pgpass", ".htpasswd", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials", "credentials.json",
-    "secrets.json", "secrets.yaml", "secrets.yml", "secrets.toml", "service-account.json", ".git-credentials", "kubeconfig",
+    ".npmrc",
+    ".netrc",
+    ".pypirc",
+    ".pgpass",
+    ".htpasswd",
+    "id_rsa",
+    "id_dsa",
+    "id_ecdsa",
+    "id_ed25519",
+    "credentials",
+    "credentials.json",
+    "secrets.json",
+    "secrets.yaml",
+    "secrets.yml",
+    "secrets.toml",
+    "service-account.json",
+    ".git-credentials",
+    "kubeconfig",
 ];
 
-const SECRET_ENDS: &[&str] = &["pem", "key", "p12", "pfx", "jks", "keystore", "kdbx", "asc", "gpg", "ppk", "tfstate", "tfvars"];
+const SECRET_ENDS: &[&str] = &[
+    "pem", "key", "p12", "pfx", "jks", "keystore", "kdbx", "asc", "gpg", "ppk", "tfstate", "tfvars",
+];
 
 const NOT_TEXT: &[&str] = &[
-    "png", "jpg", "jpeg", "gif", "bmp", "ico", "webp", "avif", "tiff", "svg", "pdf", "ps", "eps", "zip", "gz", "tgz", "bz2", "xz", "zst",
-    "7z", "rar", "jar", "war", "class", "o", "a", "so", "dylib", "dll", "exe", "obj", "lib", "pdb", "wasm", "pyc", "pyo", "ttf", "otf", "woff",
-    "woff2", "eot", "mp3", "mp4", "wav", "ogg", "webm", "avi", "mov", "csv", "tsv", "parquet", "npy", "npz", "h5", "pkl", "sqlite", "db", "bin",
-    "dat", "log", "po", "pot", "mo", "patch", "diff", "lock", "ipynb", "xlf", "xliff", "geojson", "jsonl", "ndjson", "sum",
+    "png", "jpg", "jpeg", "gif", "bmp", "ico", "webp", "avif", "tiff", "svg", "pdf", "ps", "eps",
+    "zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar", "jar", "war", "class", "o", "a", "so",
+    "dylib", "dll", "exe", "obj", "lib", "pdb", "wasm", "pyc", "pyo", "ttf", "otf", "woff",
+    "woff2", "eot", "mp3", "mp4", "wav", "ogg", "webm", "avi", "mov", "csv", "tsv", "parquet",
+    "npy", "npz", "h5", "pkl", "sqlite", "db", "bin", "dat", "log", "po", "pot", "mo", "patch",
+    "diff", "lock", "ipynb", "xlf", "xliff", "geojson", "jsonl", "ndjson", "sum",
 ];
 
 /// Judges a file by its path within its root, before it is opened.
 pub(crate) fn by_path(path: &Path) -> Option<Skip> {
     let folder = |names: &[&str]| {
         let folders = path.parent().into_iter().flat_map(Path::components);
-        folders.into_iter().any(|part| matches!(part, Component::Normal(name) if names.iter().any(|n| name == *n)))
+        folders
+            .into_iter()
+            .any(|part| matches!(part, Component::Normal(name) if names.iter().any(|n| name == *n)))
     };
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
-    if name.starts_with(".env") || SECRET_NAMES.contains(&name) || SECRET_ENDS.contains(&extension.as_str()) {
+    let extension = path
+        .extension()
+        .and_then(OsStr::to_str)
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    if name.starts_with(".env")
+        || SECRET_NAMES.contains(&name)
+        || SECRET_ENDS.contains(&extension.as_str())
+    {
         Some(Skip::Secret)
     } else if folder(VENDORED) {
         Some(Skip::Vendored)
-    } else if folder(GENERATED_FOLDERS) || GENERATED_NAMES.contains(&name) || GENERATED_ENDS.iter().any(|end| name.ends_with(end)) {
+    } else if folder(GENERATED_FOLDERS)
+        || GENERATED_NAMES.contains(&name)
+        || GENERATED_ENDS.iter().any(|end| name.ends_with(end))
+    {
         Some(Skip::Generated)
     } else if MINIFIED_ENDS.iter().any(|end| name.ends_with(end)) {
         Some(Skip::Minified)
@@ -107,7 +204,9 @@ pub(crate) fn by_content(bytes: Vec<u8>) -> Result<String, Skip> {
     if bytes.iter().take(LOOKED_AT).any(|b| *b == 0) {
         return Err(Skip::Binary);
     }
-    let Ok(mut text) = String::from_utf8(bytes) else { return Err(Skip::Binary) };
+    let Ok(mut text) = String::from_utf8(bytes) else {
+        return Err(Skip::Binary);
+    };
     let head = &text[..text.floor_char_boundary(1024)];
     if head.lines().take(20).any(says_generated) {
         return Err(Skip::Generated);
@@ -130,7 +229,17 @@ pub(crate) fn by_content(bytes: Vec<u8>) -> Result<String, Skip> {
 }
 
 fn says_generated(line: &str) -> bool {
-    const SIGNS: &[&str] = &["@generated", "Code generated by", "code generated by", "DO NOT EDIT", "Do not edit!", "automatically generated", "autogenerated", "auto-generated", "AUTOGENERATED"];
+    const SIGNS: &[&str] = &[
+        "@generated",
+        "Code generated by",
+        "code generated by",
+        "DO NOT EDIT",
+        "Do not edit!",
+        "automatically generated",
+        "autogenerated",
+        "auto-generated",
+        "AUTOGENERATED",
+    ];
     SIGNS.iter().any(|sign| line.contains(sign))
 }
 

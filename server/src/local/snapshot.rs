@@ -16,11 +16,17 @@ pub(crate) struct Language(Box<str>);
 impl Language {
     /// Tells the language by the extension; a file without one stands for itself.
     pub(crate) fn of(path: &Path) -> Self {
-        let extension = path.extension().or(path.file_name()).and_then(|part| part.to_str()).unwrap_or_default();
+        let extension = path
+            .extension()
+            .or(path.file_name())
+            .and_then(|part| part.to_str())
+            .unwrap_or_default();
         let lower = extension.to_ascii_lowercase();
         let family = match lower.as_str() {
-            "h" | "c" | "cc" | "cpp" | "cxx" | "c++" | "hpp" | "hh" | "hxx" | "h++" | "inl" | "ipp" | "tpp" | "m" | "mm" | "cu" | "cuh" | "ino" => "c",
-            "js" | "jsx" | "mjs" | "cjs" | "ts" | "tsx" | "mts" | "cts" | "vue" | "svelte" | "astro" => "js",
+            "h" | "c" | "cc" | "cpp" | "cxx" | "c++" | "hpp" | "hh" | "hxx" | "h++" | "inl"
+            | "ipp" | "tpp" | "m" | "mm" | "cu" | "cuh" | "ino" => "c",
+            "js" | "jsx" | "mjs" | "cjs" | "ts" | "tsx" | "mts" | "cts" | "vue" | "svelte"
+            | "astro" => "js",
             "py" | "pyi" | "pyx" | "pxd" | "pyw" => "py",
             "java" | "jav" => "java",
             "kt" | "kts" => "kt",
@@ -76,11 +82,19 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) fn empty(frame: Arc<Frame>) -> Self {
-        Self { frame, segments: Vec::new(), hidden: Vec::new(), files: FxHashMap::default() }
+        Self {
+            frame,
+            segments: Vec::new(),
+            hidden: Vec::new(),
+            files: FxHashMap::default(),
+        }
     }
 
     /// Returns what must be hidden of each segment when the texts of `paths` come from elsewhere.
-    pub(crate) fn hidden_without<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Vec<Arc<[Span]>> {
+    pub(crate) fn hidden_without<'p>(
+        &self,
+        paths: impl Iterator<Item = &'p Path>,
+    ) -> Vec<Arc<[Span]>> {
         let mut hidden = self.hidden.clone();
         for path in paths {
             if let Some((segment, file)) = self.files.get(path) {

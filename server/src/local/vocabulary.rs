@@ -39,7 +39,11 @@ impl Word {
 
     /// Returns the word with every layout token folded into the end of the line.
     pub(crate) fn predicted(self) -> Self {
-        if self.is_layout() { Self::END_OF_LINE } else { self }
+        if self.is_layout() {
+            Self::END_OF_LINE
+        } else {
+            self
+        }
     }
 
     pub(crate) fn index(self) -> usize {
@@ -68,7 +72,13 @@ impl Class {
             Some(b'0'..=b'9') => Self::Number,
             Some(b'_' | b'a'..=b'z' | b'A'..=b'Z') => Self::Name,
             Some(b) if b.is_ascii() => Self::Mark,
-            Some(_) => text.chars().next().map_or(Self::Mark, |c| if c.is_alphanumeric() { Self::Name } else { Self::Mark }),
+            Some(_) => text.chars().next().map_or(Self::Mark, |c| {
+                if c.is_alphanumeric() {
+                    Self::Name
+                } else {
+                    Self::Mark
+                }
+            }),
         }
     }
 }
@@ -107,12 +117,21 @@ impl Vocabulary {
     }
 
     fn empty(parent: Option<Arc<Self>>, first: u32) -> Self {
-        Self { parent, first, texts: String::new(), ends: Vec::new(), classes: Vec::new(), table: HashTable::new() }
+        Self {
+            parent,
+            first,
+            texts: String::new(),
+            ends: Vec::new(),
+            classes: Vec::new(),
+            table: HashTable::new(),
+        }
     }
 
     /// Returns the same words with nothing below them.
     pub(crate) fn flattened(&self) -> Self {
-        let Some(parent) = &self.parent else { return self.clone() };
+        let Some(parent) = &self.parent else {
+            return self.clone();
+        };
         let mut flat = parent.flattened();
         for at in 0..self.ends.len() {
             flat.intern(self.own_text(at));
@@ -162,7 +181,8 @@ impl Vocabulary {
         self.ends.push(self.texts.len() as u32);
         self.classes.push(Class::of(text));
         let (texts, ends) = (&self.texts, &self.ends);
-        self.table.insert_unique(hash, at, |at| hash_of(slice(texts, ends, *at as usize)));
+        self.table
+            .insert_unique(hash, at, |at| hash_of(slice(texts, ends, *at as usize)));
         Word(self.first + at)
     }
 
@@ -182,15 +202,24 @@ impl Vocabulary {
 
     /// Bytes held by the words of this vocabulary and those below it.
     pub(crate) fn bytes(&self) -> usize {
-        let own = self.texts.capacity() + self.ends.capacity() * 4 + self.classes.capacity() + self.table.capacity() * 5;
+        let own = self.texts.capacity()
+            + self.ends.capacity() * 4
+            + self.classes.capacity()
+            + self.table.capacity() * 5;
         own + self.parent.as_ref().map_or(0, |parent| parent.bytes())
     }
 
     fn find(&self, hash: u64, text: &str) -> Option<Word> {
-        if let Some(word) = self.parent.as_ref().and_then(|parent| parent.find(hash, text)) {
+        if let Some(word) = self
+            .parent
+            .as_ref()
+            .and_then(|parent| parent.find(hash, text))
+        {
             return Some(word);
         }
-        let at = self.table.find(hash, |at| self.own_text(*at as usize) == text)?;
+        let at = self
+            .table
+            .find(hash, |at| self.own_text(*at as usize) == text)?;
         Some(Word(self.first + at))
     }
 
@@ -229,14 +258,19 @@ const KEYWORDS: &str = "abstract as assert async await begin bool boolean break 
 impl Frame {
     /// Returns the frame of a language of which nothing is known, adding its words.
     pub(crate) fn keywords(vocabulary: &mut Vocabulary) -> Self {
-        let words: Vec<Word> = KEYWORDS.split_ascii_whitespace().map(|keyword| vocabulary.intern(keyword)).collect();
+        let words: Vec<Word> = KEYWORDS
+            .split_ascii_whitespace()
+            .map(|keyword| vocabulary.intern(keyword))
+            .collect();
         Self::of(words)
     }
 
     pub(crate) fn words(&self) -> impl Iterator<Item = Word> {
         let set = |(at, bits): (usize, &u64)| {
             let bits = *bits;
-            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| Word((at * 64 + bit) as u32))
+            (0..64)
+                .filter(move |bit| bits >> bit & 1 == 1)
+                .map(move |bit| Word((at * 64 + bit) as u32))
         };
         self.bits.iter().enumerate().flat_map(set)
     }
@@ -254,7 +288,9 @@ impl Frame {
     }
 
     pub(crate) fn contains(&self, word: Word) -> bool {
-        self.bits.get(word.index() / 64).is_some_and(|bits| bits >> (word.index() % 64) & 1 == 1)
+        self.bits
+            .get(word.index() / 64)
+            .is_some_and(|bits| bits >> (word.index() % 64) & 1 == 1)
     }
 
     /// Returns the word as it appears in shapes.
@@ -281,10 +317,23 @@ mod tests {
         let delta = Arc::new(delta);
         let mut scratch = Vocabulary::scratch(Arc::clone(&delta));
         let gamma = scratch.intern("gamma");
-        assert_eq!((scratch.intern("alpha"), scratch.intern("beta"), scratch.get("gamma")), (alpha, beta, Some(gamma)));
-        assert_eq!([alpha, beta, gamma].map(|w| scratch.text(w)), ["alpha", "beta", "gamma"]);
+        assert_eq!(
+            (
+                scratch.intern("alpha"),
+                scratch.intern("beta"),
+                scratch.get("gamma")
+            ),
+            (alpha, beta, Some(gamma))
+        );
+        assert_eq!(
+            [alpha, beta, gamma].map(|w| scratch.text(w)),
+            ["alpha", "beta", "gamma"]
+        );
         let flat = delta.flattened();
-        assert_eq!((flat.get("alpha"), flat.get("beta"), flat.get("gamma")), (Some(alpha), Some(beta), None));
+        assert_eq!(
+            (flat.get("alpha"), flat.get("beta"), flat.get("gamma")),
+            (Some(alpha), Some(beta), None)
+        );
         assert!(gamma.is_scratch() && !beta.is_scratch());
     }
 

@@ -65,15 +65,24 @@ impl Inbox {
 
 impl Worker {
     pub(crate) fn start(learner: Learner, shared: Arc<Shared>) -> anyhow::Result<Self> {
-        let desk = Arc::new(Desk { state: Mutex::new(Desktop::default()), told: Condvar::new(), learnt: Condvar::new() });
+        let desk = Arc::new(Desk {
+            state: Mutex::new(Desktop::default()),
+            told: Condvar::new(),
+            learnt: Condvar::new(),
+        });
         desk.tell(|inbox| inbox.all = true);
         let theirs = Arc::clone(&desk);
-        let thread = std::thread::Builder::new().name("learn".into()).spawn(move || {
-            step_back();
-            theirs.run(learner, &shared);
-        });
+        let thread = std::thread::Builder::new()
+            .name("learn".into())
+            .spawn(move || {
+                step_back();
+                theirs.run(learner, &shared);
+            });
         let thread = thread.context("could not start the thread that learns the workspace")?;
-        Ok(Self { desk, thread: Some(thread) })
+        Ok(Self {
+            desk,
+            thread: Some(thread),
+        })
     }
 
     pub(crate) fn edited(&self, path: &Path, text: Option<Rope>) {
@@ -104,7 +113,10 @@ impl Worker {
         let state = self.desk.lock();
         let wanted = state.n_told;
         let patience = deadline.saturating_duration_since(Instant::now());
-        let waited = self.desk.learnt.wait_timeout_while(state, patience, |state| state.n_learnt < wanted);
+        let waited = self
+            .desk
+            .learnt
+            .wait_timeout_while(state, patience, |state| state.n_learnt < wanted);
         waited.unwrap_or_else(PoisonError::into_inner).0.n_learnt >= wanted
     }
 }
@@ -135,9 +147,14 @@ impl Desk {
     /// Waits for something to learn; `None` when it is time to stop.
     fn next(&self) -> Option<(Inbox, u64)> {
         let state = self.lock();
-        let mut state = self.told.wait_while(state, |state| state.inbox.is_empty()).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .told
+            .wait_while(state, |state| state.inbox.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
         if state.inbox.is_only_edits() {
-            let settled = self.told.wait_timeout_while(state, SETTLE, |state| state.inbox.is_only_edits());
+            let settled = self
+                .told
+                .wait_timeout_while(state, SETTLE, |state| state.inbox.is_only_edits());
             state = settled.unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.inbox.stop {
@@ -157,7 +174,9 @@ impl Desk {
                     state.status.state = State::Learning { done, total };
                     !state.inbox.stop
                 };
-                learner.learn_all(&mut progress, &mut |learner| shared.publish(learner.snapshot()));
+                learner.learn_all(&mut progress, &mut |learner| {
+                    shared.publish(learner.snapshot())
+                });
             } else {
                 learner.learn_changed(&inbox.changed);
                 shared.publish(learner.snapshot());

@@ -5,24 +5,49 @@ use super::*;
 use crate::complete::generation::wait_until;
 
 fn at(offset: usize, version: i32) -> Place<'static> {
-    Place { offset, line: 0, version, required: "" }
+    Place {
+        offset,
+        line: 0,
+        version,
+        required: "",
+    }
 }
 
 fn typed(offset: usize, text: &str) -> [Edit; 1] {
-    [Edit { start: offset, removed: 0, inserted: text.into(), line: 0, line_delta: 0 }]
+    [Edit {
+        start: offset,
+        removed: 0,
+        inserted: text.into(),
+        line: 0,
+        line_delta: 0,
+    }]
 }
 
 fn shown(text: &str, source: Source, confidence: Option<f32>) -> Shown {
     let track = Track::new(0, 0, 1);
     let extent = Extent::Line;
-    Shown { id: 7, text: text.into(), source, confidence, extent, track, at: Instant::now(), confirmed: false, accepted: false }
+    Shown {
+        id: 7,
+        text: text.into(),
+        source,
+        confidence,
+        extent,
+        track,
+        at: Instant::now(),
+        confirmed: false,
+        accepted: false,
+    }
 }
 
 /// A stream for offset 0 of version 1 that says what is sent, and tells when it is dropped.
 fn stream(owner: u64) -> (Generation, mpsc::UnboundedSender<String>) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let pieces = stream::unfold(receiver, async |mut r| r.recv().await.map(|piece| (Ok(piece), r))).boxed();
-    let generation = Generation::stream(pieces, |_| false, Extent::Line, Track::new(0, 0, 1), owner);
+    let pieces = stream::unfold(receiver, async |mut r| {
+        r.recv().await.map(|piece| (Ok(piece), r))
+    })
+    .boxed();
+    let generation =
+        Generation::stream(pieces, |_| false, Extent::Line, Track::new(0, 0, 1), owner);
     (generation, sender)
 }
 
@@ -113,14 +138,24 @@ async fn what_is_on_screen_is_replaced_only_by_its_extension_or_after_typing() {
     for (source, confidence, said, typing, expected) in cases {
         let mut live = Live::default();
         live.show(shown("print", source, confidence));
-        live.add(Generation::finished(said.into(), Model, None, Extent::Line, Track::new(0, 0, 1)));
+        live.add(Generation::finished(
+            said.into(),
+            Model,
+            None,
+            Extent::Line,
+            Track::new(0, 0, 1),
+        ));
         let place = if typing.is_empty() {
             at(0, 1)
         } else {
             live.edited(&typed(0, typing), 2, Instant::now());
             at(typing.len(), 2)
         };
-        assert_eq!(text(live.find(place)).as_deref(), Some(expected), "{source:?} {confidence:?} {said} {typing}");
+        assert_eq!(
+            text(live.find(place)).as_deref(),
+            Some(expected),
+            "{source:?} {confidence:?} {said} {typing}"
+        );
     }
 }
 
@@ -143,9 +178,17 @@ fn taking_all_of_it_in_one_edit_is_an_acceptance_and_anything_else_is_not() {
         (last, live.just_accepted())
     };
     assert_eq!(ends(&["print(x)"]), ("accepted".into(), true));
-    assert_eq!(ends(&["pri", "nt(x)"]), ("accepted".into(), true), "the rest of it");
+    assert_eq!(
+        ends(&["pri", "nt(x)"]),
+        ("accepted".into(), true),
+        "the rest of it"
+    );
     assert_eq!(ends(&["pri"]), ("kept".into(), false));
-    assert_eq!(ends(&["print(x", ")"]), ("ended".into(), false), "typed to the end");
+    assert_eq!(
+        ends(&["print(x", ")"]),
+        ("ended".into(), false),
+        "typed to the end"
+    );
     assert_eq!(ends(&["q"]), ("ended".into(), false));
     assert_eq!(ends(&["print(x)", "y"]), ("kept".into(), false));
 }
@@ -153,18 +196,40 @@ fn taking_all_of_it_in_one_edit_is_an_acceptance_and_anything_else_is_not() {
 #[test]
 fn a_selected_menu_item_is_extended_or_nothing_is_said() {
     let mut live = Live::default();
-    live.add(Generation::finished("println!(x)".into(), Source::Model, None, Extent::Line, Track::new(0, 0, 1)));
-    let with = |required| Place { required, ..at(0, 1) };
-    assert_eq!(text(live.find(with("print"))).as_deref(), Some("println!(x)"));
+    live.add(Generation::finished(
+        "println!(x)".into(),
+        Source::Model,
+        None,
+        Extent::Line,
+        Track::new(0, 0, 1),
+    ));
+    let with = |required| Place {
+        required,
+        ..at(0, 1)
+    };
+    assert_eq!(
+        text(live.find(with("print"))).as_deref(),
+        Some("println!(x)")
+    );
     assert_eq!(text(live.find(with("panic"))), None);
-    assert_eq!(text(live.find(with("println!(x)"))), None, "nothing would be left");
+    assert_eq!(
+        text(live.find(with("println!(x)"))),
+        None,
+        "nothing would be left"
+    );
 }
 
 #[test]
 fn few_finished_texts_are_kept() {
     let mut live = Live::default();
     for i in 0..100 {
-        live.add(Generation::finished(format!("text {i}"), Source::Model, None, Extent::Line, Track::new(i, 0, 1)));
+        live.add(Generation::finished(
+            format!("text {i}"),
+            Source::Model,
+            None,
+            Extent::Line,
+            Track::new(i, 0, 1),
+        ));
     }
     assert_eq!(text(live.find(at(99, 1))).as_deref(), Some("text 99"));
     assert_eq!(text(live.find(at(99 - KEPT, 1))), None);
