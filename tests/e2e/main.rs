@@ -1,1 +1,3 @@
-fn main() {}
+//! End to end: real programs at every wire.
+
+mod model_client;

@@ -239,6 +239,7 @@ impl Target {
         self.error(match status {
             401 | 403 => Failure::Unauthorized { status, said },
             404 => Failure::NotFound { said },
+            407 => Failure::Proxy("it asks for a user name and password".to_owned()),
             429 => Failure::RateLimited {
                 retry_after: retry_after(&answer.headers),
                 said,

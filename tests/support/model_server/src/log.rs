@@ -1,5 +1,6 @@
 //! What the server saw, and waiting for it to see something.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,47 @@ impl Log {
     }
 }
 
+/// A line for each connection and each of the last requests.
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ends: Vec<_> = self.requests.iter().filter_map(Seen::end).collect();
+        writeln!(
+            f,
+            "{} requests, {} of them ended",
+            self.requests.len(),
+            ends.len()
+        )?;
+        for connection in &self.connections {
+            let state = if connection.closed.is_some() {
+                "closed"
+            } else {
+                "open"
+            };
+            writeln!(
+                f,
+                "connection {state} after {} requests",
+                connection.requests
+            )?;
+        }
+        for seen in self.requests.iter().rev().take(10).rev() {
+            let (nth, connection, end) = (seen.nth, seen.connection, seen.end());
+            writeln!(
+                f,
+                "{nth}: {} {} on {connection}: {end:?}",
+                seen.method, seen.path
+            )?;
+        }
+        let odd = self
+            .requests
+            .iter()
+            .filter(|seen| !matches!(seen.end(), Some(End::Answered | End::Reset(8))));
+        for seen in odd.take(10) {
+            writeln!(f, "{}: {:?}", seen.nth, seen.end())?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Book {
     log: Mutex<Log>,
@@ -163,7 +205,7 @@ impl Book {
     pub(crate) async fn wait<T>(&self, what: &str, found: impl FnMut(&Log) -> Option<T>) -> T {
         match tokio::time::timeout(PATIENCE, self.find(found)).await {
             Ok(found) => found,
-            Err(_) => panic!("the model server did not see {what}: {:#?}", self.read()),
+            Err(_) => panic!("the model server did not see {what}, but:\n{}", self.read()),
         }
     }
 

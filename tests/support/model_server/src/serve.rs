@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{Answer, Body, Ending, Text};
@@ -56,7 +56,7 @@ pub struct ModelServer {
     tls: bool,
     authority: String,
     book: Arc<Book>,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 impl Drop for ModelServer {
@@ -96,7 +96,7 @@ impl ModelServer {
             acceptor: tls.then(|| TlsAcceptor::from(config)),
             listen,
         };
-        let task = tokio::spawn(accept(listener, shop)).abort_handle();
+        let task = tokio::spawn(accept(listener, shop));
         Ok(Self {
             address,
             tls,
@@ -104,6 +104,13 @@ impl ModelServer {
             book,
             task,
         })
+    }
+
+    /// Closes everything and returns once it is closed: the address is free.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        // Cancelled, as it was told.
+        let _ = (&mut self.task).await;
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -547,7 +554,11 @@ impl Sink {
         match self {
             // Fails when the client is gone, which is as good.
             Self::Http1(sink) => drop(sink.send(Err(Broken)).await),
-            Self::Http2(mut stream) => stream.send_reset(h2::Reason::INTERNAL_ERROR),
+            Self::Http2(mut stream) => {
+                // A reset throws away what was not sent yet.
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                stream.send_reset(h2::Reason::INTERNAL_ERROR);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
@@ -13,6 +13,9 @@ use crate::serve::Speak;
 pub(crate) fn config(speak: Speak) -> anyhow::Result<(Arc<ServerConfig>, String)> {
     let authority_key = KeyPair::generate()?;
     let mut authority = CertificateParams::new(Vec::new())?;
+    // Its own name, or clients would take one server's authority for another's.
+    let name = format!("model-server {:x?}", &authority_key.public_key_raw()[..8]);
+    authority.distinguished_name.push(DnType::CommonName, name);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root = authority.self_signed(&authority_key)?;
     let issuer = Issuer::new(authority, authority_key);
