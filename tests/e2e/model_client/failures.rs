@@ -102,7 +102,8 @@ async fn answers_that_are_no_answers_are_told_apart() {
             ["error: {\"message\": \"out of memory\", \"code\": 500}\n\n"],
         )
     };
-    let cases: [(&dyn Fn() -> Answer, fn(&Failure) -> bool); 7] = [
+    type Case<'a> = (&'a dyn Fn() -> Answer, fn(&Failure) -> bool);
+    let cases: [Case<'_>; 7] = [
         (
             &page,
             |failure| matches!(failure, Failure::NotAStream { content_type } if content_type == "text/html"),

@@ -175,7 +175,8 @@ async fn a_model_without_a_place_for_the_suffix_is_asked_raw() {
         ),
         _ => Answer::honest(seen, "x"),
     };
-    let cases: [(Api, fn(&Seen) -> Answer, &str); 2] = [
+    type Script = fn(&Seen) -> Answer;
+    let cases: [(Api, Script, &str); 2] = [
         (
             Api::Ollama,
             ollama,

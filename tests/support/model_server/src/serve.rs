@@ -343,7 +343,7 @@ impl Shop {
         };
         tokio::select! {
             reset = poll_fn(|cx| respond.poll_reset(cx)) => {
-                self.book.ended(open.nth, reset_end(reset));
+                self.book.ended(open.nth, reset_end(&reset));
                 return;
             }
             () = waiting => {}
@@ -524,7 +524,7 @@ impl Sink {
                 while !frame.is_empty() {
                     stream.reserve_capacity(frame.len());
                     let room = poll_fn(|cx| match stream.poll_reset(cx) {
-                        Poll::Ready(reset) => Poll::Ready(Err(reset_end(reset))),
+                        Poll::Ready(reset) => Poll::Ready(Err(reset_end(&reset))),
                         Poll::Pending => stream.poll_capacity(cx).map(|room| match room {
                             Some(Ok(room)) => Ok(room),
                             Some(Err(_)) | None => Err(End::Closed),
@@ -546,7 +546,7 @@ impl Sink {
                 sink.closed().await;
                 End::Closed
             }
-            Self::Http2(stream) => reset_end(poll_fn(|cx| stream.poll_reset(cx)).await),
+            Self::Http2(stream) => reset_end(&poll_fn(|cx| stream.poll_reset(cx)).await),
         }
     }
 
@@ -567,15 +567,15 @@ impl Sink {
             Self::Http1(_) => End::Answered,
             Self::Http2(mut stream) => match stream.send_data(Bytes::new(), true) {
                 Ok(()) => End::Answered,
-                Err(_) => reset_end(poll_fn(|cx| stream.poll_reset(cx)).await),
+                Err(_) => reset_end(&poll_fn(|cx| stream.poll_reset(cx)).await),
             },
         }
     }
 }
 
-fn reset_end(reset: Result<h2::Reason, h2::Error>) -> End {
+fn reset_end(reset: &Result<h2::Reason, h2::Error>) -> End {
     match reset {
-        Ok(reason) => End::Reset(reason.into()),
+        Ok(reason) => End::Reset((*reason).into()),
         Err(_) => End::Closed,
     }
 }
