@@ -244,7 +244,8 @@ impl Target {
                 retry_after: retry_after(&answer.headers),
                 said,
             },
-            400..=499 => Failure::Rejected { status, said },
+            // 501 is llama.cpp's answer for a model that cannot fill in.
+            400..=499 | 501 => Failure::Rejected { status, said },
             500..=599 => Failure::Faulted { status, said },
             _ => Failure::NotAStream {
                 content_type: format!("status {status}"),

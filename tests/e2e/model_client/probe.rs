@@ -1,7 +1,7 @@
 //! Finding out what an endpoint supports.
 
 use model_server::{Answer, Hole, Route, Seen};
-use pairwright::model::{Api, Endpoint, Failure, Fim, Network, Probe};
+use pairwright::model::{Api, Endpoint, Failure, Fim, Health, Network, Probe};
 
 use super::{DIALECTS, Wire, request, serve, text, whole};
 
@@ -194,6 +194,46 @@ async fn a_model_without_a_place_for_the_suffix_is_asked_raw() {
         assert_eq!(summary(&*model.probe().await), expected);
         assert_eq!(text(&model, "P").await.as_deref(), Ok("x"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_leads_to_the_way_that_works() {
+    let (_server, endpoint, network) = serve(Wire::Http1, |seen| match seen.route() {
+        Some(Route::Infill) => Answer::error(501, "Infill is not supported by this model"),
+        _ => Answer::honest(seen, "x"),
+    })
+    .await;
+    let model = network
+        .model(Endpoint {
+            api: Api::LlamaCpp,
+            ..endpoint
+        })
+        .unwrap();
+    let error = text(&model, "1").await.unwrap_err();
+    assert!(
+        matches!(error.failure, Failure::Rejected { status: 501, .. }),
+        "{error:?}"
+    );
+    // The refusal has started the probe; this waits for it.
+    assert_eq!(model.probe().await.fim, Fim::Works);
+    assert_eq!(text(&model, "2").await.as_deref(), Ok("x"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_reports_the_health_of_the_endpoint() {
+    let (_server, endpoint, network) = serve(Wire::Http1, |seen| match seen.nth {
+        0..=1 => Answer::error(503, "loading the model"),
+        _ => Answer::honest(seen, "x"),
+    })
+    .await;
+    let model = network.model(endpoint).unwrap();
+    model.probe().await;
+    let Health::Failing { why } = model.health().borrow().clone() else {
+        panic!("not failing")
+    };
+    assert!(why.message.contains("loading the model"), "{why}");
+    model.probe_again().await;
+    assert_eq!(*model.health().borrow(), Health::Ready);
 }
 
 #[tokio::test(flavor = "multi_thread")]

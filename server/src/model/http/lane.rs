@@ -382,3 +382,25 @@ fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_counts_as_unused_only_long_after_its_last_request() {
+        let in_flight = AtomicUsize::new(1);
+        let used = std::sync::Mutex::new(Instant::now());
+        let began = Instant::now();
+        let ending = unused(&in_flight, &used);
+        tokio::pin!(ending);
+        // In flight for long: in use, however long ago it began.
+        let long = tokio::time::timeout(IDLE_HTTP2 * 3, ending.as_mut()).await;
+        assert!(long.is_err());
+        in_flight.store(0, Ordering::Relaxed);
+        *used.lock().unwrap() = Instant::now();
+        ending.await;
+        let took = began.elapsed();
+        assert!(took >= IDLE_HTTP2 * 4 && took <= IDLE_HTTP2 * 5, "{took:?}");
+    }
+}
