@@ -3,7 +3,7 @@
 //! Every fact is a small number of cases, and each case is one row, so that a prediction adds up
 //! rows and the fit needs no scaling. Rows are numbered here; what they weigh is data (`net`).
 
-use super::evidence::{Candidate, Constraint, Context, Evidence, LEVELS, N_SOURCES, Source, Step};
+use super::evidence::{Candidate, Constraint, Context, Evidence, N_LEVELS, N_SOURCES, Source, Step};
 use super::vocabulary::{Class, Vocabulary, Word};
 
 /// A block of rows, one for each combination of four small numbers.
@@ -45,10 +45,10 @@ const COUNTS: usize = 6;
 
 const EVIDENCE: Block = Block::first([N_SOURCES, LENGTHS, SHARES, TOTALS]);
 const GAP: Block = EVIDENCE.then([N_SOURCES, GAPS, LENGTHS, 1]);
-const LEVEL: Block = GAP.then([N_SOURCES * LEVELS.len(), SHARES, TOTALS, 4]);
+const LEVEL: Block = GAP.then([N_SOURCES * N_LEVELS, SHARES, TOTALS, 4]);
 const RECENCY: Block = LEVEL.then([CLASSES, DISTANCES, COUNTS, 1]);
 const AGREEMENT: Block = RECENCY.then([N_SOURCES + 1, N_SOURCES + 1, 1, 1]);
-const PAIR: Block = AGREEMENT.then([5, LENGTHS, LENGTHS, 1]);
+const PAIR: Block = AGREEMENT.then([6, LENGTHS, LENGTHS, 1]);
 const DISTANCE: Block = PAIR.then([2, LENGTHS, DISTANCES, 1]);
 const SYNTAX: Block = DISTANCE.then([KINDS, 5, 2, 2]);
 const SUCCESSION: Block = SYNTAX.then([KINDS, KINDS, 4, 1]);
@@ -212,7 +212,7 @@ impl<'s> Setting<'s> {
             n_agree += usize::from(longest > 0 && gap == 0);
             n_seen += usize::from(longest > 0);
             for (level, (n, of)) in levels.iter().enumerate() {
-                let at = [s * LEVELS.len() + level, share_case(*n, *of), total_case(*of), best.min(3).into()];
+                let at = [s * N_LEVELS + level, share_case(*n, *of), total_case(*of), best.min(3).into()];
                 rows.push(LEVEL.row(at));
             }
         }
@@ -226,8 +226,9 @@ impl<'s> Setting<'s> {
             (Source::Here, Source::Learnt),
             (Source::HereShape, Source::Here),
             (Source::LearntShape, Source::Learnt),
-            (Source::Here, Source::Open),
+            (Source::Near, Source::Here),
             (Source::HereShape, Source::LearntShape),
+            (Source::Near, Source::Learnt),
         ];
         for (at, (a, b)) in pairs.into_iter().enumerate() {
             rows.push(PAIR.row([at, length(a), length(b), 0]));
