@@ -26,6 +26,7 @@ mod features;
 pub mod fit;
 mod learn;
 mod lex;
+mod near;
 mod net;
 mod open_text;
 mod reading;
@@ -43,6 +44,7 @@ use decode::Draft;
 use evidence::{Learnt, Sources};
 use learn::Learner;
 use reading::{Cursor, Reading};
+use segment::{Segment, Span};
 use snapshot::{Language, Shard, Snapshot};
 use worker::Worker;
 
@@ -263,9 +265,13 @@ impl Engine {
             let open: Vec<(&Path, _)> = recent_buffers(request, &snapshot, &language);
             let hidden = shard.hidden_without(std::iter::once(request.path).chain(snapshot.open.keys().map(|path| &**path)));
             let texts: Vec<_> = open.iter().map(|(_, text)| *text).collect();
-            let learnt = shard.segments.iter().zip(&hidden).map(|(segment, hidden)| Learnt { segment, hidden });
+            let segments: Vec<(&Segment, &[Span])> = shard.segments.iter().map(|segment| &**segment).zip(hidden.iter().map(|spans| &**spans)).collect();
+            let near = near::near_files(&reading.above, &segments, &reading.vocabulary);
+            let learnt = segments.iter().zip(&near).map(|((segment, hidden), near)| Learnt { segment, hidden, near });
             let learnt: Vec<Learnt<'_>> = learnt.collect();
             let sources = Sources {
+                language: language.number(),
+                in_scope: evidence::names_in_scope(&reading.above, &reading.vocabulary),
                 vocabulary: &reading.vocabulary,
                 frame: &shard.frame,
                 above: &reading.above,

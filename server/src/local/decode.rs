@@ -98,7 +98,7 @@ pub(crate) fn decode(task: &Task<'_>, sources: &Sources<'_>, net: &Net) -> Optio
         }
         let constraint = if n_steps == 0 { task.constraint } else { Constraint::Free };
         let step = gather(sources, &context, constraint);
-        let setting = Setting::new(&step, &context, constraint, sources.vocabulary);
+        let setting = Setting::new(&step, &context, constraint, sources);
         let probabilities = scorer.probabilities(&setting, net);
         if n_steps == 0 {
             first = first_step(&setting, probabilities);

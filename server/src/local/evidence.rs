@@ -11,7 +11,19 @@ use rustc_hash::FxHashMap;
 use super::lex::Blanks;
 use super::open_text::OpenText;
 use super::segment::{DEPTH, SHAPE_DEPTH, Segment, Span, contains};
-use super::vocabulary::{Frame, Vocabulary, Word};
+use super::vocabulary::{Class, Frame, Vocabulary, Word};
+
+/// Returns the names that open the blocks around the end of `above`.
+pub(crate) fn names_in_scope(above: &OpenText, vocabulary: &Vocabulary) -> FxHashMap<Word, u8> {
+    const MOST_BLOCKS: usize = 3;
+    let mut names = FxHashMap::default();
+    for (far, opener) in above.block_openers().take(MOST_BLOCKS).enumerate() {
+        for word in opener.iter().filter(|word| vocabulary.class(**word) == Class::Name) {
+            names.entry(*word).or_insert(far as u8 + 1);
+        }
+    }
+    names
+}
 
 /// Where evidence comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +75,9 @@ pub(crate) struct Candidate {
 
 /// Everything a prediction reads.
 pub(crate) struct Sources<'s> {
+    pub(crate) language: usize,
+    /// Names on the lines that open the blocks around the cursor, and how far out the nearest is.
+    pub(crate) in_scope: FxHashMap<Word, u8>,
     pub(crate) vocabulary: &'s Vocabulary,
     pub(crate) frame: &'s Frame,
     pub(crate) above: &'s OpenText,
@@ -105,6 +120,14 @@ impl Context {
     /// other levels.
     fn line_level(&self) -> u8 {
         (self.line().len() + 1).clamp(4, DEPTH) as u8
+    }
+
+    /// Returns the tokens of the line before.
+    pub(crate) fn line_before(&self) -> &[Word] {
+        let end = self.words.len() - self.line().len();
+        let before = &self.words[..end.saturating_sub(1)];
+        let start = before.iter().rposition(|word| word.is_layout()).map_or(0, |at| at + 1);
+        &before[start..]
     }
 
     /// Returns the tokens of the line that is being written.

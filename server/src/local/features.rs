@@ -3,7 +3,7 @@
 //! Every fact is a small number of cases, and each case is one row, so that a prediction adds up
 //! rows and the fit needs no scaling. Rows are numbered here; what they weigh is data (`net`).
 
-use super::evidence::{Candidate, Constraint, Context, Evidence, N_LEVELS, N_SOURCES, Source, Step};
+use super::evidence::{Candidate, Constraint, Context, Evidence, N_LEVELS, N_SOURCES, Source, Sources, Step};
 use super::vocabulary::{Class, Vocabulary, Word};
 
 /// A block of rows, one for each combination of four small numbers.
@@ -42,6 +42,7 @@ const KINDS: usize = 12;
 const CLASSES: usize = 5;
 const CASES: usize = 7;
 const COUNTS: usize = 6;
+pub(crate) const N_LANGUAGES: usize = 11;
 
 const EVIDENCE: Block = Block::first([N_SOURCES, LENGTHS, SHARES, TOTALS]);
 const GAP: Block = EVIDENCE.then([N_SOURCES, GAPS, LENGTHS, 1]);
@@ -61,9 +62,13 @@ const NONE_AFTER: Block = NONE.then([KINDS, 8, 1, 1]);
 const SHARED_LONGEST: Block = NONE_AFTER.then([N_SOURCES, LENGTHS, 1, 1]);
 const SHARED_LINE: Block = SHARED_LONGEST.then([KINDS, 5, 2, 2]);
 const SHARED_PLACE: Block = SHARED_LINE.then([8, 8, 1, 1]);
+const SHARED_LANGUAGE: Block = SHARED_PLACE.then([N_LANGUAGES, 1, 1, 1]);
+const LANGUAGE: Block = SHARED_LANGUAGE.then([N_LANGUAGES, KINDS, KINDS, 1]);
+const NEIGHBOURS: Block = LANGUAGE.then([CLASSES, 3, 3, 4]);
+const SCOPE: Block = NEIGHBOURS.then([KINDS, 4, 4, 1]);
 
 /// Number of rows.
-pub(crate) const N_ROWS: usize = SHARED_PLACE.end();
+pub(crate) const N_ROWS: usize = SCOPE.end();
 
 /// What kind of token a candidate is, finer than its class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,11 +175,15 @@ pub(crate) struct Setting<'s> {
     /// The layout token that opened the line.
     opening: Word,
     stem: usize,
+    before: &'s [Word],
+    tokens: &'s [Word],
+    sources: &'s Sources<'s>,
     vocabulary: &'s Vocabulary,
 }
 
 impl<'s> Setting<'s> {
-    pub(crate) fn new(step: &'s Step, context: &Context, constraint: Constraint<'_>, vocabulary: &'s Vocabulary) -> Self {
+    pub(crate) fn new(step: &'s Step, context: &'s Context, constraint: Constraint<'_>, sources: &'s Sources<'s>) -> Self {
+        let vocabulary = sources.vocabulary;
         let tokens = context.line();
         let line = LineState::of(tokens, vocabulary);
         let previous = context.words.last().copied().unwrap_or(Word::BOUNDARY);
@@ -184,7 +193,7 @@ impl<'s> Setting<'s> {
             Constraint::Stem(stem) => stem.chars().count(),
             Constraint::Free | Constraint::AfterBlanks => 0,
         };
-        Self { step, line, previous, previous_kind, opening, stem, vocabulary }
+        Self { step, line, previous, previous_kind, opening, stem, before: context.line_before(), tokens, sources, vocabulary }
     }
 
     /// Rows that every candidate shares.
@@ -196,6 +205,7 @@ impl<'s> Setting<'s> {
         let LineState { depth, in_quotes, in_comment, n_tokens, .. } = self.line;
         rows.push(SHARED_LINE.row([self.previous_kind as usize, depth, in_quotes.into(), in_comment.into()]));
         rows.push(SHARED_PLACE.row([n_tokens.min(7), self.stem.min(7), 0, 0]));
+        rows.push(SHARED_LANGUAGE.row([self.sources.language, 0, 0, 0]));
     }
 
     /// Rows of one candidate.
@@ -247,6 +257,22 @@ impl<'s> Setting<'s> {
         rows.push(REPEATED.row([class, usize::from(word == self.previous), blank, 0]));
         let text = self.vocabulary.text(word);
         rows.push(CASE.row([case_of(text), self.previous_kind as usize, in_quotes.into(), 0]));
+        rows.push(LANGUAGE.row([self.sources.language, kind, self.previous_kind as usize, 0]));
+        let n_on_line = self.tokens.iter().filter(|token| **token == word).count().min(2);
+        let n_before = self.before.iter().filter(|token| **token == word).count().min(2);
+        let at = self.tokens.len();
+        let mut aligned = 0;
+        if self.before.get(at) == Some(&word) {
+            aligned = 1;
+            if at > 0 && self.before[at - 1] == self.previous {
+                aligned = 2;
+            }
+        } else if at > 0 && self.before.windows(2).any(|pair| pair == [self.previous, word]) {
+            aligned = 3;
+        }
+        rows.push(NEIGHBOURS.row([class, n_on_line, n_before, aligned]));
+        let scope = self.sources.in_scope.get(&word).map_or(0, |far| usize::from(*far));
+        rows.push(SCOPE.row([self.previous_kind as usize, scope, (candidate.n_uses as usize).min(3), 0]));
         if self.stem > 0 {
             let left = text.chars().count().saturating_sub(self.stem).min(5);
             let seen = usize::from(n_seen > 0);

@@ -55,7 +55,7 @@ impl Engine {
                     stem => Constraint::Stem(&text[..stem]),
                 };
                 let step = gather(sources, &context, constraint);
-                let setting = Setting::new(&step, &context, constraint, vocabulary);
+                let setting = Setting::new(&step, &context, constraint, sources);
                 let mut rows = Vec::new();
                 let mut candidates = Vec::new();
                 for candidate in &step.candidates {
