@@ -248,9 +248,13 @@ impl Engine {
     pub fn suggest(&self, request: &Request<'_>) -> Option<Suggestion> {
         let weights = &self.shared.weights;
         self.with_sources(request, |task, cursor, sources| {
-            let draft = decode::decode(task, sources, &weights.mixing)?;
-            let confidences = confidence::confidences(&draft, cursor.stem.chars().count(), sources.vocabulary, &weights.confidence);
-            render(&draft, &confidences, cursor, sources)
+            let stem = cursor.stem.chars().count();
+            let drafts = decode::decode(task, sources, &weights.mixing);
+            let suggestions = drafts.iter().filter_map(|draft| {
+                let confidences = confidence::confidences(draft, stem, sources.vocabulary, &weights.confidence);
+                render(draft, &confidences, cursor, sources)
+            });
+            suggestions.reduce(|best, other| if other.confidence > best.confidence { other } else { best })
         })
     }
 

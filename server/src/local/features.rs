@@ -137,6 +137,11 @@ impl LineState {
         }
     }
 
+    /// Returns how many brackets are open on the line, negative when more were closed.
+    pub(crate) fn n_open(&self) -> i32 {
+        self.depth as i32 - 1
+    }
+
     /// Returns one small number for depth, quotes and comment, below 15.
     pub(crate) fn summary(&self) -> usize {
         match (self.in_comment, self.in_quotes) {
