@@ -197,7 +197,8 @@ proptest! {
         let event = Event { name, data: data.into_bytes() };
         for dialect in dialects() {
             if let Err(failure) = dialect.read(&event) {
-                prop_assert!(matches!(failure, Failure::Garbage(_) | Failure::Faulted { .. }));
+                let stated = matches!(failure, Failure::Garbage(_) | Failure::Faulted { .. });
+                prop_assert!(stated);
             }
         }
     }
