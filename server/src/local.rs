@@ -306,9 +306,8 @@ impl Engine {
         let task = reading.sync(&cursor, &snapshot, shard);
         let answer = {
             let open: Vec<(&Path, _)> = recent_buffers(request, &snapshot, &language);
-            let hidden = shard.hidden_without(
-                std::iter::once(request.path).chain(snapshot.open.keys().map(|path| &**path)),
-            );
+            let read_otherwise = open.iter().map(|(path, _)| *path).chain([request.path]);
+            let hidden = shard.hidden_without(read_otherwise);
             let texts: Vec<_> = open.iter().map(|(_, text)| *text).collect();
             let segments: Vec<(&Segment, &[Span])> = shard
                 .segments
@@ -431,3 +430,6 @@ fn glob_set(globs: &[String]) -> anyhow::Result<GlobSet> {
     }
     Ok(set.build()?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,6 +140,9 @@ impl Desk {
     fn tell(&self, what: impl FnOnce(&mut Inbox)) {
         let mut state = self.lock();
         what(&mut state.inbox);
+        if state.inbox.all {
+            state.status.state = State::Learning { done: 0, total: 0 };
+        }
         state.n_told += 1;
         self.told.notify_all();
     }
@@ -175,7 +178,7 @@ impl Desk {
                     !state.inbox.stop
                 };
                 learner.learn_all(&mut progress, &mut |learner| {
-                    shared.publish(learner.snapshot())
+                    shared.publish(learner.snapshot());
                 });
             } else {
                 learner.learn_changed(&inbox.changed);
@@ -184,6 +187,9 @@ impl Desk {
             let mut status = learner.status();
             status.memory += shared.reading_bytes();
             let mut state = self.lock();
+            if state.inbox.all {
+                status.state = State::Learning { done: 0, total: 0 };
+            }
             state.status = status;
             state.n_learnt = n_told;
             self.learnt.notify_all();
