@@ -11,6 +11,12 @@ use pairwright::session::document::uri_of;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// A line as it is being typed, where its end is, and the whole of it as [`World::knowing`] has it
+/// many times.
+pub(crate) const TYPED: &str = "    result = multiply(";
+pub(crate) const END: (u32, u32) = (0, TYPED.len() as u32);
+pub(crate) const WHOLE: &str = "    result = multiply(PI, square(radius))";
+
 pub(crate) struct World {
     dir: TempDir,
     variables: Vec<(String, String)>,
@@ -30,6 +36,23 @@ impl World {
             world.write(path, text);
         }
         world
+    }
+
+    /// A workspace of which the embedded engine can learn how [`TYPED`] goes on.
+    pub(crate) fn knowing() -> Self {
+        let shape =
+            |name: &str| format!("def area_of_{name}(radius):\n{WHOLE}\n    return result\n\n\n");
+        let shapes = |names: &[&str; 9]| names.iter().map(|n| shape(n)).collect::<String>();
+        Self::new(&[
+            (
+                "round.py",
+                &shapes(&["circle", "sphere", "cone", "torus", "dome"]),
+            ),
+            (
+                "flat.py",
+                &shapes(&["disc", "ring", "sector", "segment", "lens"]),
+            ),
+        ])
     }
 
     /// Sets an environment variable for every program started.
@@ -116,6 +139,8 @@ pub(crate) trait Edits {
     fn inline(&mut self, uri: &str, at: (u32, u32)) -> Answer;
     /// Waits until the embedded engine has learnt what there is.
     fn learnt(&mut self);
+    /// Waits until it has begun to learn something else and has learnt that.
+    fn learnt_anew(&mut self);
 }
 
 impl Edits for Client {
@@ -149,6 +174,13 @@ impl Edits for Client {
         let deadline = Instant::now() + PATIENCE + Duration::from_secs(30);
         self.wait_for("didChangeStatus", |s| s["busy"] == false, deadline)
             .unwrap();
+    }
+
+    fn learnt_anew(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        self.wait_for("didChangeStatus", |s| s["busy"] == true, deadline)
+            .unwrap();
+        self.learnt();
     }
 }
 

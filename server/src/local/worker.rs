@@ -140,7 +140,7 @@ impl Desk {
     fn tell(&self, what: impl FnOnce(&mut Inbox)) {
         let mut state = self.lock();
         what(&mut state.inbox);
-        if state.inbox.all {
+        if state.inbox.all && state.n_learnt != u64::MAX {
             state.status.state = State::Learning { done: 0, total: 0 };
         }
         state.n_told += 1;
@@ -167,6 +167,7 @@ impl Desk {
     }
 
     fn run(&self, mut learner: Learner, shared: &Shared) {
+        let _leaving = Leaving(self);
         while let Some((inbox, n_told)) = self.next() {
             for (path, text) in inbox.edited {
                 learner.learn_open(&path, text.map(|rope| rope.to_string()));
@@ -193,6 +194,22 @@ impl Desk {
             state.status = status;
             state.n_learnt = n_told;
             self.learnt.notify_all();
+        }
+    }
+}
+
+/// Lets nobody wait for a thread that has ended, also when it panicked: what was published last
+/// goes on answering.
+struct Leaving<'d>(&'d Desk);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.status.state = State::Idle;
+        state.n_learnt = u64::MAX;
+        self.0.learnt.notify_all();
+        if std::thread::panicking() {
+            tracing::error!("the embedded engine stopped learning; it answers from what it knows");
         }
     }
 }
