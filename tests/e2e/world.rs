@@ -42,17 +42,14 @@ impl World {
     pub(crate) fn knowing() -> Self {
         let shape =
             |name: &str| format!("def area_of_{name}(radius):\n{WHOLE}\n    return result\n\n\n");
-        let shapes = |names: &[&str; 9]| names.iter().map(|n| shape(n)).collect::<String>();
-        Self::new(&[
-            (
-                "round.py",
-                &shapes(&["circle", "sphere", "cone", "torus", "dome"]),
-            ),
-            (
-                "flat.py",
-                &shapes(&["disc", "ring", "sector", "segment", "lens"]),
-            ),
-        ])
+        let shapes = |names: [&str; 9]| names.map(shape).concat();
+        let round = [
+            "circle", "sphere", "cone", "torus", "dome", "dish", "drum", "disc", "arc",
+        ];
+        let flat = [
+            "square", "kite", "sector", "segment", "lens", "ring", "star", "leaf", "oval",
+        ];
+        Self::new(&[("round.py", &shapes(round)), ("flat.py", &shapes(flat))])
     }
 
     /// Sets an environment variable for every program started.
@@ -139,8 +136,6 @@ pub(crate) trait Edits {
     fn inline(&mut self, uri: &str, at: (u32, u32)) -> Answer;
     /// Waits until the embedded engine has learnt what there is.
     fn learnt(&mut self);
-    /// Waits until it has begun to learn something else and has learnt that.
-    fn learnt_anew(&mut self);
 }
 
 impl Edits for Client {
@@ -174,13 +169,6 @@ impl Edits for Client {
         let deadline = Instant::now() + PATIENCE + Duration::from_secs(30);
         self.wait_for("didChangeStatus", |s| s["busy"] == false, deadline)
             .unwrap();
-    }
-
-    fn learnt_anew(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
-        self.wait_for("didChangeStatus", |s| s["busy"] == true, deadline)
-            .unwrap();
-        self.learnt();
     }
 }
 
