@@ -145,12 +145,13 @@ fn a_name_is_renamed_as_it_was_elsewhere_in_the_line() {
 }
 
 #[test]
-fn nothing_is_suggested_inside_a_word() {
+fn nothing_is_suggested_inside_a_word_or_on_an_endless_line() {
     let workspace = Workspace::new(&[("bill.rs", BILL)]);
-    assert_eq!(
-        workspace.suggest("new.rs", "fn f() {\n    appl$0_discount"),
-        None
-    );
+    let endless = format!("{}before_tax, $0", "x, ".repeat(2_000));
+    for cursor in ["fn f() {\n    appl$0_discount", &endless] {
+        assert_eq!(workspace.suggest("new.rs", cursor), None);
+    }
+    assert!(workspace.suggest("new.rs", "before_tax, $0").is_some());
 }
 
 #[test]
@@ -229,6 +230,15 @@ fn an_open_buffer_counts_instead_of_its_file_until_it_is_closed() {
     workspace.engine.closed(&buffer);
     workspace.settle();
     assert_eq!(ask(), "pilot, moon);");
+}
+
+#[test]
+fn a_file_is_not_completed_from_its_own_old_text() {
+    let disk = "fn g() {\n    launch_rocket(pilot, moon);\n}\n";
+    let workspace = Workspace::new(&[("bill.rs", BILL), ("space.rs", disk)]);
+    let cursor = "fn f() {\n    launch_rocket($0";
+    assert_eq!(workspace.text("new.rs", cursor), "pilot, moon);");
+    assert!(!workspace.text("space.rs", cursor).contains("pilot"));
 }
 
 #[test]
