@@ -3,8 +3,8 @@
 //! Holds: after [`FAILURES`] failures in a row, or one that will not heal by itself (a refused
 //! key, an unknown model, a rate limit), requests are refused at once until a pause is over;
 //! then one request is let through to find out, and the pause grows if it fails too. A pause
-//! costs no timer. Cancelled requests are no failures, but requests that together waited
-//! [`SILENCE`] without any answer are one.
+//! costs no timer. Cancelled requests are no failures, but when patient ones have waited for
+//! [`SILENCE`] without any answer, that is one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,8 +18,12 @@ use crate::error::UserError;
 /// Failures in a row that open the circuit.
 const FAILURES: u32 = 3;
 
-/// Waiting without an answer, summed over requests that were dropped, that counts as a failure.
+/// Waiting without an answer that counts as a failure: time during which any patient request
+/// waited that was dropped in the end, however many did at once.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// A request that was dropped sooner says nothing of the server: the user typed on.
+const PATIENT: Duration = Duration::from_secs(1);
 
 /// First and longest pause. The first is short: most failures are a server being restarted.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -57,6 +61,8 @@ struct State {
     failures: u32,
     pauses: u32,
     unanswered: Duration,
+    /// End of what `unanswered` counts, so that no time counts twice.
+    counted: Option<Instant>,
     /// Set while paused; also while the one request that finds out is under way.
     paused: Option<Pause>,
 }
@@ -184,7 +190,14 @@ impl Permit {
         {
             pause.trying = false;
         }
-        state.unanswered += self.since.elapsed();
+        let now = Instant::now();
+        if now.saturating_duration_since(self.since) >= PATIENT {
+            let from = state
+                .counted
+                .map_or(self.since, |counted| counted.max(self.since));
+            state.unanswered += now.saturating_duration_since(from);
+            state.counted = Some(now);
+        }
         if state.unanswered >= SILENCE {
             let error = ModelError::new(Failure::Silent(state.unanswered), place);
             // Several requests have waited: one silent one would be a failure of its own.
@@ -337,17 +350,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn cancelled_requests_are_no_failures_until_they_waited_too_long() {
+    async fn cancelled_requests_are_no_failures_until_patient_ones_have_waited_too_long() {
         let breaker = Breaker::new();
         let place: Arc<str> = "http://model".into();
-        for _ in 0..99 {
-            let permit = breaker.admit().unwrap();
-            tokio::time::advance(Duration::from_millis(100)).await;
-            permit.unanswered(&place);
-        }
-        let last = breaker.admit().unwrap();
-        tokio::time::advance(Duration::from_millis(100)).await;
-        last.unanswered(&place);
+        // Waits for `ms` with `at_once` requests, `times` over, and drops them.
+        let wait = async |ms: u64, at_once: usize, times: usize| {
+            for _ in 0..times {
+                let permits: Vec<_> = (0..at_once).map(|_| breaker.admit().unwrap()).collect();
+                tokio::time::advance(Duration::from_millis(ms)).await;
+                for permit in permits {
+                    permit.unanswered(&place);
+                }
+            }
+        };
+        // Typing on says nothing, and time in which many waited is not longer for it.
+        wait(900, 64, 100).await;
+        wait(4_900, 64, 2).await;
+        assert!(breaker.admit().is_ok());
+        wait(1_000, 1, 1).await;
         pause(&breaker);
     }
 
