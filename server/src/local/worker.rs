@@ -45,6 +45,15 @@ struct Desktop {
     status: Status,
 }
 
+impl Desktop {
+    /// An engine that is about to learn everything is not idle.
+    fn show_what_is_to_come(&mut self) {
+        if self.inbox.all {
+            self.status.state = State::Learning { done: 0, total: 0 };
+        }
+    }
+}
+
 #[derive(Default)]
 struct Inbox {
     all: bool,
@@ -141,6 +150,7 @@ impl Desk {
         let mut state = self.lock();
         what(&mut state.inbox);
         state.n_told += 1;
+        state.show_what_is_to_come();
         self.told.notify_all();
     }
 
@@ -185,6 +195,7 @@ impl Desk {
             status.memory += shared.reading_bytes();
             let mut state = self.lock();
             state.status = status;
+            state.show_what_is_to_come();
             state.n_learnt = n_told;
             self.learnt.notify_all();
         }
