@@ -346,12 +346,13 @@ impl Inner {
             {
                 return failed;
             }
+            let asked = Instant::now();
             let found = Arc::new(probe::probe(&inner.target, inner.template.as_ref()).await);
             // Dated before it is remembered: what is remembered must not look old to `doubt`.
             *inner.probed() = Some((Instant::now(), Arc::clone(&found)));
             match &found.error {
                 None => {
-                    inner.breaker.answered();
+                    inner.breaker.answered(asked);
                     inner.network.remember_probe(key, Arc::clone(&found));
                 }
                 Some(error) => inner.breaker.failed(error),

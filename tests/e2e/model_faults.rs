@@ -3,9 +3,10 @@
 //! to do; nothing says the key; and when the model is well again its text is back.
 
 use std::fs::{self, File};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use model_server::{Answer, End, Ending, Hole, Listen, ModelServer, Seen};
+use model_server::{Answer, End, Ending, Hole, Listen, ModelServer, Route, Seen};
 use pairwright::driver::{Client, PATIENCE};
 use serde_json::Value;
 
@@ -277,8 +278,9 @@ async fn a_model_that_is_started_later_is_found_and_one_that_is_restarted_found_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limited_model_is_asked_again_after_the_time_it_gave_and_not_before() {
-    let model = model(|seen| {
-        if seen.nth < 3 {
+    let first = AtomicBool::new(true);
+    let model = model(move |seen| {
+        if seen.route() == Some(Route::Completions) && first.swap(false, Ordering::Relaxed) {
             Answer::error(429, "slow down").with_header("retry-after", "2")
         } else {
             Answer::text(" - delta")

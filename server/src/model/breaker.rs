@@ -69,6 +69,7 @@ struct State {
 
 #[derive(Debug)]
 struct Pause {
+    begun: Instant,
     until: Instant,
     why: ModelError,
     trying: bool,
@@ -120,9 +121,18 @@ impl Breaker {
         })
     }
 
-    /// Takes note of an answer that came without a permit.
-    pub(super) fn answered(&self) {
-        *self.state() = State::default();
+    /// Takes note of an answer that came without a permit, to what was asked at `asked`. An
+    /// answer does not end a pause that began after its question.
+    pub(super) fn answered(&self, asked: Instant) {
+        let mut state = self.state();
+        if state
+            .paused
+            .as_ref()
+            .is_some_and(|pause| pause.begun > asked)
+        {
+            return;
+        }
+        *state = State::default();
         self.tell(Health::Ready);
     }
 
@@ -157,9 +167,11 @@ impl Breaker {
             return;
         };
         state.pauses += 1;
-        let until = Instant::now() + pause;
+        let begun = Instant::now();
+        let until = begun + pause;
         tracing::info!(place = %error.place, ?pause, "leaving a failing model endpoint alone");
         state.paused = Some(Pause {
+            begun,
             until,
             why: error.clone(),
             trying: false,
@@ -172,7 +184,7 @@ impl Permit {
     /// The endpoint answered: whatever was wrong is over.
     pub(super) fn answered(mut self) {
         self.open = false;
-        self.breaker.answered();
+        self.breaker.answered(self.since);
     }
 
     /// The endpoint failed.
@@ -369,6 +381,23 @@ mod tests {
         assert!(breaker.admit().is_ok());
         wait(1_000, 1, 1).await;
         pause(&breaker);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_an_older_question_does_not_end_a_pause() {
+        let breaker = Breaker::new();
+        let (older, asked) = (breaker.admit().unwrap(), Instant::now());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        fail(
+            &breaker,
+            Failure::RateLimited {
+                retry_after: Some(Duration::from_secs(7)),
+                said: String::new(),
+            },
+        );
+        older.answered();
+        breaker.answered(asked);
+        assert_eq!(pause(&breaker), Duration::from_secs(7));
     }
 
     #[tokio::test(start_paused = true)]
