@@ -45,6 +45,15 @@ struct Desktop {
     status: Status,
 }
 
+impl Desktop {
+    /// An engine that is about to learn everything is not idle.
+    fn show_what_is_to_come(&mut self) {
+        if self.inbox.all {
+            self.status.state = State::Learning { done: 0, total: 0 };
+        }
+    }
+}
+
 #[derive(Default)]
 struct Inbox {
     all: bool,
@@ -144,6 +153,7 @@ impl Desk {
             state.status.state = State::Learning { done: 0, total: 0 };
         }
         state.n_told += 1;
+        state.show_what_is_to_come();
         self.told.notify_all();
     }
 
@@ -192,6 +202,7 @@ impl Desk {
                 status.state = State::Learning { done: 0, total: 0 };
             }
             state.status = status;
+            state.show_what_is_to_come();
             state.n_learnt = n_told;
             self.learnt.notify_all();
         }
