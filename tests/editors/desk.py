@@ -69,6 +69,22 @@ def until(event, what, seconds=PATIENCE):
         time.sleep(0.005)
 
 
+#: Editors that run now.
+editors = []
+
+
+def limit_time(seconds):
+    """Ends the test after `seconds`, also where it waits for an editor that hangs."""
+
+    def late(*_):
+        for editor in editors:
+            editor.kill()
+        raise Timeout(f"the test takes longer than {seconds} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+
+
 def needs(path, name):
     """Skips a test class whose program was not installed, or fails it where that is asked for."""
 

@@ -1,10 +1,9 @@
 """A real Neovim, driven by its API."""
 
-import os
 import subprocess
 import sys
 
-from desk import PATIENCE, PREFIX, ROOT, Timeout, until
+from desk import PATIENCE, PREFIX, ROOT, Timeout, editors, until
 
 sys.path.append(str(PREFIX / "python"))
 
@@ -57,8 +56,15 @@ class Neovim:
             cwd=desk.workspace,
             env=desk.environment(**environment),
         )
-        until(lambda: os.path.exists(address), "Neovim listens")
-        self.api = pynvim.attach("socket", path=address)
+        editors.append(self.process)
+
+        def attach():
+            try:
+                return pynvim.attach("socket", path=address)
+            except OSError:
+                return None
+
+        self.api = until(attach, "Neovim listens")
         self.api.ui_attach(100, 30, rgb=True)
         self.api.command(f"edit {desk.workspace / file}")
 
@@ -121,3 +127,4 @@ class Neovim:
         self.api.close()
         self.process.terminate()
         self.process.wait(PATIENCE)
+        editors.remove(self.process)

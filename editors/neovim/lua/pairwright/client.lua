@@ -8,6 +8,7 @@ local api = vim.api
 local NAME = 'pairwright'
 
 local attached = {} ---@type table<integer, integer> buffer to client
+local ended = {} ---@type table<integer, boolean> clients that are no more
 
 --- The running client of `buf`.
 ---@param buf integer
@@ -15,7 +16,7 @@ local attached = {} ---@type table<integer, integer> buffer to client
 function M.of(buf)
   local id = attached[buf]
   local client = id and vim.lsp.get_client_by_id(id)
-  if not client or nvim.is_stopped(client) then
+  if not client or ended[id] or nvim.is_stopped(client) then
     return nil
   end
   return client
@@ -57,6 +58,7 @@ end
 ---@param signal integer
 ---@param client_id integer
 local function on_exit(code, signal, client_id)
+  ended[client_id] = true
   vim.schedule(function()
     require('pairwright.status').forget(client_id)
     local left = {}
@@ -68,18 +70,21 @@ local function on_exit(code, signal, client_id)
       end
     end
     if waiting then
-      if #nvim.clients(NAME) == 0 then
+      local others = vim.tbl_filter(function(client)
+        return not ended[client.id]
+      end, nvim.clients(NAME))
+      if #others == 0 then
         local buffers = waiting
         waiting = nil
         attach_all(buffers)
       end
     elseif not stopping and (code ~= 0 or signal ~= 0) and vim.v.exiting == vim.NIL then
-      local again = is_worth_another_try()
-      local ended = 'Pairwright: the server ended with code %d, signal %d; %s'
-      local next_step = again and 'starting it again' or 'see :Pairwright log'
-      vim.notify(ended:format(code, signal, next_step), vim.log.levels.WARN)
-      if again then
+      -- Neovim itself tells that it ended.
+      if is_worth_another_try() then
         attach_all(left)
+      else
+        local message = 'Pairwright: the server ended again (code %d); see :Pairwright log'
+        vim.notify(message:format(code), vim.log.levels.ERROR)
       end
     end
   end)
@@ -120,8 +125,7 @@ end
 --- Says once what to do when the server cannot be started.
 ---@param program string
 local function say_missing(program)
-  local message = 'Pairwright: `%s` is not an executable program. '
-    .. 'Install the server, or set `cmd`; see :checkhealth pairwright'
+  local message = 'Pairwright: there is no program `%s`; see :checkhealth pairwright'
   vim.notify_once(message:format(program), vim.log.levels.WARN)
 end
 
@@ -144,7 +148,7 @@ function M.attach(buf, by_hand)
   -- Users of `vim.lsp.config` change the configuration there.
   local start = vim.lsp.config and vim.deepcopy(vim.lsp.config[NAME]) or M.lsp_config()
   start.root_dir = nvim.root(buf, settings.root_markers)
-  nvim.start(start, buf)
+  nvim.start(start, buf, ended)
 end
 
 --- Stops every server, and starts it again for the buffers it served. Called again while servers

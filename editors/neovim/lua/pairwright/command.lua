@@ -117,7 +117,10 @@ function commands.explain(buf)
     return vim.notify('Pairwright: no server is attached to this buffer', vim.log.levels.WARN)
   end
   local at = api.nvim_win_get_cursor(0)
-  local column = nvim.character(api.nvim_get_current_line(), at[2], running.offset_encoding)
+  local line = api.nvim_get_current_line()
+  -- Outside insert mode the cursor stands on the last character, not behind it.
+  local is_behind = at[2] >= #vim.fn.matchstr(line, '.*\\ze.')
+  local column = nvim.character(line, is_behind and #line or at[2], running.offset_encoding)
   local params = {
     textDocument = { uri = vim.uri_from_bufnr(buf) },
     position = { line = at[1] - 1, character = column },

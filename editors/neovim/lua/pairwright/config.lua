@@ -112,7 +112,8 @@ function M.get()
     local problems
     merged, problems = M.read()
     if #problems > 0 then
-      local message = 'Pairwright: ' .. table.concat(problems, '\nPairwright: ')
+      local message = #problems == 1 and 'Pairwright: ' .. problems[1]
+        or ('Pairwright: %d problems in its settings; see :checkhealth pairwright'):format(#problems)
       vim.schedule(function()
         vim.notify(message, vim.log.levels.WARN)
       end)

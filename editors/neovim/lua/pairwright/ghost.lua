@@ -409,8 +409,8 @@ function M.attach(client, buf)
     group = group,
     buffer = buf,
     callback = function(event)
-      if event.event == 'CompleteChanged' then
-        -- The menu is drawn after this event.
+      if event.event == 'CompleteChanged' or event.event == 'InsertEnter' then
+        -- These come before the menu is drawn, and before insert mode has begun.
         return vim.schedule(function()
           if in_insert_mode() and api.nvim_get_current_buf() == buf then
             changed(buf)

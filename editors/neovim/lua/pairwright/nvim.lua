@@ -103,14 +103,20 @@ local started_on_0_7 = {} ---@type table<string, integer>
 --- Starts a server, or takes the one that runs for the same root, and attaches it to `buf`.
 ---@param config table
 ---@param buf integer
+---@param ended table<integer, boolean> clients that are no more, though Neovim may still list them
 ---@return integer? client
-function M.start(config, buf)
+function M.start(config, buf, ended)
   if vim.lsp.start then
-    return vim.lsp.start(config, { bufnr = buf })
+    local function is_reused(client, wanted)
+      return client.name == wanted.name
+        and client.config.root_dir == wanted.root_dir
+        and not ended[client.id]
+    end
+    return vim.lsp.start(config, { bufnr = buf, reuse_client = is_reused })
   end
   local root = config.root_dir or ''
   local id = started_on_0_7[root]
-  if not id or not vim.lsp.get_client_by_id(id) then
+  if not id or ended[id] then
     id = vim.lsp.start_client(config)
     started_on_0_7[root] = id
   end
