@@ -329,9 +329,9 @@ impl Drop for Request {
 }
 
 impl Request {
-    /// Computes the suggestions, the best first; empty when there is nothing worth showing or the
-    /// request was overtaken.
-    pub async fn answer(mut self) -> Vec<Item> {
+    /// Computes the suggestions, the best first; empty when there is nothing worth showing, `None`
+    /// when the request was overtaken.
+    pub async fn answer(mut self) -> Option<Vec<Item>> {
         let found = tokio::select! {
             biased;
             () = self.superseded.cancelled() => None,
@@ -348,7 +348,7 @@ impl Request {
             },
         };
         self.inner.metrics.finished(outcome, self.asked.elapsed());
-        items.unwrap_or_default()
+        items
     }
 
     async fn find(&self) -> Vec<Item> {

@@ -5,6 +5,7 @@
 
 mod capabilities;
 mod commands;
+mod compat;
 mod convert;
 pub mod dispatch;
 mod ext;
@@ -61,7 +62,7 @@ pub fn serve(
         lines,
         exclude,
     } = start;
-    let (service, socket) = LspService::build_with_lifecycle_methods(|client| {
+    let service = LspService::build_with_lifecycle_methods(|client| {
         tokio::spawn(forward_lines(client.clone(), lines));
         Server::new(client, settings, log, exclude)
     })
@@ -96,8 +97,8 @@ pub fn serve(
     .custom_method("$/setTrace", Server::set_trace)
     .custom_method("pairwright/context/explain", Server::explain)
     .custom_method("pairwright/metrics/get", Server::metrics)
-    .custom_method("pairwright/status/get", Server::get_status)
-    .finish();
+    .custom_method("pairwright/status/get", Server::get_status);
+    let (service, socket) = compat::register(service).finish();
     drop(entered);
     dispatch::serve(input, output, service, socket, runtime)
 }
@@ -130,6 +131,8 @@ struct Server {
     started: Arc<OnceLock<()>>,
     /// What keeps an engine from being made.
     problem: Arc<watch::Sender<Option<String>>>,
+    /// Set once the client has shown that it speaks the legacy dialect.
+    speaks_legacy: Arc<OnceLock<()>>,
     /// The state that the client was told last.
     told: Arc<watch::Sender<Option<Status>>>,
 }
@@ -148,6 +151,7 @@ impl Server {
             client_info: Arc::default(),
             counts_from_zero: Arc::default(),
             started: Arc::default(),
+            speaks_legacy: Arc::default(),
             problem: Arc::new(watch::channel(None).0),
             told: Arc::new(watch::channel(None).0),
         }
@@ -204,12 +208,16 @@ impl Server {
         };
         let request = self.completer.begin(ask.clone());
         off_the_reader().await;
-        let items = request.answer().await;
-        let items: Vec<_> = items
+        // Clients keep what they show on null and clear it on an empty list: a question that was
+        // overtaken says nothing about the screen, one without suggestions does.
+        let Some(items) = request.answer().await else {
+            return Ok(None);
+        };
+        let items = items
             .iter()
             .map(|item| convert::inline_item(&ask, item))
             .collect();
-        Ok((!items.is_empty()).then_some(lsp::InlineCompletionList { items }))
+        Ok(Some(lsp::InlineCompletionList { items }))
     }
 
     async fn completion(
@@ -226,7 +234,7 @@ impl Server {
         };
         let request = self.completer.begin(ask.clone());
         off_the_reader().await;
-        let items = request.answer().await;
+        let items = request.answer().await.unwrap_or_default();
         let items: Vec<_> = items
             .iter()
             .map(|item| convert::menu_item(&ask, item))
@@ -251,11 +259,11 @@ impl Server {
         Ok(ask.map(|ask| completer.explain(&ask)))
     }
 
-    async fn metrics(&self) -> Result<metrics::Report> {
+    async fn metrics(&self, _: Value) -> Result<metrics::Report> {
         Ok(self.completer.metrics().report())
     }
 
-    async fn get_status(&self) -> Result<Status> {
+    async fn get_status(&self, _: Value) -> Result<Status> {
         Ok(self.status())
     }
 

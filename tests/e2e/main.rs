@@ -6,6 +6,8 @@ mod clients;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod compat;
+#[cfg(test)]
 mod ghost_text;
 #[cfg(test)]
 mod hostile;
