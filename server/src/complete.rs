@@ -765,9 +765,9 @@ impl Inner {
         let there = document.text.to_string().contains(taken.text.trim());
         self.metrics.count(|c| {
             if there {
-                c.retained += 1
+                c.retained += 1;
             } else {
-                c.reverted += 1
+                c.reverted += 1;
             }
         });
     }
