@@ -273,7 +273,10 @@ fn definitions(
     // the one that says more comes first, and stays.
     let vague = |kind| {
         use DefinitionKind as Kind;
-        matches!(kind, Kind::Constant | Kind::Type | Kind::Field | Kind::Declaration)
+        matches!(
+            kind,
+            Kind::Constant | Kind::Type | Kind::Field | Kind::Declaration
+        )
     };
     raw.sort_by_key(|d| (d.bytes.start, std::cmp::Reverse(d.bytes.end), vague(d.kind)));
     raw.dedup_by(|later, first| later.bytes == first.bytes && later.name == first.name);
