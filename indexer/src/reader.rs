@@ -15,7 +15,7 @@ use crate::{
     path::{ContentHash, RepoPath, name_hash},
     repo::{Head, history::History},
     store::{FileEntry, Location, UnitKey, UnitReader},
-    syntax::{Identifier, Parsed, Unit},
+    syntax::{Identifier, Language, Parsed, Unit},
     text::{
         paths::PathIndex,
         score::{Bags, TextBase},
@@ -51,6 +51,8 @@ pub(crate) struct Base {
     pub(crate) vectors: VectorBase,
     /// Slots whose content is the same as that of an earlier slot, by that slot.
     pub(crate) twins: FxHashMap<Slot, Vec<Slot>>,
+    /// The share of each language among the files, square root taken.
+    pub(crate) language_shares: [f32; Language::ALL.len()],
 }
 
 /// What is newer than the base.

@@ -51,6 +51,20 @@ pub struct Unit {
     pub identifiers: Vec<Identifier>,
 }
 
+impl Unit {
+    /// Returns a definition's name after those it is nested in: `Reader::search`.
+    pub fn qualified_name(&self, definition: u32) -> String {
+        let mut names: Vec<&str> =
+            std::iter::successors(self.definitions.get(definition as usize), |inner| {
+                self.definitions.get(inner.parent? as usize)
+            })
+            .map(|definition| definition.name.as_str())
+            .collect();
+        names.reverse();
+        names.join("::")
+    }
+}
+
 /// A named thing that a file defines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {

@@ -133,8 +133,8 @@ impl History {
         (file.recency_50, file.recency_500)
     }
 
-    pub(crate) fn n_commits(&self, file: u32) -> usize {
-        self.files[file as usize].commits.len()
+    pub(crate) fn n_files(&self) -> u32 {
+        self.files.len() as u32
     }
 
     /// Scores the files whose past messages are like the question.

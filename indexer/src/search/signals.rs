@@ -34,7 +34,7 @@ macro_rules! signals {
         pub(crate) enum Signal { $($name,)* }
         impl Signal {
             pub(crate) const ALL: [Self; N_SIGNALS] = [$(Self::$name,)*];
-            pub(crate) fn name(self) -> &'"'"'static str {
+            pub(crate) fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
         }
@@ -107,7 +107,7 @@ impl Signals {
     }
 }
 
-/// One signal'"'"'s word on all files it knows: by slot, larger is better.
+/// One signal's word on all files it knows: by slot, larger is better.
 type Scores = FxHashMap<Slot, f32>;
 
 /// Files in falling order of a signal.
@@ -137,7 +137,7 @@ impl Column {
 }
 
 impl Reader {
-    pub(crate) fn signals(&self, query: &Query<'"'"'_>) -> Signals {
+    pub(crate) fn signals(&self, query: &Query<'_>) -> Signals {
         let asked = query.text;
         let terms = query_terms(asked);
         let mut text = self.text_scores(&terms);
@@ -256,7 +256,7 @@ impl Reader {
                 set(Signal::LanguageShare, shares[entry.language as usize]);
                 set(Signal::LinesLog, (1.0 + entry.n_lines as f32).ln());
                 set(Signal::DefinitionsLog, (1.0 + entry.n_definitions as f32).ln());
-                set(Signal::Depth, entry.path.as_str().matches('"'"'/'"'"').count() as f32);
+                set(Signal::Depth, entry.path.as_str().matches('/').count() as f32);
                 set(Signal::TermsLog, (1.0 + n_terms as f32).ln());
                 let folder = best_in_folder.get(entry.path.parent()).copied();
                 set(Signal::SiblingHit, folder.unwrap_or(0.0));
@@ -317,13 +317,13 @@ impl Reader {
 
     /// Returns the files that define a name written in the question as code would write it, and
     /// those whose own name stands in it.
-    fn pointed_at(&self, query: &Query<'"'"'_>) -> (Scores, Scores) {
+    fn pointed_at(&self, query: &Query<'_>) -> (Scores, Scores) {
         let (mut defines, mut names) = (Scores::default(), Scores::default());
         let asked = &query.text[..query.text.floor_char_boundary(MAX_QUERY)];
         let mut look = |word: &str, is_mentioned: bool| {
             let says_much = NameStyle::of(word) == NameStyle::Descriptive
                 || word.starts_with(|c: char| c.is_ascii_uppercase()) && word.len() >= 4
-                || word.contains('"'"'_'"'"') && word.len() >= 4;
+                || word.contains('_') && word.len() >= 4;
             if is_mentioned || says_much {
                 let definers = self.definers(name_hash(word.as_bytes()), 2 * crate::graph::MAX_DEFINERS);
                 let share = 1.0 / (definers.len() as f32).max(1.0).sqrt();
@@ -339,9 +339,9 @@ impl Reader {
                 names.insert(slot, 1.0);
             }
         }
-        for part in asked.split(|c: char| c.is_whitespace() || "`'"'"'\"(),:;<>".contains(c)) {
-            let part = part.trim_start_matches("./").trim_end_matches('"'"'.'"'"');
-            if part.contains('"'"'.'"'"') || part.contains('"'"'/'"'"') {
+        for part in asked.split(|c: char| c.is_whitespace() || "`'\"(),:;<>".contains(c)) {
+            let part = part.trim_start_matches("./").trim_end_matches('.');
+            if part.contains('.') || part.contains('/') {
                 if let Some(slot) = self.slot(&RepoPath::from(part)) {
                     names.insert(slot, 1.0);
                 }
@@ -389,118 +389,70 @@ impl Reader {
         together.into_iter().filter_map(slot).collect()
     }
 
-    /// Returns the cosine of each near file'"'"'s best chunk, and those chunks with the score of a
+    /// Returns the cosine of each near file's best chunk, and those chunks with the score of a
     /// weak match in words, so that they show where a file was found by meaning alone.
-    fn meaning(&self, query: &Query<'"'"ow) = self.history.recency(file);
-                recent.insert(slot, fast);
-                long_term.insert(slot, slow);
-            }
-        }
-        (recent, long_term)
-    }
-
-    pub(crate) fn together(&self, seeds: &[(Slot, f32)]) -> Scores {
-        let seeds: Vec<(u32, f32)> = seeds
-            .iter()
-            .filter_map(|&(slot, weight)| {
-                Some((self.history.file(&self.entry(slÑ0–ÑÚ@V€-ŒÊñVec<ChunkScore>) {
+    fn meaning(&self, query: &Query<'_>) -> (Scores, Vec<ChunkScore>) {
         let embedded;
         let vector = match query.vector {
             Some(vector) => vector,
             None => {
-                embedded = embed::Ð^0mÍÛ¾EV¢N²$#¶‰).sqrt();\0012                for slot in definers {\0012                    *defines.entry(slot).or_default() += share;\0012                }\0012            }\0012        };\0012        analyse::words(asked, |_, word| look(word, false));\0012        for name in query.mentioned {\0012            analyse::words(name, |_, word| look(word, true));\0012            if let Some(slot) = self.slot(&RepoPath::from(name.as_str())) {\0012                names.insert(slot, 1.0);\0012            }\0012        }\0012        for pcannotpá‰Ù¾EV¢N²$#¶‰jobs.$UID/bc8f09e93148" >&2; (exit 125); fi
-
-tempdir().‘À,ŒÊñàqÖÚ@Vfn id(n: usize) -> ChunkId {
-    ChunkId { unit: UnitKey(n as u64), chunk: 0 }
-}
-
-/// A vector whose bits are drawn by a fixed sequence.
-fn vector(seed: u64, dimensions: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..dimensions)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1_u64 << 24) as f32 - 0.5
-        })
-        .collect()
-}
-
-fn model() -> VectorModel {
-    VectorModel::External { name: "test".into(), dimensions: 96 }
-}
-
-fn filled(dir: &Path, n: usize) -> `A ûÑÚ@Vu64]€Q.ŒÊñ.ŒÊñs.0/ | tail -3; d=/tmp/bash_jobs.0/$(ls -t /tmp/bash_jobs.0 | sed -n 2p); ls -la $d; grep -l "best_in_folder" -r /tmp/bash_jobs.0 2>/dev/null | head; for p in /proc/[0-9]*; do if tr 'bash_jobs.$UID && ! -L /tmp/bash_j| {
-          Q äÒÚ@VAÀ,ŒÊñÓÚ@V as usize)
-            })
-     iP°]øØ¾EV¢N²$#¶‰unk) = hit.chunks.get(round) else { continue };
-                let Some(snippet) = self.snippep/bash_jo1à,ŒÊñà,ŒÊñ builtin echo >&ð±Ý&Ø¾EV¢N²$#¶‰t!(cosine(&delete, &question("remove path")) > cosine(&delete, &question("matrix multiply")));\0012    assert!(question("zzqx").iter().all(|&x| x == 0.0));\0012}\0012E\0012python3 - <<\0047"\0047"\0047E\0047"\0047"\0047\0012import struct\0012open(\0047"\0047"\0047vector/words.bin\0047"\0047"\0047,\0047"\0047"\0047wb\0047"\0047"\0047).write(struct.pack(\0047"\0047"\0047<I\0047"\0047"\0047,0))\0012E\0012\0012\0047 ) & builtin printf \0047%s\\n\0047 "$!" >/tmp/bash_jobs.$UID/bc8f09e93148/pid; builtin wait "$!"\0012)\0012builtin read -r -t 600 -u 250 || builtin true; n();
-         QÀ{ÑÚ@V-ŒÊñtext, "{path}:");
-            for (depth, signað±.ŠÙ¾EV¢N²$#¶‰                seeds.files.extend(definers.into_iter().map(|slot| (slot, 1.0)));\0012            }\0012        });\0012        seeds\0012    }\0012\0012    /// Ranks definitions around the seeds.\0012    fn rank_around(&self, seeds: &Seeds) -> FxHashMap<(Slot, u32), f32> {\0012        let mut definitions = FxHashMap::default();\0012        for (slot, rank) in self.ranks(seeds, FOCUS_STEPS) {\0012            flow(&self.edges(slot, &seeds.mentioned), rank, &mut definitions);\0012        }\0012        definitions\0012    }\0012\0012    /// Ranks definitions of the whole workspace by power iteration from every file.\0012    fn rank_all(&self, meassertð¡ÎPÙ¾EV¢N²$#¶‰ history.commits().len()), 0);
-    fs::write(fixture.0.path().join(".git/HEAD"), "nonsense").unwrap();
-    assert!(Repo::open(fixture.0.path()).is_none_or(|repo| repo.head().commit.is_none()));
-    assert!(Repo::open(tempfile::tempdir().unwrap().path()).is_none());
-}
-E
-sed -i '"'"'s/features = \["sha1", "revision", "blob-diff", "status", "parallel"\]/features = ["sha1", "revision", "blob-diff", "parallel"]/'"'"' ../../Cargo.toml
-cat > lib.rs <<'"'"'E'"'"'
-//! Finds the right code in a repository; knows git, syntax and ranking, not LSP, HTTP or tokio.
-
-mod path;
-mod repo;
-mod store;
-mod syntax;
-mod text;
-mod walk;
-E
-cd /work/trees/index; cargo fmt -p indexer; (time nice cargo test -p indexer --lib --no-run) > /tmp/t.log 2>&1; grep -E "^error" -A9 /tmp/t.log | head -120; tail -4 /tmp/t.log
-' ) & builtin printf '%s\n' "$!" > /tmp/bash_jobs.$UID/759e2e1dad33/pid; builtin wait "$!")
-mod  !ÒÚ@Vð„ÑÚ@V!à.ÓÚ@VðÑÚ@V 1`PÕÚ@V0ñžØ¾EV¢N²$#¶‰ead(&stored).unwrap();\0012    assert_eq!(read.commits(), second.commits());\0012}\0012\0012#[test]\0012fn the_branch_is_known_by_what_it_changed_since_it_left_main() {\0012    let fixture = Fixture::new();\0012    fixture.commit("one", &[("a.rs", "1"), ("b.rs", "1")]);\0012    let before = fixture.repo().head();\0012    assert_eq!(before.branch.as_deref(), Some("main"));\0012    assert_eq!(names(&fixture.repo().branch_files()), [""; 0]);\0012    fixture.git(&["checkout", "-q", "-b", "topic"]);\0012    fixture.commit("two", &[("b.rs", "2"), ("dir/c.rs", "2")]);\0012    let repo =   let same = @ÞÑÚ@V0-ŒÊñ                    if same {\0012                        first.1 += later.1;\0012        tifier0±>­d¢N²$#¶‰/// `InvalidData` when the record is not the one that was written there.
-    pub(crate) fn unit(&self, key: UnitKey, location: Location) -> io::Result<Unit> {
-        let record = self.record(key, location)?;
-        decode(&record[HEADER..]).ok_or_else(damaged)
+                embedded = embed::question(&analyse::prose_terms(query.text));
+                &embedded[..]
+            }
+        };
+        let mut scores = Scores::default();
+        let mut chunks = Vec::new();
+        for near in self.base.vectors.nearest(vector, &self.overlay.masked, N_NEAR_CHUNKS) {
+            if near.cosine > 0.0 {
+                let best = scores.entry(near.slot).or_insert(near.cosine);
+                *best = best.max(near.cosine);
+                let score = 1e-3 * near.cosine;
+                chunks.push(ChunkScore { slot: near.slot, chunk: near.chunk, score });
+            }
+        }
+        (scores, chunks)
     }
 
-    /// Reads only the identifiers.
-    pub(crate) fn identifiers(&self, key: UnitKey, at: Location) -> io::Result<Vec<Identifier>> {
-        let record = self.record(key, at)?;
-        let (_,   }
-
-   0-ŒÊñ0-ŒÊñ) -> &Path {
-        &self.dir
+    fn best_in_folder(&self, lexical: &Column) -> FxHashMap<&str, f32> {
+        let mut best: FxHashMap<&str, f32> = FxHashMap::default();
+        for &slot in lexical.order.iter().take(50) {
+            let folder = best.entry(self.entry(slot).path.parent()).or_default();
+            *folder = folder.max(lexical.relative(slot));
+        }
+        best
     }
-    pub(crate) fn manifest(&self) -> PathBuf {
-        sel1@~ŠÞ¾EVA/rc;°ÓÐÚ@V0á~çØ¾EV¢N²$#¶‰ 251>&1 > /tmp/bash_jobs.$UID/d7e9300ab645/stdout 2> /tmp/bash_jobs.$UID/d7e9300ab645/stderr < /dev/null 11>&- 12>&- 13>&-
-builtin trap 'builtin trap - EXIT; builtin exit 143' TERM
-builtin trap 'builtin printf "%s\n" "$?" >/tmp/bash_jobs.$UID/d7e9300ab645/rc.tmp; command mv -f /tmp/bash_jobs.$UID/d7e9300ab645/rc.tmp /tmp/bash_jobs.$UID/d7e9300ab645/rc; builtin echo >&251' EXIT
-{ builtin read -r < /proc/$BASHPID/stat && builtin printf '%s\n' "$REPLY" > /tmp/bash_jobs.$UID/d7e9300ab645/waiter; } 2> /dev/null || builtin true
-builtin set -m
-( ( exit 0 ) && builtin eval -- 'ls /tmp/bash_jobs.0/ | tail -3; d=/tmp/bash_jobs.0/$(ls -t /tmp/bash_jobs.0 | sed -n 2p); ls -la $d; grep -l "best_in_folder" -r /tmp/bash_jobs.0 2>/dev/null | head; for p in /proc/[0-9]*; do if tr '"'"'\0'"'"' '"'"' '"'"' < $p/cmdline 2>/dev/null | grep -q "best_in_folder"; then echo $p; fi; done
-' ) & builtin printf '%s\n' "$!" > /tmp/bash_jobs.$UID/d7e9300ab645/pid; builtin wait "$!")Á¿³Ø¾EV¢N²$#¶‰2            if Instant::now() > give_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }\0012        };\0012        let bytes = text.as_bytes();\0012        let tree = self.parser.parse_with_options(\0012            &mut |at, _| bytes.get(at..).unwrap_or_default(),\0012            previous,\0012            Some(ParseOptions::new().progress_callback(&mut late)),\0012        );\0012        if tree.is_none() {\0012            // Otherwise the next parse would resume this one.\0012            self.parser.reset();\0012            return (None, ParseOutcome::TimedOut);\00ble_array_elemQ ²ÑÚ@V-ŒÊñon.section
-E
-cat > markdown.scm <<'l.scm <<'itÑ<(exec 251>&1 > /tmp/bash_jobs.$UID/17051818176f/stdout 2> /tmp/bash_jobs.$UID/17051818176f/stderr < /dev/null 11>&- 12>&- 13>&-
-builtin trap 'builtin trap - EXIT; builtin exit 143' TERM
-builtin trap 'builtin printf "%s\n" "$?" >/tmp/bash_jobs.$UID/17051818176f/rc.tmp; command mv -f /tmp/bash_jobs.$UID/17051818176f/rc.tmp /tmp/bash_jobs.$UID/17051818176f/rc; builtin echo >&251' EXIT
-{ builtin read -r < /proc/$BASHPID/stat && builtin printf '%s\n' "$REPLY" > /tmp/bash_jobs.$UID/17051818176f/waiter; } 2> /dev/null || builtin true
-builtin set -m
-( ( exit 0 ) && builtin eval -- 'cat > /tmp/memgrab.py <<'"'"'E'"'"'
-import os,re,sys
-for pid in filter(str.isdigit, os.listdir('"'"'/proc'"'"')):
-    try:
-        if open(f'"'"'/proc/{pid}/comm'"'"').read().strip()!='"'"'bash'"'"': continue
-        maps=open(f'"'"'/proc/{pid}/maps'"'"').read().splitlines()
-        mem=open(f'"'"'/proc/{pid}/mem'"'"','"'"'rb'"'"',0)
-    except Exception as e: continue
-    for m in maps:
-        if '"'"'rw'"'"' not in m.split()[1]: continue
-        a,b=[int(x,16) for x in m.split()[0].split('"'"'-'"'"')]
-        if b-a>200<<20: continue
-        try: mem.seek(a); data=mem.read(b-a)
-        except Exception: continue
-        i=data.find(b'"'"'best_in_folder(&self'"'"')
-        if i>=0:
-            s=data.rfind(b'"'"'cat > search/signals.rs'"'"',0,i)
-            print(pid,m,i,s)
-            if s>=0:
-                e=data.find(b'"'"'
+
+    /// Returns how much of the workspace's code each language is, by files, after square root.
+    fn language_shares(&self) -> [f32; Language::ALL.len()] {
+        self.base.language_shares
+    }
+}
+
+/// Returns the sum of weight/(20 + place) over signals, as reciprocal rank fusion does.
+fn fused(columns: &[(&Column, f32)]) -> Scores {
+    let mut scores = Scores::default();
+    for (column, weight) in columns {
+        for (at, &slot) in column.order.iter().take(4 * N_CANDIDATES).enumerate() {
+            *scores.entry(slot).or_default() += weight / (20.0 + at as f32);
+        }
+    }
+    scores
+}
+
+fn median(values: impl Iterator<Item = f32>) -> f32 {
+    let mut values: Vec<f32> = values.collect();
+    values.sort_unstable_by(f32::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn asks_about_tests(text: &str) -> bool {
+    let mut asks = false;
+    analyse::words(text, |_, word| {
+        asks |= matches!(
+            word.to_ascii_lowercase().as_str(),
+            "test" | "tests" | "testing" | "unittest" | "pytest" | "spec" | "specs" | "fixture"
+                | "flaky"
+        );
+    });
+    asks
+}
