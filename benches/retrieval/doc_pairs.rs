@@ -16,9 +16,13 @@ fn main() -> io::Result<()> {
     for root in std::env::args_os().skip(1).map(PathBuf::from) {
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
-            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            let Ok(entries) = fs::read_dir(&folder) else {
+                continue;
+            };
             for entry in entries.filter_map(Result::ok) {
-                let Ok(kind) = entry.file_type() else { continue };
+                let Ok(kind) = entry.file_type() else {
+                    continue;
+                };
                 if kind.is_dir() {
                     folders.push(entry.path());
                 } else if kind.is_file() {
@@ -31,9 +35,13 @@ fn main() -> io::Result<()> {
 }
 
 fn print_pairs(root: &Path, file: &Path, out: &mut impl Write) -> io::Result<()> {
-    let Some(path) = RepoPath::below(root, file) else { return Ok(()) };
+    let Some(path) = RepoPath::below(root, file) else {
+        return Ok(());
+    };
     let is_large = fs::metadata(file).is_ok_and(|metadata| metadata.len() > 1 << 20);
-    let Some(bytes) = fs::read(file).ok().filter(|_| !is_large) else { return Ok(()) };
+    let Some(bytes) = fs::read(file).ok().filter(|_| !is_large) else {
+        return Ok(());
+    };
     for pair in fit::doc_pairs(&path, &bytes) {
         serde_json::to_writer(&mut *out, &[pair.documentation, pair.code])?;
         out.write_all(b"\n")?;

@@ -54,7 +54,11 @@ impl NameIndex {
             }
             *start = at as u32;
         }
-        Self { definers, buckets, shift }
+        Self {
+            definers,
+            buckets,
+            shift,
+        }
     }
 
     pub(crate) fn definers(&self, name: u32) -> &[(u32, Slot)] {
@@ -65,7 +69,10 @@ impl NameIndex {
         };
         let bucket = &self.definers[from as usize..to as usize];
         let start = bucket.partition_point(|&(other, _)| other < name);
-        let len = bucket[start..].iter().take_while(|&&(other, _)| other == name).count();
+        let len = bucket[start..]
+            .iter()
+            .take_while(|&&(other, _)| other == name)
+            .count();
         &bucket[start..start + len]
     }
 
@@ -116,14 +123,20 @@ impl Reader {
             for to in definers {
                 let imported = imports.names(&self.entry(to).path);
                 let weight = if imported { weight * IMPORTED } else { weight };
-                edges.push(Edge { to, name: identifier.hash, weight });
+                edges.push(Edge {
+                    to,
+                    name: identifier.hash,
+                    weight,
+                });
             }
         }
         edges
     }
 
     pub(crate) fn imports(&self, of: Slot) -> Imports {
-        self.unit_at(of).map(|unit| Imports::new(&unit.imports)).unwrap_or_default()
+        self.unit_at(of)
+            .map(|unit| Imports::new(&unit.imports))
+            .unwrap_or_default()
     }
 
     /// Ranks files by personalised PageRank from `seeds`, by forward push (Andersen, Chung and
@@ -142,20 +155,28 @@ impl Reader {
         queue.extend(waiting.iter().map(|(&slot, &rank)| Waiting { rank, slot }));
         let mut edges_of: FxHashMap<Slot, Vec<Edge>> = FxHashMap::default();
         for _ in 0..n_steps {
-            let Some(Waiting { slot, .. }) = queue.pop() else { break };
-            let Some(rank) = waiting.remove(&slot) else { continue };
+            let Some(Waiting { slot, .. }) = queue.pop() else {
+                break;
+            };
+            let Some(rank) = waiting.remove(&slot) else {
+                continue;
+            };
             if rank < 1e-6 {
                 break;
             }
             *ranks.entry(slot).or_default() += (1.0 - DAMPING) * rank;
-            let edges =
-                edges_of.entry(slot).or_insert_with(|| self.edges(slot, &seeds.mentioned));
+            let edges = edges_of
+                .entry(slot)
+                .or_insert_with(|| self.edges(slot, &seeds.mentioned));
             let sum: f32 = edges.iter().map(|edge| edge.weight).sum();
             for edge in edges.iter() {
                 let share = DAMPING * rank * edge.weight / sum;
                 let waits = waiting.entry(edge.to).or_default();
                 *waits += share;
-                queue.push(Waiting { rank: *waits, slot: edge.to });
+                queue.push(Waiting {
+                    rank: *waits,
+                    slot: edge.to,
+                });
             }
         }
         for (slot, rank) in waiting {
@@ -173,7 +194,9 @@ struct Waiting {
 
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.rank.total_cmp(&other.rank).then_with(|| other.slot.cmp(&self.slot))
+        self.rank
+            .total_cmp(&other.rank)
+            .then_with(|| other.slot.cmp(&self.slot))
     }
 }
 
@@ -215,7 +238,10 @@ impl Imports {
         if self.words.is_empty() {
             return false;
         }
-        let has = |word: &str| self.words.contains(&name_hash(word.to_ascii_lowercase().as_bytes()));
+        let has = |word: &str| {
+            self.words
+                .contains(&name_hash(word.to_ascii_lowercase().as_bytes()))
+        };
         match path.stem() {
             "mod" | "lib" | "main" | "index" | "__init__" | "package" => {
                 path.parent().rsplit('/').next().is_some_and(has)

@@ -14,7 +14,7 @@ use crate::{
     graph::NameIndex,
     path::{ContentHash, RepoPath, name_hash},
     repo::{Head, history::History},
-    store::{FileEntry, Location, UnitKey, UnitReader},
+    store::{FileEntry, Location, UnitKey, UnitReader, defined_names},
     syntax::{Identifier, Language, Parsed, Unit},
     text::{
         paths::PathIndex,
@@ -74,6 +74,7 @@ pub(crate) struct OverlayFile {
     pub(crate) entry: FileEntry,
     pub(crate) parsed: Parsed,
     pub(crate) bags: Bags,
+    pub(crate) names: Arc<[u32]>,
     /// The text of an open buffer; `None` for a saved file.
     pub(crate) buffer: Option<Arc<str>>,
 }
@@ -81,7 +82,14 @@ pub(crate) struct OverlayFile {
 impl OverlayFile {
     pub(crate) fn new(entry: FileEntry, parsed: Parsed, buffer: Option<Arc<str>>) -> Self {
         let bags = Bags::new(&parsed);
-        Self { entry, parsed, bags, buffer }
+        let names = defined_names(&parsed.unit);
+        Self {
+            entry,
+            parsed,
+            bags,
+            names,
+            buffer,
+        }
     }
 }
 
@@ -99,7 +107,7 @@ impl Overlay {
                 overlay.added.insert(file.entry.path.clone(), slot);
                 slot
             });
-            for name in crate::store::defined_names(&file.parsed.unit) {
+            for &name in file.names.iter() {
                 overlay.definers.entry(name).or_default().push(slot);
             }
             overlay.masked.insert(slot);
@@ -116,8 +124,15 @@ impl Overlay {
 }
 
 impl Base {
+    pub(crate) fn n_indexed(&self) -> usize {
+        self.locations.iter().flatten().count()
+    }
+
     pub(crate) fn slot(&self, path: &RepoPath) -> Option<Slot> {
-        self.files.binary_search_by(|file| file.path.cmp(path)).ok().map(|at| at as Slot)
+        self.files
+            .binary_search_by(|file| file.path.cmp(path))
+            .ok()
+            .map(|at| at as Slot)
     }
 }
 
@@ -152,7 +167,9 @@ impl Reader {
     pub fn definitions_of(&self, name: &str) -> Vec<(RepoPath, u32, u32)> {
         let mut found = Vec::new();
         for slot in self.definers(name_hash(name.as_bytes()), usize::MAX) {
-            let Some(unit) = self.unit_at(slot) else { continue };
+            let Some(unit) = self.unit_at(slot) else {
+                continue;
+            };
             for definition in unit.definitions.iter().filter(|d| d.name == name) {
                 let path = self.entry(slot).path.clone();
                 found.push((path, definition.first_line, definition.end_line));
@@ -176,7 +193,10 @@ impl Reader {
     }
 
     pub(crate) fn slot(&self, path: &RepoPath) -> Option<Slot> {
-        let slot = self.base.slot(path).or_else(|| self.overlay.added.get(path).copied())?;
+        let slot = self
+            .base
+            .slot(path)
+            .or_else(|| self.overlay.added.get(path).copied())?;
         (!self.overlay.gone.contains(&slot)).then_some(slot)
     }
 
@@ -205,7 +225,11 @@ impl Reader {
 
     /// Returns the files that define a name, none when there are more than `limit`.
     pub(crate) fn definers(&self, name: u32, limit: usize) -> Vec<Slot> {
-        let newer = self.overlay.definers.get(&name).map_or(&[][..], Vec::as_slice);
+        let newer = self
+            .overlay
+            .definers
+            .get(&name)
+            .map_or(&[][..], Vec::as_slice);
         let stored = self.base.names.definers(name);
         if stored.len() > limit.saturating_add(self.overlay.masked.len()) {
             return Vec::new();
@@ -226,7 +250,10 @@ impl Reader {
         if self.overlay.masked.contains(&slot) {
             return None;
         }
-        Some((self.base.files.get(slot as usize)?.unit?, self.base.locations[slot as usize]?))
+        Some((
+            self.base.files.get(slot as usize)?.unit?,
+            self.base.locations[slot as usize]?,
+        ))
     }
 
     /// Returns the text that the index describes: the buffer when it is open, else the file if it

@@ -47,7 +47,14 @@ pub struct Query<'q> {
 impl<'q> Query<'q> {
     /// Asks for the ten best files with up to three chunks each.
     pub fn new(text: &'q str) -> Self {
-        Self { text, open: &[], mentioned: &[], limit: 10, chunks_per_file: 3, vector: None }
+        Self {
+            text,
+            open: &[],
+            mentioned: &[],
+            limit: 10,
+            chunks_per_file: 3,
+            vector: None,
+        }
     }
 }
 
@@ -117,11 +124,18 @@ impl Reader {
     pub fn candidates(&self, query: &Query<'_>) -> Vec<(RepoPath, Vec<f32>)> {
         let found = self.signals(query);
         let path = |&slot: &Slot| self.entry(slot).path.clone();
-        found.slots.iter().map(path).zip(found.rows.iter().map(|row| row.to_vec())).collect()
+        found
+            .slots
+            .iter()
+            .map(path)
+            .zip(found.rows.iter().map(|row| row.to_vec()))
+            .collect()
     }
 
     fn chunk_hits(&self, slot: Slot, best: &[ChunkScore]) -> Vec<ChunkHit> {
-        let Some(unit) = self.unit_at(slot) else { return Vec::new() };
+        let Some(unit) = self.unit_at(slot) else {
+            return Vec::new();
+        };
         best.iter()
             .filter_map(|hit| {
                 let chunk = unit.chunks.get(hit.chunk as usize)?;
@@ -129,7 +143,9 @@ impl Reader {
                     first_line: chunk.first_line,
                     end_line: chunk.end_line,
                     symbol: chunk.definition.map(|at| unit.qualified_name(at)),
-                    kind: chunk.definition.map(|at| unit.definitions[at as usize].kind),
+                    kind: chunk
+                        .definition
+                        .map(|at| unit.definitions[at as usize].kind),
                     score: hit.score,
                 })
             })
@@ -153,7 +169,10 @@ pub(crate) fn query_terms(text: &str) -> Vec<QueryTerm> {
             Some(&at) => order[at].weight += 1.0,
             None if order.len() < MAX_TERMS => {
                 at.insert(term.to_owned(), order.len());
-                order.push(QueryTerm { text: term.to_owned(), weight: 1.0 });
+                order.push(QueryTerm {
+                    text: term.to_owned(),
+                    weight: 1.0,
+                });
             }
             None => {}
         }

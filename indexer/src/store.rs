@@ -23,7 +23,7 @@ use std::{
 };
 
 pub(crate) use self::{
-    log::{Location, UnitLog, UnitReader},
+    log::{Location, UnitInfo, UnitLog, UnitReader, defined_names, read_exact_at},
     manifest::{FileEntry, Manifest},
 };
 use crate::{path::ContentHash, syntax::Language};

@@ -161,7 +161,28 @@ pub(crate) fn open_read_only(dir: &Path) -> Result<(Searcher, Fields), StoreErro
     Ok((reader(&index)?.searcher(), fields))
 }
 
+/// Returns a searcher that finds nothing.
+pub(crate) fn in_memory() -> Result<(Searcher, Fields), StoreError> {
+    let (schema, fields) = schema();
+    Ok((reader(&Index::create_in_ram(schema))?.searcher(), fields))
+}
+
 fn open(dir: &Path) -> Result<(Index, Fields), StoreError> {
+    let (schema, fields) = schema();
+    let directory = MmapDirectory::open(dir)
+        .map_err(|error| failed("open")(tantivy::TantivyError::from(error)))?;
+    let index = Index::builder()
+        .schema(schema)
+        .settings(IndexSettings::default())
+        .open_or_create(directory)
+        .map_err(failed("open"))?;
+    index
+        .tokenizers()
+        .register("terms", WhitespaceTokenizer::default());
+    Ok((index, fields))
+}
+
+fn schema() -> (Schema, Fields) {
     let mut schema = Schema::builder();
     let words = TextOptions::default().set_indexing_options(
         TextFieldIndexing::default()
@@ -176,17 +197,7 @@ fn open(dir: &Path) -> Result<(Index, Fields), StoreError> {
         comment: schema.add_text_field("comment", words.clone()),
         symbols: schema.add_text_field("symbols", words),
     };
-    let directory = MmapDirectory::open(dir)
-        .map_err(|error| failed("open")(tantivy::TantivyError::from(error)))?;
-    let index = Index::builder()
-        .schema(schema.build())
-        .settings(IndexSettings::default())
-        .open_or_create(directory)
-        .map_err(failed("open"))?;
-    index
-        .tokenizers()
-        .register("terms", WhitespaceTokenizer::default());
-    Ok((index, fields))
+    (schema.build(), fields)
 }
 
 fn reader(index: &Index) -> Result<IndexReader, StoreError> {

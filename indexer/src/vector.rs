@@ -41,7 +41,10 @@ pub enum VectorModel {
     /// Word vectors that are part of this program.
     Embedded,
     /// Vectors of this model and length, handed in with [`crate::Index::put_vectors`].
-    External { name: String, dimensions: usize },
+    External {
+        name: String,
+        dimensions: usize,
+    },
     Off,
 }
 
@@ -83,7 +86,11 @@ pub(crate) struct Row {
 impl Row {
     /// Quantises a vector; its length is not kept.
     pub(crate) fn new(id: ChunkId, vector: &[f32]) -> Self {
-        Self { id, bits: sign_bits(vector), bytes: quantised(vector) }
+        Self {
+            id,
+            bits: sign_bits(vector),
+            bytes: quantised(vector),
+        }
     }
 }
 
@@ -106,7 +113,12 @@ impl VectorLog {
         let path = dir.join(model.file_stem());
         let dimensions = model.dimensions();
         let io = |error| StoreError::io("open", &path)(error);
-        let file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(io)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(io)?;
         let (ids, bits) = read_rows(&path, dimensions)?;
         let good = (ids.len() * row_bytes(dimensions)) as u64;
         if file.metadata().map_err(io)?.len() > good {
@@ -114,7 +126,16 @@ impl VectorLog {
         }
         let units = ids.iter().map(|id| id.unit).collect();
         let file = BufWriter::with_capacity(1 << 18, file);
-        Ok(Self { path, file, dimensions, ids, units, bits, ann_bytes: ANN_BYTES, graph: None })
+        Ok(Self {
+            path,
+            file,
+            dimensions,
+            ids,
+            units,
+            bits,
+            ann_bytes: ANN_BYTES,
+            graph: None,
+        })
     }
 
     pub(crate) fn contains(&self, unit: UnitKey) -> bool {
@@ -129,7 +150,9 @@ impl VectorLog {
             record.extend(row.bytes.iter().map(|&byte| byte as u8));
             let check = blake3::hash(&record);
             record.extend_from_slice(&check.as_bytes()[..4]);
-            self.file.write_all(&record).map_err(StoreError::io("write", &self.path))?;
+            self.file
+                .write_all(&record)
+                .map_err(StoreError::io("write", &self.path))?;
             self.ids.push(row.id);
             self.units.insert(row.id.unit);
             self.bits.extend_from_slice(&row.bits);
@@ -142,7 +165,9 @@ impl VectorLog {
         &mut self,
         slot_of: impl Fn(UnitKey) -> Option<Slot>,
     ) -> Result<VectorBase, StoreError> {
-        self.file.flush().map_err(StoreError::io("write", &self.path))?;
+        self.file
+            .flush()
+            .map_err(StoreError::io("write", &self.path))?;
         if self.bits.len() * 8 > self.ann_bytes {
             let n_new = self.ids.len() - self.graph.as_ref().map_or(0, |graph| graph.len());
             if n_new * 4 > self.ids.len() {
@@ -153,7 +178,11 @@ impl VectorLog {
         let file = File::open(&self.path).map_err(StoreError::io("open", &self.path))?;
         Ok(VectorBase {
             dimensions: self.dimensions,
-            slots: self.ids.iter().map(|id| slot_of(id.unit).unwrap_or(NONE)).collect(),
+            slots: self
+                .ids
+                .iter()
+                .map(|id| slot_of(id.unit).unwrap_or(NONE))
+                .collect(),
             chunks: self.ids.iter().map(|id| id.chunk).collect(),
             bits: self.bits.clone(),
             file: Some(Arc::new(file)),
@@ -163,7 +192,9 @@ impl VectorLog {
 
     /// Rewrites the file with only the rows that `keep` wants.
     pub(crate) fn compact(&mut self, keep: impl Fn(UnitKey) -> bool) -> Result<(), StoreError> {
-        self.file.flush().map_err(StoreError::io("write", &self.path))?;
+        self.file
+            .flush()
+            .map_err(StoreError::io("write", &self.path))?;
         let bytes = fs::read(&self.path).map_err(StoreError::io("read", &self.path))?;
         let temporary = self.path.with_extension("new");
         let kept: Vec<u8> = bytes
@@ -208,7 +239,11 @@ impl VectorBase {
     ///
     /// A vector of another length than the index's finds nothing.
     pub(crate) fn nearest(&self, vector: &[f32], masked: &FxHashSet<Slot>, n: usize) -> Vec<Near> {
-        let Some(file) = self.file.as_ref().filter(|_| vector.len() == self.dimensions) else {
+        let Some(file) = self
+            .file
+            .as_ref()
+            .filter(|_| vector.len() == self.dimensions)
+        else {
             return Vec::new();
         };
         let wanted = sign_bits(vector);
@@ -240,7 +275,11 @@ impl VectorBase {
                 }
                 let row = row as usize;
                 let cosine = dot / (norm * length.sqrt().max(1e-9));
-                Some(Near { slot: self.slots[row], chunk: self.chunks[row], cosine })
+                Some(Near {
+                    slot: self.slots[row],
+                    chunk: self.chunks[row],
+                    cosine,
+                })
             })
             .collect();
         near.sort_unstable_by(|a, b| b.cosine.total_cmp(&a.cosine));
@@ -260,7 +299,10 @@ impl VectorBase {
     ) {
         let words = words_of(self.dimensions);
         let distance = |row: &[u64]| -> u32 {
-            row.iter().zip(wanted).map(|(a, b)| (a ^ b).count_ones()).sum()
+            row.iter()
+                .zip(wanted)
+                .map(|(a, b)| (a ^ b).count_ones())
+                .sum()
         };
         let rows = self.bits.chunks_exact(words).enumerate().skip(from);
         let mut counts = vec![0_usize; words * 64 + 1];
@@ -276,8 +318,14 @@ impl VectorBase {
             total >= n
         });
         let cut = cut.unwrap_or(counts.len()) as u16;
-        let kept = distances.iter().enumerate().filter(|&(at, &d)| d <= cut && live(from + at));
-        into.extend(kept.take(2 * n).map(|(at, &d)| (u32::from(d), (from + at) as u32)));
+        let kept = distances
+            .iter()
+            .enumerate()
+            .filter(|&(at, &d)| d <= cut && live(from + at));
+        into.extend(
+            kept.take(2 * n)
+                .map(|(at, &d)| (u32::from(d), (from + at) as u32)),
+        );
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -298,14 +346,22 @@ fn sign_bits(vector: &[f32]) -> Vec<u64> {
     vector
         .chunks(64)
         .map(|part| {
-            part.iter().enumerate().fold(0, |bits, (at, &x)| bits | (u64::from(x > 0.0) << at))
+            part.iter()
+                .enumerate()
+                .fold(0, |bits, (at, &x)| bits | (u64::from(x > 0.0) << at))
         })
         .collect()
 }
 
 fn quantised(vector: &[f32]) -> Vec<i8> {
-    let largest = vector.iter().fold(0.0_f32, |largest, x| largest.max(x.abs())).max(1e-9);
-    vector.iter().map(|x| (x / largest * 127.0).round() as i8).collect()
+    let largest = vector
+        .iter()
+        .fold(0.0_f32, |largest, x| largest.max(x.abs()))
+        .max(1e-9);
+    vector
+        .iter()
+        .map(|x| (x / largest * 127.0).round() as i8)
+        .collect()
 }
 
 /// Reads rows up to the first that does not check.
@@ -319,12 +375,17 @@ fn read_rows(path: &Path, dimensions: usize) -> Result<(Vec<ChunkId>, Vec<u64>),
         if blake3::hash(body).as_bytes()[..4] != *check {
             break;
         }
-        let (Some(unit), Some(chunk)) = (body.first_chunk(), body[8..].first_chunk()) else { break };
+        let (Some(unit), Some(chunk)) = (body.first_chunk(), body[8..].first_chunk()) else {
+            break;
+        };
         ids.push(ChunkId {
             unit: UnitKey(u64::from_le_bytes(*unit)),
             chunk: u32::from_le_bytes(*chunk),
         });
-        let row: Vec<f32> = body[12..].iter().map(|&byte| f32::from(byte as i8)).collect();
+        let row: Vec<f32> = body[12..]
+            .iter()
+            .map(|&byte| f32::from(byte as i8))
+            .collect();
         bits.extend(sign_bits(&row));
     }
     Ok((ids, bits))

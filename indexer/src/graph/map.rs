@@ -53,7 +53,11 @@ impl Reader {
     /// every file: 0.1 s for 10,000 files, seconds for 200,000.
     pub fn map(&self, query: &MapQuery<'_>) -> RepoMap {
         let seeds = self.map_seeds(query);
-        let focus: FxHashSet<Slot> = query.focus.iter().filter_map(|path| self.slot(path)).collect();
+        let focus: FxHashSet<Slot> = query
+            .focus
+            .iter()
+            .filter_map(|path| self.slot(path))
+            .collect();
         let ranked = if seeds.files.is_empty() {
             self.rank_all(&seeds.mentioned)
         } else {
@@ -96,13 +100,20 @@ impl Reader {
 
     fn map_seeds(&self, query: &MapQuery<'_>) -> Seeds {
         let mut seeds = Seeds::default();
-        seeds.files.extend(query.focus.iter().filter_map(|path| Some((self.slot(path)?, 50.0))));
+        seeds.files.extend(
+            query
+                .focus
+                .iter()
+                .filter_map(|path| Some((self.slot(path)?, 50.0))),
+        );
         analyse::words(query.mentioned, |_, word| {
             let name = name_hash(word.as_bytes());
             let definers = self.definers(name, super::MAX_DEFINERS);
             if !definers.is_empty() {
                 seeds.mentioned.insert(name);
-                seeds.files.extend(definers.into_iter().map(|slot| (slot, 1.0)));
+                seeds
+                    .files
+                    .extend(definers.into_iter().map(|slot| (slot, 1.0)));
             }
         });
         seeds
@@ -166,7 +177,11 @@ impl Reader {
         let mut by_file: BTreeMap<&RepoPath, (Slot, FxHashSet<u32>)> = BTreeMap::new();
         for &((slot, name), _) in ranked {
             let path = &self.entry(slot).path;
-            by_file.entry(path).or_insert_with(|| (slot, FxHashSet::default())).1.insert(name);
+            by_file
+                .entry(path)
+                .or_insert_with(|| (slot, FxHashSet::default()))
+                .1
+                .insert(name);
         }
         let mut map = RepoMap::empty();
         for (path, (slot, names)) in by_file {
@@ -190,7 +205,12 @@ impl Reader {
 
 impl RepoMap {
     fn empty() -> Self {
-        Self { text: String::new(), tokens: Tokens(0), n_files: 0, n_definitions: 0 }
+        Self {
+            text: String::new(),
+            tokens: Tokens(0),
+            n_files: 0,
+            n_definitions: 0,
+        }
     }
 }
 
@@ -224,7 +244,12 @@ fn outline<'u>(unit: &'u Unit, names: &FxHashSet<u32>) -> Vec<(usize, &'u str)> 
         .count()
     };
     let mut lines: Vec<(usize, &str)> = Vec::new();
-    for (at, definition) in unit.definitions.iter().enumerate().filter(|&(at, _)| shown[at]) {
+    for (at, definition) in unit
+        .definitions
+        .iter()
+        .enumerate()
+        .filter(|&(at, _)| shown[at])
+    {
         let line = (depth(at), definition.signature.as_str());
         if lines.last() != Some(&line) {
             lines.push(line);

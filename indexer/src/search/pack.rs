@@ -36,15 +36,23 @@ impl Reader {
     /// is skipped for a smaller one. Reads the files it shows; one that changed since it was
     /// indexed is left out.
     pub fn pack(&self, query: &Query<'_>, budget: Tokens) -> Vec<Snippet> {
-        let query = Query { limit: MAX_FILES.max(query.limit), ..query.clone() };
+        let query = Query {
+            limit: MAX_FILES.max(query.limit),
+            ..query.clone()
+        };
         let hits = self.search(&query);
         let mut left = budget.0;
         let mut snippets: Vec<Snippet> = Vec::new();
         for round in 0..query.chunks_per_file {
             for hit in &hits {
-                let Some(chunk) = hit.chunks.get(round) else { continue };
-                let Some(snippet) = self.snippet(hit, chunk) else { continue };
-                let cost = Tokens::estimate(&snippet.text).0 + Tokens::estimate(hit.path.as_str()).0;
+                let Some(chunk) = hit.chunks.get(round) else {
+                    continue;
+                };
+                let Some(snippet) = self.snippet(hit, chunk) else {
+                    continue;
+                };
+                let cost =
+                    Tokens::estimate(&snippet.text).0 + Tokens::estimate(hit.path.as_str()).0;
                 if cost <= left {
                     left -= cost;
                     snippets.push(snippet);
@@ -64,7 +72,11 @@ impl Reader {
             first_line: chunk.first_line,
             end_line: chunk.end_line,
             symbol: chunk.symbol.clone(),
-            reason: hit.reasons.first().map_or("", |reason| reason.signal).to_owned(),
+            reason: hit
+                .reasons
+                .first()
+                .map_or("", |reason| reason.signal)
+                .to_owned(),
             hash: hit.hash,
             text: lines(&text, chunk.first_line, chunk.end_line).to_owned(),
         })
@@ -73,8 +85,12 @@ impl Reader {
 
 /// Returns the lines from `first` up to `end`, with their line ends.
 pub(crate) fn lines(text: &str, first: u32, end: u32) -> &str {
-    let mut starts = std::iter::once(0)
-        .chain(text.bytes().enumerate().filter(|&(_, b)| b == b'\n').map(|(at, _)| at + 1));
+    let mut starts = std::iter::once(0).chain(
+        text.bytes()
+            .enumerate()
+            .filter(|&(_, b)| b == b'\n')
+            .map(|(at, _)| at + 1),
+    );
     let from = starts.nth(first as usize).unwrap_or(text.len());
     let to = match end.checked_sub(first + 1) {
         Some(more) => starts.nth(more as usize).unwrap_or(text.len()),

@@ -122,17 +122,28 @@ impl Column {
         let mut order: Vec<Slot> = scores.keys().copied().collect();
         order.sort_unstable_by(|a, b| scores[b].total_cmp(&scores[a]).then(a.cmp(b)));
         let best = order.first().map_or(1.0, |slot| scores[slot]).max(1e-9);
-        Self { scores, order, best }
+        Self {
+            scores,
+            order,
+            best,
+        }
     }
 
     fn relative(&self, slot: Slot) -> f32 {
-        self.scores.get(&slot).map_or(0.0, |score| score / self.best)
+        self.scores
+            .get(&slot)
+            .map_or(0.0, |score| score / self.best)
     }
 
     /// Returns slot → 1/(10 + place).
     fn places(&self) -> Scores {
         let place = |(at, &slot): (usize, &Slot)| (slot, 1.0 / (10.0 + at as f32));
-        self.order.iter().take(4 * N_CANDIDATES).enumerate().map(place).collect()
+        self.order
+            .iter()
+            .take(4 * N_CANDIDATES)
+            .enumerate()
+            .map(place)
+            .collect()
     }
 }
 
@@ -143,7 +154,10 @@ impl Reader {
         let mut text = self.text_scores(&terms);
         let n_terms = terms.len();
         let of_text = |score: fn(&FileScore) -> f32| -> Scores {
-            text.files.iter().map(|(&slot, file)| (slot, score(file))).collect()
+            text.files
+                .iter()
+                .map(|(&slot, file)| (slot, score(file)))
+                .collect()
         };
         let words = Column::new(of_text(|file| file.file));
         let chunks = Column::new(of_text(FileScore::best_three));
@@ -156,7 +170,12 @@ impl Reader {
         let (recent, long_term) = self.recency();
         let (recent, long_term) = (Column::new(recent), Column::new(long_term));
 
-        let lexical = fused(&[(&words, 1.0), (&chunks, 1.0), (&paths, 0.5), (&symbols, 0.5)]);
+        let lexical = fused(&[
+            (&words, 1.0),
+            (&chunks, 1.0),
+            (&paths, 0.5),
+            (&symbols, 0.5),
+        ]);
         let lexical = Column::new(
             lexical
                 .into_iter()
@@ -171,12 +190,27 @@ impl Reader {
             .iter()
             .take(N_SEEDS)
             .map(|&slot| (slot, lexical.relative(slot)))
-            .chain(query.open.iter().filter_map(|path| Some((self.slot(path)?, OPEN))))
+            .chain(
+                query
+                    .open
+                    .iter()
+                    .filter_map(|path| Some((self.slot(path)?, OPEN))),
+            )
             .chain(defines.keys().map(|&slot| (slot, MENTIONED)))
             .collect();
         let together = Column::new(self.together(&seeds));
-        let mentioned = query.mentioned.iter().map(|name| name_hash(name.as_bytes())).collect();
-        let rank = Column::new(self.ranks(&Seeds { files: seeds, mentioned }, RANK_STEPS));
+        let mentioned = query
+            .mentioned
+            .iter()
+            .map(|name| name_hash(name.as_bytes()))
+            .collect();
+        let rank = Column::new(self.ranks(
+            &Seeds {
+                files: seeds,
+                mentioned,
+            },
+            RANK_STEPS,
+        ));
         let (meaning, near) = self.meaning(query);
         let median = median(meaning.values().copied());
         let meaning = Column::new(meaning);
@@ -203,7 +237,10 @@ impl Reader {
         slots.dedup();
         slots.retain(|&slot| self.entry(slot).class == class::FileClass::Content);
 
-        let total_idf: f32 = terms.iter().map(|t| t.weight * self.base.text.idf(&t.text)).sum();
+        let total_idf: f32 = terms
+            .iter()
+            .map(|t| t.weight * self.base.text.idf(&t.text))
+            .sum();
         let asks_test = asks_about_tests(asked);
         let shares = self.language_shares();
         let best_in_folder = self.best_in_folder(&lexical);
@@ -226,7 +263,10 @@ impl Reader {
             .map(|&slot| {
                 let entry = self.entry(slot);
                 let file = text.files.get(&slot).copied().unwrap_or_default();
-                let best_chunk = chunks.order.first().map_or(0.0, |top| text.files[top].chunks[0]);
+                let best_chunk = chunks
+                    .order
+                    .first()
+                    .map_or(0.0, |top| text.files[top].chunks[0]);
                 let is_test = class::is_test(entry.path.as_str());
                 let mut row = [0.0; N_SIGNALS];
                 let mut set = |signal: Signal, value: f32| row[signal as usize] = value;
@@ -238,7 +278,10 @@ impl Reader {
                 set(Signal::Path, paths.relative(slot));
                 set(Signal::Symbols, symbols.relative(slot));
                 set(Signal::Defines, defines.get(&slot).copied().unwrap_or(0.0));
-                set(Signal::NamesFile, names_file.get(&slot).copied().unwrap_or(0.0));
+                set(
+                    Signal::NamesFile,
+                    names_file.get(&slot).copied().unwrap_or(0.0),
+                );
                 set(Signal::Neighbours, neighbours.relative(slot));
                 set(Signal::Messages, messages.relative(slot));
                 set(Signal::Together, together.relative(slot));
@@ -252,11 +295,20 @@ impl Reader {
                 set(Signal::FusedAll, everything.relative(slot));
                 set(Signal::IsTest, f32::from(u8::from(is_test)));
                 set(Signal::AsksTest, f32::from(u8::from(asks_test)));
-                set(Signal::IsCode, f32::from(u8::from(entry.language.is_code())));
+                set(
+                    Signal::IsCode,
+                    f32::from(u8::from(entry.language.is_code())),
+                );
                 set(Signal::LanguageShare, shares[entry.language as usize]);
                 set(Signal::LinesLog, (1.0 + entry.n_lines as f32).ln());
-                set(Signal::DefinitionsLog, (1.0 + entry.n_definitions as f32).ln());
-                set(Signal::Depth, entry.path.as_str().matches('/').count() as f32);
+                set(
+                    Signal::DefinitionsLog,
+                    (1.0 + entry.n_definitions as f32).ln(),
+                );
+                set(
+                    Signal::Depth,
+                    entry.path.as_str().matches('/').count() as f32,
+                );
                 set(Signal::TermsLog, (1.0 + n_terms as f32).ln());
                 let folder = best_in_folder.get(entry.path.parent()).copied();
                 set(Signal::SiblingHit, folder.unwrap_or(0.0));
@@ -267,7 +319,11 @@ impl Reader {
             })
             .collect();
         text.chunks.extend(near);
-        Signals { slots, rows, chunks: text.chunks }
+        Signals {
+            slots,
+            rows,
+            chunks: text.chunks,
+        }
     }
 
     /// Scores words in the base and in what is newer.
@@ -279,15 +335,24 @@ impl Reader {
         });
         for (&slot, twins) in &self.base.twins {
             if let Some(&score) = scores.files.get(&slot) {
-                let live = twins.iter().filter(|twin| !self.overlay.masked.contains(twin));
+                let live = twins
+                    .iter()
+                    .filter(|twin| !self.overlay.masked.contains(twin));
                 scores.files.extend(live.map(|&twin| (twin, score)));
             }
         }
         for (&slot, file) in &self.overlay.files {
             if let Some((score, chunks)) = self.base.text.score_parsed(&file.bags, terms) {
                 scores.files.insert(slot, score);
-                let chunks = chunks.into_iter().enumerate().filter(|&(_, score)| score > 0.0);
-                let hit = |(at, score)| ChunkScore { slot, chunk: at as u32, score };
+                let chunks = chunks
+                    .into_iter()
+                    .enumerate()
+                    .filter(|&(_, score)| score > 0.0);
+                let hit = |(at, score)| ChunkScore {
+                    slot,
+                    chunk: at as u32,
+                    score,
+                };
                 scores.chunks.extend(chunks.map(hit));
             }
         }
@@ -325,7 +390,8 @@ impl Reader {
                 || word.starts_with(|c: char| c.is_ascii_uppercase()) && word.len() >= 4
                 || word.contains('_') && word.len() >= 4;
             if is_mentioned || says_much {
-                let definers = self.definers(name_hash(word.as_bytes()), 2 * crate::graph::MAX_DEFINERS);
+                let definers =
+                    self.definers(name_hash(word.as_bytes()), 2 * crate::graph::MAX_DEFINERS);
                 let share = 1.0 / (definers.len() as f32).max(1.0).sqrt();
                 for slot in definers {
                     *defines.entry(slot).or_default() += share;
@@ -402,12 +468,20 @@ impl Reader {
         };
         let mut scores = Scores::default();
         let mut chunks = Vec::new();
-        for near in self.base.vectors.nearest(vector, &self.overlay.masked, N_NEAR_CHUNKS) {
+        for near in self
+            .base
+            .vectors
+            .nearest(vector, &self.overlay.masked, N_NEAR_CHUNKS)
+        {
             if near.cosine > 0.0 {
                 let best = scores.entry(near.slot).or_insert(near.cosine);
                 *best = best.max(near.cosine);
                 let score = 1e-3 * near.cosine;
-                chunks.push(ChunkScore { slot: near.slot, chunk: near.chunk, score });
+                chunks.push(ChunkScore {
+                    slot: near.slot,
+                    chunk: near.chunk,
+                    score,
+                });
             }
         }
         (scores, chunks)
@@ -450,7 +524,14 @@ fn asks_about_tests(text: &str) -> bool {
     analyse::words(text, |_, word| {
         asks |= matches!(
             word.to_ascii_lowercase().as_str(),
-            "test" | "tests" | "testing" | "unittest" | "pytest" | "spec" | "specs" | "fixture"
+            "test"
+                | "tests"
+                | "testing"
+                | "unittest"
+                | "pytest"
+                | "spec"
+                | "specs"
+                | "fixture"
                 | "flaky"
         );
     });

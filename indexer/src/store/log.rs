@@ -37,7 +37,20 @@ pub(crate) struct Location {
 pub(crate) struct UnitInfo {
     pub(crate) location: Location,
     /// Hashes of the names it defines, in rising order, each once.
-    pub(crate) names: Box<[u32]>,
+    pub(crate) names: Arc<[u32]>,
+    pub(crate) n_lines: u32,
+    pub(crate) n_definitions: u32,
+}
+
+impl UnitInfo {
+    fn new(location: Location, unit: &Unit) -> Self {
+        Self {
+            location,
+            names: defined_names(unit),
+            n_lines: unit.n_lines,
+            n_definitions: unit.definitions.len() as u32,
+        }
+    }
 }
 
 /// The writer's side.
@@ -51,9 +64,10 @@ pub(crate) struct UnitLog {
 }
 
 /// Reads units by their place; cheap to clone, usable from every thread.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct UnitReader {
-    file: Arc<File>,
+    /// `None` when there is nothing to read.
+    file: Option<Arc<File>>,
 }
 
 impl UnitLog {
@@ -73,7 +87,7 @@ impl UnitLog {
             file.set_len(end).map_err(StoreError::io("cut", path))?;
         }
         let reader = UnitReader {
-            file: Arc::new(open().map_err(StoreError::io("open", path))?),
+            file: Some(Arc::new(open().map_err(StoreError::io("open", path))?)),
         };
         let file = BufWriter::with_capacity(1 << 18, file);
         Ok((
@@ -96,7 +110,7 @@ impl UnitLog {
         let (units, _) = scan(&file).map_err(StoreError::io("read", path))?;
         Ok((
             UnitReader {
-                file: Arc::new(file),
+                file: Some(Arc::new(file)),
             },
             units,
         ))
@@ -125,13 +139,7 @@ impl UnitLog {
             len: record.len() as u32,
         };
         self.end += record.len() as u64;
-        self.units.insert(
-            key,
-            UnitInfo {
-                location,
-                names: defined_names(unit),
-            },
-        );
+        self.units.insert(key, UnitInfo::new(location, unit));
         Ok(())
     }
 
@@ -183,7 +191,8 @@ impl UnitReader {
 
     fn record(&self, key: UnitKey, location: Location) -> io::Result<Vec<u8>> {
         let mut record = vec![0; location.len as usize];
-        read_exact_at(&self.file, &mut record, location.offset)?;
+        let file = self.file.as_ref().ok_or_else(damaged)?;
+        read_exact_at(file, &mut record, location.offset)?;
         if record.len() < HEADER || read_u64(&record[8..]) != key.0 {
             return Err(damaged());
         }
@@ -274,20 +283,14 @@ fn scan(file: &File) -> io::Result<(FxHashMap<UnitKey, UnitInfo>, u64)> {
             len: n_bytes,
         };
         let key = UnitKey(read_u64(&record[8..]));
-        units.insert(
-            key,
-            UnitInfo {
-                location,
-                names: defined_names(&unit),
-            },
-        );
+        units.insert(key, UnitInfo::new(location, &unit));
         end += u64::from(n_bytes);
     }
     Ok((units, end))
 }
 
 /// Returns the hashes of the names that can be referred to from elsewhere.
-pub(crate) fn defined_names(unit: &Unit) -> Box<[u32]> {
+pub(crate) fn defined_names(unit: &Unit) -> Arc<[u32]> {
     use crate::syntax::DefinitionKind as Kind;
     let mut names: Vec<u32> = unit
         .definitions

@@ -144,6 +144,10 @@ impl TextBase {
         })
     }
 
+    pub(crate) fn n_chunks(&self) -> usize {
+        self.n_chunks as usize
+    }
+
     /// Returns how common each term is, as idf over chunks; what no chunk has gets the most.
     pub(crate) fn idf(&self, term: &str) -> f32 {
         let df = self

@@ -19,7 +19,10 @@ pub(crate) struct DifferingBits;
 
 impl Distance<u64> for DifferingBits {
     fn eval(&self, a: &[u64], b: &[u64]) -> f32 {
-        a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>() as f32
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| (a ^ b).count_ones())
+            .sum::<u32>() as f32
     }
 }
 
@@ -61,6 +64,8 @@ impl Graph {
 
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Graph").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Graph")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }

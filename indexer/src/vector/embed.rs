@@ -24,12 +24,17 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
     let n = TABLE.first_chunk().map_or(0, |n| u32::from_le_bytes(*n)) as usize;
     let numbers = |from: usize| TABLE[from..from + 4 * n].chunks_exact(4);
     let rows = TABLE[4 + 8 * n..].chunks_exact(DIMENSIONS);
-    let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+    let word = |bytes: &[u8]| {
+        bytes
+            .first_chunk()
+            .map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    };
     let entries = numbers(4).zip(numbers(4 + 4 * n)).zip(rows);
-    let rows = entries.map(|((hash, weight), row)| {
-        (word(hash), (f32::from_bits(word(weight)), row))
-    });
-    Words { rows: rows.collect() }
+    let rows =
+        entries.map(|((hash, weight), row)| (word(hash), (f32::from_bits(word(weight)), row)));
+    Words {
+        rows: rows.collect(),
+    }
 });
 
 /// Returns the vector of a chunk; all zero when no word is known.
@@ -40,7 +45,11 @@ pub(crate) fn chunk(terms: &ChunkTerms) -> Vec<f32> {
             *counts.entry(name_hash(term.as_bytes())).or_default() += 1.0;
         }
     }
-    mean(counts.into_iter().map(|(term, count)| (term, 1.0 + count.ln())))
+    mean(
+        counts
+            .into_iter()
+            .map(|(term, count)| (term, 1.0 + count.ln())),
+    )
 }
 
 /// Returns the vector of a question.

@@ -1,7 +1,10 @@
 use super::*;
 
 fn id(n: usize) -> ChunkId {
-    ChunkId { unit: UnitKey(n as u64), chunk: 0 }
+    ChunkId {
+        unit: UnitKey(n as u64),
+        chunk: 0,
+    }
 }
 
 /// A vector whose bits are drawn by a fixed sequence.
@@ -18,12 +21,17 @@ fn vector(seed: u64, dimensions: usize) -> Vec<f32> {
 }
 
 fn model() -> VectorModel {
-    VectorModel::External { name: "test".into(), dimensions: 96 }
+    VectorModel::External {
+        name: "test".into(),
+        dimensions: 96,
+    }
 }
 
 fn filled(dir: &Path, n: usize) -> VectorLog {
     let mut log = VectorLog::open(dir, &model()).unwrap();
-    let rows: Vec<_> = (0..n).map(|at| Row::new(id(at), &vector(at as u64 + 1, 96))).collect();
+    let rows: Vec<_> = (0..n)
+        .map(|at| Row::new(id(at), &vector(at as u64 + 1, 96)))
+        .collect();
     log.append(&rows).unwrap();
     log
 }
@@ -42,7 +50,10 @@ fn a_row_is_nearest_to_itself_unless_masked() {
     assert!(near[0].cosine > 0.99 && near[1].cosine < 0.6);
     let masked: FxHashSet<Slot> = [42].into_iter().collect();
     assert_ne!(base.nearest(&question, &masked, 1)[0].slot, 42);
-    assert!(base.nearest(&vector(1, 64), &FxHashSet::default(), 1).is_empty());
+    assert!(
+        base.nearest(&vector(1, 64), &FxHashSet::default(), 1)
+            .is_empty()
+    );
 }
 
 #[test]
@@ -52,16 +63,24 @@ fn the_graph_and_the_scan_of_newer_rows_agree_with_the_full_scan() {
     let flat = log.base(slots).unwrap();
     log.ann_bytes = 0;
     assert!(log.base(slots).unwrap().graph.is_some());
-    let newer: Vec<_> = (2_000..2_100).map(|at| Row::new(id(at), &vector(at as u64 + 1, 96))).collect();
+    let newer: Vec<_> = (2_000..2_100)
+        .map(|at| Row::new(id(at), &vector(at as u64 + 1, 96)))
+        .collect();
     log.append(&newer).unwrap();
     let linked = log.base(slots).unwrap();
     assert_eq!(linked.graph.as_ref().unwrap().len(), 2_000);
     let nobody = FxHashSet::default();
     for seed in [5, 700, 1_999] {
         let question = vector(seed, 96);
-        assert_eq!(linked.nearest(&question, &nobody, 1), flat.nearest(&question, &nobody, 1));
+        assert_eq!(
+            linked.nearest(&question, &nobody, 1),
+            flat.nearest(&question, &nobody, 1)
+        );
     }
-    assert_eq!(linked.nearest(&vector(2_050, 96), &nobody, 1)[0].slot, 2_049);
+    assert_eq!(
+        linked.nearest(&vector(2_050, 96), &nobody, 1)[0].slot,
+        2_049
+    );
 }
 
 #[test]
@@ -85,7 +104,10 @@ fn compaction_keeps_the_wanted_rows() {
     log.compact(|unit| unit.0 % 2 == 0).unwrap();
     let base = log.base(slots).unwrap();
     assert_eq!(base.len(), 25);
-    assert_eq!(base.nearest(&vector(11, 96), &FxHashSet::default(), 1)[0].slot, 10);
+    assert_eq!(
+        base.nearest(&vector(11, 96), &FxHashSet::default(), 1)[0].slot,
+        10
+    );
 }
 
 #[test]
@@ -96,6 +118,8 @@ fn words_that_document_each_other_are_near() {
         dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
     };
     let delete = question("delete a file");
-    assert!(cosine(&delete, &question("remove path")) > cosine(&delete, &question("matrix multiply")));
+    assert!(
+        cosine(&delete, &question("remove path")) > cosine(&delete, &question("matrix multiply"))
+    );
     assert!(question("zzqx").iter().all(|&x| x == 0.0));
 }
