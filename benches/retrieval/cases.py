@@ -73,9 +73,19 @@ def first_typed(repo, parent, commit, gold):
     return None
 
 
+def changed_lines(repo, parent, commit, paths):
+    """Returns 0 where the repository lacks an object (large files may be absent from a mirror)."""
+    try:
+        stat = git(repo, "diff", "--numstat", parent, commit, "--", *paths)
+    except subprocess.CalledProcessError:
+        return 0
+    counts = [line.split("\t")[:2] for line in stat.splitlines()]
+    return sum(int(n) for pair in counts for n in pair if n != "-")
+
+
 def cases(repo, limit):
     name = os.path.basename(os.path.dirname(os.path.abspath(repo)))
-    log = git(repo, "log", "--no-merges", "-n", "6000", "--format=%x01%H%x02%P%x02%an%x02%B%x03", "--numstat", "HEAD")
+    log = git(repo, "log", "--no-merges", "-n", "6000", "--format=%x01%H%x02%P%x02%an%x02%B%x03", "--name-status", "--no-renames", "HEAD")
     out = []
     subjects = set()
     for entry in log.split("\x01")[1:]:
@@ -85,14 +95,16 @@ def cases(repo, limit):
         subject = message.strip().split("\n")[0]
         if not parent or "bot" in author.lower() or subject in subjects or re.match(r"(?i)(revert|bump|merge|release|version)\b", subject):
             continue
-        changed = [line.split("\t") for line in stat.strip().splitlines() if line.count("\t") == 2]
-        gold = [(int(a) + int(d), path) for a, d, path in changed if a != "-" and is_source(path) and "=>" not in path]
-        n_lines = sum(n for n, _ in gold)
-        if not 1 <= len(gold) <= 8 or not 3 <= n_lines <= 600 or len(changed) > 40:
+        changed = [line.split("\t") for line in stat.strip().splitlines() if line.count("\t") == 1]
+        gold = [path for status, path in changed if status == "M" and is_source(path)]
+        if not 1 <= len(gold) <= 8 or len(changed) > 40:
+            continue
+        n_lines = changed_lines(repo, parent, commit, gold)
+        if not 3 <= n_lines <= 600:
             continue
         files = git(repo, "ls-tree", "-r", "--name-only", parent).splitlines()
         known = set(files)
-        gold = [path for _, path in gold if path in known]
+        gold = [path for path in gold if path in known]
         if not gold:
             continue
         names = {os.path.basename(f).lower() for f in files if "." in os.path.basename(f)}
