@@ -1,1 +1,12 @@
 //! Pairwright: an AI pair programmer as one language server.
+
+pub mod cli;
+pub mod complete;
+pub mod config;
+pub mod context;
+pub mod error;
+pub mod local;
+pub mod log;
+pub mod lsp;
+pub mod model;
+pub mod session;

@@ -1,5 +1,5 @@
-//! The `pairwright` program: arguments in, one of the library's commands out.
+//! The `pairwright` program.
 
-fn main() -> anyhow::Result<()> {
-    Ok(())
+fn main() -> std::process::ExitCode {
+    pairwright::cli::main()
 }

@@ -1,0 +1,162 @@
+//! Every setting, once: the type here is the source of the JSON Schema, the settings reference
+//! and the editors' generated settings.
+//!
+//! Holds: defaults work with no file, no key and no network. A layer can never make the whole
+//! unusable: a value of the wrong type is reported and left out ([`layers`]).
+//! Not here: where the layers come from at run time (`lsp`), what a setting does.
+
+pub mod current;
+pub mod layers;
+pub mod reference;
+pub mod sources;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use crate::model::{Api, HttpVersion};
+
+/// All settings, in the words of the settings files (`camelCase` keys).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
+    /// The models Pairwright may ask. Without any, everything runs on this machine.
+    pub models: Models,
+    /// Ghost text.
+    pub complete: Complete,
+    /// The embedded completion engine, which learns from the workspace and needs no model.
+    pub local: Local,
+    /// How to reach the network, for model endpoints only.
+    pub network: Network,
+    /// The server's log.
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Models {
+    /// The model that writes ghost text. Unset: the embedded engine alone.
+    pub complete: Option<Model>,
+}
+
+/// One model endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Model {
+    /// The dialect the endpoint speaks: `openai` (completions with a suffix), `fim` (completions
+    /// with the model family's own fill-in-the-middle tokens), `llamacpp` (/infill), `ollama`
+    /// (/api/generate), `mistral` or `deepseek`.
+    pub api: Api,
+    /// The endpoint's base URL, for example `http://localhost:8080` or
+    /// `https://api.example.com/v1`.
+    pub url: String,
+    /// The model's name, as the endpoint knows it.
+    pub model: String,
+    /// The environment variable that holds the API key.
+    pub api_key_env: Option<String>,
+    /// A command whose output is the API key: the program and its arguments, run without a shell.
+    pub api_key_command: Option<Vec<String>>,
+    /// HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS,
+    /// by prior knowledge) or `1.1`.
+    pub http: HttpVersion,
+    /// Further headers to send, for gateways that want them. Put keys in the environment instead.
+    pub headers: BTreeMap<String, String>,
+    /// Fill-in-the-middle template to use instead of the one found by the model's name.
+    pub template: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Complete {
+    /// Whether ghost text is offered at all.
+    pub enabled: bool,
+    /// Switches ghost text per language id, for example `{ "markdown": false }`. Languages not
+    /// named here are on.
+    pub languages: BTreeMap<String, bool>,
+    /// Milliseconds after the request at which the best answer so far is given. Late is wrong:
+    /// a model that needs longer is replaced by the embedded engine for that keystroke.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub deadline_ms: u32,
+    /// Milliseconds to wait for the next keystroke before a model is asked. Unset: adapts to the
+    /// typing rhythm, and is zero after a pause.
+    #[schemars(range(max = 5_000))]
+    pub debounce_ms: Option<u32>,
+    /// Most lines of one suggestion.
+    #[schemars(range(min = 1, max = 200))]
+    pub max_lines: u32,
+}
+
+impl Default for Complete {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            languages: BTreeMap::new(),
+            deadline_ms: 180,
+            debounce_ms: None,
+            max_lines: 16,
+        }
+    }
+}
+
+impl Complete {
+    /// Whether ghost text is wanted for `language`, a language id in lower case.
+    pub fn wants(&self, language: &str) -> bool {
+        self.enabled && self.languages.get(language).copied().unwrap_or(true)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Local {
+    /// Whether the embedded engine learns and answers.
+    pub enabled: bool,
+    /// Most memory the engine may hold, in MiB. When the workspace needs more, the files nearest
+    /// to the open ones are learnt.
+    #[schemars(range(min = 8, max = 65_536))]
+    pub memory_mb: u32,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            memory_mb: 256,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Network {
+    /// Proxy for model endpoints, for example `http://proxy:3128`. Unset: `HTTPS_PROXY`,
+    /// `HTTP_PROXY` and `NO_PROXY` of the environment.
+    pub proxy: Option<String>,
+    /// Files with further certificate authorities to trust, in PEM form.
+    pub ca_certificates: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Log {
+    /// How much is logged.
+    pub level: LogLevel,
+    /// The log file. Unset: `pairwright.log` in the state directory.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Layers of settings, laid over each other: defaults, the user's file, workspace files, the
+//! editor, the environment.
+//!
+//! Holds: later layers win, key by key. An unknown key or a value of the wrong type is a
+//! [`Problem`] with its layer and the nearest known key; the rest of the layer still counts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::Settings;
+use super::reference::KnownKeys;
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    UserFile(PathBuf),
+    WorkspaceFile(PathBuf),
+    Editor,
+    Environment,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::UserFile(path) | Self::WorkspaceFile(path) => write!(f, "{}", path.display()),
+            Self::Editor => f.write_str("editor"),
+            Self::Environment => f.write_str("environment"),
+        }
+    }
+}
+
+/// One source of settings: a tree of keys as in the settings file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    pub origin: Origin,
+    pub values: Map<String, Value>,
+}
+
+/// Something in a layer that was left out, for the user to mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub origin: Origin,
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.message)
+    }
+}
+
+/// The settings in force, and how they came about.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Resolved {
+    pub settings: Settings,
+    /// Dotted key → the layer that set it; keys at their default are absent.
+    pub origins: BTreeMap<String, Origin>,
+    pub problems: Vec<Problem>,
+}
+
+/// Keys a file inside a workspace may set: none of them names a program, a host or a file.
+const SAFE_IN_WORKSPACE: &[&str] = &[
+    "complete.enabled",
+    "complete.languages",
+    "complete.deadlineMs",
+    "complete.debounceMs",
+    "complete.maxLines",
+    "local.enabled",
+];
+
+/// Lays `layers`, weakest first, over the defaults.
+pub fn resolve(layers: &[Layer]) -> Resolved {
+    let known = KnownKeys::new();
+    let mut resolved = Resolved::default();
+    let mut merged = Value::Object(Map::new());
+    for layer in layers {
+        let mut leaves = Vec::new();
+        flatten(&layer.values, &known, &mut Vec::new(), &mut leaves);
+        for (path, value) in leaves {
+            match accept(&path, value, layer, &known, &merged) {
+                Ok((next, settings)) => {
+                    merged = next;
+                    resolved.settings = settings;
+                    resolved
+                        .origins
+                        .insert(path.join("."), layer.origin.clone());
+                }
+                Err(message) => {
+                    resolved.problems.push(Problem {
+                        origin: layer.origin.clone(),
+                        message,
+                    });
+                }
+            }
+        }
+    }
+    if resolved
+        .settings
+        .models
+        .complete
+        .as_ref()
+        .is_some_and(|m| m.url.is_empty())
+    {
+        let origin = resolved
+            .origins
+            .iter()
+            .find(|(key, _)| key.starts_with("models.complete."));
+        resolved.problems.push(Problem {
+            origin: origin.map_or(Origin::Default, |(_, origin)| origin.clone()),
+            message: "`models.complete` has no `url`; no model is used until it has one".into(),
+        });
+        resolved.settings.models.complete = None;
+    }
+    resolved
+}
+
+fn accept(
+    path: &[String],
+    value: &Value,
+    layer: &Layer,
+    known: &KnownKeys,
+    merged: &Value,
+) -> Result<(Value, Settings), String> {
+    let key = path.join(".");
+    if !known.contains(&key) {
+        let hint = known
+            .nearest(&key)
+            .map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
+        return Err(format!("unknown setting `{key}`{hint}"));
+    }
+    let safe = |s: &&str| key == **s || key.starts_with(&format!("{s}."));
+    if matches!(layer.origin, Origin::WorkspaceFile(_))
+        && !SAFE_IN_WORKSPACE.iter().any(|s| safe(&s))
+    {
+        return Err(format!(
+            "`{key}` is ignored in a workspace file, where it could be set by anyone who can \
+             change the repository; set it in the user settings"
+        ));
+    }
+    let mut next = merged.clone();
+    set(&mut next, path, value.clone());
+    known.check_range(&key, value)?;
+    match serde_json::from_value::<Settings>(next.clone()) {
+        Ok(settings) => Ok((next, settings)),
+        Err(why) => Err(format!("`{key}` has a value of the wrong kind: {why}")),
+    }
+}
+
+/// Lists the leaves of a layer: values, and tables that are read as one value.
+fn flatten<'a>(
+    table: &'a Map<String, Value>,
+    known: &KnownKeys,
+    path: &mut Vec<String>,
+    out: &mut Vec<(Vec<String>, &'a Value)>,
+) {
+    for (key, value) in table {
+        path.push(key.clone());
+        match value {
+            Value::Object(inner) if !known.is_whole(&path.join(".")) => {
+                flatten(inner, known, path, out)
+            }
+            _ => out.push((path.clone(), value)),
+        }
+        path.pop();
+    }
+}
+
+fn set(tree: &mut Value, path: &[String], value: Value) {
+    let Some((key, rest)) = path.split_first() else {
+        *tree = value;
+        return;
+    };
+    if !tree.is_object() {
+        *tree = Value::Object(Map::new());
+    }
+    if let Value::Object(table) = tree {
+        set(table.entry(key.clone()).or_insert(Value::Null), rest, value);
+    }
+}

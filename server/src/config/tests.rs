@@ -1,0 +1,192 @@
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::layers::{Layer, Origin, resolve};
+use super::*;
+
+fn layer(origin: Origin, values: Value) -> Layer {
+    let Value::Object(values) = values else {
+        panic!("a layer is a table")
+    };
+    Layer { origin, values }
+}
+
+fn problems(layers: &[Layer]) -> Vec<String> {
+    resolve(layers)
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn later_layers_win_key_by_key_and_say_where_a_value_came_from() {
+    let resolved = resolve(&[
+        layer(
+            Origin::UserFile("c.toml".into()),
+            json!({"complete": {"deadlineMs": 90, "maxLines": 3}}),
+        ),
+        layer(
+            Origin::Editor,
+            json!({"complete": {"deadlineMs": 120, "languages": {"rust": false}}}),
+        ),
+        layer(
+            Origin::Environment,
+            json!({"complete": {"languages": {"go": false}}}),
+        ),
+    ]);
+    assert_eq!(resolved.problems, []);
+    assert_eq!(resolved.settings.complete.deadline_ms, 120);
+    assert_eq!(resolved.settings.complete.max_lines, 3);
+    assert!(!resolved.settings.complete.wants("rust") && !resolved.settings.complete.wants("go"));
+    assert!(resolved.settings.complete.wants("python"));
+    assert_eq!(resolved.origins["complete.deadlineMs"], Origin::Editor);
+    assert_eq!(
+        resolved.origins["complete.maxLines"],
+        Origin::UserFile("c.toml".into())
+    );
+    assert!(!resolved.origins.contains_key("local.enabled"));
+}
+
+#[test]
+fn a_bad_value_is_reported_and_the_rest_of_the_layer_counts() {
+    let bad = layer(
+        Origin::Editor,
+        json!({"complete": {"deadlineMs": "soon", "maxLines": 0, "debounceMs": 10}, "locl": {"enabled": false}}),
+    );
+    insta::assert_debug_snapshot!(problems(&[bad.clone()]), @r#"
+    [
+        "editor: `complete.deadlineMs` has a value of the wrong kind: invalid type: string \"soon\", expected u32",
+        "editor: `complete.maxLines` is 0; its minimum is 1",
+        "editor: unknown setting `locl.enabled`; did you mean `local.enabled`?",
+    ]
+    "#);
+    assert_eq!(resolve(&[bad]).settings.complete.debounce_ms, Some(10));
+}
+
+#[test]
+fn a_misspelt_key_is_told_what_was_meant() {
+    let cases = [
+        ("complete.debounce_ms", Some("complete.debounceMs")),
+        ("complete.dedlineMs", Some("complete.deadlineMs")),
+        ("memoryMb", Some("local.memoryMb")),
+        ("models.complete.apiKey", Some("models.complete.apiKeyEnv")),
+        ("somethingElseEntirely", None),
+    ];
+    for (key, meant) in cases {
+        assert_eq!(reference::KnownKeys::new().nearest(key), meant, "{key}");
+    }
+}
+
+#[test]
+fn a_workspace_file_cannot_name_hosts_programs_or_files() {
+    let file = Origin::WorkspaceFile(Path::new("/w/.pairwright.toml").into());
+    let hostile = layer(
+        file,
+        json!({
+            "models": {"complete": {"api": "fim", "url": "http://evil.example", "apiKeyCommand": ["sh"]}},
+            "network": {"proxy": "http://evil.example"},
+            "log": {"file": "/etc/passwd"},
+            "local": {"memoryMb": 60000},
+            "complete": {"enabled": false}
+        }),
+    );
+    let resolved = resolve(&[hostile]);
+    assert_eq!(resolved.problems.len(), 6, "{:?}", resolved.problems);
+    let allowed = Complete {
+        enabled: false,
+        ..Complete::default()
+    };
+    assert_eq!(
+        resolved.settings,
+        Settings {
+            complete: allowed,
+            ..Settings::default()
+        }
+    );
+}
+
+#[test]
+fn a_model_is_usable_once_its_required_keys_are_there_in_any_order() {
+    let resolved = resolve(&[layer(
+        Origin::Editor,
+        json!({"models": {"complete": {"url": "http://localhost:1", "api": "fim", "model": "qwen"}}}),
+    )]);
+    assert_eq!(resolved.problems, []);
+    assert_eq!(resolved.settings.models.complete.unwrap().api, Api::Fim);
+}
+
+#[test]
+fn the_environment_sets_any_key() {
+    let layer = sources::environment_layer(|name| match name {
+        "PAIRWRIGHT_COMPLETE_DEADLINE_MS" => Some("70".into()),
+        "PAIRWRIGHT_COMPLETE_LANGUAGES" => Some(r#"{"rust": false}"#.into()),
+        "PAIRWRIGHT_LOG_LEVEL" => Some("debug".into()),
+        _ => None,
+    });
+    let settings = resolve(&[layer]).settings;
+    assert_eq!(settings.complete.deadline_ms, 70);
+    assert_eq!(settings.log.level, LogLevel::Debug);
+    assert!(!settings.complete.wants("rust"));
+}
+
+#[test]
+fn editors_send_settings_in_several_shapes() {
+    let ours = |sent: Value| sources::editor_layer(&sent).map(|l| Value::Object(l.values));
+    let complete = json!({"complete": {"enabled": false}});
+    assert_eq!(
+        ours(json!({"pairwright": complete})),
+        Some(complete.clone())
+    );
+    assert_eq!(ours(complete.clone()), Some(complete.clone()));
+    assert_eq!(
+        ours(json!({"editorInfo": {}, "complete": {"enabled": false}})),
+        Some(complete)
+    );
+    assert_eq!(ours(json!({"http": {"proxy": ""}, "telemetry": {}})), None);
+    assert_eq!(ours(json!(null)), None);
+    assert_eq!(ours(json!([])), None);
+}
+
+#[test]
+fn a_settings_file_that_cannot_be_read_is_a_problem_not_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(sources::workspace_layer(dir.path()), (None, None), "absent");
+    std::fs::write(dir.path().join(".pairwright.toml"), "complete = [").unwrap();
+    let (layer, problem) = sources::workspace_layer(dir.path());
+    assert!(layer.is_none() && problem.unwrap().message.starts_with("is not valid TOML"));
+    std::fs::write(
+        dir.path().join(".pairwright.toml"),
+        "[complete]\nmaxLines = 2\n",
+    )
+    .unwrap();
+    assert_eq!(
+        resolve(&[sources::workspace_layer(dir.path()).0.unwrap()])
+            .settings
+            .complete
+            .max_lines,
+        2
+    );
+}
+
+/// Writes the generated files when `PAIRWRIGHT_UPDATE` is set, else checks that they are current.
+#[test]
+fn generated_settings_files_are_current() {
+    let editors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../editors");
+    let schema = serde_json::to_string_pretty(&reference::json_schema()).unwrap() + "\n";
+    for (name, text) in [
+        ("settings.schema.json", schema),
+        ("SETTINGS.md", reference::markdown()),
+    ] {
+        let path = editors.join(name);
+        if std::env::var_os("PAIRWRIGHT_UPDATE").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            there == text,
+            "{name} is stale; run the tests with PAIRWRIGHT_UPDATE=1"
+        );
+    }
+}
