@@ -22,10 +22,22 @@ use serde_json::{Value, json};
 enum Request {
     Sync,
     Signals,
-    Candidates { text: String },
-    Search { text: String, limit: usize },
-    Cursor { path: String, text: String, cursor: usize, limit: usize },
-    Definers { names: Vec<String> },
+    Candidates {
+        text: String,
+    },
+    Search {
+        text: String,
+        limit: usize,
+    },
+    Cursor {
+        path: String,
+        text: String,
+        cursor: usize,
+        limit: usize,
+    },
+    Definers {
+        names: Vec<String>,
+    },
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,7 +45,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (Some(root), Some(cache)) = (arguments.next(), arguments.next()) else {
         return Err("usage: serve ROOT CACHE".into());
     };
-    let index = Index::open(Options { watch: Watching::Off, ..Options::new(root, cache) })?;
+    let index = Index::open(Options {
+        watch: Watching::Off,
+        ..Options::new(root, cache)
+    })?;
     let mut out = io::stdout().lock();
     for line in io::stdin().lock().lines() {
         let answer = answer(&index, serde_json::from_str(&line?)?);
@@ -56,18 +71,37 @@ fn answer(index: &Index, request: Request) -> Value {
         Request::Candidates { text } => json!(reader.candidates(&Query::new(&text))),
         Request::Search { text, limit } => {
             let started = Instant::now();
-            let hits = reader.search(&Query { limit, ..Query::new(&text) });
+            let hits = reader.search(&Query {
+                limit,
+                ..Query::new(&text)
+            });
             let ms = started.elapsed().as_secs_f64() * 1e3;
-            let files: Vec<_> = hits.iter().map(|hit| json!([hit.path, hit.score])).collect();
+            let files: Vec<_> = hits
+                .iter()
+                .map(|hit| json!([hit.path, hit.score]))
+                .collect();
             json!({ "files": files, "ms": ms })
         }
-        Request::Cursor { path, text, cursor, limit } => {
+        Request::Cursor {
+            path,
+            text,
+            cursor,
+            limit,
+        } => {
             let path = RepoPath::from(path);
             let started = Instant::now();
-            let query =
-                CursorQuery { path: &path, text: &text, cursor, limit, budget: Tokens(1_024) };
-            let files: Vec<_> =
-                reader.files_near(&query).into_iter().map(|near| near.path).collect();
+            let query = CursorQuery {
+                path: &path,
+                text: &text,
+                cursor,
+                limit,
+                budget: Tokens(1_024),
+            };
+            let files: Vec<_> = reader
+                .files_near(&query)
+                .into_iter()
+                .map(|near| near.path)
+                .collect();
             let near_ms = started.elapsed().as_secs_f64() * 1e3;
             let started = Instant::now();
             let snippets = reader.near_cursor(&query).len();

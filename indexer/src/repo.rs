@@ -175,36 +175,6 @@ impl Repo {
         find().unwrap_or_default()
     }
 
-    /// Returns the tracked files whose size or time is not what git's index remembers: changed
-    /// since the last `git add`, or at least touched. Costs one `stat` a file, reads no content.
-    pub(crate) fn touched_files(&self, root: &Path) -> Vec<RepoPath> {
-        let repository = self.repository.to_thread_local();
-        let Ok(index) = repository.index_or_empty() else {
-            return Vec::new();
-        };
-        index
-            .entries()
-            .par_iter()
-            .filter_map(|entry| {
-                let name = entry
-                    .path(&index)
-                    .to_str()
-                    .ok()?
-                    .strip_prefix(&self.prefix)?;
-                let path = RepoPath::from(name);
-                let metadata = std::fs::symlink_metadata(path.under(root)).ok()?;
-                let seconds = metadata
-                    .modified()
-                    .ok()?
-                    .duration_since(std::time::UNIX_EPOCH)
-                    .ok()?;
-                let same = u64::from(entry.stat.size) == metadata.len() & u64::from(u32::MAX)
-                    && u64::from(entry.stat.mtime.secs) == seconds.as_secs();
-                (metadata.is_file() && !same).then_some(path)
-            })
-            .collect()
-    }
-
     fn thread_local(&self) -> gix::Repository {
         let mut repository = self.repository.to_thread_local();
         repository.object_cache_size_if_unset(OBJECT_CACHE);

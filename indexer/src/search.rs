@@ -11,7 +11,7 @@ mod signals;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
-pub(crate) use self::signals::{N_SIGNALS, Signal, Signals};
+pub(crate) use self::signals::{N_SIGNALS, Signal};
 use crate::{
     path::{ContentHash, RepoPath},
     rank,

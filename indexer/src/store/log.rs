@@ -166,10 +166,6 @@ impl UnitLog {
         (*self, _) = Self::open(&self.path.clone())?;
         Ok(())
     }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.end
-    }
 }
 
 impl UnitReader {

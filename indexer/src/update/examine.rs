@@ -21,6 +21,8 @@ use crate::{
 
 /// What looking at a file gave.
 pub(super) enum Outcome {
+    /// Nothing is known; what was known before stays.
+    Unknown,
     Gone,
     /// The entry is all there is to know: content not indexed, or known already.
     Entry(FileEntry),

@@ -26,7 +26,8 @@ pub(super) struct Mail {
     pub(super) paths: FxHashSet<PathBuf>,
     pub(super) rescan: bool,
     pub(super) git: bool,
-    pub(super) history: Option<(History, Vec<RepoPath>)>,
+    /// Of a commit, with the files of its branch.
+    pub(super) history: Option<(Option<String>, History, Vec<RepoPath>)>,
     pub(super) vectors: Vec<(ChunkId, Vec<f32>)>,
     /// Somebody waits for everything to be on disk.
     pub(super) settle: bool,
@@ -93,8 +94,13 @@ impl Inbox {
         self.put(|mail| mail.git = true);
     }
 
-    pub(super) fn history(&self, history: History, branch_files: Vec<RepoPath>) {
-        self.put(|mail| mail.history = Some((history, branch_files)));
+    pub(super) fn history(
+        &self,
+        commit: Option<String>,
+        history: History,
+        branch_files: Vec<RepoPath>,
+    ) {
+        self.put(|mail| mail.history = Some((commit, history, branch_files)));
     }
 
     pub(super) fn vectors(&self, vectors: Vec<(ChunkId, Vec<f32>)>) {
