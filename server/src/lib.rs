@@ -4,6 +4,7 @@ pub mod cli;
 pub mod complete;
 pub mod config;
 pub mod context;
+pub mod driver;
 pub mod error;
 pub mod local;
 pub mod log;

@@ -10,6 +10,7 @@ pub mod dispatch;
 mod ext;
 pub mod framing;
 mod parent;
+mod progress;
 mod settings;
 mod status;
 mod sync;

@@ -45,6 +45,7 @@ impl Server {
             "pairwright.relearn" => {
                 if let Some(local) = &self.completer.engines().local {
                     local.relearn();
+                    self.show_learning(local.clone());
                 }
             }
             "pairwright.showMetrics" => return Ok(json!(self.completer.metrics().report())),

@@ -176,12 +176,13 @@ impl Server {
             let model = model.clone();
             tokio::spawn(async move { model.probe().await });
         }
-        let fresh = self.completer.engines().local.is_none();
+        let fresh = engines.local_unlike(&self.completer.engines()).cloned();
         self.completer.set_engines(engines);
-        if fresh {
+        if let Some(local) = fresh {
             for document in self.session.snapshot().documents.iter().rev() {
                 self.completer.opened(document);
             }
+            self.show_learning(local);
         }
         self.status_may_have_changed();
     }
