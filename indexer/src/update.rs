@@ -241,12 +241,23 @@ impl Index {
         self.inbox.vectors(vectors);
     }
 
-    /// Waits until everything said so far is indexed and published to disk, at most until
-    /// `deadline`. Returns whether it is.
+    /// Waits until all files have been looked at, everything said so far included, and what was
+    /// found is on disk, at most until `deadline`. Returns whether it is. A follower puts nothing
+    /// on disk; it is settled once its own view is complete.
     pub fn wait_until_settled(&self, deadline: Instant) -> bool {
         let target = self.inbox.settle();
         self.wait(deadline, |state| {
-            state.n_handled >= target && state.status.phase == Phase::Ready
+            let Status {
+                role,
+                phase,
+                pending,
+                ..
+            } = &state.status;
+            let is_settled = match role {
+                Role::Writer => *phase == Phase::Ready,
+                Role::Follower => *pending == 0 && *phase != Phase::Scanning,
+            };
+            state.n_handled >= target && is_settled
         })
     }
 

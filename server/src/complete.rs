@@ -30,7 +30,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::context::{self, Similar};
+use crate::context::{self, Similar, Snippet};
+use crate::index::Lookup;
 use crate::session::document::Document;
 use crate::session::{Changed, Session, Snapshot};
 use engines::Engines;
@@ -409,6 +410,8 @@ impl Request {
         if engines.model().is_none() || context::is_secret(&self.ask.document) {
             return kept.or_else(|| self.ask_local(engines, around));
         }
+        // Looked up during the wait for the next keystroke.
+        let lookup = engines.look_up(&self.ask);
         let delay = match engines.settings.complete.debounce_ms {
             Some(ms) => Duration::from_millis(ms.into()),
             None => self.with_live(|live| live.delay()),
@@ -416,7 +419,7 @@ impl Request {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let mut written = self.ask_model(engines, around)?;
+        let mut written = self.ask_model(engines, around, lookup).await?;
         // While the model thinks, the embedded engine answers for the case that it is late.
         let local = kept.or_else(|| self.ask_local(engines, around));
         let item = self.wait_for_model(engines, around, &mut written).await;
@@ -438,8 +441,13 @@ impl Request {
         let mut items: Vec<Item> = shown.into_iter().collect();
         if engines.model().is_some() && !context::is_secret(&self.ask.document) {
             let extent = self.extent(engines, around);
+            let found = match engines.look_up(&self.ask) {
+                Some(lookup) => lookup.take().await,
+                None => Vec::new(),
+            };
             let variants = (0..MODEL_VARIANTS).map(async |variant| {
-                let generation = self.generation(engines, around, extent, variant)?;
+                let generation =
+                    self.generation(engines, around, extent, variant, found.clone())?;
                 let mut written = generation.watch();
                 let _ = tokio::time::timeout(INVOKED_DEADLINE, wait_until(&mut written, |_| false))
                     .await;
@@ -466,12 +474,18 @@ impl Request {
     }
 
     /// Starts a stream of the model for this request and keeps it with the document.
-    fn ask_model(
+    async fn ask_model(
         &self,
         engines: &Engines,
         around: &Surroundings<'_>,
+        lookup: Option<Lookup>,
     ) -> Option<watch::Receiver<Written>> {
-        let generation = self.generation(engines, around, self.extent(engines, around), 0)?;
+        let found = match lookup {
+            Some(lookup) => lookup.take().await,
+            None => Vec::new(),
+        };
+        let extent = self.extent(engines, around);
+        let generation = self.generation(engines, around, extent, 0, found)?;
         let written = generation.watch();
         self.with_live(|live| live.add(generation));
         Some(written)
@@ -483,6 +497,7 @@ impl Request {
         around: &Surroundings<'_>,
         extent: Extent,
         variant: usize,
+        found: Vec<Snippet>,
     ) -> Option<Generation> {
         let required = self.required.as_deref()?;
         let Ask {
@@ -491,7 +506,7 @@ impl Request {
             offset,
             ..
         } = &self.ask;
-        let mut context = context::gather(snapshot, document, *offset, &self.inner.similar);
+        let mut context = context::gather(snapshot, document, *offset, &self.inner.similar, found);
         context.prefix.push_str(required);
         let stream = engines.ask_model(context, extent, variant)?;
         let owned = around.to_owned();

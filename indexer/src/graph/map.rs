@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
+use serde::Serialize;
 
 use super::{DAMPING, Edge, Seeds};
 use crate::{
@@ -31,7 +32,8 @@ pub struct MapQuery<'q> {
 }
 
 /// A rendered map.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RepoMap {
     pub text: String,
     pub tokens: Tokens,
