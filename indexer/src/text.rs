@@ -11,7 +11,11 @@ pub(crate) mod analyse;
 pub(crate) mod paths;
 pub(crate) mod score;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use rustc_hash::FxHashSet;
 use tantivy::{
@@ -58,6 +62,12 @@ impl TextIndex {
     /// `Text` when it is damaged; the caller removes `dir` and tries again.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
+        // A file cut short makes some versions of the library panic instead of saying so.
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_checked(dir)));
+        opened.unwrap_or_else(|_| Err(StoreError::damaged(dir, "it cannot be read")))
+    }
+
+    fn open_checked(dir: &Path) -> Result<Self, StoreError> {
         let (index, fields) = open(dir)?;
         let damaged = index.validate_checksum().map_err(failed("check"))?;
         if !damaged.is_empty() {
@@ -157,8 +167,12 @@ pub(crate) fn open_read_only(dir: &Path) -> Result<(Searcher, Fields), StoreErro
     if !dir.join("meta.json").is_file() {
         return Err(StoreError::damaged(dir, "no index yet"));
     }
-    let (index, fields) = open(dir)?;
-    Ok((reader(&index)?.searcher(), fields))
+    let read = || {
+        let (index, fields) = open(dir)?;
+        Ok((reader(&index)?.searcher(), fields))
+    };
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(StoreError::damaged(dir, "it cannot be read")))
 }
 
 /// Returns a searcher that finds nothing.

@@ -328,6 +328,7 @@ impl VectorBase {
         );
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }

@@ -31,7 +31,7 @@ impl Workspace {
         workspace
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -131,7 +131,10 @@ fn portrait(reader: &Reader) -> String {
         writeln!(out, "{name}: {places:?}").unwrap();
     }
     for word in ["alpha", "beta", "gamma", "shared", "helper", "note"] {
-        let found = reader.text_scores(&query_terms(word));
+        let terms = query_terms(word);
+        let readable = reader.base.text.score(&terms, &reader.overlay.masked, 10);
+        assert!(readable.is_ok(), "{:?}", readable.err());
+        let found = reader.text_scores(&terms);
         let of = |slot: u32| reader.entry(slot).path.as_str();
         let files: BTreeSet<_> = found.files.keys().map(|&slot| of(slot)).collect();
         let paths: BTreeSet<_> = reader
@@ -236,9 +239,12 @@ fn take(workspace: &Workspace, index: &mut Option<Index>, step: &Step) {
             live.rescan();
         }
         Step::Type(name, text) => {
-            live.buffer_changed(&workspace.path(name.get(NAMES)), (*text.get(TEXTS)).into());
+            live.buffer_changed(
+                &workspace.path(name.get::<&str>(NAMES)),
+                (*text.get(TEXTS)).into(),
+            );
         }
-        Step::Close(name) => live.buffer_closed(&workspace.path(name.get(NAMES))),
+        Step::Close(name) => live.buffer_closed(&workspace.path(name.get::<&str>(NAMES))),
         Step::Ignore(on) => {
             workspace.write(".gitignore", if *on { "deep/\n" } else { "nothing\n" });
             told(&[".gitignore"]);
@@ -299,7 +305,8 @@ proptest! {
         fs::write(damaged, bytes).unwrap();
 
         let index = workspace.settled();
-        prop_assert_eq!(portrait(&index.reader()), workspace.from_scratch(), "{}", damaged.display());
+        let place = format!("{}: {:?}", damaged.display(), index.status());
+        prop_assert_eq!(portrait(&index.reader()), workspace.from_scratch(), "{}", place);
     }
 }
 

@@ -95,7 +95,8 @@ pub(super) struct Writer {
     last_publish: Instant,
     publish_interval: Duration,
     retry_at: Option<Instant>,
-    n_handled: u64,
+    /// Messages taken from the inbox.
+    n_told: u64,
 }
 
 impl Writer {
@@ -164,7 +165,7 @@ impl Writer {
             published: Condvar::new(),
         });
         let now = Instant::now();
-        let writer = Self {
+        let mut writer = Self {
             pool,
             inbox,
             shared: shared.clone(),
@@ -198,10 +199,11 @@ impl Writer {
             last_publish: now,
             publish_interval: FIRST_PUBLISH,
             retry_at: None,
-            n_handled: 0,
+            n_told: 0,
             options,
             layout,
         };
+        writer.report();
         Ok((writer, shared))
     }
 
@@ -287,10 +289,7 @@ impl Writer {
             self.keep_vectors(mail.vectors);
         }
         self.must_settle |= mail.settle;
-        // Said, but its files still wait: only counts as handled once they have been looked at.
-        if self.waiting.is_empty() {
-            self.n_handled = mail.n_messages;
-        }
+        self.n_told = mail.n_messages;
     }
 
     /// Parses the new text of a buffer; returns whether it can be seen.
@@ -404,7 +403,10 @@ impl Writer {
         };
         let mut state = self.shared.lock();
         let changed = state.status != status;
-        state.n_handled = self.n_handled;
+        // Said, but its files still wait: only counts as handled once they have been looked at.
+        if self.waiting.is_empty() {
+            state.n_handled = self.n_told;
+        }
         state.status = status.clone();
         drop(state);
         self.shared.published.notify_all();

@@ -104,10 +104,11 @@ impl Writer {
             }
         }
         changed.sort_unstable();
-        for path in lost
-            .into_iter()
-            .chain(changed.into_iter().map(|(_, path)| path))
-        {
+        // Those that still exist are ignored now.
+        for path in lost {
+            self.forget(path);
+        }
+        for (_, path) in changed {
             self.await_file(path, Order::Last);
         }
         for path in self.buffers.keys().cloned().collect::<Vec<_>>() {
