@@ -125,7 +125,7 @@ def report():
         print(f"| {group} | {full[0]:.3f} | {full[2]:.3f} | {full[4]:.3f} | {vague[2]:.3f} |", flush=True)
 
 
-def main(target):
+def write(target):
     everything = list(range(len(Q.signals)))
     train = Q.select(lambda case: any(case["is_gold"]))
     trees = [tree for seed in range(SEEDS) for tree in exported(fit(train, everything, seed))]
@@ -139,6 +139,6 @@ def main(target):
 
 if __name__ == "__main__":
     Q = Questions(sys.argv[1])
-    report()
     if len(sys.argv) > 2:
-        main(sys.argv[2])
+        write(sys.argv[2])
+    report()

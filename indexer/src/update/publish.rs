@@ -13,7 +13,7 @@ use crate::{
     syntax::{Language, Parsed},
     text::{self, TextIndex, paths::PathIndex, score::TextBase},
     vector::{Row, VectorBase, VectorLog, VectorModel},
-    walk::Fault,
+    walk::{Fault, FileClass, Stat},
 };
 
 /// Units kept beyond those in use, so that switching back to a branch costs nothing.
@@ -66,24 +66,23 @@ impl Stores {
                 Some(VectorLog::open(&layout.vectors(), model)?)
             }
         };
-        let manifest = match Manifest::read(&layout.manifest()) {
+        let mut manifest = match Manifest::read(&layout.manifest()) {
             Ok(manifest) => manifest.unwrap_or_default(),
             Err(error) => {
                 faults.push(Fault::new("", format!("starting afresh: {error}")));
                 Manifest::default()
             }
         };
-        let layout = layout.clone();
-        Ok((
-            Self {
-                log,
-                text,
-                vectors,
-                layout,
-                _lock: lock,
-            },
-            Opened { manifest, faults },
-        ))
+        let stores = Self {
+            log,
+            text,
+            vectors,
+            layout: layout.clone(),
+            _lock: lock,
+        };
+        let embeds = *model == VectorModel::Embedded;
+        doubt(&mut manifest, |unit| stores.known(unit, embeds).is_some());
+        Ok((stores, Opened { manifest, faults }))
     }
 
     /// Returns what is stored of a unit, if all its parts are.
@@ -160,10 +159,11 @@ impl Stores {
 
 /// Returns what another process has published, and its generation.
 pub(super) fn read_published(layout: &Layout) -> Result<Option<(Base, Manifest)>, StoreError> {
-    let Some(manifest) = Manifest::read(&layout.manifest())? else {
+    let Some(mut manifest) = Manifest::read(&layout.manifest())? else {
         return Ok(None);
     };
     let (reader, units) = UnitLog::open_read_only(&layout.units())?;
+    doubt(&mut manifest, |unit| units.contains_key(&unit));
     let searcher = text::open_read_only(&layout.text())?;
     let files = manifest.files.clone();
     let slots = Slots::new(&files);
@@ -176,6 +176,16 @@ pub(super) fn read_published(layout: &Layout) -> Result<Option<(Base, Manifest)>
         VectorBase::default(),
     )?;
     Ok(Some((base, manifest)))
+}
+
+/// Marks files of which not everything is stored, so that they are looked at again.
+fn doubt(manifest: &mut Manifest, is_stored: impl Fn(UnitKey) -> bool) {
+    for file in &mut manifest.files {
+        file.unit = file.unit.filter(|&unit| is_stored(unit));
+        if file.unit.is_none() && file.class == FileClass::Content {
+            file.stat = Stat::default();
+        }
+    }
 }
 
 /// Returns a base without files, for a follower that came before the first publishing.

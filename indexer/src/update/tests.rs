@@ -350,7 +350,7 @@ fn two_processes_take_turns_and_agree() {
     let first = workspace.settled();
     let (tell, told) = mpsc::channel();
     let second = Index::open(Options {
-        on_status: Box::new(move |status| drop(tell.send(status.role))),
+        on_status: Box::new(move |status| _ = tell.send(status.role)),
         ..workspace.options()
     });
     let second = second.unwrap();
@@ -500,7 +500,7 @@ fn changes_nobody_tells_of_are_found_by_watching() {
     let (tell, told) = mpsc::channel();
     let index = Index::open(Options {
         watch: Watching::On,
-        on_status: Box::new(move |status| drop(tell.send(status.n_files))),
+        on_status: Box::new(move |status| _ = tell.send(status.n_files)),
         ..workspace.options()
     });
     let index = index.unwrap();

@@ -29,7 +29,6 @@ use crate::{
     repo::{Head, Repo, history::History},
     store::{FileEntry, Layout, Manifest, StoreError, UnitKey},
     syntax::{Language, Parser},
-    vector::VectorModel,
     walk::{
         Fault, Stat,
         class::{self, FileClass},
@@ -121,17 +120,7 @@ impl Writer {
                 for fault in opened.faults {
                     faults.insert(fault.path, fault.message);
                 }
-                let mut manifest = opened.manifest;
-                let embeds = options.vectors == VectorModel::Embedded;
-                for file in &mut manifest.files {
-                    // What is not all there is looked at again.
-                    file.unit = file
-                        .unit
-                        .filter(|&unit| stores.known(unit, embeds).is_some());
-                    if file.unit.is_none() && file.class == FileClass::Content {
-                        file.stat = Stat::default();
-                    }
-                }
+                let manifest = opened.manifest;
                 let base = stores.base(manifest.files.clone())?;
                 (Some(stores), base, manifest)
             }
@@ -339,8 +328,9 @@ impl Writer {
     }
 
     fn close_buffer(&mut self, path: &RepoPath) -> bool {
-        self.await_file(path.clone(), Order::First);
-        self.buffers.remove(path).is_some()
+        let was_open = self.buffers.remove(path).is_some();
+        self.look_at(vec![path.under(&self.options.root)]);
+        was_open
     }
 
     fn changed_something(&mut self) {

@@ -93,6 +93,8 @@ impl Writer {
         }
         let mut changed: Vec<(i64, RepoPath)> = Vec::new();
         let mut lost: FxHashSet<RepoPath> = self.files.keys().cloned().collect();
+        let found: FxHashSet<&RepoPath> = walked.files.iter().map(|(path, _)| path).collect();
+        self.is_waiting.retain(|path| found.contains(path));
         for (path, stat) in walked.files {
             lost.remove(&path);
             if !self

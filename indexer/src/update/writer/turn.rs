@@ -195,6 +195,9 @@ impl Writer {
         match self.layout.lock() {
             Ok(Some(lock)) => match Stores::open(&self.layout, lock, &self.options.vectors) {
                 Ok((mut stores, opened)) => {
+                    for fault in opened.faults {
+                        tracing::warn!("{}", fault.message);
+                    }
                     self.generation = opened.manifest.generation;
                     let base = stores.base(opened.manifest.files);
                     self.stores = Some(stores);
