@@ -152,7 +152,8 @@ impl Reader {
         &self.branch_files
     }
 
-    /// Returns all paths, in no particular order.
+    /// Returns all paths, in no particular order. New files whose content is not indexed (binary,
+    /// secret, generated …) appear with the next publishing.
     pub fn paths(&self) -> impl Iterator<Item = &RepoPath> {
         self.slots().map(|slot| &self.entry(slot).path)
     }
