@@ -6,6 +6,8 @@ mod clients;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod compat;
+#[cfg(test)]
 mod ghost_text;
 #[cfg(test)]
 mod hostile;
@@ -15,6 +17,8 @@ mod index;
 mod lifecycle;
 #[cfg(test)]
 mod model_client;
+#[cfg(test)]
+mod model_faults;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]
