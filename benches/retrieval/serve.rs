@@ -96,6 +96,7 @@ fn answer(index: &Index, request: Request) -> Value {
                 cursor,
                 limit,
                 budget: Tokens(1_024),
+                until: None,
             };
             let files: Vec<_> = reader
                 .files_near(&query)

@@ -4,7 +4,7 @@
 //! Names near the cursor weigh e^(−lines/30), shared among those who define them; direct edges
 //! measured far better here than any rank that flows further.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -40,6 +40,8 @@ pub struct CursorQuery<'q> {
     /// Files and snippets to return.
     pub limit: usize,
     pub budget: Tokens,
+    /// After this, [`Reader::near_cursor`] gives what it has: definitions come first.
+    pub until: Option<Instant>,
 }
 
 /// A file that a completion may need, and why.
@@ -86,15 +88,20 @@ impl Reader {
             }
         };
         let n_similar = (query.limit / 4).max(1);
+        let is_late = || query.until.is_some_and(|until| Instant::now() > until);
         let mut by_weight: Vec<(&(Slot, u32), &f32)> = wanted.definitions.iter().collect();
         by_weight.sort_by(|a, b| b.1.total_cmp(a.1).then(a.0.cmp(b.0)));
         for (&(slot, name), _) in by_weight.into_iter().take(2 * query.limit) {
-            if snippets.len() + n_similar >= query.limit {
+            let has_some = !snippets.is_empty();
+            if snippets.len() + n_similar >= query.limit || has_some && is_late() {
                 break;
             }
             if let Some(snippet) = self.definition_snippet(slot, name) {
                 take(snippet, &mut snippets);
             }
+        }
+        if is_late() {
+            return snippets;
         }
         for snippet in self.similar(query, n_similar) {
             take(snippet, &mut snippets);

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indexer::{CursorQuery, Index, Options, Query, RepoPath, Status, Tokens};
 use serde::{Deserialize, Serialize};
@@ -173,6 +173,7 @@ impl Indexes {
             .byte_to_line((offset + WINDOW).min(document.text.len_bytes()));
         let end = document.text.line_to_byte(end).max(offset);
         let text = document.slice(start..end);
+        let asked = Instant::now();
         tokio::task::spawn_blocking(move || {
             let snippets = reader.near_cursor(&CursorQuery {
                 path: &path,
@@ -180,6 +181,7 @@ impl Indexes {
                 cursor: offset.saturating_sub(start),
                 limit: SNIPPETS,
                 budget: BUDGET,
+                until: Some(asked + LOOKUP),
             });
             let snippet = |found: indexer::Snippet| Snippet {
                 path: found.path.to_string(),

@@ -491,6 +491,7 @@ fn what_is_typed_is_seen_before_what_is_saved() {
         cursor: text.len(),
         limit: 4,
         budget: Tokens(400),
+        until: None,
     };
     let near = reader.files_near(&query);
     assert_eq!(near[0].path.as_str(), "b.rs");
