@@ -17,6 +17,8 @@ import time
 
 from aider.repomap import RepoMap
 
+from collect import checkout
+
 
 class Model:
     """Counts tokens as the map wants them; only its budget depends on it, not its order."""
@@ -26,6 +28,12 @@ class Model:
 
 
 class Quiet:
+    """Says nothing and reads files, as aider's own does."""
+
+    def read_text(self, path, **_):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
     def __getattr__(self, _):
         return lambda *arguments, **named: None
 
@@ -42,9 +50,9 @@ def main(cases, work, n, target, *repos):
         by_repo[case["repo"]].append(case)
     out = []
     for name in repos:
-        root = os.path.join(work, name, "tree")
+        root, absent = os.path.join(work, name, "tree"), set()
         for case in by_repo[name][-int(n):]:
-            if subprocess.run(["git", "-C", root, "checkout", "-q", "-f", case["parent"]]).returncode:
+            if not checkout(root, case["parent"], absent):
                 continue
             started = time.process_time()
             repo_map = RepoMap(root=root, main_model=Model(), io=Quiet())
