@@ -418,6 +418,3 @@ fn signatures(unit: &Unit, of: u32) -> String {
     }
     out
 }
-
-#[cfg(test)]
-mod tests;

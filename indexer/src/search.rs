@@ -183,6 +183,3 @@ pub(crate) fn query_terms(text: &str) -> Vec<QueryTerm> {
     }
     order
 }
-
-#[cfg(test)]
-mod tests;
