@@ -5,6 +5,9 @@
 
 mod complete;
 mod doctor;
+mod index;
+mod map;
+mod search;
 mod serve;
 mod tour;
 
@@ -40,6 +43,12 @@ enum Command {
     Tour(tour::Tour),
     /// Complete at positions of files, for scripts and evaluation
     Complete(complete::Complete),
+    /// Find the code that a question is about
+    Search(search::Search),
+    /// Show the definitions that matter most, as a model is shown them
+    Map(map::Map),
+    /// Index a folder, or say what is in its index
+    Index(index::IndexCommand),
     /// Check settings, model endpoint and engine, with the next step for each problem
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -65,6 +74,9 @@ pub fn main() -> ExitCode {
         Command::Lsp(lsp) => lsp.run(),
         Command::Tour(tour) => tour.run(),
         Command::Complete(complete) => complete.run(),
+        Command::Search(search) => search.run(),
+        Command::Map(map) => map.run(),
+        Command::Index(index) => index.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Completions { shell } => {
             clap_complete::generate(

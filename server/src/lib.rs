@@ -6,6 +6,7 @@ pub mod config;
 pub mod context;
 pub mod driver;
 pub mod error;
+pub mod index;
 pub mod local;
 pub mod log;
 pub mod lsp;

@@ -31,6 +31,7 @@ use crate::complete::engines::Engines;
 use crate::complete::explain::Explanation;
 use crate::complete::{Ask, Completer, Trigger, metrics};
 use crate::config::current::Current;
+use crate::index::{FolderStatus, Found, Indexes, SearchParams};
 use crate::log::{Line, Log};
 use crate::session::Session;
 use crate::session::document::Document;
@@ -96,6 +97,8 @@ pub fn serve(
     .custom_method("workspace/executeCommand", Server::execute_command)
     .custom_method("$/setTrace", Server::set_trace)
     .custom_method("pairwright/context/explain", Server::explain)
+    .custom_method("pairwright/index/search", Server::search_index)
+    .custom_method("pairwright/index/status", Server::index_status)
     .custom_method("pairwright/metrics/get", Server::metrics)
     .custom_method("pairwright/status/get", Server::get_status);
     let (service, socket) = compat::register(service).finish();
@@ -256,7 +259,23 @@ impl Server {
         )?;
         let completer = self.completer.clone();
         off_the_reader().await;
-        Ok(ask.map(|ask| completer.explain(&ask)))
+        Ok(match ask {
+            Some(ask) => Some(completer.explain(&ask).await),
+            None => None,
+        })
+    }
+
+    async fn search_index(&self, params: SearchParams) -> Result<Vec<Found>> {
+        let index = self.completer.engines().index.clone();
+        let open = self.session.snapshot().documents;
+        let search = move || index.map(|index| index.search(&params, &open));
+        let found = tokio::task::spawn_blocking(search).await;
+        Ok(found.ok().flatten().unwrap_or_default())
+    }
+
+    async fn index_status(&self) -> Result<Vec<FolderStatus>> {
+        let index = &self.completer.engines().index;
+        Ok(index.as_ref().map_or_else(Vec::new, Indexes::statuses))
     }
 
     async fn metrics(&self, _: Value) -> Result<metrics::Report> {

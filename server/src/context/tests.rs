@@ -26,6 +26,7 @@ fn at(session: &Session, offset: usize) -> Context {
         &snapshot.documents[0],
         offset,
         &Similar::default(),
+        Vec::new(),
     )
 }
 

@@ -85,7 +85,11 @@ impl Server {
         {
             self.settings.reload();
         }
-        if let Some(local) = &self.completer.engines().local {
+        let engines = self.completer.engines();
+        if let Some(index) = &engines.index {
+            index.changed(&paths);
+        }
+        if let Some(local) = &engines.local {
             local.changed(paths);
         }
     }
