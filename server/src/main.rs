@@ -1,5 +1,10 @@
 //! The `pairwright` program: arguments in, one of the library's commands out.
 
-fn main() -> anyhow::Result<()> {
+use std::io;
+
+use anyhow::Result;
+
+fn main() -> Result<()> {
+    pairwright::cli::apply::batch::run(io::stdin().lock(), io::stdout().lock())?;
     Ok(())
 }

@@ -1,0 +1,3 @@
+//! The command line: parsed arguments in, text or JSON out.
+
+pub mod apply;

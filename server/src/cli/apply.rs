@@ -1,0 +1,3 @@
+//! `pairwright apply`: an answer's edits as a preview, or done.
+
+pub mod batch;
