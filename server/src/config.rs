@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::{Api, HttpVersion};
+
 /// All settings, in the words of the settings files (`camelCase` keys).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -58,31 +60,10 @@ pub struct Model {
     /// HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS,
     /// by prior knowledge) or `1.1`.
     pub http: HttpVersion,
+    /// Further headers to send, for gateways that want them. Put keys in the environment instead.
+    pub headers: BTreeMap<String, String>,
     /// Fill-in-the-middle template to use instead of the one found by the model's name.
     pub template: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Api {
-    #[default]
-    Openai,
-    Fim,
-    Llamacpp,
-    Ollama,
-    Mistral,
-    Deepseek,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum HttpVersion {
-    #[default]
-    #[serde(rename = "auto")]
-    Auto,
-    #[serde(rename = "h2c")]
-    H2c,
-    #[serde(rename = "1.1")]
-    Http11,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -138,7 +119,10 @@ pub struct Local {
 
 impl Default for Local {
     fn default() -> Self {
-        Self { enabled: true, memory_mb: 256 }
+        Self {
+            enabled: true,
+            memory_mb: 256,
+        }
     }
 }
 

@@ -3,6 +3,10 @@
 pub mod cli;
 pub mod complete;
 pub mod config;
+pub mod context;
 pub mod edit;
+pub mod error;
+pub mod local;
 pub mod lsp;
+pub mod model;
 pub mod session;

@@ -47,9 +47,14 @@ impl Snapshot {
     /// Returns `path` as seen from the workspace folder it lies in; files outside keep their name
     /// alone, so that nothing about the machine's folders is told to a model.
     pub fn relative<'a>(&self, path: &'a Path) -> &'a Path {
-        let inside = self.roots.iter().filter_map(|root| path.strip_prefix(root).ok());
+        let inside = self
+            .roots
+            .iter()
+            .filter_map(|root| path.strip_prefix(root).ok());
         let name = || path.file_name().map_or(path, Path::new);
-        inside.min_by_key(|p| p.as_os_str().len()).unwrap_or_else(name)
+        inside
+            .min_by_key(|p| p.as_os_str().len())
+            .unwrap_or_else(name)
     }
 }
 
@@ -94,7 +99,9 @@ impl Session {
     pub fn open(&self, document: Document) -> Arc<Document> {
         let document = Arc::new(document);
         self.change_state(|state| {
-            state.documents.insert(Arc::clone(&document.uri), Arc::clone(&document));
+            state
+                .documents
+                .insert(Arc::clone(&document.uri), Arc::clone(&document));
             state.touch(&document.uri);
         });
         document
@@ -108,13 +115,20 @@ impl Session {
             let document = Arc::make_mut(shared);
             let previous = document.version;
             document.version = version;
-            let edits: Vec<Edit> = changes.iter().map(|c| document.apply(c, encoding)).collect();
+            let edits: Vec<Edit> = changes
+                .iter()
+                .map(|c| document.apply(c, encoding))
+                .collect();
             let document = Arc::clone(shared);
             for edit in &edits {
                 state.note_edit(&document.uri, edit);
             }
             state.touch(&document.uri);
-            Some(Changed { document, edits, previous })
+            Some(Changed {
+                document,
+                edits,
+                previous,
+            })
         })
     }
 
@@ -141,7 +155,10 @@ impl Session {
         if let Some(published) = &state.published {
             return published.clone();
         }
-        let documents = state.recent.iter().filter_map(|uri| state.documents.get(uri).cloned());
+        let documents = state
+            .recent
+            .iter()
+            .filter_map(|uri| state.documents.get(uri).cloned());
         let snapshot = Snapshot {
             documents: documents.collect(),
             roots: state.roots.clone().into(),
@@ -160,7 +177,9 @@ impl Session {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while changing the state is contained to one message; what was changed stays.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -179,11 +198,17 @@ impl State {
                 return true;
             }
             if site.line > edit.line {
-                site.line = site.line.saturating_add_signed(edit.line_delta).max(edit.line);
+                site.line = site
+                    .line
+                    .saturating_add_signed(edit.line_delta)
+                    .max(edit.line);
             }
             site.line.abs_diff(edit.line) > SITE_LINES
         });
-        self.edits.push_front(EditSite { uri: Arc::clone(uri), line: edit.line });
+        self.edits.push_front(EditSite {
+            uri: Arc::clone(uri),
+            line: edit.line,
+        });
         self.edits.truncate(EDIT_SITES);
     }
 }
@@ -199,11 +224,19 @@ mod tests {
 
     fn insert(line: u32, text: &str) -> Change {
         let at = Position { line, column: 0 };
-        Change { range: Some(at..at), text: text.into() }
+        Change {
+            range: Some(at..at),
+            text: text.into(),
+        }
     }
 
     fn uris(session: &Session) -> Vec<String> {
-        session.snapshot().documents.iter().map(|d| d.uri.to_string()).collect()
+        session
+            .snapshot()
+            .documents
+            .iter()
+            .map(|d| d.uri.to_string())
+            .collect()
     }
 
     #[test]
@@ -212,10 +245,16 @@ mod tests {
         opened(&session, "file:///a", "one");
         let before = session.snapshot();
         session.change("file:///a", 2, &[insert(0, "X")]).unwrap();
-        assert_eq!(before.document("file:///a").unwrap().text.to_string(), "one");
+        assert_eq!(
+            before.document("file:///a").unwrap().text.to_string(),
+            "one"
+        );
         let after = session.snapshot();
         let document = after.document("file:///a").unwrap();
-        assert_eq!((document.version, document.text.to_string()), (2, "Xone".into()));
+        assert_eq!(
+            (document.version, document.text.to_string()),
+            (2, "Xone".into())
+        );
     }
 
     #[test]
@@ -245,7 +284,9 @@ mod tests {
         opened(&session, "file:///a", &"\n".repeat(100));
         session.change("file:///a", 2, &[insert(50, "x")]).unwrap();
         session.change("file:///a", 3, &[insert(52, "y")]).unwrap();
-        session.change("file:///a", 4, &[insert(10, "1\n2\n3\n")]).unwrap();
+        session
+            .change("file:///a", 4, &[insert(10, "1\n2\n3\n")])
+            .unwrap();
         let lines: Vec<usize> = session.snapshot().edits.iter().map(|s| s.line).collect();
         assert_eq!(lines, [10, 55]);
     }
@@ -255,8 +296,17 @@ mod tests {
         let session = Session::default();
         session.set_roots(vec!["/w".into(), "/w/inner".into()]);
         let snapshot = session.snapshot();
-        assert_eq!(snapshot.relative(Path::new("/w/src/a.rs")), Path::new("src/a.rs"));
-        assert_eq!(snapshot.relative(Path::new("/w/inner/a.rs")), Path::new("a.rs"));
-        assert_eq!(snapshot.relative(Path::new("/home/me/secret/a.rs")), Path::new("a.rs"));
+        assert_eq!(
+            snapshot.relative(Path::new("/w/src/a.rs")),
+            Path::new("src/a.rs")
+        );
+        assert_eq!(
+            snapshot.relative(Path::new("/w/inner/a.rs")),
+            Path::new("a.rs")
+        );
+        assert_eq!(
+            snapshot.relative(Path::new("/home/me/secret/a.rs")),
+            Path::new("a.rs")
+        );
     }
 }

@@ -18,6 +18,9 @@ pub struct Surroundings<'a> {
     pub line_before: &'a str,
     /// The cursor's line from the cursor on, without its terminator.
     pub line_after: &'a str,
+    /// All text before and after the cursor, or as much of it as was given.
+    pub text_before: &'a str,
+    pub text_after: &'a str,
     before: &'a str,
     after: &'a str,
     open: OnceLock<Vec<u8>>,
@@ -31,9 +34,30 @@ impl<'a> Surroundings<'a> {
         Self {
             line_before: &before[line_start..],
             line_after: after[..line_end].trim_end_matches('\r'),
+            text_before: before,
+            text_after: after,
             before: &before[..line_start],
             after: &after[line_end..],
             open: OnceLock::new(),
+        }
+    }
+
+    /// Copies what the rules can look at.
+    pub fn to_owned(&self) -> Owned {
+        let above = self
+            .before
+            .rmatch_indices('\n')
+            .nth(NEIGHBOURS)
+            .map_or(0, |(i, _)| i);
+        let below = self
+            .after
+            .match_indices('\n')
+            .nth(NEIGHBOURS)
+            .map_or(self.after.len(), |(i, _)| i);
+        Owned {
+            before: format!("{}{}", &self.before[above..], self.line_before),
+            after: format!("{}{}", self.line_after, &self.after[..below]),
+            open: self.open_brackets().to_vec(),
         }
     }
 
@@ -45,17 +69,44 @@ impl<'a> Surroundings<'a> {
 
     /// The next line below that is not blank, without its blanks.
     pub fn next_line(&self) -> Option<&'a str> {
-        self.after.split('\n').take(NEIGHBOURS).map(str::trim).find(|l| !l.is_empty())
+        self.after
+            .split('\n')
+            .take(NEIGHBOURS)
+            .map(str::trim)
+            .find(|l| !l.is_empty())
     }
 
     /// The last line above that is not blank, without its blanks.
     pub fn previous_line(&self) -> Option<&'a str> {
-        self.before.rsplit('\n').take(NEIGHBOURS).map(str::trim).find(|l| !l.is_empty())
+        self.before
+            .rsplit('\n')
+            .take(NEIGHBOURS)
+            .map(str::trim)
+            .find(|l| !l.is_empty())
+    }
+
+    /// The last line above that is not blank, with its indentation.
+    pub fn previous_indented(&self) -> Option<&'a str> {
+        self.before
+            .rsplit('\n')
+            .take(NEIGHBOURS)
+            .find(|l| !l.trim().is_empty())
+    }
+
+    /// Whether the line below the cursor's is blank, or there is none.
+    pub fn blank_below(&self) -> bool {
+        self.after
+            .split('\n')
+            .nth(1)
+            .is_none_or(|l| l.trim().is_empty())
     }
 
     /// The next line below that is not blank, with its indentation.
     pub fn next_indented(&self) -> Option<&'a str> {
-        self.after.split('\n').take(NEIGHBOURS).find(|l| !l.trim().is_empty())
+        self.after
+            .split('\n')
+            .take(NEIGHBOURS)
+            .find(|l| !l.trim().is_empty())
     }
 
     /// Closers of the brackets that are open at the cursor and not closed after it, outermost
@@ -89,6 +140,22 @@ impl<'a> Surroundings<'a> {
     }
 }
 
+/// The same, for a task that outlives the text.
+#[derive(Debug)]
+pub struct Owned {
+    before: String,
+    after: String,
+    open: Vec<u8>,
+}
+
+impl Owned {
+    pub fn borrow(&self) -> Surroundings<'_> {
+        let around = Surroundings::new(&self.before, &self.after);
+        let _ = around.open.set(self.open.clone());
+        around
+    }
+}
+
 /// Takes the outermost bracket of this kind off the open ones.
 fn claim(open: &mut Vec<u8>, closer: u8) {
     if let Some(at) = open.iter().position(|&b| b == closer) {
@@ -101,5 +168,8 @@ pub fn windows(text: &Rope, offset: usize) -> (String, String) {
     let clamp = |byte: usize| text.char_to_byte(text.byte_to_char(byte));
     let start = clamp(offset.saturating_sub(BRACKET_WINDOW));
     let end = clamp((offset + BRACKET_WINDOW).min(text.len_bytes()));
-    (text.byte_slice(start..offset).to_string(), text.byte_slice(offset..end).to_string())
+    (
+        text.byte_slice(start..offset).to_string(),
+        text.byte_slice(offset..end).to_string(),
+    )
 }

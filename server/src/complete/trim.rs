@@ -42,7 +42,10 @@ pub fn trim(raw: &str, extent: Extent, around: &Surroundings) -> Option<Trimmed>
     }
     let (text, replaces) = settle_with_rest_of_line(text, around);
     // One character is more distraction than help.
-    (text.trim().chars().count() >= 2).then(|| Trimmed { text: text.to_owned(), replaces })
+    (text.trim().chars().count() >= 2).then(|| Trimmed {
+        text: text.to_owned(),
+        replaces,
+    })
 }
 
 /// Whether nothing that `raw` could still grow by would change what [`trim`] makes of it, so that
@@ -52,7 +55,8 @@ pub fn is_complete(raw: &str, extent: Extent, around: &Surroundings) -> bool {
         Extent::Line => raw.contains('\n'),
         Extent::Block { max_lines } => {
             // The last line is still being written: only what lies before it is settled.
-            raw.rfind('\n').is_some_and(|settled| block_end(raw, max_lines, around) < settled)
+            raw.rfind('\n')
+                .is_some_and(|settled| block_end(raw, max_lines, around) < settled)
         }
     }
 }
@@ -70,7 +74,8 @@ fn block_end(text: &str, max_lines: usize, around: &Surroundings) -> usize {
         let shown_before = start.saturating_sub(1);
         if line.trim().is_empty() {
             // A blank line is kept only by the text after it; two in a row end a block.
-            if text[end..].starts_with("\n\n") || (idx > 0 && text[..shown_before].ends_with('\n')) {
+            if text[end..].starts_with("\n\n") || (idx > 0 && text[..shown_before].ends_with('\n'))
+            {
                 return if idx == 0 { end } else { shown_before };
             }
             continue;
@@ -96,7 +101,14 @@ fn block_end(text: &str, max_lines: usize, around: &Surroundings) -> usize {
 
 /// Width of a line's indentation; a tab counts four.
 pub fn indent_width(line: &str) -> usize {
-    line.bytes().map_while(|b| [(b' ', 1), (b'\t', 4)].iter().find(|(c, _)| *c == b).map(|(_, w)| w)).sum()
+    line.bytes()
+        .map_while(|b| {
+            [(b' ', 1), (b'\t', 4)]
+                .iter()
+                .find(|(c, _)| *c == b)
+                .map(|(_, w)| w)
+        })
+        .sum()
 }
 
 /// Whether a line ends the block that the line above it, at the same indentation, opened.
@@ -104,15 +116,21 @@ fn closes(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with(['}', ')', ']'])
         || ["end", "fi", "done", "esac"].iter().any(|word| {
-            line.strip_prefix(word).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+            line.strip_prefix(word)
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
         })
 }
 
 /// Whether a line closes one block and opens the next: `} else {`, `except Error:`.
 fn opens_again(line: &str) -> bool {
-    const WORDS: &[&str] = &["else", "elif", "elsif", "except", "catch", "finally", "rescue", "ensure"];
+    const WORDS: &[&str] = &[
+        "else", "elif", "elsif", "except", "catch", "finally", "rescue", "ensure",
+    ];
     let start = line.trim_start().trim_start_matches(['}', ')', ' ']);
-    let word = start.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let word = start
+        .split(|c: char| !c.is_alphanumeric())
+        .next()
+        .unwrap_or_default();
     WORDS.contains(&word) || (closes(line) && line.trim_end().ends_with(['{', '(', '[', ':']))
 }
 
@@ -128,7 +146,9 @@ fn repetition_start(text: &str) -> usize {
         at += line.len() + 1;
     }
     for window in starts.windows(3) {
-        let [(_, a), (second, b), (_, c)] = window else { continue };
+        let [(_, a), (second, b), (_, c)] = window else {
+            continue;
+        };
         if !a.is_empty() && a == b && b == c && a.chars().any(char::is_alphanumeric) {
             return second.saturating_sub(1);
         }
@@ -204,7 +224,10 @@ pub(super) struct Bracket {
 pub(super) fn brackets(text: &str) -> impl DoubleEndedIterator<Item = Bracket> {
     let bytes = text.as_bytes();
     let quoted = move |at: usize| {
-        let quote = |i: Option<usize>| i.and_then(|i| bytes.get(i)).filter(|b| matches!(b, b'\'' | b'"'));
+        let quote = |i: Option<usize>| {
+            i.and_then(|i| bytes.get(i))
+                .filter(|b| matches!(b, b'\'' | b'"'))
+        };
         quote(at.checked_sub(1)).is_some_and(|before| quote(Some(at + 1)) == Some(before))
     };
     bytes.iter().enumerate().filter_map(move |(at, &byte)| {
@@ -230,8 +253,11 @@ fn repeats_a_neighbour(text: &str, around: &Surroundings) -> bool {
     if whole.contains('\n') {
         return false;
     }
-    let same = |line: Option<&str>| line.is_some_and(|l| l == whole && l.chars().any(char::is_alphanumeric));
-    same(around.next_line()) || (around.line_before.trim().is_empty() && same(around.previous_line()))
+    let same = |line: Option<&str>| {
+        line.is_some_and(|l| l == whole && l.chars().any(char::is_alphanumeric))
+    };
+    same(around.next_line())
+        || (around.line_before.trim().is_empty() && same(around.previous_line()))
 }
 
 /// Makes the suggestion agree with the rest of the cursor's line: what both have is said once.
@@ -252,13 +278,20 @@ fn settle_with_rest_of_line<'a>(text: &'a str, around: &Surroundings) -> (&'a st
 }
 
 fn only_closers(rest: &str) -> bool {
-    rest.chars().all(|c| matches!(c, ')' | ']' | '}' | '>' | '"' | '\'' | '`' | ';' | ',' | ':' | ' '))
+    rest.chars().all(|c| {
+        matches!(
+            c,
+            ')' | ']' | '}' | '>' | '"' | '\'' | '`' | ';' | ',' | ':' | ' '
+        )
+    })
 }
 
 /// Whether the characters of `rest` other than blanks appear in `text` in this order.
 fn contains_in_order(text: &str, rest: &str) -> bool {
     let mut chars = text.chars();
-    rest.chars().filter(|c| !c.is_whitespace()).all(|wanted| chars.any(|c| c == wanted))
+    rest.chars()
+        .filter(|c| !c.is_whitespace())
+        .all(|wanted| chars.any(|c| c == wanted))
 }
 
 /// Returns the range of the longest end of `text` that `rest` starts with.

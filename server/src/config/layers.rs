@@ -86,16 +86,30 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
                 Ok((next, settings)) => {
                     merged = next;
                     resolved.settings = settings;
-                    resolved.origins.insert(path.join("."), layer.origin.clone());
+                    resolved
+                        .origins
+                        .insert(path.join("."), layer.origin.clone());
                 }
                 Err(message) => {
-                    resolved.problems.push(Problem { origin: layer.origin.clone(), message });
+                    resolved.problems.push(Problem {
+                        origin: layer.origin.clone(),
+                        message,
+                    });
                 }
             }
         }
     }
-    if resolved.settings.models.complete.as_ref().is_some_and(|m| m.url.is_empty()) {
-        let origin = resolved.origins.iter().find(|(key, _)| key.starts_with("models.complete."));
+    if resolved
+        .settings
+        .models
+        .complete
+        .as_ref()
+        .is_some_and(|m| m.url.is_empty())
+    {
+        let origin = resolved
+            .origins
+            .iter()
+            .find(|(key, _)| key.starts_with("models.complete."));
         resolved.problems.push(Problem {
             origin: origin.map_or(Origin::Default, |(_, origin)| origin.clone()),
             message: "`models.complete` has no `url`; no model is used until it has one".into(),
@@ -114,11 +128,15 @@ fn accept(
 ) -> Result<(Value, Settings), String> {
     let key = path.join(".");
     if !known.contains(&key) {
-        let hint = known.nearest(&key).map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
+        let hint = known
+            .nearest(&key)
+            .map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
         return Err(format!("unknown setting `{key}`{hint}"));
     }
     let safe = |s: &&str| key == **s || key.starts_with(&format!("{s}."));
-    if matches!(layer.origin, Origin::WorkspaceFile(_)) && !SAFE_IN_WORKSPACE.iter().any(|s| safe(&s)) {
+    if matches!(layer.origin, Origin::WorkspaceFile(_))
+        && !SAFE_IN_WORKSPACE.iter().any(|s| safe(&s))
+    {
         return Err(format!(
             "`{key}` is ignored in a workspace file, where it could be set by anyone who can \
              change the repository; set it in the user settings"
@@ -143,7 +161,9 @@ fn flatten<'a>(
     for (key, value) in table {
         path.push(key.clone());
         match value {
-            Value::Object(inner) if !known.is_whole(&path.join(".")) => flatten(inner, known, path, out),
+            Value::Object(inner) if !known.is_whole(&path.join(".")) => {
+                flatten(inner, known, path, out)
+            }
             _ => out.push((path.clone(), value)),
         }
         path.pop();

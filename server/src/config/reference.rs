@@ -11,7 +11,9 @@ use super::Settings;
 
 /// Returns the JSON Schema of the settings (draft 7, no references).
 pub fn json_schema() -> Value {
-    let generator = SchemaSettings::draft07().with(|s| s.inline_subschemas = true).into_generator();
+    let generator = SchemaSettings::draft07()
+        .with(|s| s.inline_subschemas = true)
+        .into_generator();
     let mut schema = generator.into_root_schema_for::<Settings>().to_value();
     schema["title"] = "Pairwright settings".into();
     schema
@@ -28,10 +30,20 @@ pub fn markdown() -> String {
     );
     let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
     for (key, schema) in KnownKeys::new().leaves {
-        let default = key.split('.').try_fold(&defaults, |v, k| v.get(k)).filter(|v| !v.is_null());
+        let default = key
+            .split('.')
+            .try_fold(&defaults, |v, k| v.get(k))
+            .filter(|v| !v.is_null());
         let default = default.map_or_else(|| "unset".into(), |v| format!("`{v}`"));
-        let text = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
-        let _ = writeln!(out, "| `{key}` | {default} | `{}` | {text} |", environment_name(&key));
+        let text = schema["description"]
+            .as_str()
+            .unwrap_or_default()
+            .replace('\n', " ");
+        let _ = writeln!(
+            out,
+            "| `{key}` | {default} | `{}` | {text} |",
+            environment_name(&key)
+        );
     }
     out
 }
@@ -68,7 +80,10 @@ impl KnownKeys {
 
     /// Whether `key` is a setting, or an entry of one that is a table of free keys.
     pub fn contains(&self, key: &str) -> bool {
-        let in_table = key.rsplit_once('.').and_then(|(table, _)| self.leaves.get(table)).is_some_and(is_table);
+        let in_table = key
+            .rsplit_once('.')
+            .and_then(|(table, _)| self.leaves.get(table))
+            .is_some_and(is_table);
         self.leaves.contains_key(key) || in_table
     }
 
@@ -84,7 +99,10 @@ impl KnownKeys {
             let whole = strsim::normalized_damerau_levenshtein(known, key);
             whole.max(0.95 * strsim::normalized_damerau_levenshtein(&last(known), &last(key)))
         };
-        let best = self.leaves.keys().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+        let best = self
+            .leaves
+            .keys()
+            .max_by(|a, b| score(a).total_cmp(&score(b)))?;
         (score(&best) >= 0.6).then_some(best.as_str())
     }
 
@@ -93,8 +111,13 @@ impl KnownKeys {
     /// # Errors
     /// A message that names the bound.
     pub fn check_range(&self, key: &str, value: &Value) -> Result<(), String> {
-        let (Some(schema), Some(n)) = (self.leaves.get(key), value.as_f64()) else { return Ok(()) };
-        for (bound, broken) in [("minimum", f64::lt as fn(&f64, &f64) -> bool), ("maximum", f64::gt)] {
+        let (Some(schema), Some(n)) = (self.leaves.get(key), value.as_f64()) else {
+            return Ok(());
+        };
+        for (bound, broken) in [
+            ("minimum", f64::lt as fn(&f64, &f64) -> bool),
+            ("maximum", f64::gt),
+        ] {
             if let Some(limit) = schema[bound].as_f64()
                 && broken(&n, &limit)
             {
@@ -106,16 +129,24 @@ impl KnownKeys {
 }
 
 fn is_table(schema: &Value) -> bool {
-    schema.get("additionalProperties").is_some_and(Value::is_object)
+    schema
+        .get("additionalProperties")
+        .is_some_and(Value::is_object)
 }
 
 fn collect(schema: &Value, path: &str, out: &mut BTreeMap<String, Value>) {
     let alternatives = schema["anyOf"].as_array().map_or(&[][..], Vec::as_slice);
-    let with_properties = std::iter::once(schema).chain(alternatives).find(|s| s["properties"].is_object());
+    let with_properties = std::iter::once(schema)
+        .chain(alternatives)
+        .find(|s| s["properties"].is_object());
     match with_properties.and_then(|s| s["properties"].as_object()) {
         Some(properties) => {
             for (key, inner) in properties {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
                 collect(inner, &path, out);
             }
         }

@@ -27,14 +27,19 @@ pub struct Directories {
 impl Directories {
     /// Finds them by the XDG rules (on Windows by its own).
     pub fn find() -> Self {
-        let Ok(base) = etcetera::choose_base_strategy() else { return Self::default() };
+        let Ok(base) = etcetera::choose_base_strategy() else {
+            return Self::default();
+        };
         // An empty home would put everything under the working directory.
         if base.home_dir().as_os_str().is_empty() {
             return Self::default();
         }
         Self {
             config: Some(base.config_dir().join("pairwright")),
-            state: base.state_dir().or_else(|| Some(base.data_dir())).map(|d| d.join("pairwright")),
+            state: base
+                .state_dir()
+                .or_else(|| Some(base.data_dir()))
+                .map(|d| d.join("pairwright")),
             cache: Some(base.cache_dir().join("pairwright")),
         }
     }
@@ -67,7 +72,9 @@ pub fn workspace_layer(root: &Path) -> (Option<Layer>, Option<Problem>) {
 pub fn environment_layer(variables: impl Fn(&str) -> Option<String>) -> Layer {
     let mut values = Map::new();
     for key in KnownKeys::new().leaves.keys() {
-        let Some(text) = variables(&environment_name(key)) else { continue };
+        let Some(text) = variables(&environment_name(key)) else {
+            continue;
+        };
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         let mut table = &mut values;
         let mut parts = key.split('.').peekable();
@@ -76,12 +83,17 @@ pub fn environment_layer(variables: impl Fn(&str) -> Option<String>) -> Layer {
                 table.insert(part.to_owned(), value);
                 break;
             }
-            let inner = table.entry(part).or_insert_with(|| Value::Object(Map::new()));
+            let inner = table
+                .entry(part)
+                .or_insert_with(|| Value::Object(Map::new()));
             let Value::Object(inner) = inner else { break };
             table = inner;
         }
     }
-    Layer { origin: Origin::Environment, values }
+    Layer {
+        origin: Origin::Environment,
+        values,
+    }
 }
 
 /// Takes our section out of what an editor sent as its settings: the value of `pairwright` when
@@ -92,14 +104,26 @@ pub fn editor_layer(sent: &Value) -> Option<Layer> {
         Some(section) => section.as_object()?.clone(),
         None => {
             let known = KnownKeys::new();
-            let is_ours = |key: &String| known.leaves.keys().any(|k| k.split('.').next() == Some(key));
+            let is_ours = |key: &String| {
+                known
+                    .leaves
+                    .keys()
+                    .any(|k| k.split('.').next() == Some(key))
+            };
             if !object.keys().any(is_ours) {
                 return None;
             }
-            object.iter().filter(|(k, _)| !is_foreign(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
+            object
+                .iter()
+                .filter(|(k, _)| !is_foreign(k))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect()
         }
     };
-    Some(Layer { origin: Origin::Editor, values: ours })
+    Some(Layer {
+        origin: Origin::Editor,
+        values: ours,
+    })
 }
 
 /// Keys that clients of another completion server send beside the settings.
@@ -116,10 +140,18 @@ fn is_foreign(key: &str) -> bool {
 }
 
 fn read_file(path: &Path, origin: Origin) -> (Option<Layer>, Option<Problem>) {
-    let problem = |message: String| Some(Problem { origin: origin.clone(), message });
+    let problem = |message: String| {
+        Some(Problem {
+            origin: origin.clone(),
+            message,
+        })
+    };
     let text = match fs::metadata(path) {
         Ok(meta) if meta.len() > MAX_FILE => {
-            return (None, problem(format!("is larger than {MAX_FILE} bytes and is ignored")));
+            return (
+                None,
+                problem(format!("is larger than {MAX_FILE} bytes and is ignored")),
+            );
         }
         Ok(_) => fs::read_to_string(path),
         Err(why) => Err(why),
@@ -131,6 +163,9 @@ fn read_file(path: &Path, origin: Origin) -> (Option<Layer>, Option<Problem>) {
     };
     match toml::from_str::<Map<String, Value>>(&text) {
         Ok(values) => (Some(Layer { origin, values }), None),
-        Err(why) => (None, problem(format!("is not valid TOML and is ignored: {why}"))),
+        Err(why) => (
+            None,
+            problem(format!("is not valid TOML and is ignored: {why}")),
+        ),
     }
 }

@@ -6,20 +6,35 @@ use super::layers::{Layer, Origin, resolve};
 use super::*;
 
 fn layer(origin: Origin, values: Value) -> Layer {
-    let Value::Object(values) = values else { panic!("a layer is a table") };
+    let Value::Object(values) = values else {
+        panic!("a layer is a table")
+    };
     Layer { origin, values }
 }
 
 fn problems(layers: &[Layer]) -> Vec<String> {
-    resolve(layers).problems.iter().map(ToString::to_string).collect()
+    resolve(layers)
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 #[test]
 fn later_layers_win_key_by_key_and_say_where_a_value_came_from() {
     let resolved = resolve(&[
-        layer(Origin::UserFile("c.toml".into()), json!({"complete": {"deadlineMs": 90, "maxLines": 3}})),
-        layer(Origin::Editor, json!({"complete": {"deadlineMs": 120, "languages": {"rust": false}}})),
-        layer(Origin::Environment, json!({"complete": {"languages": {"go": false}}})),
+        layer(
+            Origin::UserFile("c.toml".into()),
+            json!({"complete": {"deadlineMs": 90, "maxLines": 3}}),
+        ),
+        layer(
+            Origin::Editor,
+            json!({"complete": {"deadlineMs": 120, "languages": {"rust": false}}}),
+        ),
+        layer(
+            Origin::Environment,
+            json!({"complete": {"languages": {"go": false}}}),
+        ),
     ]);
     assert_eq!(resolved.problems, []);
     assert_eq!(resolved.settings.complete.deadline_ms, 120);
@@ -27,7 +42,10 @@ fn later_layers_win_key_by_key_and_say_where_a_value_came_from() {
     assert!(!resolved.settings.complete.wants("rust") && !resolved.settings.complete.wants("go"));
     assert!(resolved.settings.complete.wants("python"));
     assert_eq!(resolved.origins["complete.deadlineMs"], Origin::Editor);
-    assert_eq!(resolved.origins["complete.maxLines"], Origin::UserFile("c.toml".into()));
+    assert_eq!(
+        resolved.origins["complete.maxLines"],
+        Origin::UserFile("c.toml".into())
+    );
     assert!(!resolved.origins.contains_key("local.enabled"));
 }
 
@@ -76,8 +94,17 @@ fn a_workspace_file_cannot_name_hosts_programs_or_files() {
     );
     let resolved = resolve(&[hostile]);
     assert_eq!(resolved.problems.len(), 6, "{:?}", resolved.problems);
-    let allowed = Complete { enabled: false, ..Complete::default() };
-    assert_eq!(resolved.settings, Settings { complete: allowed, ..Settings::default() });
+    let allowed = Complete {
+        enabled: false,
+        ..Complete::default()
+    };
+    assert_eq!(
+        resolved.settings,
+        Settings {
+            complete: allowed,
+            ..Settings::default()
+        }
+    );
 }
 
 #[test]
@@ -108,9 +135,15 @@ fn the_environment_sets_any_key() {
 fn editors_send_settings_in_several_shapes() {
     let ours = |sent: Value| sources::editor_layer(&sent).map(|l| Value::Object(l.values));
     let complete = json!({"complete": {"enabled": false}});
-    assert_eq!(ours(json!({"pairwright": complete})), Some(complete.clone()));
+    assert_eq!(
+        ours(json!({"pairwright": complete})),
+        Some(complete.clone())
+    );
     assert_eq!(ours(complete.clone()), Some(complete.clone()));
-    assert_eq!(ours(json!({"editorInfo": {}, "complete": {"enabled": false}})), Some(complete));
+    assert_eq!(
+        ours(json!({"editorInfo": {}, "complete": {"enabled": false}})),
+        Some(complete)
+    );
     assert_eq!(ours(json!({"http": {"proxy": ""}, "telemetry": {}})), None);
     assert_eq!(ours(json!(null)), None);
     assert_eq!(ours(json!([])), None);
@@ -123,8 +156,18 @@ fn a_settings_file_that_cannot_be_read_is_a_problem_not_a_failure() {
     std::fs::write(dir.path().join(".pairwright.toml"), "complete = [").unwrap();
     let (layer, problem) = sources::workspace_layer(dir.path());
     assert!(layer.is_none() && problem.unwrap().message.starts_with("is not valid TOML"));
-    std::fs::write(dir.path().join(".pairwright.toml"), "[complete]\nmaxLines = 2\n").unwrap();
-    assert_eq!(resolve(&[sources::workspace_layer(dir.path()).0.unwrap()]).settings.complete.max_lines, 2);
+    std::fs::write(
+        dir.path().join(".pairwright.toml"),
+        "[complete]\nmaxLines = 2\n",
+    )
+    .unwrap();
+    assert_eq!(
+        resolve(&[sources::workspace_layer(dir.path()).0.unwrap()])
+            .settings
+            .complete
+            .max_lines,
+        2
+    );
 }
 
 /// Writes the generated files when `PAIRWRIGHT_UPDATE` is set, else checks that they are current.
@@ -132,12 +175,18 @@ fn a_settings_file_that_cannot_be_read_is_a_problem_not_a_failure() {
 fn generated_settings_files_are_current() {
     let editors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../editors");
     let schema = serde_json::to_string_pretty(&reference::json_schema()).unwrap() + "\n";
-    for (name, text) in [("settings.schema.json", schema), ("SETTINGS.md", reference::markdown())] {
+    for (name, text) in [
+        ("settings.schema.json", schema),
+        ("SETTINGS.md", reference::markdown()),
+    ] {
         let path = editors.join(name);
         if std::env::var_os("PAIRWRIGHT_UPDATE").is_some() {
             std::fs::write(&path, &text).unwrap();
         }
         let there = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(there == text, "{name} is stale; run the tests with PAIRWRIGHT_UPDATE=1");
+        assert!(
+            there == text,
+            "{name} is stale; run the tests with PAIRWRIGHT_UPDATE=1"
+        );
     }
 }

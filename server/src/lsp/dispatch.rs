@@ -68,7 +68,12 @@ pub fn serve<S: LanguageServer>(
     let (outbox, writer) = Outbox::start(output);
     let (to_client, from_client) = socket.split();
     let forward = runtime.spawn(forward_requests(to_client, outbox.clone()));
-    let mut reader = Reader { service, from_client, outbox, in_flight: Arc::default() };
+    let mut reader = Reader {
+        service,
+        from_client,
+        outbox,
+        in_flight: Arc::default(),
+    };
     let ending = loop {
         match read_frame(&mut input) {
             Ok(Some(Frame::Request(request))) => {
@@ -113,11 +118,17 @@ impl<S: LanguageServer, R> Reader<S, R> {
             && self.in_flight.load(Ordering::Relaxed) >= MAX_IN_FLIGHT
         {
             let why = format!("{MAX_IN_FLIGHT} requests are unanswered; ask again later");
-            self.outbox.blocking_send(&error_reply(id.clone(), ErrorCode::ServerError(-32001), why));
+            self.outbox.blocking_send(&error_reply(
+                id.clone(),
+                ErrorCode::ServerError(-32001),
+                why,
+            ));
             return;
         }
         let method = request.method().to_owned();
-        let call = AssertUnwindSafe(self.service.call(request)).catch_unwind().boxed();
+        let call = AssertUnwindSafe(self.service.call(request))
+            .catch_unwind()
+            .boxed();
         match poll_once(call) {
             Ok(done) => {
                 if let Some(response) = settle(done, id, &method) {
@@ -158,7 +169,9 @@ impl Drop for Slot {
 type Settled = Result<Result<Option<Response>, ExitedError>, Box<dyn Any + Send>>;
 
 /// Runs a future up to its first await; gives it back when it has more to do.
-fn poll_once(mut future: BoxFuture<'static, Settled>) -> Result<Settled, BoxFuture<'static, Settled>> {
+fn poll_once(
+    mut future: BoxFuture<'static, Settled>,
+) -> Result<Settled, BoxFuture<'static, Settled>> {
     match future.poll_unpin(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => Ok(done),
         Poll::Pending => Err(future),
@@ -168,7 +181,11 @@ fn poll_once(mut future: BoxFuture<'static, Settled>) -> Result<Settled, BoxFutu
 fn settle(done: Settled, id: Option<Id>, method: &str) -> Option<Response> {
     match done {
         Ok(Ok(response)) => response,
-        Ok(Err(exited)) => Some(error_reply(id?, ErrorCode::InvalidRequest, exited.to_string())),
+        Ok(Err(exited)) => Some(error_reply(
+            id?,
+            ErrorCode::InvalidRequest,
+            exited.to_string(),
+        )),
         Err(panic) => {
             let what = panic_message(&*panic);
             tracing::error!(method, what, "a handler panicked");
@@ -187,10 +204,20 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 }
 
 fn error_reply(id: Id, code: ErrorCode, message: String) -> Response {
-    Response::from_error(id, Error { code, message: message.into(), data: None })
+    Response::from_error(
+        id,
+        Error {
+            code,
+            message: message.into(),
+            data: None,
+        },
+    )
 }
 
-async fn forward_requests(mut requests: impl futures_util::Stream<Item = Request> + Unpin, outbox: Outbox) {
+async fn forward_requests(
+    mut requests: impl futures_util::Stream<Item = Request> + Unpin,
+    outbox: Outbox,
+) {
     while let Some(request) = requests.next().await {
         outbox.send(&request).await;
     }
@@ -246,5 +273,7 @@ impl Writer {
 }
 
 fn encode(message: &impl Serialize) -> Option<Vec<u8>> {
-    serde_json::to_vec(message).inspect_err(|why| tracing::error!(%why, "a message cannot be encoded")).ok()
+    serde_json::to_vec(message)
+        .inspect_err(|why| tracing::error!(%why, "a message cannot be encoded"))
+        .ok()
 }

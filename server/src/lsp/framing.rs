@@ -92,17 +92,25 @@ fn read_header(input: &mut impl BufRead) -> io::Result<Header> {
             }
         }
         // Find the name anywhere in the line: after a broken frame it can follow other bytes.
-        let Some(at) = find_ignore_case(text, "content-length:") else { continue };
+        let Some(at) = find_ignore_case(text, "content-length:") else {
+            continue;
+        };
         let value = text[at + "content-length:".len()..].trim();
         match value.parse::<usize>() {
             Ok(n) => length = Some(n),
-            Err(_) => return Ok(Header::Bad(format!("Content-Length is not a number: {value:?}"))),
+            Err(_) => {
+                return Ok(Header::Bad(format!(
+                    "Content-Length is not a number: {value:?}"
+                )));
+            }
         }
     }
 }
 
 fn find_ignore_case(text: &str, lower: &str) -> Option<usize> {
-    text.as_bytes().windows(lower.len()).position(|w| w.eq_ignore_ascii_case(lower.as_bytes()))
+    text.as_bytes()
+        .windows(lower.len())
+        .position(|w| w.eq_ignore_ascii_case(lower.as_bytes()))
 }
 
 fn parse(body: &[u8]) -> Frame {
@@ -110,11 +118,19 @@ fn parse(body: &[u8]) -> Frame {
         Ok(value) => value,
         Err(first) => match replace_lone_surrogates(body).map(|b| serde_json::from_slice(&b)) {
             Some(Ok(value)) => value,
-            _ => return fault(ErrorCode::ParseError, format!("the message is not JSON: {first}")),
+            _ => {
+                return fault(
+                    ErrorCode::ParseError,
+                    format!("the message is not JSON: {first}"),
+                );
+            }
         },
     };
     let Value::Object(object) = &value else {
-        return fault(ErrorCode::InvalidRequest, "a message must be one JSON object".into());
+        return fault(
+            ErrorCode::InvalidRequest,
+            "a message must be one JSON object".into(),
+        );
     };
     let id = object.get("id").cloned();
     let parsed = if object.contains_key("method") {
@@ -123,9 +139,14 @@ fn parse(body: &[u8]) -> Frame {
         serde_json::from_value(value).map(Frame::Response)
     };
     parsed.unwrap_or_else(|why| {
-        let id = id.and_then(|id| serde_json::from_value(id).ok()).unwrap_or(Id::Null);
+        let id = id
+            .and_then(|id| serde_json::from_value(id).ok())
+            .unwrap_or(Id::Null);
         let message = format!("not a JSON-RPC 2.0 message: {why}");
-        Frame::Fault(Response::from_error(id, error(ErrorCode::InvalidRequest, message)))
+        Frame::Fault(Response::from_error(
+            id,
+            error(ErrorCode::InvalidRequest, message),
+        ))
     })
 }
 
@@ -173,7 +194,11 @@ fn fault(code: ErrorCode, message: String) -> Frame {
 }
 
 fn error(code: ErrorCode, message: String) -> Error {
-    Error { code, message: message.into(), data: None }
+    Error {
+        code,
+        message: message.into(),
+        data: None,
+    }
 }
 
 #[cfg(test)]

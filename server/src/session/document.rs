@@ -71,7 +71,9 @@ impl Document {
     /// Returns the byte offset of `position`; past the end of a line its end, past the last line
     /// the end of the text, inside a character its start.
     pub fn offset(&self, position: Position, encoding: PositionEncoding) -> usize {
-        let Ok(line_idx) = usize::try_from(position.line) else { return self.text.len_bytes() };
+        let Ok(line_idx) = usize::try_from(position.line) else {
+            return self.text.len_bytes();
+        };
         if line_idx >= self.text.len_lines() {
             return self.text.len_bytes();
         }
@@ -79,17 +81,21 @@ impl Document {
         let end = start + self.line_len(line_idx);
         let column = position.column as usize;
         match encoding {
-            PositionEncoding::Utf8 => self.floor_char_boundary((start.saturating_add(column)).min(end)),
+            PositionEncoding::Utf8 => {
+                self.floor_char_boundary((start.saturating_add(column)).min(end))
+            }
             PositionEncoding::Utf16 => {
                 let first = self.text.byte_to_char(start);
                 let units = self.text.char_to_utf16_cu(first).saturating_add(column);
                 let last = self.text.char_to_utf16_cu(self.text.byte_to_char(end));
-                self.text.char_to_byte(self.text.utf16_cu_to_char(units.min(last)))
+                self.text
+                    .char_to_byte(self.text.utf16_cu_to_char(units.min(last)))
             }
             PositionEncoding::Utf32 => {
                 let first = self.text.byte_to_char(start);
                 let last = self.text.byte_to_char(end);
-                self.text.char_to_byte(first.saturating_add(column).min(last))
+                self.text
+                    .char_to_byte(first.saturating_add(column).min(last))
             }
         }
     }
@@ -105,9 +111,14 @@ impl Document {
                 let cu = |byte| self.text.char_to_utf16_cu(self.text.byte_to_char(byte));
                 cu(offset) - cu(start)
             }
-            PositionEncoding::Utf32 => self.text.byte_to_char(offset) - self.text.byte_to_char(start),
+            PositionEncoding::Utf32 => {
+                self.text.byte_to_char(offset) - self.text.byte_to_char(start)
+            }
         };
-        Position { line: to_u32(line_idx), column: to_u32(column) }
+        Position {
+            line: to_u32(line_idx),
+            column: to_u32(column),
+        }
     }
 
     /// Applies one change of the client and returns what it did to the text.
@@ -151,7 +162,11 @@ impl Document {
     /// The line terminator in use, by the first line.
     pub fn line_ending(&self) -> &'static str {
         let first = self.text.line(0);
-        if first.len_bytes() >= 2 && first.byte(first.len_bytes() - 2) == b'\r' { "\r\n" } else { "\n" }
+        if first.len_bytes() >= 2 && first.byte(first.len_bytes() - 2) == b'\r' {
+            "\r\n"
+        } else {
+            "\n"
+        }
     }
 
     fn replace(&mut self, range: Range<usize>, text: &str) -> Edit {
@@ -228,7 +243,10 @@ pub fn path_of(uri: &str) -> Option<PathBuf> {
     {
         let text = bytes.decode_utf8().ok()?;
         // `/c:/x` names `c:/x`.
-        let text = text.strip_prefix('/').filter(|t| t.as_bytes().get(1) == Some(&b':')).unwrap_or(&text);
+        let text = text
+            .strip_prefix('/')
+            .filter(|t| t.as_bytes().get(1) == Some(&b':'))
+            .unwrap_or(&text);
         Some(text.into())
     }
 }
@@ -236,10 +254,18 @@ pub fn path_of(uri: &str) -> Option<PathBuf> {
 /// Returns the `file:` URI of an absolute path.
 pub fn uri_of(path: &Path) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-    const KEPT: &AsciiSet =
-        &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'/')
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
     let bytes = path.as_os_str().as_encoded_bytes();
-    let slash = if bytes.first() == Some(&b'/') { "" } else { "/" };
+    let slash = if bytes.first() == Some(&b'/') {
+        ""
+    } else {
+        "/"
+    };
     format!("file://{slash}{}", percent_encode(bytes, KEPT))
 }
 

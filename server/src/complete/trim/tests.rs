@@ -86,12 +86,32 @@ fn a_block_ends_where_the_code_goes_back() {
     check(
         BLOCK,
         &[
-            ("fn f() {$0", "\n    one();\n    two();\n}\n\nfn g() {", "\n    one();\n    two();\n}"),
+            (
+                "fn f() {$0",
+                "\n    one();\n    two();\n}\n\nfn g() {",
+                "\n    one();\n    two();\n}",
+            ),
             ("def f():$0", "\n    return 1\n\ndef g():", "\n    return 1"),
-            ("def f():\n    $0", "a = 1\n    return a\nprint(f())", "a = 1\n    return a"),
-            ("if a {$0", "\n    b();\n} else {\n    c();\n}\nd();", "\n    b();\n} else {\n    c();\n}"),
-            ("try:$0", "\n    a()\nexcept E:\n    b()\nc()", "\n    a()\nexcept E:\n    b()"),
-            ("class A\n  def x$0", "\n    1\n  end\n\n  def y", "\n    1\n  end"),
+            (
+                "def f():\n    $0",
+                "a = 1\n    return a\nprint(f())",
+                "a = 1\n    return a",
+            ),
+            (
+                "if a {$0",
+                "\n    b();\n} else {\n    c();\n}\nd();",
+                "\n    b();\n} else {\n    c();\n}",
+            ),
+            (
+                "try:$0",
+                "\n    a()\nexcept E:\n    b()\nc()",
+                "\n    a()\nexcept E:\n    b()",
+            ),
+            (
+                "class A\n  def x$0",
+                "\n    1\n  end\n\n  def y",
+                "\n    1\n  end",
+            ),
             ("    $0", "a();\n\n\n    b();", "a();"),
             ("    $0", "a();\n\n    b();", "a();\n\n    b();"),
         ],
@@ -104,7 +124,11 @@ fn a_block_is_bounded_and_stops_at_the_line_below() {
     assert_eq!(shown("fn f() {$0", &body, BLOCK).matches("line").count(), 8);
     check(
         BLOCK,
-        &[("fn f() {$0\n    last();\n}", "\n    first();\n    last();\n}", "\n    first();")],
+        &[(
+            "fn f() {$0\n    last();\n}",
+            "\n    first();\n    last();\n}",
+            "\n    first();",
+        )],
     );
 }
 
@@ -114,8 +138,16 @@ fn endless_repetition_is_cut() {
         BLOCK,
         &[
             ("    $0", "go();\n    go();\n    go();\n    go();", "go();"),
-            ("x = [$0", "foo, foo, foo, foo, foo, foo, foo, foo, ", "foo,"),
-            ("// $0", "----------------------------------------", "----------------------------------------"),
+            (
+                "x = [$0",
+                "foo, foo, foo, foo, foo, foo, foo, foo, ",
+                "foo,",
+            ),
+            (
+                "// $0",
+                "----------------------------------------",
+                "----------------------------------------",
+            ),
         ],
     );
 }
@@ -129,7 +161,10 @@ fn a_stream_may_stop_once_more_text_changes_nothing() {
     assert!(!complete("a = $0", "1", Extent::Line));
     assert!(complete("a = $0", "1\n", Extent::Line));
     assert!(!complete("fn f() {$0", "\n    a();\n    b()", BLOCK));
-    assert!(!complete("fn f() {$0", "\n    a();\n}", BLOCK), "the closer may still grow");
+    assert!(
+        !complete("fn f() {$0", "\n    a();\n}", BLOCK),
+        "the closer may still grow"
+    );
     assert!(complete("fn f() {$0", "\n    a();\n}\n\nfn", BLOCK));
 }
 

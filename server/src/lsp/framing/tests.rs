@@ -27,17 +27,39 @@ fn a_broken_frame_is_reported_and_the_next_one_is_read() {
         (&framed("{"), &["fault null -32700", "request ping"]),
         (&framed("[]"), &["fault null -32600", "request ping"]),
         (&framed("7"), &["fault null -32600", "request ping"]),
-        (&framed(r#"{"id":7,"method":"x"}"#), &["fault 7 -32600", "request ping"]),
-        (&framed(r#"{"jsonrpc":"1.0","id":"a","method":"x"}"#), &["fault \"a\" -32600", "request ping"]),
-        (&framed(r#"{"jsonrpc":"2.0","id":9,"method":5}"#), &["fault 9 -32600", "request ping"]),
-        ("Content-Length: x\r\n\r\n", &["fault null -32700", "request ping"]),
-        ("Content-Type: a\r\nContent-Length: 2\r\n\r\n{}", &["fault null -32600", "request ping"]),
+        (
+            &framed(r#"{"id":7,"method":"x"}"#),
+            &["fault 7 -32600", "request ping"],
+        ),
+        (
+            &framed(r#"{"jsonrpc":"1.0","id":"a","method":"x"}"#),
+            &["fault \"a\" -32600", "request ping"],
+        ),
+        (
+            &framed(r#"{"jsonrpc":"2.0","id":9,"method":5}"#),
+            &["fault 9 -32600", "request ping"],
+        ),
+        (
+            "Content-Length: x\r\n\r\n",
+            &["fault null -32700", "request ping"],
+        ),
+        (
+            "Content-Type: a\r\nContent-Length: 2\r\n\r\n{}",
+            &["fault null -32600", "request ping"],
+        ),
         ("hello from a stray print\n", &["request ping"]),
         ("\r\n\r\n", &["request ping"]),
-        (&framed(r#"{"jsonrpc":"2.0","id":3,"result":null}"#), &["response 3", "request ping"]),
+        (
+            &framed(r#"{"jsonrpc":"2.0","id":3,"result":null}"#),
+            &["response 3", "request ping"],
+        ),
     ];
     for (bytes, expected) in cases {
-        assert_eq!(frames(format!("{bytes}{}", framed(PING)).as_bytes()), *expected, "{bytes}");
+        assert_eq!(
+            frames(format!("{bytes}{}", framed(PING)).as_bytes()),
+            *expected,
+            "{bytes}"
+        );
     }
 }
 
@@ -54,7 +76,10 @@ fn header_names_and_line_ends_are_read_loosely() {
 #[test]
 fn a_cut_stream_ends_quietly() {
     for cut in 0..framed(PING).len() {
-        assert!(frames(&framed(PING).as_bytes()[..cut]).is_empty(), "cut at {cut}");
+        assert!(
+            frames(&framed(PING).as_bytes()[..cut]).is_empty(),
+            "cut at {cut}"
+        );
     }
 }
 
@@ -64,8 +89,14 @@ fn a_body_over_the_limit_is_skipped() {
     let body = io::repeat(b' ').take(MAX_BODY as u64 + 1);
     let next = framed(PING);
     let mut input = io::BufReader::new(head.as_bytes().chain(body).chain(next.as_bytes()));
-    assert!(matches!(read_frame(&mut input).unwrap(), Some(Frame::Fault(_))));
-    assert!(matches!(read_frame(&mut input).unwrap(), Some(Frame::Request(_))));
+    assert!(matches!(
+        read_frame(&mut input).unwrap(),
+        Some(Frame::Fault(_))
+    ));
+    assert!(matches!(
+        read_frame(&mut input).unwrap(),
+        Some(Frame::Request(_))
+    ));
 }
 
 #[test]
@@ -80,7 +111,9 @@ fn lone_surrogates_become_the_replacement_character_of_the_same_width() {
     ];
     for (escaped, expected) in cases {
         let body = format!(r#"{{"jsonrpc":"2.0","method":"x","params":["{escaped}"]}}"#);
-        let Frame::Request(request) = parse(body.as_bytes()) else { panic!("{escaped}") };
+        let Frame::Request(request) = parse(body.as_bytes()) else {
+            panic!("{escaped}")
+        };
         assert_eq!(request.params().unwrap()[0], expected, "{escaped}");
     }
 }

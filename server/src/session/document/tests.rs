@@ -1,8 +1,11 @@
 use super::*;
 use proptest::prelude::*;
 
-const ENCODINGS: [PositionEncoding; 3] =
-    [PositionEncoding::Utf8, PositionEncoding::Utf16, PositionEncoding::Utf32];
+const ENCODINGS: [PositionEncoding; 3] = [
+    PositionEncoding::Utf8,
+    PositionEncoding::Utf16,
+    PositionEncoding::Utf32,
+];
 
 fn document(text: &str) -> Document {
     Document::new("file:///a.rs", "rust", 1, text)
@@ -19,9 +22,21 @@ fn columns_are_counted_in_the_negotiated_encoding() {
     let offsets = |p| ENCODINGS.map(|e| doc.offset(p, e));
     assert_eq!(offsets(at(0, 0)), [0, 0, 0]);
     assert_eq!(offsets(at(0, 3)), [3, 3, 7]);
-    assert_eq!(offsets(at(0, 4)), [3, 7, 8], "inside a character is its start");
-    assert_eq!(offsets(at(0, 99)), [8, 8, 8], "past the end of the line is its end");
-    assert_eq!(offsets(at(9, 0)), [10, 10, 10], "past the last line is the end");
+    assert_eq!(
+        offsets(at(0, 4)),
+        [3, 7, 8],
+        "inside a character is its start"
+    );
+    assert_eq!(
+        offsets(at(0, 99)),
+        [8, 8, 8],
+        "past the end of the line is its end"
+    );
+    assert_eq!(
+        offsets(at(9, 0)),
+        [10, 10, 10],
+        "past the last line is the end"
+    );
     assert_eq!(offsets(at(u32::MAX, u32::MAX)), [10, 10, 10]);
 }
 
@@ -29,25 +44,51 @@ fn columns_are_counted_in_the_negotiated_encoding() {
 fn lines_end_at_all_three_terminators_and_at_nothing_else() {
     let doc = document("a\r\nb\rc\nd\u{2028}e\u{0b}f");
     assert_eq!(doc.text.len_lines(), 4);
-    assert_eq!(doc.offset(at(0, 9), PositionEncoding::Utf16), 1, "before the CRLF");
-    assert_eq!(doc.offset(at(1, 9), PositionEncoding::Utf16), 4, "before the CR");
+    assert_eq!(
+        doc.offset(at(0, 9), PositionEncoding::Utf16),
+        1,
+        "before the CRLF"
+    );
+    assert_eq!(
+        doc.offset(at(1, 9), PositionEncoding::Utf16),
+        4,
+        "before the CR"
+    );
     assert_eq!(doc.line_ending(), "\r\n");
 }
 
 #[test]
 fn a_change_says_what_it_did() {
     let mut doc = document("one\ntwo\nthree");
-    let change = Change { range: Some(at(0, 3)..at(1, 3)), text: "!".into() };
+    let change = Change {
+        range: Some(at(0, 3)..at(1, 3)),
+        text: "!".into(),
+    };
     let edit = doc.apply(&change, PositionEncoding::Utf16);
     assert_eq!(doc.text.to_string(), "one!\nthree");
-    assert_eq!(edit, Edit { start: 3, removed: 4, inserted: "!".into(), line: 0, line_delta: -1 });
+    assert_eq!(
+        edit,
+        Edit {
+            start: 3,
+            removed: 4,
+            inserted: "!".into(),
+            line: 0,
+            line_delta: -1
+        }
+    );
 }
 
 #[test]
 fn ranges_out_of_the_text_are_clamped() {
     for range in [at(7, 0)..at(9, 9), at(0, 50)..at(0, 60), at(1, 0)..at(0, 0)] {
         let mut doc = document("ab");
-        doc.apply(&Change { range: Some(range), text: "c".into() }, PositionEncoding::Utf16);
+        doc.apply(
+            &Change {
+                range: Some(range),
+                text: "c".into(),
+            },
+            PositionEncoding::Utf16,
+        );
         assert_eq!(doc.text.to_string(), "abc");
     }
 }
@@ -64,9 +105,19 @@ fn a_full_text_change_is_reduced_to_the_part_that_differs() {
     ];
     for (old, new, (start, removed, inserted)) in cases {
         let mut doc = document(old);
-        let edit = doc.apply(&Change { range: None, text: new.into() }, PositionEncoding::Utf8);
+        let edit = doc.apply(
+            &Change {
+                range: None,
+                text: new.into(),
+            },
+            PositionEncoding::Utf8,
+        );
         assert_eq!(doc.text.to_string(), new);
-        assert_eq!((edit.start, edit.removed, &*edit.inserted), (start, removed, inserted), "{old:?} to {new:?}");
+        assert_eq!(
+            (edit.start, edit.removed, &*edit.inserted),
+            (start, removed, inserted),
+            "{old:?} to {new:?}"
+        );
     }
 }
 
@@ -89,8 +140,11 @@ fn only_local_file_uris_have_a_path() {
 
 /// Text with everything that makes columns differ between encodings.
 fn text() -> impl Strategy<Value = String> {
-    proptest::collection::vec(prop_oneof!["[a-c]{0,3}", "\n|\r\n|\r", "é|😀|\u{2028}|\u{301}"], 0..12)
-        .prop_map(|parts| parts.concat())
+    proptest::collection::vec(
+        prop_oneof!["[a-c]{0,3}", "\n|\r\n|\r", "é|😀|\u{2028}|\u{301}"],
+        0..12,
+    )
+    .prop_map(|parts| parts.concat())
 }
 
 proptest! {

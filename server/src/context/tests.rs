@@ -1,0 +1,134 @@
+use super::*;
+use crate::session::Session;
+use crate::session::document::{Change, Position};
+
+/// Opens `files`, the last one last, and gathers the context at `$0` in the first.
+fn gathered(files: &[(&str, &str)]) -> (Context, Session) {
+    let session = Session::default();
+    session.set_roots(vec!["/w".into()]);
+    for (name, text) in files.iter().rev() {
+        session.open(Document::new(
+            &format!("file:///w/{name}"),
+            "rust",
+            1,
+            &text.replace("$0", ""),
+        ));
+    }
+    let offset = files[0].1.find("$0").unwrap();
+    let context = at(&session, offset);
+    (context, session)
+}
+
+fn at(session: &Session, offset: usize) -> Context {
+    let snapshot = session.snapshot();
+    gather(
+        &snapshot,
+        &snapshot.documents[0],
+        offset,
+        &Similar::default(),
+    )
+}
+
+#[test]
+fn the_windows_are_the_lines_around_the_cursor() {
+    let (context, _) = gathered(&[("a.rs", "one\ntwo$0\nthree\n")]);
+    assert_eq!(
+        (&*context.prefix, &*context.suffix),
+        ("one\ntwo", "\nthree\n")
+    );
+    assert_eq!(context.path, "a.rs");
+}
+
+#[test]
+fn windows_are_bounded_and_start_at_steady_lines() {
+    let lines: String = (0..500).map(|i| format!("line {i}\n")).collect();
+    let first_line = |offset: usize| {
+        let session = Session::default();
+        session.open(Document::new("file:///w/a.rs", "rust", 1, &lines));
+        at(&session, offset)
+            .prefix
+            .lines()
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let offset = lines.find("line 301").unwrap();
+    assert_eq!(first_line(offset), "line 176");
+    assert_eq!(
+        first_line(offset + 18),
+        "line 176",
+        "two lines on, the window has not moved"
+    );
+    let wide = "x".repeat(100_000);
+    let (context, _) = gathered(&[("a.rs", &format!("{wide}$0{wide}"))]);
+    assert_eq!(
+        (context.prefix.len(), context.suffix.len()),
+        (PREFIX_BYTES, SUFFIX_BYTES)
+    );
+}
+
+#[test]
+fn open_files_that_share_names_are_quoted_best_first_within_the_caps() {
+    let query = "fn area(width: u32, height: u32) { width * height $0}";
+    let alike = "fn perimeter(width: u32, height: u32) { 2 * (width + height) }";
+    let (context, _) = gathered(&[
+        ("a.rs", query),
+        ("shape.rs", alike),
+        ("other.rs", "fn main() {}"),
+    ]);
+    let quoted: Vec<&str> = context.snippets.iter().map(|s| &*s.path).collect();
+    assert_eq!(quoted, ["shape.rs"]);
+    let big = format!("{}\n", alike).repeat(2000);
+    let files: Vec<(String, &str)> = (0..20).map(|i| (format!("f{i}.rs"), &*big)).collect();
+    let mut files: Vec<(&str, &str)> = files.iter().map(|(n, t)| (&**n, *t)).collect();
+    files.insert(0, ("a.rs", query));
+    let (context, _) = gathered(&files);
+    assert_eq!(context.snippets.len(), SNIPPETS);
+    assert!(context.snippets.iter().map(|s| s.text.len()).sum::<usize>() <= SNIPPETS_BYTES);
+}
+
+#[test]
+fn files_that_hold_secrets_are_never_quoted() {
+    let text = "fn area(width: u32, height: u32)";
+    for name in [
+        ".env",
+        ".env.local",
+        "prod.env",
+        "id_rsa",
+        "server.pem",
+        ".npmrc",
+        "credentials",
+    ] {
+        let (context, _) = gathered(&[
+            ("a.rs", "fn area(width: u32, height: u32) $0"),
+            (name, text),
+        ]);
+        assert_eq!(context.snippets, [], "{name}");
+    }
+    let (context, _) = gathered(&[
+        ("a.rs", "fn area(width: u32, height: u32) $0"),
+        (".env.example", text),
+    ]);
+    assert_eq!(context.snippets.len(), 1);
+}
+
+#[test]
+fn the_last_edits_in_other_files_are_quoted() {
+    let (_, session) = gathered(&[("a.rs", "$0"), ("b.rs", &"\nlong ago".repeat(200))]);
+    let start = Position {
+        line: 100,
+        column: 0,
+    };
+    let change = Change {
+        range: Some(start..start),
+        text: "edited now".into(),
+    };
+    session.change("file:///w/b.rs", 2, &[change]).unwrap();
+    session.focus("file:///w/a.rs");
+    let context = at(&session, 0);
+    assert_eq!(context.snippets.len(), 1);
+    assert!(
+        context.snippets[0].text.contains("edited now")
+            && context.snippets[0].reason == Reason::RecentEdit
+    );
+}

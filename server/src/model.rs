@@ -1,0 +1,455 @@
+//! What we ask of models, and the wire that carries it.
+//!
+//! Holds: dropping a stream ends the request at the server. Every wait has a bound. No key
+//! leaves this module except in a request to the endpoint it is for. Nothing here knows LSP,
+//! documents or settings files, and there is no prompt text except control tokens.
+//!
+//! [`Network`] is what all models share, [`Model`] is one endpoint, [`CompletionStream`] one
+//! answer. Below them: `exchange` asks once, `dialect` and `fim` write requests and read
+//! answers, `sse` frames them, `stop` ends them, `http` holds the connections, `breaker` decides
+//! whether to ask at all, `probe` finds out how.
+
+mod breaker;
+mod dialect;
+mod endpoint;
+mod exchange;
+mod failure;
+mod fim;
+mod http;
+mod key;
+mod network;
+mod probe;
+mod request;
+mod secret;
+mod sse;
+mod stats;
+mod stop;
+mod stream;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use self::breaker::Health;
+pub use self::dialect::{FinishReason, Usage};
+pub use self::endpoint::{Api, Endpoint, HttpVersion, KeySource, Timeouts};
+pub use self::exchange::Finish;
+pub use self::failure::{Failure, ModelError};
+pub use self::fim::Family;
+pub use self::http::Protocol;
+pub use self::network::{Network, NetworkSettings, Proxy};
+pub use self::probe::{Fim, Probe};
+pub use self::request::{FimRequest, Snippet};
+pub use self::secret::Secret;
+pub use self::stats::Stats;
+pub use self::stream::{Completion, CompletionStream};
+
+use self::breaker::{Breaker, Permit};
+use self::dialect::Dialect;
+use self::endpoint::Address;
+use self::exchange::Target;
+use self::fim::{ControlText, Template};
+use self::key::KeyRing;
+use self::network::ProbeKey;
+use self::stats::{Counters, average};
+use self::stream::{Progress, Recent, Upstream};
+use crate::error::{Kind, UserError};
+
+/// Temperature of alternatives after the first when the request asks for none.
+const VARIETY: f32 = 0.6;
+
+/// One endpoint, ready to be asked. Cheap to clone; clones are the same endpoint. Methods must
+/// be called within a tokio runtime.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    network: Network,
+    target: Target,
+    /// The raw prompt of the setting, or of the family the model's name tells.
+    template: Option<Template>,
+    breaker: Arc<Breaker>,
+    counters: Counters,
+    recent: Recent,
+    probed: Mutex<Option<probe::Dated>>,
+    probing: tokio::sync::Mutex<()>,
+}
+
+/// What a request would look like on the wire, without the key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preview {
+    pub url: String,
+    /// How completions are asked for, in words.
+    pub way: String,
+    pub body: Value,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model")
+            .field("place", &self.place())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    fn new(network: Network, endpoint: Endpoint) -> Result<Self, UserError> {
+        let address = Address::of(&endpoint)?;
+        let template = template(&endpoint)?;
+        let headers = exchange::headers(&endpoint).map_err(|name| {
+            UserError::new(
+                Kind::Settings,
+                format!("The header \"{name}\" cannot be sent to a model."),
+            )
+            .with_hint("Correct `models.complete.headers`.")
+        })?;
+        let spoken: Vec<String> = Family::of_model(&endpoint.model)
+            .map(|family| Template::of_family(family).tokens().to_vec())
+            .unwrap_or_default();
+        let target = Target {
+            origin: network.origin(&address.site, endpoint.timeouts.connect),
+            place: address.site.shown().into(),
+            keys: endpoint.key.clone().map(KeyRing::new),
+            headers,
+            spoken: ControlText::new(&spoken),
+            address,
+            endpoint,
+        };
+        Ok(Self(Arc::new(Inner {
+            network,
+            target,
+            template,
+            breaker: Breaker::new(),
+            counters: Counters::default(),
+            recent: Recent::default(),
+            probed: Mutex::default(),
+            probing: tokio::sync::Mutex::default(),
+        })))
+    }
+
+    /// Asks for a completion. Returns at once; text, end and errors come through the stream.
+    /// A request that asks the same as another within 20 ms shares its answer.
+    pub fn complete(&self, request: FimRequest) -> CompletionStream {
+        let inner = &self.0;
+        let deadline = request.deadline;
+        let request = Arc::new(request);
+        let joined = inner.recent.join_or(&request, || inner.start(&request));
+        inner.counters.update(|stats| {
+            stats.requests += 1;
+            match &joined {
+                Ok((_, true)) => stats.shared += 1,
+                Ok((_, false)) => {}
+                Err(_) => stats.paused += 1,
+            }
+        });
+        match joined {
+            Ok((upstream, _)) => CompletionStream::of(upstream, deadline, &inner.target.place),
+            Err(error) => CompletionStream::failed(error),
+        }
+    }
+
+    /// Asks for `count` completions of one text at the same time, for cycling through. The first
+    /// is the one `request` asks for, the others vary it.
+    pub fn alternatives(&self, request: &FimRequest, count: usize) -> Vec<CompletionStream> {
+        let vary = |nth: usize| {
+            let mut request = request.clone();
+            if nth > 0 {
+                request.temperature = if request.temperature > 0.0 {
+                    request.temperature
+                } else {
+                    VARIETY
+                };
+                request.seed = Some(request.seed.unwrap_or_default() + nth as u64);
+            }
+            request
+        };
+        (0..count).map(|nth| self.complete(vary(nth))).collect()
+    }
+
+    /// Makes sure that a connection stands ready or is being opened. Returns at once and costs
+    /// next to nothing: call it with every keystroke, so that a pause of the debouncer hides a
+    /// handshake.
+    pub fn warm(&self) {
+        self.0.target.origin.warm();
+    }
+
+    /// Asks for a single token, so that a server loads the model before it is needed.
+    ///
+    /// # Errors
+    /// As a completion.
+    pub async fn wake(&self) -> Result<Finish, ModelError> {
+        let request = FimRequest {
+            path: "wake.py".to_owned(),
+            language: "python".to_owned(),
+            prefix: "import ".to_owned(),
+            suffix: "\n".to_owned(),
+            snippets: Vec::new(),
+            max_tokens: 1,
+            stop: Vec::new(),
+            temperature: 0.0,
+            seed: None,
+            deadline: None,
+        };
+        Ok(self.complete(request).whole().await?.finish)
+    }
+
+    /// Returns what the endpoint supports, finding it out unless that is known. A probe that was
+    /// begun goes on when the future is dropped.
+    pub async fn probe(&self) -> Arc<Probe> {
+        self.0.probe().await
+    }
+
+    /// Forgets what the endpoint supports and finds it out again.
+    pub async fn probe_again(&self) -> Arc<Probe> {
+        self.0.network.forget_probe(&self.0.probe_key());
+        *self.0.probed() = None;
+        self.0.probe().await
+    }
+
+    /// Returns the state of the endpoint, as it changes.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.0.breaker.health()
+    }
+
+    /// Returns the counters of the endpoint.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            connections: self.0.target.origin.opened(),
+            ..self.0.counters.snapshot()
+        }
+    }
+
+    /// Returns the protocol spoken with the endpoint's host; `None` before the first connection.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.0.target.origin.protocol()
+    }
+
+    /// Scheme, host and port, as shown to people.
+    pub fn place(&self) -> &str {
+        &self.0.target.place
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0.target.endpoint
+    }
+
+    /// Returns exactly what would be sent for `request`, and where to.
+    pub fn preview(&self, request: &FimRequest) -> Preview {
+        let dialect = self.0.known_dialect().unwrap_or(Dialect::Suffix);
+        let (path, body) = self.0.target.ask(&dialect, request);
+        let path = path.split('?').next().unwrap_or_default();
+        Preview {
+            url: format!("{}{path}", self.place()),
+            way: dialect.in_words(),
+            body,
+        }
+    }
+}
+
+impl Inner {
+    fn start(self: &Arc<Self>, request: &Arc<FimRequest>) -> Result<Arc<Upstream>, ModelError> {
+        let permit = self.breaker.admit()?;
+        let (tell, progress) = watch::channel(Progress::default());
+        let task = tokio::spawn(Arc::clone(self).run(Arc::clone(request), permit, tell));
+        Ok(Upstream::new(task.abort_handle(), progress))
+    }
+
+    /// Carries one upstream request to its end; aborted when nobody reads any more.
+    async fn run(
+        self: Arc<Self>,
+        request: Arc<FimRequest>,
+        permit: Permit,
+        tell: watch::Sender<Progress>,
+    ) {
+        let mut course = Course {
+            inner: Arc::clone(&self),
+            permit: Some(permit),
+            seen: false,
+        };
+        let outcome = match self.dialect().await {
+            Ok(dialect) => {
+                let mut on_text = |text: &str| {
+                    course.seen = true;
+                    if !text.is_empty() {
+                        tell.send_modify(|progress| progress.text.push_str(text));
+                    }
+                };
+                self.target.complete(&dialect, &request, &mut on_text).await
+            }
+            Err(error) => Err(error),
+        };
+        course.end(&outcome);
+        if let Err(error) = &outcome {
+            tracing::debug!(%error, "a completion failed");
+            if matches!(
+                error.failure,
+                Failure::Rejected { .. } | Failure::Garbage(_)
+            ) {
+                // The server may have been replaced by one that knows other ways.
+                self.network.forget_probe(&self.probe_key());
+            }
+        }
+        tell.send_modify(|progress| progress.end = Some(outcome));
+    }
+
+    /// Returns the way to ask: what was found out, else what the settings say, else what is
+    /// found out now.
+    async fn dialect(self: &Arc<Self>) -> Result<Dialect, ModelError> {
+        if let Some(dialect) = self.known_dialect() {
+            return Ok(dialect);
+        }
+        let probe = self.probe().await;
+        match (&probe.dialect, &probe.error) {
+            (Some(dialect), _) => Ok(dialect.clone()),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => Err(self
+                .target
+                .error(Failure::Bug("a probe without result".to_owned()))),
+        }
+    }
+
+    fn known_dialect(&self) -> Option<Dialect> {
+        if let Some(probe) = self.network.known_probe(&self.probe_key()) {
+            return probe.dialect.clone();
+        }
+        match self.target.endpoint.api {
+            // Whether `suffix` has an effect must be found out before it is relied on.
+            Api::OpenAi => {
+                let template = self.template.clone();
+                self.target
+                    .endpoint
+                    .template
+                    .as_ref()
+                    .and(template)
+                    .map(Dialect::Raw)
+            }
+            Api::Fim => self.template.clone().map(Dialect::Raw),
+            Api::LlamaCpp => Some(Dialect::Infill),
+            Api::Ollama => Some(Dialect::Generate),
+            Api::Mistral => Some(Dialect::Mistral),
+            Api::DeepSeek => Some(Dialect::DeepSeek),
+        }
+    }
+
+    async fn probe(self: &Arc<Self>) -> Arc<Probe> {
+        // A task of its own: what is found out serves every request after this one.
+        let inner = Arc::clone(self);
+        let probing = tokio::spawn(async move {
+            let _one_probe = inner.probing.lock().await;
+            let key = inner.probe_key();
+            if let Some(known) = inner.network.known_probe(&key) {
+                return known;
+            }
+            let recent = inner.probed().clone();
+            if let Some((at, failed)) = recent
+                && at.elapsed() < probe::FAILURE_KEPT
+            {
+                return failed;
+            }
+            let found = Arc::new(probe::probe(&inner.target, inner.template.as_ref()).await);
+            if found.error.is_none() {
+                inner.network.remember_probe(key, Arc::clone(&found));
+            }
+            *inner.probed() = Some((Instant::now(), Arc::clone(&found)));
+            found
+        });
+        match probing.await {
+            Ok(found) => found,
+            Err(_) => Arc::new(Probe::lost(
+                self.target
+                    .error(Failure::Bug("a probe was lost".to_owned())),
+            )),
+        }
+    }
+
+    fn probe_key(&self) -> ProbeKey {
+        let endpoint = &self.target.endpoint;
+        (
+            endpoint.url.clone(),
+            endpoint.model.clone(),
+            endpoint.api,
+            endpoint.template.clone(),
+        )
+    }
+
+    fn probed(&self) -> MutexGuard<'_, Option<probe::Dated>> {
+        self.probed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reports what became of an upstream request, also when it is dropped.
+struct Course {
+    inner: Arc<Inner>,
+    permit: Option<Permit>,
+    /// Whether the server has begun to answer.
+    seen: bool,
+}
+
+impl Course {
+    fn end(&mut self, outcome: &Result<Finish, ModelError>) {
+        let Some(permit) = self.permit.take() else {
+            return;
+        };
+        match outcome {
+            Ok(finish) => {
+                permit.answered();
+                self.inner.counters.update(|stats| {
+                    stats.answered += 1;
+                    stats.tokens_in += finish.usage.prompt_tokens.unwrap_or_default();
+                    stats.tokens_out += finish.usage.completion_tokens.unwrap_or_default();
+                    average(
+                        &mut stats.first_text_ms,
+                        finish.first_text.unwrap_or(finish.total),
+                    );
+                    average(&mut stats.total_ms, finish.total);
+                });
+            }
+            Err(error) => {
+                permit.failed(error);
+                self.inner.counters.update(|stats| stats.failed += 1);
+            }
+        }
+    }
+}
+
+impl Drop for Course {
+    fn drop(&mut self) {
+        let Some(permit) = self.permit.take() else {
+            return;
+        };
+        self.inner.counters.update(|stats| stats.cancelled += 1);
+        if self.seen {
+            permit.answered();
+        } else {
+            permit.unanswered(&self.inner.target.place);
+        }
+    }
+}
+
+/// Returns the raw prompt for `endpoint`.
+fn template(endpoint: &Endpoint) -> Result<Option<Template>, UserError> {
+    if let Some(setting) = &endpoint.template {
+        let template = Template::of_setting(setting).map_err(|why| {
+            UserError::new(
+                Kind::Settings,
+                format!("The prompt template cannot be used: {why}."),
+            )
+            .with_hint("Correct `models.complete.template`.")
+        })?;
+        return Ok(Some(template));
+    }
+    match Family::of_model(&endpoint.model) {
+        Some(family) => Ok(Some(Template::of_family(family))),
+        None if endpoint.api == Api::Fim => {
+            let message = format!(
+                "How to ask the model \"{}\" to fill in the middle is not known from its name.",
+                endpoint.model
+            );
+            let hint = "Set `models.complete.template` to the name of its family or to a pattern with {prefix} and {suffix}.";
+            Err(UserError::new(Kind::Settings, message).with_hint(hint))
+        }
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,360 @@
+//! Leaves a failing endpoint alone for a while, and says why.
+//!
+//! Holds: after [`FAILURES`] failures in a row, or one that will not heal by itself (a refused
+//! key, an unknown model, a rate limit), requests are refused at once until a pause is over;
+//! then one request is let through to find out, and the pause grows if it fails too. A pause
+//! costs no timer. Cancelled requests are no failures, but requests that together waited
+//! [`SILENCE`] without any answer are one.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::failure::{Failure, ModelError};
+use crate::error::UserError;
+
+/// Failures in a row that open the circuit.
+const FAILURES: u32 = 3;
+
+/// Waiting without an answer, summed over requests that were dropped, that counts as a failure.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// First and longest pause. The first is short: most failures are a server being restarted.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// First pause after a failure that someone has to repair.
+const REPAIR_PAUSE: Duration = Duration::from_secs(15);
+
+/// A server's own wish (`Retry-After`) is followed up to this.
+const LONGEST_WISH: Duration = Duration::from_secs(10 * 60);
+
+/// The state of an endpoint, for status lines and `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Health {
+    /// Not asked yet.
+    #[default]
+    Unknown,
+    /// The last request was answered.
+    Ready,
+    /// The last request failed; the next is sent all the same.
+    Failing { why: Arc<UserError> },
+    /// Left alone until the time given.
+    Paused { why: Arc<UserError>, until: Instant },
+}
+
+/// Decides whether an endpoint is asked.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    state: Mutex<State>,
+    health: watch::Sender<Health>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    pauses: u32,
+    unanswered: Duration,
+    /// Set while paused; also while the one request that finds out is under way.
+    paused: Option<Pause>,
+}
+
+#[derive(Debug)]
+struct Pause {
+    until: Instant,
+    why: ModelError,
+    trying: bool,
+}
+
+/// The right to send one request. Report the outcome with [`Permit::answered`] or
+/// [`Permit::failed`]; dropping it says that the request was cancelled before either.
+#[derive(Debug)]
+pub(super) struct Permit {
+    breaker: Arc<Breaker>,
+    since: Instant,
+    trial: bool,
+    open: bool,
+}
+
+impl Breaker {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            health: watch::Sender::new(Health::Unknown),
+        })
+    }
+
+    /// Returns a permit to send a request now.
+    ///
+    /// # Errors
+    /// [`Failure::Paused`] with the reason, at the endpoint's place.
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Permit, ModelError> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let mut trial = false;
+        if let Some(pause) = &mut state.paused {
+            if pause.trying || now < pause.until {
+                let retry_in = pause.until.saturating_duration_since(now);
+                let reason = pause.why.to_string();
+                return Err(ModelError::new(
+                    Failure::Paused { reason, retry_in },
+                    &pause.why.place,
+                ));
+            }
+            pause.trying = true;
+            trial = true;
+        }
+        Ok(Permit {
+            breaker: Arc::clone(self),
+            since: now,
+            trial,
+            open: true,
+        })
+    }
+
+    /// Returns the state of the endpoint as it changes.
+    pub(super) fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, health: Health) {
+        self.health.send_if_modified(|known| {
+            let changed = *known != health;
+            *known = health;
+            changed
+        });
+    }
+
+    fn record(&self, state: &mut State, error: &ModelError) {
+        state.failures += 1;
+        state.unanswered = Duration::ZERO;
+        let why = Arc::new(error.user_error());
+        let Some(pause) = pause_after(&error.failure, state.failures, state.pauses) else {
+            self.tell(Health::Failing { why });
+            return;
+        };
+        state.pauses += 1;
+        let until = Instant::now() + pause;
+        tracing::info!(place = %error.place, ?pause, "leaving a failing model endpoint alone");
+        state.paused = Some(Pause {
+            until,
+            why: error.clone(),
+            trying: false,
+        });
+        self.tell(Health::Paused { why, until });
+    }
+}
+
+impl Permit {
+    /// The endpoint answered: whatever was wrong is over.
+    pub(super) fn answered(mut self) {
+        self.open = false;
+        let mut state = self.breaker.state();
+        *state = State::default();
+        drop(state);
+        self.breaker.tell(Health::Ready);
+    }
+
+    /// The endpoint failed.
+    pub(super) fn failed(mut self, error: &ModelError) {
+        self.open = false;
+        let mut state = self.breaker.state();
+        self.breaker.record(&mut state, error);
+    }
+
+    /// The request was dropped before any answer: waiting is what it leaves behind.
+    pub(super) fn unanswered(mut self, place: &Arc<str>) {
+        self.open = false;
+        let mut state = self.breaker.state();
+        if self.trial
+            && let Some(pause) = &mut state.paused
+        {
+            pause.trying = false;
+        }
+        state.unanswered += self.since.elapsed();
+        if state.unanswered >= SILENCE {
+            let error = ModelError::new(Failure::Silent(state.unanswered), place);
+            // Several requests have waited: one silent one would be a failure of its own.
+            state.failures = state.failures.max(FAILURES - 1);
+            self.breaker.record(&mut state, &error);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.open && self.trial {
+            let mut state = self.breaker.state();
+            if let Some(pause) = &mut state.paused {
+                pause.trying = false;
+            }
+        }
+    }
+}
+
+/// Returns how long to leave the endpoint alone after its `failures`-th failure in a row, of
+/// which `pauses` led to a pause; `None` to ask again at once.
+fn pause_after(failure: &Failure, failures: u32, pauses: u32) -> Option<Duration> {
+    let grown = |first: Duration| (first * 2_u32.saturating_pow(pauses.min(10))).min(LONGEST_PAUSE);
+    match failure {
+        Failure::RateLimited {
+            retry_after: Some(wish),
+            ..
+        } => Some((*wish).min(LONGEST_WISH)),
+        Failure::RateLimited {
+            retry_after: None, ..
+        } => Some(jittered(grown(FIRST_PAUSE * 2))),
+        Failure::Key(_)
+        | Failure::Settings { .. }
+        | Failure::Unauthorized { .. }
+        | Failure::NotFound { .. }
+        | Failure::NotAStream { .. }
+        | Failure::Tls(_) => Some(jittered(grown(REPAIR_PAUSE))),
+        Failure::Refused
+        | Failure::Unresolved
+        | Failure::Unreachable
+        | Failure::ConnectTimeout(_)
+        | Failure::Proxy(_)
+        | Failure::Protocol(_)
+        | Failure::Rejected { .. }
+        | Failure::Faulted { .. }
+        | Failure::Garbage(_)
+        | Failure::Cut
+        | Failure::Endless
+        | Failure::Silent(_)
+        | Failure::Stalled(_)
+        | Failure::Bug(_) => (failures >= FAILURES).then(|| jittered(grown(FIRST_PAUSE))),
+        Failure::Late | Failure::Paused { .. } => None,
+    }
+}
+
+/// Spreads a pause by up to a fifth either way, so that many editors do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(failure: Failure) -> ModelError {
+        ModelError::new(failure, &"http://model".into())
+    }
+
+    fn fail(breaker: &Arc<Breaker>, failure: Failure) {
+        breaker.admit().unwrap().failed(&error(failure));
+    }
+
+    fn pause(breaker: &Arc<Breaker>) -> Duration {
+        match breaker.admit() {
+            Err(ModelError {
+                failure: Failure::Paused { retry_in, .. },
+                ..
+            }) => retry_in,
+            other => panic!("not paused: {other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_failures_in_a_row_pause_and_one_request_finds_out() {
+        let breaker = Breaker::new();
+        let health = breaker.health();
+        fail(&breaker, Failure::Refused);
+        assert!(matches!(&*health.borrow(), Health::Failing { .. }));
+        fail(&breaker, Failure::Refused);
+        fail(&breaker, Failure::Refused);
+        let first = pause(&breaker);
+        assert!((800..=1200).contains(&first.as_millis()), "{first:?}");
+        let Health::Paused { why, .. } = health.borrow().clone() else {
+            panic!("health says nothing")
+        };
+        assert_eq!(
+            why.message,
+            "The model endpoint http://model refused the connection."
+        );
+
+        tokio::time::advance(first).await;
+        let trial = breaker.admit().unwrap();
+        pause(&breaker);
+        trial.failed(&error(Failure::Refused));
+        let second = pause(&breaker);
+        assert!((1600..=2400).contains(&second.as_millis()), "{second:?}");
+
+        tokio::time::advance(second).await;
+        breaker.admit().unwrap().answered();
+        assert_eq!(*health.borrow(), Health::Ready);
+        fail(&breaker, Failure::Refused);
+        assert!(breaker.admit().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_between_starts_the_count_anew() {
+        let breaker = Breaker::new();
+        for _ in 0..10 {
+            fail(&breaker, Failure::Cut);
+            fail(&breaker, Failure::Cut);
+            breaker.admit().unwrap().answered();
+        }
+        assert!(breaker.admit().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_that_will_not_heal_pauses_at_once_and_a_wish_is_followed() {
+        let unauthorized = || Failure::Unauthorized {
+            status: 401,
+            said: String::new(),
+        };
+        let limited = |seconds| Failure::RateLimited {
+            retry_after: Some(Duration::from_secs(seconds)),
+            said: String::new(),
+        };
+        for (failure, shortest, longest) in [
+            (unauthorized(), 12, 18),
+            (limited(7), 7, 7),
+            (limited(86_400), 600, 600),
+        ] {
+            let breaker = Breaker::new();
+            fail(&breaker, failure);
+            let pause = pause(&breaker);
+            assert!(
+                pause >= Duration::from_secs(shortest) && pause <= Duration::from_secs(longest),
+                "{pause:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cancelled_requests_are_no_failures_until_they_waited_too_long() {
+        let breaker = Breaker::new();
+        let place: Arc<str> = "http://model".into();
+        for _ in 0..99 {
+            let permit = breaker.admit().unwrap();
+            tokio::time::advance(Duration::from_millis(100)).await;
+            permit.unanswered(&place);
+        }
+        let last = breaker.admit().unwrap();
+        tokio::time::advance(Duration::from_millis(100)).await;
+        last.unanswered(&place);
+        pause(&breaker);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_trial_lets_the_next_request_find_out() {
+        let breaker = Breaker::new();
+        fail(
+            &breaker,
+            Failure::NotFound {
+                said: String::new(),
+            },
+        );
+        tokio::time::advance(pause(&breaker)).await;
+        drop(breaker.admit().unwrap());
+        assert!(breaker.admit().is_ok());
+    }
+}

@@ -1,0 +1,367 @@
+//! One connection, in either protocol, and the answers that come over it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::{HeaderValue, Request, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::dial::{ForwardingProxy, Io};
+use super::{Answer, Ask, IDLE_HTTP2, Origin, Protocol};
+use crate::model::failure::Failure;
+
+/// Pings on an HTTP/2 connection, used or not, find out within 25 s that a peer is gone.
+const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(20);
+const PING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What became of a request.
+pub(super) enum Sent {
+    Answered(Answer),
+    /// The server cannot have begun to answer it: it may be sent again.
+    NeverArrived,
+    Failed(Failure),
+}
+
+/// An HTTP/1.1 connection. Dropping it closes the socket.
+pub(super) struct Http1Lane {
+    sender: http1::SendRequest<Full<Bytes>>,
+    connection: AbortHandle,
+    proxy: Option<ForwardingProxy>,
+    pub(super) unused_since: Instant,
+    /// Whether it has carried an answer before; then the server may close it at any time.
+    pub(super) reused: bool,
+}
+
+impl Drop for Http1Lane {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Http1Lane {
+    pub(super) async fn start(
+        io: Box<dyn Io>,
+        proxy: Option<ForwardingProxy>,
+    ) -> Result<Self, Failure> {
+        let (sender, connection) = http1::handshake(io)
+            .await
+            .map_err(|error| classify(&error))?;
+        let connection = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection closed");
+            }
+        });
+        Ok(Self {
+            sender,
+            connection: connection.abort_handle(),
+            proxy,
+            unused_since: Instant::now(),
+            reused: false,
+        })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    pub(super) async fn send(mut self, origin: &Arc<Origin>, ask: &Ask) -> Sent {
+        let mut request = request(ask);
+        // A spare that was never used can have been closed while it waited, too.
+        let waited =
+            self.reused || self.unused_since.elapsed() > std::time::Duration::from_millis(100);
+        let host = origin.site.authority();
+        request.headers_mut().insert(HOST, header(&host));
+        let uri = match &self.proxy {
+            Some(proxy) => {
+                if let Some(authorization) = &proxy.authorization {
+                    request
+                        .headers_mut()
+                        .insert(PROXY_AUTHORIZATION, authorization.clone());
+                }
+                format!("{}{}", origin.site.shown(), ask.path)
+            }
+            None => ask.path.clone(),
+        };
+        let Ok(uri) = uri.parse::<Uri>() else {
+            return Sent::Failed(Failure::Bug(
+                "the path of a request is not valid".to_owned(),
+            ));
+        };
+        *request.uri_mut() = uri;
+        if self.sender.ready().await.is_err() {
+            return Sent::NeverArrived;
+        }
+        match self.sender.try_send_request(request).await {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let rest = Rest::Http1 {
+                    body,
+                    lane: Some(self),
+                    origin: Arc::clone(origin),
+                };
+                Sent::Answered(Answer {
+                    status: head.status,
+                    headers: head.headers,
+                    protocol: Protocol::Http1,
+                    body: Body { rest },
+                })
+            }
+            Err(mut error) => {
+                let unsent = error.take_message().is_some();
+                let error = error.into_error();
+                if unsent || (waited && was_closed(&error)) {
+                    Sent::NeverArrived
+                } else {
+                    Sent::Failed(classify(&error))
+                }
+            }
+        }
+    }
+}
+
+/// A handle on the one HTTP/2 connection of an origin.
+#[derive(Clone)]
+pub(super) struct Http2Lane {
+    sender: http2::SendRequest<Full<Bytes>>,
+    in_flight: Arc<AtomicUsize>,
+    used: Arc<std::sync::Mutex<Instant>>,
+}
+
+impl Http2Lane {
+    pub(super) async fn start(io: Box<dyn Io>) -> Result<Self, Failure> {
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_PATIENCE)
+            .keep_alive_while_idle(true)
+            .handshake(io)
+            .await
+            .map_err(|error| classify(&error))?;
+        let lane = Self {
+            sender,
+            in_flight: Arc::default(),
+            used: Arc::new(std::sync::Mutex::new(Instant::now())),
+        };
+        let (in_flight, used) = (Arc::clone(&lane.in_flight), Arc::clone(&lane.used));
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "connection closed");
+                    }
+                }
+                () = unused(&in_flight, &used) => tracing::debug!("connection closed after long disuse"),
+            }
+        });
+        let mut lane = lane;
+        // The peer answers our preface here; a server that speaks no HTTP/2 fails now.
+        lane.sender
+            .ready()
+            .await
+            .map_err(|error| classify(&error))?;
+        Ok(lane)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    pub(super) async fn send(mut self, origin: &Arc<Origin>, ask: &Ask) -> Sent {
+        let mut request = request(ask);
+        let Ok(uri) = format!("{}{}", origin.site.shown(), ask.path).parse::<Uri>() else {
+            return Sent::Failed(Failure::Bug(
+                "the path of a request is not valid".to_owned(),
+            ));
+        };
+        *request.uri_mut() = uri;
+        let used = Used::new(&self);
+        if self.sender.ready().await.is_err() {
+            return Sent::NeverArrived;
+        }
+        match self.sender.try_send_request(request).await {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                Sent::Answered(Answer {
+                    status: head.status,
+                    headers: head.headers,
+                    protocol: Protocol::Http2,
+                    body: Body {
+                        rest: Rest::Http2 { body, _used: used },
+                    },
+                })
+            }
+            Err(mut error) => {
+                let unsent = error.take_message().is_some();
+                let error = error.into_error();
+                if unsent || was_refused(&error) {
+                    Sent::NeverArrived
+                } else {
+                    Sent::Failed(classify(&error))
+                }
+            }
+        }
+    }
+}
+
+/// Marks the connection as used for as long as a request or answer lives.
+struct Used(Http2Lane);
+
+impl Used {
+    fn new(lane: &Http2Lane) -> Self {
+        lane.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(lane.clone())
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        *self
+            .0
+            .used
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends when the connection has not been used for [`IDLE_HTTP2`].
+async fn unused(in_flight: &AtomicUsize, used: &std::sync::Mutex<Instant>) {
+    loop {
+        let last = *used
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if in_flight.load(Ordering::Relaxed) > 0 {
+            sleep_until(Instant::now() + IDLE_HTTP2).await;
+        } else if last.elapsed() >= IDLE_HTTP2 {
+            return;
+        } else {
+            sleep_until(last + IDLE_HTTP2).await;
+        }
+    }
+}
+
+/// The rest of an answer. Dropping it before its end cancels the request.
+pub(crate) struct Body {
+    rest: Rest,
+}
+
+enum Rest {
+    Http1 {
+        body: Incoming,
+        lane: Option<Http1Lane>,
+        origin: Arc<Origin>,
+    },
+    Http2 {
+        body: Incoming,
+        _used: Used,
+    },
+}
+
+impl Body {
+    /// Returns the next bytes, `None` at the end. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Failure::Cut`] when the connection or the stream ends before the answer does.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let body = match &mut self.rest {
+                Rest::Http1 { body, .. } | Rest::Http2 { body, .. } => body,
+            };
+            match body.frame().await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) if bytes.is_empty() => {}
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    Err(_trailers) => {}
+                },
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "answer cut");
+                    return Err(Failure::Cut);
+                }
+                None => {
+                    if let Rest::Http1 { lane, origin, .. } = &mut self.rest
+                        && let Some(lane) = lane.take()
+                        && lane.is_open()
+                    {
+                        origin.put_back(lane);
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+fn request(ask: &Ask) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(ask.body.clone()));
+    *request.method_mut() = ask.method.clone();
+    *request.headers_mut() = ask.headers.clone();
+    request
+}
+
+fn header(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("invalid"))
+}
+
+/// Whether the peer closed the connection without a word.
+fn was_closed(error: &hyper::Error) -> bool {
+    error.is_incomplete_message()
+        || error.is_closed()
+        || io_kind(error).is_some_and(|kind| {
+            matches!(
+                kind,
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+            )
+        })
+}
+
+/// Whether an HTTP/2 server said that it did not process the request: it refused the stream, or
+/// was shutting the connection down.
+fn was_refused(error: &hyper::Error) -> bool {
+    cause::<h2::Error>(error).is_some_and(|error| {
+        error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.is_remote())
+    })
+}
+
+fn classify(error: &hyper::Error) -> Failure {
+    if let Some(error) = cause::<h2::Error>(error) {
+        return match error.reason() {
+            Some(h2::Reason::HTTP_1_1_REQUIRED) => {
+                Failure::Protocol("it asks for HTTP/1.1".to_owned())
+            }
+            Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR) => {
+                Failure::Protocol("it does not speak HTTP/2".to_owned())
+            }
+            _ => Failure::Cut,
+        };
+    }
+    if error.is_parse() {
+        return Failure::Protocol("it does not speak HTTP".to_owned());
+    }
+    Failure::Cut
+}
+
+fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
+    cause::<io::Error>(error).map(io::Error::kind)
+}
+
+fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
