@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// Seed of the cursors.
     #[arg(long, default_value = "completion")]
     seed: String,
-    /// File for one JSON line per cursor.
+    /// File for one JSON line per tree, with what was held out, and one per cursor.
     #[arg(long)]
     json: Option<PathBuf>,
 }
@@ -64,6 +64,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let tree = Tree::read(root)?;
         let held = tree.held_out(10);
         let (engine, learning) = tree.learn(&held, weights.clone())?;
+        if let Some(json) = &mut json {
+            let paths: Vec<&str> = held.iter().map(|file| file.path.as_str()).collect();
+            writeln!(
+                json,
+                "{}",
+                serde_json::json!({"tree": tree.name, "held_out": paths})
+            )?;
+        }
         let status = engine.status();
         let megabytes = status.bytes as f64 / 1e6;
         println!(

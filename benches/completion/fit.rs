@@ -3,8 +3,11 @@
 //! Both networks are fitted by stochastic gradient descent with a step size per weight that falls
 //! with the gradients seen (Adagrad), on examples in random order.
 
+use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use clap::Args;
@@ -53,8 +56,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if !options.keep_mixing {
         let start = Instant::now();
         let mut examples = Vec::new();
-        for tree in &trees {
-            examples.extend(steps(tree, options.steps)?);
+        for found in each(&trees, &|tree| steps(tree, options.steps)) {
+            examples.extend(found?);
         }
         println!("{} steps in {:.0?}", examples.len(), start.elapsed());
         fit_mixing(&mut weights.mixing, &mut examples, options.epochs);
@@ -63,8 +66,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let mut examples = Vec::new();
     let fitted = Arc::new(weights.clone());
-    for tree in &trees {
-        examples.extend(prefixes(tree, options.cursors, &fitted)?);
+    for found in each(&trees, &|tree| prefixes(tree, options.cursors, &fitted)) {
+        examples.extend(found?);
     }
     fit_confidence(&mut weights.confidence, &mut examples, options.epochs);
     std::fs::write(
@@ -72,6 +75,34 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         weights.confidence.encode(),
     )?;
     Ok(())
+}
+
+/// Does the same with every tree on all cores; the answers come in the order of the trees.
+fn each<T: Send>(
+    trees: &[Tree],
+    work: &(dyn Fn(&Tree) -> anyhow::Result<T> + Sync),
+) -> Vec<anyhow::Result<T>> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    let n_threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..n_threads {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(tree) = trees.get(at) else { break };
+                    let answer = work(tree);
+                    done.lock()
+                        .expect("no thread panics with the lock")
+                        .insert(at, answer);
+                }
+            });
+        }
+    });
+    done.into_inner()
+        .expect("no thread panics with the lock")
+        .into_values()
+        .collect()
 }
 
 /// Walks random lines of held-out files.
@@ -246,10 +277,15 @@ fn fit_mixing(net: &mut Net, examples: &mut [StepExample], epochs: usize) {
             n_first += usize::from(best == example.right && best + 1 < p.len());
         }
         let n = check.len() as f32;
+        let n_known = check
+            .iter()
+            .filter(|example| example.right + 1 < example.candidates.len())
+            .count();
         println!(
-            "mixing, epoch {epoch}: loss {:.4}, next token right {:.4}, {:.0?}",
+            "mixing, epoch {epoch}: loss {:.4}, next token right {:.4}, among the candidates {:.4}, {:.0?}",
             loss / n,
             n_first as f32 / n,
+            n_known as f32 / n,
             start.elapsed()
         );
     }

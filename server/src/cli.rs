@@ -1,3 +1,148 @@
-//! The command line: parsed arguments in, text or JSON out.
+//! The command line: parse, call, print.
+//!
+//! Holds: results go to stdout, as text or with `--json` for programs; everything else goes to
+//! stderr. Exit codes: 0 done, 1 failed or problems found, 2 wrong usage.
 
-pub mod apply;
+mod apply;
+mod complete;
+mod doctor;
+mod serve;
+mod tour;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime::Runtime;
+
+use crate::error::UserError;
+
+/// An AI pair programmer as one language server: ghost text in any editor, at once, with no
+/// account, no key and no network.
+#[derive(Debug, Parser)]
+#[command(name = "pairwright", version, about, long_about = None, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Without a command, pairwright is the language server when its input is a pipe, as editors start \
+it, and shows this help in a terminal.
+
+Settings: ~/.config/pairwright/config.toml, the editor's settings, or environment variables such \
+as PAIRWRIGHT_MODELS_COMPLETE_URL. `pairwright doctor` shows which are in force.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the language server on stdin and stdout
+    Lsp(serve::Lsp),
+    /// See it work on real code: drives the server as an editor would and shows what comes back
+    Tour(tour::Tour),
+    /// Complete at positions of files, for scripts and evaluation
+    Complete(complete::Complete),
+    /// Preview the edits of a model's answer, or do them
+    Apply(apply::Apply),
+    /// Check settings, model endpoint and engine, with the next step for each problem
+    Doctor(doctor::Doctor),
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions {
+        /// Shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let command = match arguments.command {
+        Some(command) => command,
+        None if io::stdin().is_terminal() => {
+            let _ = Arguments::command().print_help();
+            return ExitCode::SUCCESS;
+        }
+        None => Command::Lsp(serve::Lsp::default()),
+    };
+    let outcome = match command {
+        Command::Lsp(lsp) => lsp.run(),
+        Command::Tour(tour) => tour.run(),
+        Command::Complete(complete) => complete.run(),
+        Command::Apply(apply) => apply.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "pairwright",
+                &mut io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
+        let mut stderr = anstream::stderr().lock();
+        let _ = writeln!(
+            stderr,
+            "{}error:{} {error:#}",
+            style::BAD,
+            style::BAD.render_reset()
+        );
+        if let Some(hint) = error
+            .downcast_ref::<UserError>()
+            .and_then(|e| e.hint.as_deref())
+        {
+            let _ = writeln!(stderr, "{hint}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+/// Whether output ended because its reader did, as with `| head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(io)
+}
+
+/// The runtime for timers and connections. Two threads carry a whole editor session.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+}
+
+/// How things are shown in a terminal; `anstream` leaves it out elsewhere.
+mod style {
+    use anstyle::{AnsiColor, Style};
+
+    pub(super) const TITLE: Style = Style::new().bold();
+    pub(super) const FAINT: Style = AnsiColor::BrightBlack.on_default();
+    pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+    pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
+    pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+    /// Suggested text.
+    pub(super) const GHOST: Style = AnsiColor::Cyan.on_default().italic();
+
+    /// Paints `text`.
+    pub(super) fn paint(style: Style, text: impl std::fmt::Display) -> String {
+        format!("{style}{text}{}", style.render_reset())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -212,6 +212,14 @@ impl Completer {
         }
     }
 
+    /// Whether a document was edited a moment ago.
+    pub fn is_typing(&self, uri: &str) -> bool {
+        self.inner
+            .live()
+            .get(uri)
+            .is_some_and(|live| live.is_typing(Instant::now()))
+    }
+
     /// Notes that a client put a suggestion on screen.
     pub fn was_shown(&self, id: u64) {
         self.inner.tell(id, |answered, counts| {

@@ -5,6 +5,7 @@
 //! unusable: a value of the wrong type is reported and left out ([`layers`]).
 //! Not here: where the layers come from at run time (`lsp`), what a setting does.
 
+pub mod current;
 pub mod layers;
 pub mod reference;
 pub mod sources;

@@ -69,7 +69,11 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, path: None, message: message.into() }
+        Self {
+            kind,
+            path: None,
+            message: message.into(),
+        }
     }
 
     /// Names the file this is about, unless one is named already.

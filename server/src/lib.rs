@@ -7,6 +7,7 @@ pub mod context;
 pub mod edit;
 pub mod error;
 pub mod local;
+pub mod log;
 pub mod lsp;
 pub mod model;
 pub mod session;

@@ -26,6 +26,7 @@ mod features;
 pub mod fit;
 mod learn;
 mod lex;
+mod near;
 mod net;
 mod open_text;
 mod reading;
@@ -43,6 +44,7 @@ use decode::Draft;
 use evidence::{Learnt, Sources};
 use learn::Learner;
 use reading::{Cursor, Reading};
+use segment::{Segment, Span};
 use snapshot::{Language, Shard, Snapshot};
 use worker::Worker;
 
@@ -265,14 +267,20 @@ impl Engine {
     pub fn suggest(&self, request: &Request<'_>) -> Option<Suggestion> {
         let weights = &self.shared.weights;
         self.with_sources(request, |task, cursor, sources| {
-            let draft = decode::decode(task, sources, &weights.mixing)?;
-            let confidences = confidence::confidences(
-                &draft,
-                cursor.stem.chars().count(),
-                sources.vocabulary,
-                &weights.confidence,
-            );
-            render(&draft, &confidences, cursor, sources)
+            let stem = cursor.stem.chars().count();
+            let drafts = decode::decode(task, sources, &weights.mixing);
+            let suggestions = drafts.iter().filter_map(|draft| {
+                let confidences =
+                    confidence::confidences(draft, stem, sources.vocabulary, &weights.confidence);
+                render(draft, &confidences, cursor, sources)
+            });
+            suggestions.reduce(|best, other| {
+                if other.confidence > best.confidence {
+                    other
+                } else {
+                    best
+                }
+            })
         })
     }
 
@@ -302,13 +310,25 @@ impl Engine {
                 std::iter::once(request.path).chain(snapshot.open.keys().map(|path| &**path)),
             );
             let texts: Vec<_> = open.iter().map(|(_, text)| *text).collect();
-            let learnt = shard
+            let segments: Vec<(&Segment, &[Span])> = shard
                 .segments
                 .iter()
-                .zip(&hidden)
-                .map(|(segment, hidden)| Learnt { segment, hidden });
+                .map(|segment| &**segment)
+                .zip(hidden.iter().map(|spans| &**spans))
+                .collect();
+            let near = near::near_files(&reading.above, &segments, &reading.vocabulary);
+            let learnt = segments
+                .iter()
+                .zip(&near)
+                .map(|((segment, hidden), near)| Learnt {
+                    segment,
+                    hidden,
+                    near,
+                });
             let learnt: Vec<Learnt<'_>> = learnt.collect();
             let sources = Sources {
+                language: language.number(),
+                in_scope: evidence::names_in_scope(&reading.above, &reading.vocabulary),
                 vocabulary: &reading.vocabulary,
                 frame: &shard.frame,
                 above: &reading.above,

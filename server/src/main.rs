@@ -1,10 +1,5 @@
-//! The `pairwright` program: arguments in, one of the library's commands out.
+//! The `pairwright` program.
 
-use std::io;
-
-use anyhow::Result;
-
-fn main() -> Result<()> {
-    pairwright::cli::apply::batch::run(io::stdin().lock(), io::stdout().lock())?;
-    Ok(())
+fn main() -> std::process::ExitCode {
+    pairwright::cli::main()
 }

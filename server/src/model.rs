@@ -27,6 +27,7 @@ mod stop;
 mod stream;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -59,6 +60,9 @@ use crate::error::{Kind, UserError};
 
 /// Temperature of alternatives after the first when the request asks for none.
 const VARIETY: f32 = 0.6;
+
+/// Time between two probes made because of refused requests.
+const DOUBT_EVERY: Duration = Duration::from_secs(60);
 
 /// One endpoint, ready to be asked. Cheap to clone; clones are the same endpoint. Methods must
 /// be called within a tokio runtime.
@@ -349,8 +353,12 @@ impl Inner {
                 return failed;
             }
             let found = Arc::new(probe::probe(&inner.target, inner.template.as_ref()).await);
-            if found.error.is_none() {
-                inner.network.remember_probe(key, Arc::clone(&found));
+            match &found.error {
+                None => {
+                    inner.breaker.answered();
+                    inner.network.remember_probe(key, Arc::clone(&found));
+                }
+                Some(error) => inner.breaker.failed(error),
             }
             *inner.probed() = Some((Instant::now(), Arc::clone(&found)));
             found
@@ -361,6 +369,25 @@ impl Inner {
                 self.target
                     .error(Failure::Bug("a probe was lost".to_owned())),
             )),
+        }
+    }
+
+    /// Finds out anew what the endpoint supports when it refuses what it should understand: it
+    /// may be another server than it was, or was never asked. Not more often than
+    /// [`DOUBT_EVERY`].
+    fn doubt(self: &Arc<Self>, error: &ModelError) {
+        let refused = matches!(
+            error.failure,
+            Failure::Rejected { .. } | Failure::Garbage(_)
+        );
+        let lately = self
+            .probed()
+            .as_ref()
+            .is_some_and(|(at, _)| at.elapsed() < DOUBT_EVERY);
+        if refused && !lately {
+            self.network.forget_probe(&self.probe_key());
+            let inner = Arc::clone(self);
+            tokio::spawn(async move { inner.probe().await });
         }
     }
 

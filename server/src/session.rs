@@ -6,6 +6,7 @@
 //! Not here: LSP types (`lsp::convert`), files that are not open.
 
 pub mod document;
+pub mod language;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

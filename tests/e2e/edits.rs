@@ -1,6 +1,4 @@
 //! Edits end to end: answers in, bytes out, nothing but the bytes that were meant.
 
 mod corpus;
-mod damage;
-mod history;
 mod score;

@@ -17,6 +17,7 @@ use crate::model::{
     Endpoint, FimRequest, KeySource, Model, Network, NetworkSettings, Proxy, Secret, Snippet,
 };
 use crate::session::document::Document;
+use crate::session::language;
 
 /// Tokens for one line and for each line of a block, with room for long ones: published figures
 /// give 19 characters for the median line and 73 for the 95th percentile.
@@ -241,20 +242,6 @@ fn engine_path(document: &Document) -> PathBuf {
     if let Some(path) = &document.path {
         return path.to_path_buf();
     }
-    let ending = match &*document.language {
-        "rust" => "rs",
-        "python" => "py",
-        "javascript" => "js",
-        "javascriptreact" => "jsx",
-        "typescript" => "ts",
-        "typescriptreact" => "tsx",
-        "csharp" => "cs",
-        "ruby" => "rb",
-        "kotlin" => "kt",
-        "shellscript" | "shell" | "bash" => "sh",
-        "markdown" => "md",
-        "yaml" => "yml",
-        other => other,
-    };
+    let ending = language::ending_of(&document.language);
     PathBuf::from(format!("{}.{ending}", document.uri))
 }

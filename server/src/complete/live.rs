@@ -137,6 +137,7 @@ impl Live {
             let written = g.written();
             written.end.is_some() || g.track.agrees(&written.text)
         });
+        self.just_accepted = false;
         let mut shown = self.shown.take()?;
         let left = shown.text.len() - shown.track.typed().len().min(shown.text.len());
         let alive = follow(&mut shown.track, edits, version);
@@ -155,6 +156,11 @@ impl Live {
     /// How long the newest request should wait for another keystroke before a model is asked.
     pub fn delay(&self) -> Duration {
         self.rhythm.delay()
+    }
+
+    /// Whether the last edit was a moment ago.
+    pub fn is_typing(&self, now: Instant) -> bool {
+        self.rhythm.is_typing(now)
     }
 
     pub fn just_accepted(&self) -> bool {

@@ -11,6 +11,9 @@ const BURST: Duration = Duration::from_millis(64);
 /// Waited beyond the usual gap, so that the next key of a steady burst is still in time.
 const GUARD: Duration = Duration::from_micros(1500);
 
+/// Requests that editors make on their own come this soon after the edit.
+const FOLLOWS: Duration = Duration::from_millis(300);
+
 /// The gaps between the edits of one document.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rhythm {
@@ -28,6 +31,12 @@ impl Rhythm {
             (Some(_), None) => None,
         };
         self.last = Some(now);
+    }
+
+    /// Whether the last edit was so recent that a request now follows from it.
+    pub fn is_typing(&self, now: Instant) -> bool {
+        self.last
+            .is_some_and(|last| now.saturating_duration_since(last) < FOLLOWS)
     }
 
     /// Returns how long a request made now should wait for another keystroke.

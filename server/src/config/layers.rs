@@ -55,7 +55,7 @@ impl fmt::Display for Problem {
 }
 
 /// The settings in force, and how they came about.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resolved {
     pub settings: Settings,
     /// Dotted key → the layer that set it; keys at their default are absent.

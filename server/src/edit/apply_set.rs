@@ -61,7 +61,11 @@ fn apply_to(text: &Text, edits: &[&Edit], is_python: bool) -> Result<Done, Refus
         return in_turn(text, edits, is_python);
     }
     match together(text, edits, is_python) {
-        Err(why) if why.kind == Kind::NoMatch && edits.len() > 1 && edits.iter().all(|e| may_follow(e)) => {
+        Err(why)
+            if why.kind == Kind::NoMatch
+                && edits.len() > 1
+                && edits.iter().all(|e| may_follow(e)) =>
+        {
             in_turn(text, edits, is_python).map_err(|_| why)
         }
         done => done,
@@ -83,7 +87,11 @@ fn in_turn(text: &Text, edits: &[&Edit], is_python: bool) -> Result<Done, Refusa
                 let done = together(&now, std::slice::from_ref(edit), is_python)?;
                 (done.bytes, done.levels)
             }
-            Op::Create { .. } | Op::Write { .. } | Op::Delete { .. } | Op::Rename { .. } | Op::Mode { .. } => {
+            Op::Create { .. }
+            | Op::Write { .. }
+            | Op::Delete { .. }
+            | Op::Rename { .. }
+            | Op::Mode { .. } => {
                 continue;
             }
         };
@@ -92,7 +100,11 @@ fn in_turn(text: &Text, edits: &[&Edit], is_python: bool) -> Result<Done, Refusa
             .map_err(|why| Refusal::new(Kind::Other, format!("the file {why}")))?;
     }
     let changes = diff(&text.raw_lines(), &now.raw_lines());
-    Ok(Done { bytes: now.bytes().to_vec(), changes, levels })
+    Ok(Done {
+        bytes: now.bytes().to_vec(),
+        changes,
+        levels,
+    })
 }
 
 /// Does one tool call: text that is found byte for byte, else line by line.
@@ -106,7 +118,10 @@ fn replace_text(
     let old = old.replace("\r\n", "\n");
     let new = new.replace("\r\n", "\n");
     if old == new {
-        return Err(Refusal::new(Kind::NoChange, "old and new text are the same"));
+        return Err(Refusal::new(
+            Kind::NoChange,
+            "old and new text are the same",
+        ));
     }
     if text.n_lines() == 0 && old.trim().is_empty() {
         let whole = TextPlace { range: 0..0, new }.splice(text);
@@ -115,12 +130,16 @@ fn replace_text(
     let places = locate::find_text(text, &old, &new);
     let splices: Vec<Splice> = match places.len() {
         0 => {
-            let block = lines_of_text(&old, &new)
-                .ok_or_else(|| locate::no_match(text, &Block::from_lines(&split(&old), &split(&new))))?;
+            let block = lines_of_text(&old, &new).ok_or_else(|| {
+                locate::no_match(text, &Block::from_lines(&split(&old), &split(&new)))
+            })?;
             let edit = Edit {
                 path: None,
                 line: 0,
-                op: Op::Lines { readings: vec![block], hints: Hints::default() },
+                op: Op::Lines {
+                    readings: vec![block],
+                    hints: Hints::default(),
+                },
             };
             let done = together(text, &[&edit], is_python)?;
             return Ok((done.bytes, done.levels));
@@ -128,7 +147,10 @@ fn replace_text(
         1 => vec![places[0].splice(text)],
         _ if all => return replace_all(text, &places),
         _ => {
-            let lines: Vec<usize> = places.iter().map(|p| text.line_at(p.range.start) + 1).collect();
+            let lines: Vec<usize> = places
+                .iter()
+                .map(|p| text.line_at(p.range.start) + 1)
+                .collect();
             return Err(locate::ambiguous_lines(&lines));
         }
     };
@@ -153,7 +175,8 @@ fn replace_all(text: &Text, places: &[TextPlace]) -> Result<(Vec<u8>, Vec<Level>
         match &mut group {
             Some(open) if place.range.start < open.range.end => {}
             Some(open) if text.line_at(place.range.start) <= text.line_at(open.range.end) => {
-                open.new.push_str(&text.content()[open.range.end..place.range.start]);
+                open.new
+                    .push_str(&text.content()[open.range.end..place.range.start]);
                 open.new.push_str(&place.new);
                 open.range.end = place.range.end;
             }
@@ -227,8 +250,16 @@ fn together(text: &Text, edits: &[&Edit], is_python: bool) -> Result<Done, Refus
                 levels.push(place.level);
                 for part in &place.parts {
                     let whole = part.start..part.end();
-                    let single = Place { level: place.level, parts: vec![part.clone()] };
-                    splices.extend(single.splices().into_iter().map(|s| (whole.clone(), s, order)));
+                    let single = Place {
+                        level: place.level,
+                        parts: vec![part.clone()],
+                    };
+                    splices.extend(
+                        single
+                            .splices()
+                            .into_iter()
+                            .map(|s| (whole.clone(), s, order)),
+                    );
                 }
             }
             (None, None) => {}
@@ -238,9 +269,14 @@ fn together(text: &Text, edits: &[&Edit], is_python: bool) -> Result<Done, Refus
     splices.sort_by_key(|(_, s, order)| (s.lines.start, s.lines.end, *order));
     let splices: Vec<Splice> = splices.into_iter().map(|(_, splice, _)| splice).collect();
     check_added(&index, &splices, is_python)?;
-    let (bytes, changes) =
-        text.apply(&splices).map_err(|why| Refusal::new(Kind::Other, why.to_string()))?;
-    Ok(Done { bytes, changes, levels })
+    let (bytes, changes) = text
+        .apply(&splices)
+        .map_err(|why| Refusal::new(Kind::Other, why.to_string()))?;
+    Ok(Done {
+        bytes,
+        changes,
+        levels,
+    })
 }
 
 /// Finds the places of one block; more than one are left for [`settle`].
@@ -252,7 +288,12 @@ fn find<'e>(
 ) -> Result<Placed<'e>, Refusal> {
     let mut places = locate::find(index, readings, hints);
     if readings.iter().all(|b| b.n_old() == 0) {
-        return Ok(Placed { edit, hints, places, insertion: None });
+        return Ok(Placed {
+            edit,
+            hints,
+            places,
+            insertion: None,
+        });
     }
     if places.is_empty() {
         if readings.iter().any(|b| is_there_already(index, b)) {
@@ -283,7 +324,12 @@ fn find<'e>(
             ),
         ));
     }
-    Ok(Placed { edit, hints, places, insertion: None })
+    Ok(Placed {
+        edit,
+        hints,
+        places,
+        insertion: None,
+    })
 }
 
 /// Leaves every edit one place, with the help of what is known about the others.
@@ -322,7 +368,9 @@ fn settle(index: &Index<'_>, placed: &mut [Placed<'_>]) -> Result<(), Refusal> {
 fn common_offset(placed: &[Placed<'_>]) -> Option<Option<isize>> {
     let mut common = None;
     for item in placed {
-        let ([place], Some(hint)) = (&item.places[..], item.hints.line) else { continue };
+        let ([place], Some(hint)) = (&item.places[..], item.hints.line) else {
+            continue;
+        };
         let offset = place.start().cast_signed() - (hint.cast_signed() - 1);
         if *common.get_or_insert(offset) != offset {
             return None;
@@ -345,8 +393,15 @@ fn choose(
             [place] => Some((place.start(), place.end())),
             _ => None,
         };
-        let above = placed[..idx].iter().rev().find_map(single).map_or(0, |(_, end)| end);
-        let below = placed[idx + 1..].iter().find_map(single).map_or(usize::MAX, |(start, _)| start);
+        let above = placed[..idx]
+            .iter()
+            .rev()
+            .find_map(single)
+            .map_or(0, |(_, end)| end);
+        let below = placed[idx + 1..]
+            .iter()
+            .find_map(single)
+            .map_or(usize::MAX, |(start, _)| start);
         places.retain(|p| p.start() >= above && p.end() <= below);
     }
     if let [only] = &places[..] {
@@ -362,21 +417,32 @@ fn choose(
 }
 
 /// Where lines go that come without any old line.
-fn insertion(index: &Index<'_>, item: &Placed<'_>, offset: Option<Option<isize>>) -> Result<Splice, Refusal> {
+fn insertion(
+    index: &Index<'_>,
+    item: &Placed<'_>,
+    offset: Option<Option<isize>>,
+) -> Result<Splice, Refusal> {
     let Op::Lines { readings, .. } = &item.edit.op else {
         return Err(Refusal::new(Kind::Other, "the edit has no place"));
     };
     let text = index.text();
-    let new: Vec<NewLine> = readings[0].new_lines().map(|l| NewLine::new(l.text.clone())).collect();
+    let new: Vec<NewLine> = readings[0]
+        .new_lines()
+        .map(|l| NewLine::new(l.text.clone()))
+        .collect();
     let n_new = new.len();
     let at = match item.hints.bare_insert {
         BareInsert::BelowHeading if item.hints.headings.is_empty() => Some(text.n_lines()),
-        BareInsert::BelowHeading => {
-            Headings::find(text, &item.hints.headings).only().map(|heading| heading + 1)
-        }
+        BareInsert::BelowHeading => Headings::find(text, &item.hints.headings)
+            .only()
+            .map(|heading| heading + 1),
         BareInsert::AfterLine => item.hints.line.filter(|&line| {
             let others_agree = offset == Some(Some(0));
-            let titled = item.hints.headings.first().is_some_and(|s| git_section(text, line, s));
+            let titled = item
+                .hints
+                .headings
+                .first()
+                .is_some_and(|s| git_section(text, line, s));
             line <= text.n_lines() && (others_agree || titled)
         }),
         BareInsert::Refused => None,
@@ -387,7 +453,8 @@ fn insertion(index: &Index<'_>, item: &Placed<'_>, offset: Option<Option<isize>>
             "lines are added without saying where; write the lines above or below them as context",
         ));
     };
-    let is_there = at + n_new <= text.n_lines() && (0..n_new).all(|i| text.line(at + i) == new[i].text);
+    let is_there =
+        at + n_new <= text.n_lines() && (0..n_new).all(|i| text.line(at + i) == new[i].text);
     if is_there && item.hints.bare_insert == BareInsert::BelowHeading {
         return Err(already_applied());
     }
@@ -405,21 +472,40 @@ fn range(text: &Text, first: usize, last: usize, new: &str) -> Result<Splice, Re
     if first == 0 || last > text.n_lines() || first > last + 1 {
         return Err(Refusal::new(
             Kind::NoMatch,
-            format!("lines {first} to {last} are not in the file, which has {}", text.n_lines()),
+            format!(
+                "lines {first} to {last} are not in the file, which has {}",
+                text.n_lines()
+            ),
         ));
     }
     let new = new.strip_suffix('\n').unwrap_or(new);
     let lines: Vec<NewLine> = match new {
         "" if first <= last => Vec::new(),
-        _ => new.split('\n').map(|l| NewLine::new(l.strip_suffix('\r').unwrap_or(l))).collect(),
+        _ => new
+            .split('\n')
+            .map(|l| NewLine::new(l.strip_suffix('\r').unwrap_or(l)))
+            .collect(),
     };
-    Ok(Splice { lines: first - 1..last, new: lines })
+    Ok(Splice {
+        lines: first - 1..last,
+        new: lines,
+    })
 }
 
 /// Whether the file has the block's new text, so that nothing is left to do.
 fn is_there_already(index: &Index<'_>, block: &Block) -> bool {
-    let adds_text = block.lines.iter().any(|l| l.kind == LineKind::Added && !l.text.trim().is_empty());
-    let new: Vec<_> = block.new_lines().cloned().map(|l| super::parse::BlockLine { kind: LineKind::Context, ..l }).collect();
+    let adds_text = block
+        .lines
+        .iter()
+        .any(|l| l.kind == LineKind::Added && !l.text.trim().is_empty());
+    let new: Vec<_> = block
+        .new_lines()
+        .cloned()
+        .map(|l| super::parse::BlockLine {
+            kind: LineKind::Context,
+            ..l
+        })
+        .collect();
     let probe = Block { lines: new };
     adds_text && !locate::find(index, &[probe], &Hints::default()).is_empty()
 }
@@ -427,14 +513,21 @@ fn is_there_already(index: &Index<'_>, block: &Block) -> bool {
 /// Refuses lines that stand already where they are to be inserted.
 fn check_not_there(index: &Index<'_>, place: &Place) -> Result<(), Refusal> {
     let text = index.text();
-    for part in place.parts.iter().filter(|p| !p.block.has(LineKind::Removed) && p.left_out.is_none()) {
+    for part in place
+        .parts
+        .iter()
+        .filter(|p| !p.block.has(LineKind::Removed) && p.left_out.is_none())
+    {
         let new: Vec<&str> = part.block.new_lines().map(|l| l.text.as_str()).collect();
         let n_added = new.len() - part.block.n_old();
         let earliest = part.start.saturating_sub(n_added);
         let stands = (earliest..=part.start).any(|at| {
             at + new.len() >= part.end()
                 && at + new.len() <= text.n_lines()
-                && new.iter().enumerate().all(|(i, line)| text.line(at + i).trim_end() == line.trim_end())
+                && new
+                    .iter()
+                    .enumerate()
+                    .all(|(i, line)| text.line(at + i).trim_end() == line.trim_end())
         });
         if stands {
             return Err(already_applied());
@@ -456,11 +549,17 @@ fn check_overlaps(splices: &[(Range<usize>, Splice, usize)]) -> Result<(), Refus
         }
     };
     for (idx, (whole, splice, order)) in sorted.iter().enumerate() {
-        for (other_whole, other, other_order) in sorted[idx + 1..].iter().take_while(|o| o.0.start < whole.end) {
+        for (other_whole, other, other_order) in sorted[idx + 1..]
+            .iter()
+            .take_while(|o| o.0.start < whole.end)
+        {
             if order != other_order && (touches(splice, other_whole) || touches(other, whole)) {
                 return Err(Refusal::new(
                     Kind::OverlappingEdits,
-                    format!("two edits change the same lines, around line {}", other.lines.start + 1),
+                    format!(
+                        "two edits change the same lines, around line {}",
+                        other.lines.start + 1
+                    ),
                 ));
             }
         }
@@ -480,7 +579,10 @@ fn check_added(index: &Index<'_>, splices: &[Splice], is_python: bool) -> Result
 pub(super) fn placeholder(line: &str) -> Refusal {
     Refusal::new(
         Kind::Malformed,
-        format!("{:?} stands for code that was left out; write that code", line.trim()),
+        format!(
+            "{:?} stands for code that was left out; write that code",
+            line.trim()
+        ),
     )
 }
 

@@ -5,10 +5,28 @@
 
 /// Words that tell a placeholder from a comment that happens to have dots.
 const WORDS: &[&str] = &[
-    "existing", "rest", "remaining", "remainder", "same", "unchanged", "previous", "other", "omitted",
-    "before", "code", "content", "contents", "implementation", "snip", "truncated", "keep", "etc",
+    "existing",
+    "rest",
+    "remaining",
+    "remainder",
+    "same",
+    "unchanged",
+    "previous",
+    "other",
+    "omitted",
+    "before",
+    "code",
+    "content",
+    "contents",
+    "implementation",
+    "snip",
+    "truncated",
+    "keep",
+    "etc",
 ];
-const COMMENT_OPENERS: &[&str] = &["//", "#", "--", "/*", "<!--", "{/*", "%", ";", "*", "\"\"\"", "'"];
+const COMMENT_OPENERS: &[&str] = &[
+    "//", "#", "--", "/*", "<!--", "{/*", "%", ";", "*", "\"\"\"", "'",
+];
 const COMMENT_CLOSERS: &[&str] = &["*/}", "*/", "-->", "\"\"\""];
 
 /// What a line says about left-out text.
@@ -26,7 +44,10 @@ pub fn mark(line: &str) -> Option<Mark> {
     if text.len() > 120 {
         return None;
     }
-    if is_dots(text.trim_start_matches(['[', '(']).trim_end_matches([']', ')'])) {
+    if is_dots(
+        text.trim_start_matches(['[', '('])
+            .trim_end_matches([']', ')']),
+    ) {
         return Some(Mark::Bare);
     }
     let mut is_comment = false;
@@ -39,21 +60,38 @@ pub fn mark(line: &str) -> Option<Mark> {
     for closer in COMMENT_CLOSERS {
         text = text.strip_suffix(closer).unwrap_or(text).trim();
     }
-    let text = text.trim_start_matches(['[', '(', '{']).trim_end_matches([']', ')', '}']).trim();
+    let text = text
+        .trim_start_matches(['[', '(', '{'])
+        .trim_end_matches([']', ')', '}'])
+        .trim();
     if is_comment && is_dots(text) {
         return Some(Mark::Comment);
     }
     let lower = text.to_lowercase();
-    let words = || lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
+    let words = || {
+        lower
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|w| !w.is_empty())
+    };
     let is_short = words().count() <= 10;
     let has_word = words().any(|w| WORDS.contains(&w));
     let at_an_end = |dots: &str| lower.starts_with(dots) || lower.ends_with(dots);
     let has_dots = at_an_end("...") || at_an_end("…");
-    let says_so = ["remains the same", "remains unchanged", "stays the same", "remain unchanged", "remain the same"]
-        .iter()
-        .any(|phrase| lower.ends_with(phrase));
-    let is_rest = lower.starts_with("rest of") || lower.starts_with("the rest of") || lower.starts_with("existing code");
-    let is_mark = is_short && ((has_dots && has_word) || (is_comment && is_rest && (says_so || lower.ends_with("here"))));
+    let says_so = [
+        "remains the same",
+        "remains unchanged",
+        "stays the same",
+        "remain unchanged",
+        "remain the same",
+    ]
+    .iter()
+    .any(|phrase| lower.ends_with(phrase));
+    let is_rest = lower.starts_with("rest of")
+        || lower.starts_with("the rest of")
+        || lower.starts_with("existing code");
+    let is_mark = is_short
+        && ((has_dots && has_word)
+            || (is_comment && is_rest && (says_so || lower.ends_with("here"))));
     (is_mark || (is_comment && is_short && says_so && has_word)).then_some(Mark::Comment)
 }
 

@@ -76,7 +76,14 @@ pub struct Part {
 
 impl Place {
     fn whole(level: Level, start: usize, block: Block) -> Self {
-        Self { level, parts: vec![Part { start, block, left_out: None }] }
+        Self {
+            level,
+            parts: vec![Part {
+                start,
+                block,
+                left_out: None,
+            }],
+        }
     }
 
     /// The file line that the block begins on.
@@ -121,7 +128,12 @@ impl Part {
                 LineKind::Removed => {
                     removed_open |= line.open;
                     at += 1;
-                    run.get_or_insert_with(|| Splice { lines: at - 1..at, new: Vec::new() }).lines.end = at;
+                    run.get_or_insert_with(|| Splice {
+                        lines: at - 1..at,
+                        new: Vec::new(),
+                    })
+                    .lines
+                    .end = at;
                 }
                 LineKind::Added => {
                     let end = match line.open {
@@ -129,9 +141,15 @@ impl Part {
                         false if removed_open => LineEnd::Ended,
                         false => LineEnd::Usual,
                     };
-                    run.get_or_insert_with(|| Splice { lines: at..at, new: Vec::new() })
-                        .new
-                        .push(NewLine { text: line.text.clone(), end });
+                    run.get_or_insert_with(|| Splice {
+                        lines: at..at,
+                        new: Vec::new(),
+                    })
+                    .new
+                    .push(NewLine {
+                        text: line.text.clone(),
+                        end,
+                    });
                 }
             }
         }
@@ -145,10 +163,17 @@ impl Part {
 /// Places that come to the same bytes count once. Empty when there is none. Linear in the file per
 /// level, as long as its lines do not repeat beyond [`lines::MAX_WORK`].
 pub fn find(index: &Index<'_>, readings: &[Block], hints: &Hints) -> Vec<Place> {
-    let as_written = LEVELS.iter().map(|level| at_level(*level, index, readings, hints));
+    let as_written = LEVELS
+        .iter()
+        .map(|level| at_level(*level, index, readings, hints));
     let trimmed: Vec<Block> = readings.iter().filter_map(without_blank_edges).collect();
-    let without_edges = LEVELS[..4].iter().map(|level| at_level(*level, index, &trimmed, hints));
-    as_written.chain(without_edges).find(|places| !places.is_empty()).unwrap_or_default()
+    let without_edges = LEVELS[..4]
+        .iter()
+        .map(|level| at_level(*level, index, &trimmed, hints));
+    as_written
+        .chain(without_edges)
+        .find(|places| !places.is_empty())
+        .unwrap_or_default()
 }
 
 fn at_level(level: Level, index: &Index<'_>, readings: &[Block], hints: &Hints) -> Vec<Place> {
@@ -181,7 +206,11 @@ fn at_level(level: Level, index: &Index<'_>, readings: &[Block], hints: &Hints) 
 
 fn with_key(level: Level, index: &Index<'_>, key: Key, block: &Block) -> Vec<Place> {
     let old: Vec<&str> = block.old().map(|l| l.text.as_str()).collect();
-    index.find(key, &old).into_iter().map(|start| Place::whole(level, start, block.clone())).collect()
+    index
+        .find(key, &old)
+        .into_iter()
+        .map(|start| Place::whole(level, start, block.clone()))
+        .collect()
 }
 
 /// Takes every context line with or without its first blank, whichever is in the file.
@@ -189,8 +218,10 @@ fn unmarked(index: &Index<'_>, block: &Block) -> Vec<Place> {
     if block.lines.iter().all(|l| l.unmarked.is_none()) {
         return Vec::new();
     }
-    let old: Vec<[&str; 2]> =
-        block.old().map(|l| [l.text.as_str(), l.unmarked.as_deref().unwrap_or(&l.text)]).collect();
+    let old: Vec<[&str; 2]> = block
+        .old()
+        .map(|l| [l.text.as_str(), l.unmarked.as_deref().unwrap_or(&l.text)])
+        .collect();
     index
         .find_either(&old)
         .into_iter()
@@ -212,14 +243,24 @@ fn one_off(index: &Index<'_>, block: &Block) -> Vec<Place> {
         // Where only blanks differ, the blanks of the lines to be written are in doubt as well. A
         // line without the mark of context, or next to a change, may be one that was to change.
         let is_context = old[odd].kind == LineKind::Context && old[odd].unmarked.is_some();
-        if is_context && !is_beside_change(block, odd) && squeezed(file_line) != squeezed(texts[odd]) {
+        if is_context
+            && !is_beside_change(block, odd)
+            && squeezed(file_line) != squeezed(texts[odd])
+        {
             places.push(Place::whole(Level::OneContextLine, start, block.clone()));
         }
     }
     for (start, before) in index.find_around_one(&texts) {
         if !is_beside_insertion(block, before) {
-            let part = Part { start, block: block.clone(), left_out: Some(before) };
-            places.push(Place { level: Level::OneContextLine, parts: vec![part] });
+            let part = Part {
+                start,
+                block: block.clone(),
+                left_out: Some(before),
+            };
+            places.push(Place {
+                level: Level::OneContextLine,
+                parts: vec![part],
+            });
         }
     }
     places
@@ -229,10 +270,20 @@ fn one_off(index: &Index<'_>, block: &Block) -> Vec<Place> {
 /// old line `old_idx`: above or below that line?
 fn is_beside_insertion(block: &Block, old_idx: usize) -> bool {
     let is_old = |l: &(usize, &BlockLine)| l.1.kind != LineKind::Added;
-    let mut old = block.lines.iter().enumerate().filter(is_old).skip(old_idx - 1);
-    let (Some((before, above)), Some((after, below))) = (old.next(), old.next()) else { return true };
+    let mut old = block
+        .lines
+        .iter()
+        .enumerate()
+        .filter(is_old)
+        .skip(old_idx - 1);
+    let (Some((before, above)), Some((after, below))) = (old.next(), old.next()) else {
+        return true;
+    };
     let inserts = after - before > 1;
-    match (above.kind == LineKind::Removed, below.kind == LineKind::Removed) {
+    match (
+        above.kind == LineKind::Removed,
+        below.kind == LineKind::Removed,
+    ) {
         (true, true) => true,
         (true, false) => false,
         (false, _) => inserts,
@@ -241,9 +292,20 @@ fn is_beside_insertion(block: &Block, old_idx: usize) -> bool {
 
 /// Whether the line above or below old line `old_idx` is changed.
 fn is_beside_change(block: &Block, old_idx: usize) -> bool {
-    let mut old = block.lines.iter().enumerate().filter(|(_, l)| l.kind != LineKind::Added);
-    let Some((at, _)) = old.nth(old_idx) else { return true };
-    let is_changed = |i: usize| block.lines.get(i).is_some_and(|l| l.kind != LineKind::Context);
+    let mut old = block
+        .lines
+        .iter()
+        .enumerate()
+        .filter(|(_, l)| l.kind != LineKind::Added);
+    let Some((at, _)) = old.nth(old_idx) else {
+        return true;
+    };
+    let is_changed = |i: usize| {
+        block
+            .lines
+            .get(i)
+            .is_some_and(|l| l.kind != LineKind::Context)
+    };
     at.checked_sub(1).is_some_and(is_changed) || is_changed(at + 1)
 }
 
@@ -257,7 +319,9 @@ fn without_blank_edges(block: &Block) -> Option<Block> {
     let is_edge = |l: &BlockLine| l.kind != LineKind::Added && l.text.trim().is_empty();
     let first = block.lines.iter().position(|l| !is_edge(l))?;
     let last = block.lines.iter().rposition(|l| !is_edge(l))?;
-    let trimmed = Block { lines: block.lines[first..=last].to_vec() };
+    let trimmed = Block {
+        lines: block.lines[first..=last].to_vec(),
+    };
     (trimmed.lines.len() < block.lines.len() && trimmed.n_old() > 0).then_some(trimmed)
 }
 

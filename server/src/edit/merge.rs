@@ -49,25 +49,45 @@ pub fn diff(before: &[&[u8]], after: &[&[u8]]) -> Vec<Change> {
     let mut diff = Diff::compute(Algorithm::Myers, &input);
     diff.postprocess_no_heuristic(&input);
     let range = |r: Range<u32>| r.start as usize..r.end as usize;
-    diff.hunks().map(|h| Change { before: range(h.before), after: range(h.after) }).collect()
+    diff.hunks()
+        .map(|h| Change {
+            before: range(h.before),
+            after: range(h.after),
+        })
+        .collect()
 }
 
 /// Puts theirs on top of ours; both changed `base`, which has `n_base` lines.
 pub fn merge(n_base: usize, ours: Side<'_>, theirs: Side<'_>, adjacent: Adjacent) -> Merged {
-    let mut merged = Merged { bytes: Vec::new(), changes: Vec::new(), conflicts: Vec::new() };
+    let mut merged = Merged {
+        bytes: Vec::new(),
+        changes: Vec::new(),
+        conflicts: Vec::new(),
+    };
     let (mut our_idx, mut their_idx) = (0, 0);
     // Up to where the sides are copied, in lines of ours, and how many lines the result has.
     let (mut copied, mut n_merged) = (0, 0);
     while let Some(theirs_next) = theirs.changes.get(their_idx) {
-        while ours.changes.get(our_idx).is_some_and(|c| is_before(c, theirs_next, adjacent)) {
+        while ours
+            .changes
+            .get(our_idx)
+            .is_some_and(|c| is_before(c, theirs_next, adjacent))
+        {
             our_idx += 1;
         }
         let mut base = theirs_next.before.clone();
         let (our_first, their_first) = (our_idx, their_idx);
         their_idx += 1;
         loop {
-            let group = Change { before: base.clone(), after: 0..0 };
-            if let Some(c) = ours.changes.get(our_idx).filter(|c| !is_before(&group, c, adjacent)) {
+            let group = Change {
+                before: base.clone(),
+                after: 0..0,
+            };
+            if let Some(c) = ours
+                .changes
+                .get(our_idx)
+                .filter(|c| !is_before(&group, c, adjacent))
+            {
                 base = base.start.min(c.before.start)..base.end.max(c.before.end);
                 our_idx += 1;
             } else if let Some(c) = theirs
@@ -83,9 +103,16 @@ pub fn merge(n_base: usize, ours: Side<'_>, theirs: Side<'_>, adjacent: Adjacent
         }
         let our_range = mapped(&base, ours.changes, our_first..our_idx);
         let their_range = mapped(&base, theirs.changes, their_first..their_idx);
-        let (our_lines, their_lines) = (&ours.lines[our_range.clone()], &theirs.lines[their_range.clone()]);
+        let (our_lines, their_lines) = (
+            &ours.lines[our_range.clone()],
+            &theirs.lines[their_range.clone()],
+        );
         if our_idx > our_first && our_lines != their_lines {
-            merged.conflicts.push(Conflict { base, ours: our_range, theirs: their_range });
+            merged.conflicts.push(Conflict {
+                base,
+                ours: our_range,
+                theirs: their_range,
+            });
             continue;
         }
         if our_idx > our_first {

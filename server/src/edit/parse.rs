@@ -60,20 +60,43 @@ pub struct Edit {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// Lines that are found by what they are, and changed.
-    Lines { readings: Vec<Block>, hints: Hints },
+    Lines {
+        readings: Vec<Block>,
+        hints: Hints,
+    },
     /// Text that is found by what it is, within a line or over several.
-    Text { old: String, new: String, all: bool },
+    Text {
+        old: String,
+        new: String,
+        all: bool,
+    },
     /// The lines `first..=last`, from one, give way to `new`.
-    Range { first: usize, last: usize, new: String },
+    Range {
+        first: usize,
+        last: usize,
+        new: String,
+    },
     /// A file that is not there yet.
-    Create { text: String, executable: bool },
+    Create {
+        text: String,
+        executable: bool,
+    },
     /// A file's whole text, whether it is there or not. In a fence the text cannot say whether its
     /// last line is ended.
-    Write { text: String, fenced: bool },
+    Write {
+        text: String,
+        fenced: bool,
+    },
     /// The file goes; where the answer quotes its lines, they must be what it held.
-    Delete { quoted: Vec<String> },
-    Rename { to: String },
-    Mode { executable: bool },
+    Delete {
+        quoted: Vec<String>,
+    },
+    Rename {
+        to: String,
+    },
+    Mode {
+        executable: bool,
+    },
 }
 
 /// What an answer says about where a block belongs, beside the block's own lines.
@@ -149,7 +172,9 @@ impl Parser {
     pub fn new(format: Format) -> Self {
         let machine = match format {
             Format::Auto | Format::WholeFile | Format::ToolCall => None,
-            Format::SearchReplace | Format::UnifiedDiff | Format::ApplyPatch => Machine::new(format),
+            Format::SearchReplace | Format::UnifiedDiff | Format::ApplyPatch => {
+                Machine::new(format)
+            }
         };
         Self {
             format,
@@ -169,7 +194,10 @@ impl Parser {
         if self.n_bytes > MAX_ANSWER {
             self.refuse(Refusal::new(
                 Kind::Other,
-                format!("the answer is longer than {} MiB and is not read", MAX_ANSWER >> 20),
+                format!(
+                    "the answer is longer than {} MiB and is not read",
+                    MAX_ANSWER >> 20
+                ),
             ));
         }
         if self.refused.is_some() {
@@ -221,7 +249,10 @@ impl Parser {
         if self.edits.is_empty() {
             return Err(Refusal::new(Kind::NoEdits, "the answer holds no edit"));
         }
-        Ok(EditSet { format, edits: self.edits })
+        Ok(EditSet {
+            format,
+            edits: self.edits,
+        })
     }
 
     fn line(&mut self, mut line: String, ended: bool) {
@@ -237,7 +268,11 @@ impl Parser {
         }
         match &mut self.machine {
             Some(machine) => {
-                let line = AnswerLine { text: &line, number: self.n_lines, ended };
+                let line = AnswerLine {
+                    text: &line,
+                    number: self.n_lines,
+                    ended,
+                };
                 if let Err(why) = machine.line(line, &mut self.edits) {
                     self.refuse(why);
                 }
@@ -245,21 +280,32 @@ impl Parser {
             None => self.lines.push(line),
         }
         if self.edits.len() > MAX_EDITS {
-            self.refuse(Refusal::new(Kind::Other, format!("the answer has more than {MAX_EDITS} edits")));
+            self.refuse(Refusal::new(
+                Kind::Other,
+                format!("the answer has more than {MAX_EDITS} edits"),
+            ));
         }
     }
 
     /// Settles the format if `line` is one that only one format has, and reads again what led to it.
     fn settle(&mut self, line: &str) {
         let previous = self.lines.last().map_or("", String::as_str);
-        let Some(format) = format_of(line, previous) else { return };
+        let Some(format) = format_of(line, previous) else {
+            return;
+        };
         // A tool call may carry any text in its strings.
         if json::may_be_json(&self.lines) {
             return;
         }
-        let Some(mut machine) = Machine::new(format) else { return };
+        let Some(mut machine) = Machine::new(format) else {
+            return;
+        };
         for (idx, text) in std::mem::take(&mut self.lines).iter().enumerate() {
-            let line = AnswerLine { text, number: idx + 1, ended: true };
+            let line = AnswerLine {
+                text,
+                number: idx + 1,
+                ended: true,
+            };
             if let Err(why) = machine.line(line, &mut self.edits) {
                 self.refuse(why);
             }
@@ -277,7 +323,10 @@ impl Parser {
             return Ok(Format::ToolCall);
         }
         if self.format == Format::ToolCall {
-            return Err(Refusal::new(Kind::Malformed, "the answer is not a tool call in JSON"));
+            return Err(Refusal::new(
+                Kind::Malformed,
+                "the answer is not a tool call in JSON",
+            ));
         }
         if let Some(number) = search_replace::stray_marker(&lines) {
             return Err(Refusal::new(
@@ -353,7 +402,10 @@ fn refuse_other_format(line: AnswerLine<'_>, previous: &str, own: Format) -> Res
     match format_of(line.text, previous) {
         Some(other) if other != own => Err(Refusal::new(
             Kind::Malformed,
-            format!("line {} begins an edit in a second format; write all edits in one", line.number),
+            format!(
+                "line {} begins an edit in a second format; write all edits in one",
+                line.number
+            ),
         )),
         _ => Ok(()),
     }

@@ -46,7 +46,8 @@ impl RepoPath {
             return Err(Denied::Characters);
         }
         let path = path.replace('\\', "/");
-        let is_drive = path.as_bytes().get(1) == Some(&b':') && path.as_bytes()[0].is_ascii_alphabetic();
+        let is_drive =
+            path.as_bytes().get(1) == Some(&b':') && path.as_bytes()[0].is_ascii_alphabetic();
         if path.starts_with('/') || is_drive || path == "~" || path.starts_with("~/") {
             return Err(Denied::Absolute);
         }
@@ -58,7 +59,11 @@ impl RepoPath {
             }
             clean.push_str(component);
         }
-        if clean.is_empty() { Err(Denied::Empty) } else { Ok(Self(clean)) }
+        if clean.is_empty() {
+            Err(Denied::Empty)
+        } else {
+            Ok(Self(clean))
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -75,18 +80,23 @@ impl RepoPath {
 
     /// The directory the file is in; `None` for one at the root.
     pub fn parent(&self) -> Option<Self> {
-        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
+        self.0
+            .rsplit_once('/')
+            .map(|(parent, _)| Self(parent.to_owned()))
     }
 
     /// What follows the last dot of the file's name, in lower case.
     pub fn extension(&self) -> Option<String> {
-        self.file_name().rsplit_once('.').map(|(_, ext)| ext.to_ascii_lowercase())
+        self.file_name()
+            .rsplit_once('.')
+            .map(|(_, ext)| ext.to_ascii_lowercase())
     }
 
     /// Whether the last components of `self` are those of `tail`.
     pub fn ends_with(&self, tail: &Self) -> bool {
         self.0 == tail.0
-            || (self.0.ends_with(&tail.0) && self.0.as_bytes()[self.0.len() - tail.0.len() - 1] == b'/')
+            || (self.0.ends_with(&tail.0)
+                && self.0.as_bytes()[self.0.len() - tail.0.len() - 1] == b'/')
     }
 
     pub fn under(&self, root: &Path) -> PathBuf {
@@ -136,11 +146,16 @@ fn check_component(component: &str) -> Result<(), Denied> {
 /// name, or with characters that HFS+ does not look at. After git's `is_ntfs_dotgit` and
 /// `is_hfs_dotgit`.
 fn is_version_control(component: &str) -> bool {
-    let name: String = component.chars().filter(|c| !is_ignored_by_hfs(*c)).collect();
+    let name: String = component
+        .chars()
+        .filter(|c| !is_ignored_by_hfs(*c))
+        .collect();
     let name = name.split(':').next().unwrap_or_default();
     let name = name.trim_end_matches(['.', ' ']).to_lowercase();
     matches!(name.as_str(), ".git" | ".hg" | ".svn" | ".jj")
-        || name.strip_prefix("git~").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+        || name
+            .strip_prefix("git~")
+            .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn is_ignored_by_hfs(c: char) -> bool {

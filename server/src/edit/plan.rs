@@ -89,9 +89,15 @@ pub fn plan(edits: &EditSet, tree: &dyn Tree, options: &Options<'_>) -> Result<P
         return Err(refused);
     }
     if files.is_empty() {
-        return Err(vec![Refusal::new(Kind::NoChange, "the edits change nothing")]);
+        return Err(vec![Refusal::new(
+            Kind::NoChange,
+            "the edits change nothing",
+        )]);
     }
-    Ok(Plan { format: edits.format, files })
+    Ok(Plan {
+        format: edits.format,
+        files,
+    })
 }
 
 fn plan_file(
@@ -122,7 +128,10 @@ fn plan_file(
             Op::Lines { .. } | Op::Text { .. } | Op::Range { .. } => anchored.push(edit),
             Op::Create { .. } | Op::Write { .. } | Op::Delete { .. } => {
                 if whole.replace(edit).is_some() {
-                    return Err(Refusal::new(Kind::OverlappingEdits, "is written or removed twice"));
+                    return Err(Refusal::new(
+                        Kind::OverlappingEdits,
+                        "is written or removed twice",
+                    ));
                 }
             }
             Op::Rename { to } => {
@@ -137,9 +146,15 @@ fn plan_file(
         }
     }
     if whole.is_some() && (!anchored.is_empty() || file.moved_from.is_some()) {
-        return Err(Refusal::new(Kind::OverlappingEdits, "is changed in parts and as a whole"));
+        return Err(Refusal::new(
+            Kind::OverlappingEdits,
+            "is changed in parts and as a whole",
+        ));
     }
-    let base = options.base.and_then(|base| base(path)).filter(|b| Some(b) != file.before.as_ref());
+    let base = options
+        .base
+        .and_then(|base| base(path))
+        .filter(|b| Some(b) != file.before.as_ref());
     match whole.map(|edit| &edit.op) {
         Some(Op::Create { text, executable }) => {
             file.executable.1 |= *executable;
@@ -156,16 +171,34 @@ fn plan_file(
             }
         },
         Some(Op::Delete { quoted }) => {
-            let Some(now) = &file.before else { return Err(paths::not_found(path, tree)) };
+            let Some(now) = &file.before else {
+                return Err(paths::not_found(path, tree));
+            };
             check_quoted(now, quoted)?;
             if base.is_some_and(|base| base != *now) {
-                return Err(Refusal::new(Kind::Conflict, "was changed since the model read it"));
+                return Err(Refusal::new(
+                    Kind::Conflict,
+                    "was changed since the model read it",
+                ));
             }
         }
-        Some(Op::Lines { .. } | Op::Text { .. } | Op::Range { .. } | Op::Rename { .. } | Op::Mode { .. }) | None => {
-            let Some(now) = file.before.clone() else { return Err(paths::not_found(path, tree)) };
+        Some(
+            Op::Lines { .. }
+            | Op::Text { .. }
+            | Op::Range { .. }
+            | Op::Rename { .. }
+            | Op::Mode { .. },
+        )
+        | None => {
+            let Some(now) = file.before.clone() else {
+                return Err(paths::not_found(path, tree));
+            };
             let change = |bytes: &[u8]| match anchored[..] {
-                [] => Ok(apply_set::Done { bytes: bytes.to_vec(), changes: Vec::new(), levels: Vec::new() }),
+                [] => Ok(apply_set::Done {
+                    bytes: bytes.to_vec(),
+                    changes: Vec::new(),
+                    levels: Vec::new(),
+                }),
                 _ => apply_set::apply(bytes, &anchored, is_python(path)),
             };
             with_base(&mut file, &now, base, change)?;
@@ -204,12 +237,19 @@ fn with_base(
             .map_err(|why| Refusal::new(Kind::Other, format!("the file {why}")))
     };
     let (base, ours, theirs) = (text(&base)?, text(now)?, text(&on_base.bytes)?);
-    let (base_lines, our_lines, their_lines) = (base.raw_lines(), ours.raw_lines(), theirs.raw_lines());
+    let (base_lines, our_lines, their_lines) =
+        (base.raw_lines(), ours.raw_lines(), theirs.raw_lines());
     let our_changes = diff(&base_lines, &our_lines);
     let merged = merge(
         base_lines.len(),
-        Side { lines: &our_lines, changes: &our_changes },
-        Side { lines: &their_lines, changes: &on_base.changes },
+        Side {
+            lines: &our_lines,
+            changes: &our_changes,
+        },
+        Side {
+            lines: &their_lines,
+            changes: &on_base.changes,
+        },
         Adjacent::Conflict,
     );
     if let Some(conflict) = merged.conflicts.first() {
@@ -223,7 +263,10 @@ fn with_base(
         ));
     }
     if merged.changes.is_empty() && !on_base.changes.is_empty() {
-        return Err(Refusal::new(Kind::AlreadyApplied, "the file has the new text already"));
+        return Err(Refusal::new(
+            Kind::AlreadyApplied,
+            "the file has the new text already",
+        ));
     }
     file.after = Some([ours.bom(), &merged.bytes].concat());
     (file.changes, file.levels) = (merged.changes, on_base.levels);
@@ -236,13 +279,17 @@ fn create(file: &mut FilePlan, text: &str, format: Format) -> Result<(), Refusal
     }
     match &file.before {
         Some(now) if now == text.as_bytes() && !now.is_empty() => {
-            return Err(Refusal::new(Kind::AlreadyApplied, "the file has the new text already"));
+            return Err(Refusal::new(
+                Kind::AlreadyApplied,
+                "the file has the new text already",
+            ));
         }
         Some(now) if !now.is_empty() => {
             return Err(match format {
-                Format::SearchReplace | Format::ToolCall => {
-                    Refusal::new(Kind::EmptySearch, "the text to find is empty, but the file is not")
-                }
+                Format::SearchReplace | Format::ToolCall => Refusal::new(
+                    Kind::EmptySearch,
+                    "the text to find is empty, but the file is not",
+                ),
                 Format::Auto | Format::UnifiedDiff | Format::ApplyPatch | Format::WholeFile => {
                     Refusal::new(Kind::Conflict, "is to be created, but is there already")
                 }
@@ -254,7 +301,10 @@ fn create(file: &mut FilePlan, text: &str, format: Format) -> Result<(), Refusal
         return Err(apply_set::placeholder(line));
     }
     let n_lines = Text::decode(text.as_bytes().to_vec(), Breaks::Lf).map_or(0, |t| t.n_lines());
-    file.changes = vec![Change { before: 0..0, after: 0..n_lines }];
+    file.changes = vec![Change {
+        before: 0..0,
+        after: 0..n_lines,
+    }];
     file.after = Some(text.as_bytes().to_vec());
     Ok(())
 }
@@ -263,22 +313,40 @@ fn create(file: &mut FilePlan, text: &str, format: Format) -> Result<(), Refusal
 fn check_quoted(now: &[u8], quoted: &[String]) -> Result<(), Refusal> {
     let text = Text::decode(now.to_vec(), Breaks::Lf)
         .map_err(|why| Refusal::new(Kind::Other, format!("the file {why}")))?;
-    let is_same = text.n_lines() == quoted.len() && text.lines().zip(quoted).all(|(a, b)| a.trim_end() == b.trim_end());
+    let is_same = text.n_lines() == quoted.len()
+        && text
+            .lines()
+            .zip(quoted)
+            .all(|(a, b)| a.trim_end() == b.trim_end());
     if quoted.is_empty() || is_same {
         Ok(())
     } else {
-        Err(Refusal::new(Kind::NoMatch, "the file to be removed does not have the lines the diff removes"))
+        Err(Refusal::new(
+            Kind::NoMatch,
+            "the file to be removed does not have the lines the diff removes",
+        ))
     }
 }
 
 /// Refuses two files that end up on one path, or one below the other.
 fn clash(files: &[FilePlan]) -> Option<Refusal> {
-    let mut paths: Vec<&RepoPath> = files.iter().filter(|f| f.after.is_some()).map(|f| &f.path).collect();
+    let mut paths: Vec<&RepoPath> = files
+        .iter()
+        .filter(|f| f.after.is_some())
+        .map(|f| &f.path)
+        .collect();
     paths.sort();
     let pair = paths.windows(2).find(|p| {
-        p[0] == p[1] || p[1].as_str().strip_prefix(p[0].as_str()).is_some_and(|rest| rest.starts_with('/'))
+        p[0] == p[1]
+            || p[1]
+                .as_str()
+                .strip_prefix(p[0].as_str())
+                .is_some_and(|rest| rest.starts_with('/'))
     })?;
-    Some(Refusal::new(Kind::OverlappingEdits, "two edits write to the same path").in_file(pair[1].as_str()))
+    Some(
+        Refusal::new(Kind::OverlappingEdits, "two edits write to the same path")
+            .in_file(pair[1].as_str()),
+    )
 }
 
 fn is_python(path: &RepoPath) -> bool {

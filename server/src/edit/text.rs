@@ -43,11 +43,19 @@ pub enum Breaks {
 /// How the bytes of a file spell its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    Utf8 { bom: bool },
-    Utf16Le { bom: bool },
-    Utf16Be { bom: bool },
+    Utf8 {
+        bom: bool,
+    },
+    Utf16Le {
+        bom: bool,
+    },
+    Utf16Be {
+        bom: bool,
+    },
     /// Neither: lines that are not UTF-8 are read as windows-1252, which knows every byte.
-    Legacy { new_text: LegacyText },
+    Legacy {
+        new_text: LegacyText,
+    },
 }
 
 /// How text beyond ASCII is written into a file that is not UTF-8 throughout.
@@ -141,8 +149,14 @@ impl Text {
             return Err(NotText::TooLarge);
         }
         let encoding = sniff(&bytes)?;
-        let mut text =
-            Self { bytes, encoding, breaks, content: String::new(), lines: Vec::new(), eol: Eol::Lf };
+        let mut text = Self {
+            bytes,
+            encoding,
+            breaks,
+            content: String::new(),
+            lines: Vec::new(),
+            eol: Eol::Lf,
+        };
         match encoding {
             Encoding::Utf8 { bom } => text.split_utf8(if bom { 3 } else { 0 }),
             Encoding::Utf16Le { bom } => text.split_utf16(bom, u16::from_le_bytes)?,
@@ -187,7 +201,9 @@ impl Text {
     /// Byte offset in [`content`](Self::content) at which a line starts; for the line after the
     /// last one, the length.
     pub fn line_start(&self, line_idx: usize) -> usize {
-        self.lines.get(line_idx).map_or(self.content.len(), |l| l.start)
+        self.lines
+            .get(line_idx)
+            .map_or(self.content.len(), |l| l.start)
     }
 
     /// The line that byte `offset` of [`content`](Self::content) is on; its line end is part of it.
@@ -198,7 +214,11 @@ impl Text {
     /// The bytes of whole lines, line ends included.
     pub fn raw(&self, lines: Range<usize>) -> &[u8] {
         let start = self.raw_start(lines.start);
-        let end = if lines.is_empty() { start } else { self.lines[lines.end - 1].raw_end };
+        let end = if lines.is_empty() {
+            start
+        } else {
+            self.lines[lines.end - 1].raw_end
+        };
         &self.bytes[start..end]
     }
 
@@ -237,10 +257,15 @@ impl Text {
             debug_assert!(splice.lines.start >= line_idx && splice.lines.end <= self.n_lines());
             out.extend_from_slice(self.raw(line_idx..splice.lines.start));
             n_after += splice.lines.start - line_idx;
-            let mut change =
-                Change { before: splice.lines.clone(), after: n_after..n_after + splice.new.len() };
+            let mut change = Change {
+                before: splice.lines.clone(),
+                after: n_after..n_after + splice.new.len(),
+            };
             let kept_before = splice.lines.start > 0 && line_idx < splice.lines.start;
-            if kept_before && !splice.new.is_empty() && self.lines[splice.lines.start - 1].eol.is_none() {
+            if kept_before
+                && !splice.new.is_empty()
+                && self.lines[splice.lines.start - 1].eol.is_none()
+            {
                 out.extend_from_slice(&self.encode(self.eol.as_str())?);
                 change.before.start -= 1;
                 change.after.start -= 1;
@@ -277,23 +302,33 @@ impl Text {
             LineEnd::Of(line_idx) => self.lines[line_idx].eol,
             LineEnd::Usual | LineEnd::Ended => Some(self.eol),
         };
-        if is_last { wanted } else { Some(wanted.unwrap_or(self.eol)) }
+        if is_last {
+            wanted
+        } else {
+            Some(wanted.unwrap_or(self.eol))
+        }
     }
 
     /// Spells `text` in the file's encoding.
     fn encode(&self, text: &str) -> Result<Vec<u8>, Inexpressible> {
         match self.encoding {
             Encoding::Utf8 { .. } => Ok(text.as_bytes().to_vec()),
-            Encoding::Utf16Le { .. } => Ok(text.encode_utf16().flat_map(u16::to_le_bytes).collect()),
-            Encoding::Utf16Be { .. } => Ok(text.encode_utf16().flat_map(u16::to_be_bytes).collect()),
-            Encoding::Legacy { .. } if text.is_ascii() => Ok(text.as_bytes().to_vec()),
-            Encoding::Legacy { new_text: LegacyText::Windows1252 } => {
-                match WINDOWS_1252.encode(text) {
-                    (bytes, _, false) => Ok(bytes.into_owned()),
-                    (_, _, true) => Err(Inexpressible(text.to_owned())),
-                }
+            Encoding::Utf16Le { .. } => {
+                Ok(text.encode_utf16().flat_map(u16::to_le_bytes).collect())
             }
-            Encoding::Legacy { new_text: LegacyText::Undecided } => Err(Inexpressible(text.to_owned())),
+            Encoding::Utf16Be { .. } => {
+                Ok(text.encode_utf16().flat_map(u16::to_be_bytes).collect())
+            }
+            Encoding::Legacy { .. } if text.is_ascii() => Ok(text.as_bytes().to_vec()),
+            Encoding::Legacy {
+                new_text: LegacyText::Windows1252,
+            } => match WINDOWS_1252.encode(text) {
+                (bytes, _, false) => Ok(bytes.into_owned()),
+                (_, _, true) => Err(Inexpressible(text.to_owned())),
+            },
+            Encoding::Legacy {
+                new_text: LegacyText::Undecided,
+            } => Err(Inexpressible(text.to_owned())),
         }
     }
 
@@ -323,7 +358,10 @@ impl Text {
 
     fn split_utf16(&mut self, bom: bool, unit: fn([u8; 2]) -> u16) -> Result<(), NotText> {
         let start = if bom { 2 } else { 0 };
-        let units: Vec<u16> = self.bytes[start..].chunks_exact(2).map(|p| unit([p[0], p[1]])).collect();
+        let units: Vec<u16> = self.bytes[start..]
+            .chunks_exact(2)
+            .map(|p| unit([p[0], p[1]]))
+            .collect();
         let text = String::from_utf16(&units).map_err(|_| NotText::BrokenUnicode)?;
         let mut raw_end = start;
         for (range, eol) in break_lines(text.as_bytes(), self.breaks) {
@@ -353,7 +391,12 @@ impl Text {
     fn push_line(&mut self, line: &str, eol: Option<Eol>, raw_end: usize) {
         let start = self.content.len();
         self.content.push_str(line);
-        self.lines.push(Line { start, end: self.content.len(), raw_end, eol });
+        self.lines.push(Line {
+            start,
+            end: self.content.len(),
+            raw_end,
+            eol,
+        });
         if eol.is_some() {
             self.content.push('\n');
         }
@@ -375,7 +418,10 @@ impl Text {
 
 impl NewLine {
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), end: LineEnd::Usual }
+        Self {
+            text: text.into(),
+            end: LineEnd::Usual,
+        }
     }
 }
 
@@ -399,7 +445,10 @@ fn break_lines(bytes: &[u8], breaks: Breaks) -> Vec<(Range<usize>, Option<Eol>)>
         // The second half of a pair that is done already.
         b'\n' if at < *start => {}
         end => {
-            lines.push((*start..at, Some(if end == b'\r' { Eol::Cr } else { Eol::Lf })));
+            lines.push((
+                *start..at,
+                Some(if end == b'\r' { Eol::Cr } else { Eol::Lf }),
+            ));
             *start = at + 1;
         }
     };
@@ -423,18 +472,28 @@ fn sniff(bytes: &[u8]) -> Result<Encoding, NotText> {
         _ => None,
     };
     if let Some(encoding) = utf16 {
-        return if bytes.len().is_multiple_of(2) { Ok(encoding) } else { Err(NotText::BrokenUnicode) };
+        return if bytes.len().is_multiple_of(2) {
+            Ok(encoding)
+        } else {
+            Err(NotText::BrokenUnicode)
+        };
     }
     if let Some(encoding) = unmarked_utf16(bytes) {
         return Ok(encoding);
     }
     if std::str::from_utf8(bytes).is_ok() {
-        return Ok(Encoding::Utf8 { bom: bytes.starts_with(&[0xEF, 0xBB, 0xBF]) });
+        return Ok(Encoding::Utf8 {
+            bom: bytes.starts_with(&[0xEF, 0xBB, 0xBF]),
+        });
     }
     let has_utf8_line = bytes
         .split(|&b| b == b'\n')
         .any(|line| !line.is_ascii() && std::str::from_utf8(line).is_ok());
-    let new_text = if has_utf8_line { LegacyText::Undecided } else { LegacyText::Windows1252 };
+    let new_text = if has_utf8_line {
+        LegacyText::Undecided
+    } else {
+        LegacyText::Windows1252
+    };
     Ok(Encoding::Legacy { new_text })
 }
 
@@ -444,7 +503,13 @@ fn unmarked_utf16(bytes: &[u8]) -> Option<Encoding> {
     if head.len() < 4 || !bytes.len().is_multiple_of(2) {
         return None;
     }
-    let zeros = |offset: usize| head.iter().skip(offset).step_by(2).filter(|&&b| b == 0).count();
+    let zeros = |offset: usize| {
+        head.iter()
+            .skip(offset)
+            .step_by(2)
+            .filter(|&&b| b == 0)
+            .count()
+    };
     let pairs = head.len() / 2;
     match (zeros(0), zeros(1)) {
         (0, high) if high * 10 >= pairs * 9 => Some(Encoding::Utf16Le { bom: false }),

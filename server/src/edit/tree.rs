@@ -37,16 +37,26 @@ pub struct MemoryTree {
 impl Tree for MemoryTree {
     fn read(&self, path: &RepoPath) -> Result<Option<Entry>, Refusal> {
         if let Some(bytes) = self.files.get(path) {
-            return Ok(Some(Entry::File { bytes: bytes.clone(), executable: false }));
+            return Ok(Some(Entry::File {
+                bytes: bytes.clone(),
+                executable: false,
+            }));
         }
         let is_below = |file: &RepoPath| {
-            file.as_str().strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'))
+            file.as_str()
+                .strip_prefix(path.as_str())
+                .is_some_and(|rest| rest.starts_with('/'))
         };
         Ok(self.files.keys().any(is_below).then_some(Entry::Directory))
     }
 
     fn ending_with(&self, tail: &RepoPath) -> Vec<RepoPath> {
-        self.files.keys().filter(|p| p.ends_with(tail)).take(MAX_LISTED).cloned().collect()
+        self.files
+            .keys()
+            .filter(|p| p.ends_with(tail))
+            .take(MAX_LISTED)
+            .cloned()
+            .collect()
     }
 
     fn relative<'p>(&self, _path: &'p str) -> Option<&'p str> {

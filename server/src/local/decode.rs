@@ -5,7 +5,9 @@
 //! the cursor on its line must come out at the end, and is not written again.
 //! Holds: at most [`MAX_STEPS`] steps, whatever the text.
 
-use super::evidence::{Candidate, Constraint, Context, N_SOURCES, Sources, Step, gather};
+use std::sync::Arc;
+
+use super::evidence::{Candidate, Constraint, Context, N_SOURCES, Source, Sources, Step, gather};
 use super::features::{LineState, Setting};
 use super::lex::Blanks;
 use super::net::Net;
@@ -35,6 +37,8 @@ pub(crate) struct Token {
     pub(crate) word: Word,
     pub(crate) blanks: Blanks,
     pub(crate) probability: f32,
+    /// Longest match, word for word, that it continues.
+    pub(crate) support: u8,
 }
 
 /// A line, and how the search for it went.
@@ -44,9 +48,11 @@ pub(crate) struct Draft {
     /// Whether the end of the line was reached.
     pub(crate) finished: bool,
     pub(crate) log_probability: f32,
-    /// Log probability of the next best finished line; very low when none was found.
-    pub(crate) runner_up: f32,
-    pub(crate) first: FirstStep,
+    /// Log probability of the most probable other line; very low when there was none.
+    pub(crate) other: f32,
+    /// Longest match at the end of the line: in the text around the cursor, in learnt files.
+    pub(crate) end_support: [u8; 2],
+    pub(crate) first: Arc<FirstStep>,
 }
 
 /// What the first step saw.
@@ -56,6 +62,8 @@ pub(crate) struct FirstStep {
     pub(crate) best_probability: f32,
     pub(crate) end_probability: f32,
     pub(crate) line: LineState,
+    /// Tokens on the line before the cursor.
+    pub(crate) n_before: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -64,40 +72,45 @@ struct Line {
     log_probability: f32,
     /// How many tokens of the rest have come out.
     n_rest: usize,
-    finished: bool,
+    /// Support of the end, once it is reached.
+    end: Option<[u8; 2]>,
 }
 
-/// Returns the most probable non-empty line, unfinished if the search ended early.
-pub(crate) fn decode(task: &Task<'_>, sources: &Sources<'_>, net: &Net) -> Option<Draft> {
+/// Most finished lines that are weighed against each other.
+const MOST_DRAFTS: usize = 3;
+
+/// How much less probable than the best a line may be to be weighed, as a difference of logarithms.
+const LARGEST_GAP: f32 = 1.6;
+
+/// Returns the most probable non-empty lines, best first; one unfinished line if the search ended early.
+pub(crate) fn decode(task: &Task<'_>, sources: &Sources<'_>, net: &Net) -> Vec<Draft> {
     let mut open = vec![Line {
         tokens: Vec::new(),
         log_probability: 0.0,
         n_rest: 0,
-        finished: false,
+        end: None,
     }];
     let mut finished: Vec<Line> = Vec::new();
-    let mut longest_open: Option<Line> = None;
+    let mut given_up: Option<Line> = None;
     let mut first = FirstStep::default();
     let mut scorer = Scorer::default();
-    for n_steps in 0.. {
-        let Some(line) = take_best(&mut open) else {
+    let mut n_steps = 0;
+    while let Some(line) = take_best(&mut open) {
+        let far_behind = finished
+            .first()
+            .is_some_and(|best| line.log_probability < best.log_probability - LARGEST_GAP);
+        let hopeless =
+            line.log_probability < LEAST_LOG_PROBABILITY || line.tokens.len() > MAX_TOKENS;
+        if far_behind || hopeless || n_steps == MAX_STEPS {
+            given_up = Some(line);
             break;
-        };
-        if line.finished {
+        }
+        if line.end.is_some() {
             finished.push(line);
-            if finished.len() == 2 {
+            if finished.len() == MOST_DRAFTS {
                 break;
             }
             continue;
-        }
-        let hopeless =
-            line.log_probability < LEAST_LOG_PROBABILITY || line.tokens.len() > MAX_TOKENS;
-        let far_behind = finished
-            .first()
-            .is_some_and(|best| line.log_probability < best.log_probability - 2.5);
-        if hopeless || far_behind || n_steps == MAX_STEPS {
-            longest_open = Some(line);
-            break;
         }
         let mut context = task.context.clone();
         for token in &line.tokens {
@@ -112,41 +125,48 @@ pub(crate) fn decode(task: &Task<'_>, sources: &Sources<'_>, net: &Net) -> Optio
             Constraint::Free
         };
         let step = gather(sources, &context, constraint);
-        let setting = Setting::new(&step, &context, constraint, sources.vocabulary);
+        let setting = Setting::new(&step, &context, constraint, sources);
         let probabilities = scorer.probabilities(&setting, net);
         if n_steps == 0 {
-            first = first_step(&setting, probabilities);
+            first = first_step(&setting, probabilities, context.line().len());
         }
-        continue_line(&line, task, &step, probabilities, &mut open);
+        n_steps += 1;
+        continue_line(&line, task, sources, &step, probabilities, &mut open);
     }
-    let runner_up = finished.get(1).or(open
-        .iter()
-        .max_by(|a, b| a.log_probability.total_cmp(&b.log_probability)));
-    let runner_up = runner_up.map_or(-12.0, |line| line.log_probability.max(-12.0));
-    let line = if finished.is_empty() {
-        longest_open
-            .into_iter()
-            .chain(open)
-            .max_by_key(|line| line.tokens.len())?
-    } else {
-        finished.swap_remove(0)
-    };
-    if line.tokens.is_empty() {
-        return None;
+    let best = finished.first().map(|line| line.log_probability);
+    let next = finished
+        .get(1)
+        .into_iter()
+        .chain(&given_up)
+        .chain(&open)
+        .map(|line| line.log_probability);
+    let next = next.fold(-12.0, f32::max);
+    if finished.is_empty() {
+        finished.extend(
+            given_up
+                .into_iter()
+                .chain(open)
+                .max_by_key(|line| line.tokens.len()),
+        );
     }
-    let Line {
-        tokens,
-        log_probability,
-        finished,
-        ..
-    } = line;
-    Some(Draft {
-        tokens,
-        finished,
-        log_probability,
-        runner_up,
-        first,
-    })
+    let first = Arc::new(first);
+    let drafts = finished
+        .into_iter()
+        .filter(|line| !line.tokens.is_empty())
+        .enumerate()
+        .map(|(rank, line)| Draft {
+            finished: line.end.is_some(),
+            log_probability: line.log_probability,
+            other: if rank == 0 {
+                next
+            } else {
+                best.unwrap_or(next)
+            },
+            end_support: line.end.unwrap_or_default(),
+            tokens: line.tokens,
+            first: Arc::clone(&first),
+        });
+    drafts.collect()
 }
 
 fn take_best(open: &mut Vec<Line>) -> Option<Line> {
@@ -158,7 +178,7 @@ fn take_best(open: &mut Vec<Line>) -> Option<Line> {
     Some(open.swap_remove(best))
 }
 
-fn first_step(setting: &Setting<'_>, probabilities: &[f32]) -> FirstStep {
+fn first_step(setting: &Setting<'_>, probabilities: &[f32], n_before: usize) -> FirstStep {
     let candidates = &setting.step.candidates;
     let end = candidates
         .iter()
@@ -171,6 +191,7 @@ fn first_step(setting: &Setting<'_>, probabilities: &[f32]) -> FirstStep {
             .fold(0.0, f32::max),
         end_probability: end.map_or(0.0, |at| probabilities[at]),
         line: setting.line.clone(),
+        n_before,
     }
 }
 
@@ -178,6 +199,7 @@ fn first_step(setting: &Setting<'_>, probabilities: &[f32]) -> FirstStep {
 fn continue_line(
     line: &Line,
     task: &Task<'_>,
+    sources: &Sources<'_>,
     step: &Step,
     probabilities: &[f32],
     open: &mut Vec<Line>,
@@ -189,46 +211,56 @@ fn continue_line(
             .iter()
             .position(|candidate| candidate.word == word)
     };
-    let grown = |p: f32, n_rest: usize, finished: bool| Line {
+    let support = |at: usize, source: Source| step.candidates[at].evidence[source as usize].longest;
+    let both = |at: Option<usize>| {
+        at.map_or([0; 2], |at| {
+            [support(at, Source::Here), support(at, Source::Learnt)]
+        })
+    };
+    let grown = |p: f32, n_rest: usize, end: Option<[u8; 2]>| Line {
         tokens: line.tokens.clone(),
         log_probability: line.log_probability + p.ln(),
         n_rest,
-        finished,
+        end,
     };
+    let end = position(Word::END_OF_LINE);
     if line.n_rest > 0 {
         match task.rest.get(line.n_rest) {
-            Some(next) => open.push(grown(chance(position(*next)), line.n_rest + 1, false)),
-            None => open.push(grown(
-                chance(position(Word::END_OF_LINE)),
-                line.n_rest,
-                true,
-            )),
+            Some(next) => open.push(grown(chance(position(*next)), line.n_rest + 1, None)),
+            None => open.push(grown(chance(end), line.n_rest, Some(both(end)))),
         }
         return;
     }
+    let writes_something = match (&line.tokens[..], task.constraint) {
+        ([], _) => false,
+        ([only], Constraint::Stem(stem)) => sources.vocabulary.text(only.word) != stem,
+        _ => true,
+    };
     if let Some(next) = task.rest.first()
-        && !line.tokens.is_empty()
+        && writes_something
     {
-        open.push(grown(chance(position(*next)), 1, false));
+        open.push(grown(chance(position(*next)), 1, None));
     }
     let mut order: Vec<usize> = (0..step.candidates.len()).collect();
     order.sort_unstable_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
     for at in order.into_iter().take(MAX_BRANCHES + 1) {
         let Candidate { word, blanks, .. } = step.candidates[at];
-        let p = probabilities[at];
-        if p < LEAST_PROBABILITY {
+        let probability = probabilities[at];
+        if probability < LEAST_PROBABILITY {
             break;
         }
         if !word.is_layout() {
-            let mut longer = grown(p, 0, false);
+            let mut longer = grown(probability, 0, None);
+            let support = support(at, Source::Here).max(support(at, Source::Learnt));
             longer.tokens.push(Token {
                 word,
                 blanks,
-                probability: p,
+                probability,
+                support,
             });
             open.push(longer);
-        } else if !line.tokens.is_empty() && task.rest.is_empty() {
-            open.push(grown(p, 0, true));
+        } else if writes_something && task.rest.is_empty() {
+            open.push(grown(probability, 0, Some(both(Some(at)))));
         }
     }
     if open.len() > MOST_OPEN {

@@ -10,16 +10,31 @@ use rustc_hash::FxHashMap;
 
 use super::lex::Blanks;
 use super::open_text::OpenText;
-use super::segment::{DEPTH, SHAPE_DEPTH, Segment, Span, is_hidden};
-use super::vocabulary::{Frame, Vocabulary, Word};
+use super::segment::{DEPTH, SHAPE_DEPTH, Segment, Span, contains};
+use super::vocabulary::{Class, Frame, Vocabulary, Word};
+
+/// Returns the names that open the blocks around the end of `above`.
+pub(crate) fn names_in_scope(above: &OpenText, vocabulary: &Vocabulary) -> FxHashMap<Word, u8> {
+    const MOST_BLOCKS: usize = 3;
+    let mut names = FxHashMap::default();
+    for (far, opener) in above.block_openers().take(MOST_BLOCKS).enumerate() {
+        for word in opener
+            .iter()
+            .filter(|word| vocabulary.class(**word) == Class::Name)
+        {
+            names.entry(*word).or_insert(far as u8 + 1);
+        }
+    }
+    names
+}
 
 /// Where evidence comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The text around the cursor, word for word.
     Here,
-    /// Other open buffers, word for word.
-    Open,
+    /// Other open buffers and the learnt files most like this one, word for word.
+    Near,
     /// Learnt files, word for word.
     Learnt,
     /// The text around the cursor, by shape.
@@ -30,8 +45,9 @@ pub(crate) enum Source {
 
 pub(crate) const N_SOURCES: usize = 5;
 
-/// Context lengths whose counts are kept beside those of the longest match.
-pub(crate) const LEVELS: [u8; 3] = [3, 2, 1];
+/// Context lengths whose counts are kept beside those of the longest match: the whole line so far
+/// (see [`Context::line_level`]), then three, two and one token.
+pub(crate) const N_LEVELS: usize = 4;
 
 /// What one source says about one candidate.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,8 +58,8 @@ pub(crate) struct Evidence {
     pub(crate) n: u32,
     /// How often anything did.
     pub(crate) of: u32,
-    /// The same for each of [`LEVELS`].
-    pub(crate) levels: [(u32, u32); LEVELS.len()],
+    /// The same for each of the [`N_LEVELS`] context lengths.
+    pub(crate) levels: [(u32, u32); N_LEVELS],
     /// Tokens between the cursor and the nearest such place; 0 when unknown.
     pub(crate) distance: u32,
 }
@@ -62,6 +78,9 @@ pub(crate) struct Candidate {
 
 /// Everything a prediction reads.
 pub(crate) struct Sources<'s> {
+    pub(crate) language: usize,
+    /// Names on the lines that open the blocks around the cursor, and how far out the nearest is.
+    pub(crate) in_scope: FxHashMap<Word, u8>,
     pub(crate) vocabulary: &'s Vocabulary,
     pub(crate) frame: &'s Frame,
     pub(crate) above: &'s OpenText,
@@ -75,6 +94,8 @@ pub(crate) struct Sources<'s> {
 pub(crate) struct Learnt<'s> {
     pub(crate) segment: &'s Segment,
     pub(crate) hidden: &'s [Span],
+    /// Files most like the one that is written.
+    pub(crate) near: &'s [Span],
 }
 
 /// The tokens before the place that is predicted.
@@ -100,6 +121,23 @@ impl Context {
         self.words.push(word);
         self.shapes
             .push(sources.frame.shape(word, sources.vocabulary));
+    }
+
+    /// Returns the length of a context that reaches back to the start of the line, if that is longer than the
+    /// other levels.
+    fn line_level(&self) -> u8 {
+        (self.line().len() + 1).clamp(4, DEPTH) as u8
+    }
+
+    /// Returns the tokens of the line before.
+    pub(crate) fn line_before(&self) -> &[Word] {
+        let end = self.words.len() - self.line().len();
+        let before = &self.words[..end.saturating_sub(1)];
+        let start = before
+            .iter()
+            .rposition(|word| word.is_layout())
+            .map_or(0, |at| at + 1);
+        &before[start..]
     }
 
     /// Returns the tokens of the line that is being written.
@@ -148,6 +186,7 @@ pub(crate) fn gather(sources: &Sources<'_>, context: &Context, constraint: Const
     let mut tally = Tally {
         constraint,
         vocabulary: sources.vocabulary,
+        levels: [context.line_level(), 3, 2, 1],
         index: FxHashMap::default(),
         candidates: Vec::new(),
         longest: [0; N_SOURCES],
@@ -155,9 +194,10 @@ pub(crate) fn gather(sources: &Sources<'_>, context: &Context, constraint: Const
     let mut hits = Vec::with_capacity(1024);
     hits_here(sources, &context.words, &mut hits);
     tally.count(Source::Here, &mut hits);
-    hits_open(sources.open, &context.words, &mut hits);
-    tally.count(Source::Open, &mut hits);
-    hits_learnt(sources, &context.words, &mut hits);
+    let mut near = Vec::new();
+    hits_open(sources.open, &context.words, &mut near);
+    hits_learnt(sources, &context.words, &mut hits, &mut near);
+    tally.count(Source::Near, &mut near);
     tally.count(Source::Learnt, &mut hits);
     hits_here_by_shape(sources, context, &mut hits);
     tally.count(Source::HereShape, &mut hits);
@@ -207,6 +247,7 @@ fn promise(candidate: &Candidate) -> f32 {
 struct Tally<'t> {
     constraint: Constraint<'t>,
     vocabulary: &'t Vocabulary,
+    levels: [u8; N_LEVELS],
     /// Where each word is among the candidates; `None` when the constraint excludes it.
     index: FxHashMap<Word, Option<usize>>,
     candidates: Vec<Candidate>,
@@ -225,10 +266,10 @@ impl Tally<'_> {
         let mut of = 0;
         let mut found: Vec<(usize, u32)> = Vec::new();
         let mut counts = vec![0_u32; self.candidates.len()];
-        let mut levels = LEVELS.iter().enumerate().peekable();
+        let mut levels = self.levels.into_iter().enumerate().peekable();
         for group in hits.chunk_by(|a, b| a.length == b.length) {
             let length = group[0].length;
-            while let Some((level, _)) = levels.next_if(|(_, level)| **level > length) {
+            while let Some((level, _)) = levels.next_if(|(_, level)| *level > length) {
                 self.keep_level(s, level, &counts, of);
             }
             let n_before = found.len();
@@ -409,12 +450,16 @@ fn hit(text: &OpenText, place: usize, context: &[Word], distance: usize) -> Hit 
 }
 
 /// Takes matches from the longest to the shortest, thinly where there are many.
-fn hits_learnt(sources: &Sources<'_>, context: &[Word], hits: &mut Vec<Hit>) {
+fn hits_learnt(sources: &Sources<'_>, context: &[Word], hits: &mut Vec<Hit>, near: &mut Vec<Hit>) {
     const BUDGET: usize = 1500;
     const MOST_OF_A_LENGTH: usize = 300;
     let mut ranges = Vec::new();
     for learnt in sources.learnt {
-        let Learnt { segment, hidden } = *learnt;
+        let Learnt {
+            segment,
+            hidden,
+            near: near_files,
+        } = *learnt;
         segment
             .literal
             .descend(context, DEPTH, |at| segment.words[at], &mut ranges);
@@ -438,16 +483,20 @@ fn hits_learnt(sources: &Sources<'_>, context: &[Word], hits: &mut Vec<Hit>) {
                     .iter()
                     .zip(segment.next(part));
                 for (place, word) in places.step_by(stride) {
-                    if *word == Word::BOUNDARY || is_hidden(hidden, *place) {
+                    if *word == Word::BOUNDARY || contains(hidden, *place) {
                         continue;
                     }
                     let blanks = segment.blanks[*place as usize];
-                    hits.push(Hit {
+                    let hit = Hit {
                         length: at as u8 + 1,
                         blanks,
                         word: *word,
                         distance: 0,
-                    });
+                    };
+                    hits.push(hit);
+                    if contains(near_files, *place) {
+                        near.push(hit);
+                    }
                 }
             }
         }
@@ -552,7 +601,9 @@ fn hits_learnt_by_shape(sources: &Sources<'_>, context: &Context, hits: &mut Vec
     let mut ranges = Vec::new();
     let mut renaming = Renaming::new();
     for learnt in sources.learnt {
-        let Learnt { segment, hidden } = *learnt;
+        let Learnt {
+            segment, hidden, ..
+        } = *learnt;
         let shape = |at: usize| sources.frame.shape(segment.words[at], sources.vocabulary);
         segment
             .shapes
@@ -568,7 +619,7 @@ fn hits_learnt_by_shape(sources: &Sources<'_>, context: &Context, hits: &mut Vec
                 for place in segment.shapes.places(part).iter().take(MOST_OF_A_LENGTH) {
                     n_seen += 1;
                     let at = *place as usize;
-                    if is_hidden(hidden, *place) || segment.words[at] == Word::BOUNDARY {
+                    if contains(hidden, *place) || segment.words[at] == Word::BOUNDARY {
                         continue;
                     }
                     let length = agreement_by_shape(

@@ -3,7 +3,9 @@
 //! Every fact is a small number of cases, and each case is one row, so that a prediction adds up
 //! rows and the fit needs no scaling. Rows are numbered here; what they weigh is data (`net`).
 
-use super::evidence::{Candidate, Constraint, Context, Evidence, LEVELS, N_SOURCES, Source, Step};
+use super::evidence::{
+    Candidate, Constraint, Context, Evidence, N_LEVELS, N_SOURCES, Source, Sources, Step,
+};
 use super::vocabulary::{Class, Vocabulary, Word};
 
 /// A block of rows, one for each combination of four small numbers.
@@ -49,13 +51,14 @@ const KINDS: usize = 12;
 const CLASSES: usize = 5;
 const CASES: usize = 7;
 const COUNTS: usize = 6;
+pub(crate) const N_LANGUAGES: usize = 11;
 
 const EVIDENCE: Block = Block::first([N_SOURCES, LENGTHS, SHARES, TOTALS]);
 const GAP: Block = EVIDENCE.then([N_SOURCES, GAPS, LENGTHS, 1]);
-const LEVEL: Block = GAP.then([N_SOURCES * LEVELS.len(), SHARES, TOTALS, 4]);
+const LEVEL: Block = GAP.then([N_SOURCES * N_LEVELS, SHARES, TOTALS, 4]);
 const RECENCY: Block = LEVEL.then([CLASSES, DISTANCES, COUNTS, 1]);
 const AGREEMENT: Block = RECENCY.then([N_SOURCES + 1, N_SOURCES + 1, 1, 1]);
-const PAIR: Block = AGREEMENT.then([5, LENGTHS, LENGTHS, 1]);
+const PAIR: Block = AGREEMENT.then([6, LENGTHS, LENGTHS, 1]);
 const DISTANCE: Block = PAIR.then([2, LENGTHS, DISTANCES, 1]);
 const SYNTAX: Block = DISTANCE.then([KINDS, 5, 2, 2]);
 const SUCCESSION: Block = SYNTAX.then([KINDS, KINDS, 4, 1]);
@@ -68,9 +71,13 @@ const NONE_AFTER: Block = NONE.then([KINDS, 8, 1, 1]);
 const SHARED_LONGEST: Block = NONE_AFTER.then([N_SOURCES, LENGTHS, 1, 1]);
 const SHARED_LINE: Block = SHARED_LONGEST.then([KINDS, 5, 2, 2]);
 const SHARED_PLACE: Block = SHARED_LINE.then([8, 8, 1, 1]);
+const SHARED_LANGUAGE: Block = SHARED_PLACE.then([N_LANGUAGES, 1, 1, 1]);
+const LANGUAGE: Block = SHARED_LANGUAGE.then([N_LANGUAGES, KINDS, KINDS, 1]);
+const NEIGHBOURS: Block = LANGUAGE.then([CLASSES, 3, 3, 4]);
+const SCOPE: Block = NEIGHBOURS.then([KINDS, 4, 4, 1]);
 
 /// Number of rows.
-pub(crate) const N_ROWS: usize = SHARED_PLACE.end();
+pub(crate) const N_ROWS: usize = SCOPE.end();
 
 /// What kind of token a candidate is, finer than its class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +155,11 @@ impl LineState {
         }
     }
 
+    /// Returns how many brackets are open on the line, negative when more were closed.
+    pub(crate) fn n_open(&self) -> i32 {
+        self.depth as i32 - 1
+    }
+
     /// Returns one small number for depth, quotes and comment, below 15.
     pub(crate) fn summary(&self) -> usize {
         match (self.in_comment, self.in_quotes) {
@@ -188,16 +200,20 @@ pub(crate) struct Setting<'s> {
     /// The layout token that opened the line.
     opening: Word,
     stem: usize,
+    before: &'s [Word],
+    tokens: &'s [Word],
+    sources: &'s Sources<'s>,
     vocabulary: &'s Vocabulary,
 }
 
 impl<'s> Setting<'s> {
     pub(crate) fn new(
         step: &'s Step,
-        context: &Context,
+        context: &'s Context,
         constraint: Constraint<'_>,
-        vocabulary: &'s Vocabulary,
+        sources: &'s Sources<'s>,
     ) -> Self {
+        let vocabulary = sources.vocabulary;
         let tokens = context.line();
         let line = LineState::of(tokens, vocabulary);
         let previous = context.words.last().copied().unwrap_or(Word::BOUNDARY);
@@ -218,6 +234,9 @@ impl<'s> Setting<'s> {
             previous_kind,
             opening,
             stem,
+            before: context.line_before(),
+            tokens,
+            sources,
             vocabulary,
         }
     }
@@ -242,6 +261,7 @@ impl<'s> Setting<'s> {
             in_comment.into(),
         ]));
         rows.push(SHARED_PLACE.row([n_tokens.min(7), self.stem.min(7), 0, 0]));
+        rows.push(SHARED_LANGUAGE.row([self.sources.language, 0, 0, 0]));
     }
 
     /// Rows of one candidate.
@@ -265,7 +285,7 @@ impl<'s> Setting<'s> {
             n_seen += usize::from(longest > 0);
             for (level, (n, of)) in levels.iter().enumerate() {
                 let at = [
-                    s * LEVELS.len() + level,
+                    s * N_LEVELS + level,
                     share_case(*n, *of),
                     total_case(*of),
                     best.min(3).into(),
@@ -283,8 +303,9 @@ impl<'s> Setting<'s> {
             (Source::Here, Source::Learnt),
             (Source::HereShape, Source::Here),
             (Source::LearntShape, Source::Learnt),
-            (Source::Here, Source::Open),
+            (Source::Near, Source::Here),
             (Source::HereShape, Source::LearntShape),
+            (Source::Near, Source::Learnt),
         ];
         for (at, (a, b)) in pairs.into_iter().enumerate() {
             rows.push(PAIR.row([at, length(a), length(b), 0]));
@@ -321,6 +342,46 @@ impl<'s> Setting<'s> {
             case_of(text),
             self.previous_kind as usize,
             in_quotes.into(),
+            0,
+        ]));
+        rows.push(LANGUAGE.row([self.sources.language, kind, self.previous_kind as usize, 0]));
+        let n_on_line = self
+            .tokens
+            .iter()
+            .filter(|token| **token == word)
+            .count()
+            .min(2);
+        let n_before = self
+            .before
+            .iter()
+            .filter(|token| **token == word)
+            .count()
+            .min(2);
+        let at = self.tokens.len();
+        let mut aligned = 0;
+        if self.before.get(at) == Some(&word) {
+            aligned = 1;
+            if at > 0 && self.before[at - 1] == self.previous {
+                aligned = 2;
+            }
+        } else if at > 0
+            && self
+                .before
+                .windows(2)
+                .any(|pair| pair == [self.previous, word])
+        {
+            aligned = 3;
+        }
+        rows.push(NEIGHBOURS.row([class, n_on_line, n_before, aligned]));
+        let scope = self
+            .sources
+            .in_scope
+            .get(&word)
+            .map_or(0, |far| usize::from(*far));
+        rows.push(SCOPE.row([
+            self.previous_kind as usize,
+            scope,
+            (candidate.n_uses as usize).min(3),
             0,
         ]));
         if self.stem > 0 {

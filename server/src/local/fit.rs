@@ -70,7 +70,7 @@ impl Engine {
                     stem => Constraint::Stem(&text[..stem]),
                 };
                 let step = gather(sources, &context, constraint);
-                let setting = Setting::new(&step, &context, constraint, vocabulary);
+                let setting = Setting::new(&step, &context, constraint, sources);
                 let mut rows = Vec::new();
                 let mut candidates = Vec::new();
                 for candidate in &step.candidates {
@@ -102,27 +102,31 @@ impl Engine {
     /// Suggests at the request's cursor and judges every prefix by `rest`, the true rest of the line.
     pub fn prefix_examples(&self, request: &Request<'_>, rest: &str) -> Vec<PrefixExample> {
         let examples = self.with_sources(request, |task, cursor, sources| {
-            let draft = decode(task, sources, &self.shared.weights.mixing)?;
-            let rows = confidence::rows(&draft, cursor.stem.chars().count(), sources.vocabulary);
-            let n = rows.len();
-            let unsure = vec![0.0; n];
-            let suggestion = super::render(&draft, &unsure, cursor, sources)?;
-            let judged = rows.into_iter().zip(&suggestion.prefixes).enumerate().map(
-                |(at, (rows, prefix))| {
-                    let is_whole = at + 1 == n && draft.finished;
-                    let text = &suggestion.text[..prefix.end];
-                    PrefixExample {
-                        rows,
-                        is_right: if is_whole {
-                            text == rest
-                        } else {
-                            begins_with(rest, text)
-                        },
-                        is_whole,
-                    }
-                },
-            );
-            Some(judged.collect())
+            let mut examples = Vec::new();
+            for draft in decode(task, sources, &self.shared.weights.mixing) {
+                let rows =
+                    confidence::rows(&draft, cursor.stem.chars().count(), sources.vocabulary);
+                let n = rows.len();
+                let Some(suggestion) = super::render(&draft, &vec![0.0; n], cursor, sources) else {
+                    continue;
+                };
+                examples.extend(rows.into_iter().zip(&suggestion.prefixes).enumerate().map(
+                    |(at, (rows, prefix))| {
+                        let is_whole = at + 1 == n && draft.finished;
+                        let text = &suggestion.text[..prefix.end];
+                        PrefixExample {
+                            rows,
+                            is_right: if is_whole {
+                                text == rest
+                            } else {
+                                begins_with(rest, text)
+                            },
+                            is_whole,
+                        }
+                    },
+                ));
+            }
+            Some(examples)
         });
         examples.unwrap_or_default()
     }

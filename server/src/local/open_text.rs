@@ -145,6 +145,33 @@ impl OpenText {
         .filter(|place| *place < self.words.len())
     }
 
+    /// Returns the tokens of the lines that open the blocks around the end, innermost first.
+    pub(crate) fn block_openers(&self) -> impl Iterator<Item = &[Word]> {
+        let last = self.lines.len().saturating_sub(1);
+        let mut limit = self
+            .lines
+            .get(last)
+            .map_or(0, |line| line.width.unwrap_or(u16::MAX));
+        if limit == u16::MAX {
+            limit = self
+                .lines
+                .last()
+                .map_or(0, |line| Indents::width(&self.text[line.byte..]));
+        }
+        let ends = self
+            .lines
+            .iter()
+            .skip(1)
+            .map(|line| line.n_words)
+            .take(last);
+        let lines = self.lines.iter().take(last).zip(ends).rev();
+        lines.filter_map(move |(line, end)| {
+            let width = line.width.filter(|width| *width < limit)?;
+            limit = width;
+            Some(&self.words[line.n_words..end])
+        })
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.text.capacity()

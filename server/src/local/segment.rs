@@ -61,7 +61,7 @@ impl Tokens {
     pub(crate) fn push_segment(&mut self, segment: &Segment, hidden: &[Span]) {
         for at in 0..segment.files.len() {
             let span = segment.span(at);
-            if is_hidden(hidden, span.start) {
+            if contains(hidden, span.start) {
                 continue;
             }
             let start = self.words.len() as u32;
@@ -109,7 +109,7 @@ impl Tokens {
     }
 }
 
-/// Tokens of a segment that must not be used.
+/// Some tokens of a segment, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
     pub(crate) start: u32,
@@ -117,7 +117,7 @@ pub(crate) struct Span {
 }
 
 /// Returns whether `place` lies in one of `spans`, which are sorted and do not overlap.
-pub(crate) fn is_hidden(spans: &[Span], place: u32) -> bool {
+pub(crate) fn contains(spans: &[Span], place: u32) -> bool {
     let at = spans.partition_point(|span| span.end <= place);
     spans.get(at).is_some_and(|span| span.start <= place)
 }
@@ -213,10 +213,11 @@ impl Segment {
         }
     }
 
-    /// Returns the file that holds `place`.
-    pub(crate) fn file_at(&self, place: u32) -> Option<&LearntFile> {
-        let after = self.files.partition_point(|file| file.start <= place);
-        self.files.get(after.checked_sub(1)?)
+    /// Returns the number of the file that holds `place`.
+    pub(crate) fn file_at(&self, place: u32) -> usize {
+        self.files
+            .partition_point(|file| file.start <= place)
+            .saturating_sub(1)
     }
 
     /// Bytes held.

@@ -52,6 +52,17 @@ impl Language {
     }
 }
 
+impl Language {
+    /// Returns the number by which the weights know the language; 0 for those they do not.
+    pub(crate) fn number(&self) -> usize {
+        const KNOWN: [&str; 10] = ["c", "js", "py", "rs", "go", "java", "rb", "php", "cs", "kt"];
+        KNOWN
+            .iter()
+            .position(|known| **known == *self.0)
+            .map_or(0, |at| at + 1)
+    }
+}
+
 /// Everything learnt so far.
 #[derive(Debug)]
 pub(crate) struct Snapshot {

@@ -114,6 +114,17 @@ impl Breaker {
         })
     }
 
+    /// Takes note of an answer that came without a permit.
+    pub(super) fn answered(&self) {
+        *self.state() = State::default();
+        self.tell(Health::Ready);
+    }
+
+    /// Takes note of a failure that came without a permit.
+    pub(super) fn failed(&self, error: &ModelError) {
+        self.record(&mut self.state(), error);
+    }
+
     /// Returns the state of the endpoint as it changes.
     pub(super) fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
@@ -155,17 +166,13 @@ impl Permit {
     /// The endpoint answered: whatever was wrong is over.
     pub(super) fn answered(mut self) {
         self.open = false;
-        let mut state = self.breaker.state();
-        *state = State::default();
-        drop(state);
-        self.breaker.tell(Health::Ready);
+        self.breaker.answered();
     }
 
     /// The endpoint failed.
     pub(super) fn failed(mut self, error: &ModelError) {
         self.open = false;
-        let mut state = self.breaker.state();
-        self.breaker.record(&mut state, error);
+        self.breaker.failed(error);
     }
 
     /// The request was dropped before any answer: waiting is what it leaves behind.

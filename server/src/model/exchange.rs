@@ -239,11 +239,13 @@ impl Target {
         self.error(match status {
             401 | 403 => Failure::Unauthorized { status, said },
             404 => Failure::NotFound { said },
+            407 => Failure::Proxy("it asks for a user name and password".to_owned()),
             429 => Failure::RateLimited {
                 retry_after: retry_after(&answer.headers),
                 said,
             },
-            400..=499 => Failure::Rejected { status, said },
+            // 501 is llama.cpp's answer for a model that cannot fill in.
+            400..=499 | 501 => Failure::Rejected { status, said },
             500..=599 => Failure::Faulted { status, said },
             _ => Failure::NotAStream {
                 content_type: format!("status {status}"),

@@ -171,7 +171,11 @@ impl Origin {
             };
             match sent {
                 Sent::Answered(answer) => return Ok(answer),
-                Sent::NeverArrived if again => again = false,
+                Sent::NeverArrived if again => {
+                    again = false;
+                    // Those that waited beside it are no younger.
+                    self.state().http1.clear();
+                }
                 Sent::NeverArrived => return Err(Failure::Cut),
                 Sent::Failed(failure) => return Err(failure),
             }

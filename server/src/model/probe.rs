@@ -162,11 +162,8 @@ fn ways(api: Api, template_set: bool, template: Option<&Template>) -> Vec<Dialec
 
 async fn attempt(target: &Target, dialect: Dialect) -> Tried {
     let mut text = String::new();
-    let asked = target
-        .complete(&dialect, &question(), &mut |piece: &str| {
-            text.push_str(piece)
-        })
-        .await;
+    let mut on_text = |piece: &str| text.push_str(piece);
+    let asked = target.complete(&dialect, &question(), &mut on_text).await;
     match asked {
         Ok(finish) => {
             let blind = finish
@@ -232,7 +229,9 @@ fn choose(found: &mut Probe, mut tries: Vec<Tried>) {
 fn advice(target: &Target, found: &Probe) -> Vec<UserError> {
     let mut advice = Vec::new();
     let (model, place) = (&target.endpoint.model, &target.place);
-    if let Some(models) = &found.models
+    // llama.cpp has one model and answers to any name.
+    if target.endpoint.api != Api::LlamaCpp
+        && let Some(models) = &found.models
         && models.len() < MOST_LISTED
         && !models.is_empty()
         && !model.is_empty()

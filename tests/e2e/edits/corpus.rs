@@ -3,10 +3,9 @@
 use std::env;
 use std::fs;
 
-use pairwright::cli::apply::batch::Case;
 use serde::Deserialize;
 
-use super::score::{Expected, Tally, Verdict};
+use super::score::{Case, Expected, Must, Tally, Verdict};
 
 #[derive(Deserialize)]
 struct Line {
@@ -20,17 +19,25 @@ struct Line {
 
 #[test]
 fn no_case_of_the_named_corpus_comes_out_wrong() {
-    let Some(path) = env::var_os("PAIRWRIGHT_APPLY_CORPUS") else { return };
+    let Some(path) = env::var_os("PAIRWRIGHT_APPLY_CORPUS") else {
+        return;
+    };
     let text = fs::read_to_string(&path).unwrap();
-    let mut tally = Tally::default();
-    let mut must_apply = 0;
-    for line in text.lines().filter(|l| !l.trim().is_empty()) {
-        let line: Line = serde_json::from_str(line).unwrap();
-        must_apply += usize::from(line.expected.must == super::score::Must::Apply);
-        tally.add(line.mutation.as_deref().unwrap_or(&line.format), &line.case, &line.expected);
-    }
+    let lines = text.lines().filter(|l| !l.trim().is_empty());
+    let cases: Vec<(String, Case, Expected)> = lines
+        .map(|line| {
+            let line: Line = serde_json::from_str(line).unwrap();
+            let kind = line.mutation.unwrap_or(line.format);
+            (kind, line.case, line.expected)
+        })
+        .collect();
+    assert!(!cases.is_empty(), "the corpus is empty");
+    let must_apply = cases.iter().filter(|c| c.2.must == Must::Apply).count();
+    let tally = Tally::of(&cases);
     println!("{tally}{}", tally.notes.join("\n"));
-    assert!(tally.total() > 0, "the corpus is empty");
     assert_eq!(tally.count(Verdict::Wrong), 0);
-    assert!(tally.count(Verdict::Missed) * 50 < must_apply, "2 % or more of what must apply is missed");
+    assert!(
+        tally.count(Verdict::Missed) * 50 < must_apply,
+        "2 % or more of what must apply is missed"
+    );
 }

@@ -20,60 +20,60 @@ const MAX_LINE: usize = 256 << 20;
 
 /// One answer, and the files it is about.
 #[derive(Debug, Deserialize)]
-pub struct Case {
-    pub id: String,
-    pub original: BTreeMap<String, Content>,
+pub(super) struct Case {
+    pub(super) id: String,
+    pub(super) original: BTreeMap<String, Content>,
     /// What files were when the model read them.
     #[serde(default)]
-    pub base: Option<Base>,
+    pub(super) base: Option<Base>,
     /// The file that edits without a usable path are for.
     #[serde(default)]
-    pub target: Option<String>,
-    pub model_output: String,
+    pub(super) target: Option<String>,
+    pub(super) model_output: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Content {
+pub(super) enum Content {
     Text(String),
     Bytes { b64: String },
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub enum Base {
+pub(super) enum Base {
     /// Of the one file the case has.
     Only(String),
     Files(BTreeMap<String, Content>),
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Outcome {
-    pub id: String,
-    pub outcome: Verdict,
+pub(super) struct Outcome {
+    pub(super) id: String,
+    pub(super) outcome: Verdict,
     /// Files that changed; `null` for one that is gone.
-    pub files: BTreeMap<String, Option<Content>>,
-    pub error: Option<Error>,
+    pub(super) files: BTreeMap<String, Option<Content>>,
+    pub(super) error: Option<Error>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(super) enum Verdict {
     Applied,
     Rejected,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Error {
-    pub kind: Kind,
-    pub message: String,
+pub(super) struct Error {
+    pub(super) kind: Kind,
+    pub(super) message: String,
 }
 
 /// Reads cases from `input` and writes an outcome for each, in order.
 ///
 /// # Errors
 /// When `input` cannot be read or `output` not be written.
-pub fn run(mut input: impl BufRead, mut output: impl Write) -> std::io::Result<()> {
+pub(super) fn run(mut input: impl BufRead, mut output: impl Write) -> std::io::Result<()> {
     let mut line = String::new();
     let mut number = 0;
     loop {
@@ -88,9 +88,10 @@ pub fn run(mut input: impl BufRead, mut output: impl Write) -> std::io::Result<(
         }
         let outcome = match serde_json::from_str::<Case>(&line) {
             Ok(case) => decide(&case),
-            Err(why) => {
-                rejected(format!("line {number}"), &Refusal::new(Kind::Malformed, format!("not a case: {why}")))
-            }
+            Err(why) => rejected(
+                format!("line {number}"),
+                &Refusal::new(Kind::Malformed, format!("not a case: {why}")),
+            ),
         };
         serde_json::to_writer(&mut output, &outcome)?;
         output.write_all(b"\n")?;
@@ -98,7 +99,7 @@ pub fn run(mut input: impl BufRead, mut output: impl Write) -> std::io::Result<(
 }
 
 /// Applies one answer in memory.
-pub fn decide(case: &Case) -> Outcome {
+pub(super) fn decide(case: &Case) -> Outcome {
     match plan_case(case) {
         Ok(plan) => Outcome {
             id: case.id.clone(),
@@ -114,9 +115,15 @@ fn plan_case(case: &Case) -> Result<Plan, Refusal> {
     let denied = |why: crate::edit::path::Denied| Refusal::new(Kind::PathDenied, why.to_string());
     let mut tree = MemoryTree::default();
     for (path, content) in &case.original {
-        tree.files.insert(RepoPath::parse(path).map_err(denied)?, content.bytes()?);
+        tree.files
+            .insert(RepoPath::parse(path).map_err(denied)?, content.bytes()?);
     }
-    let target = case.target.as_deref().map(RepoPath::parse).transpose().map_err(denied)?;
+    let target = case
+        .target
+        .as_deref()
+        .map(RepoPath::parse)
+        .transpose()
+        .map_err(denied)?;
     let mut bases: BTreeMap<RepoPath, Vec<u8>> = BTreeMap::new();
     match &case.base {
         None => {}
@@ -132,9 +139,20 @@ fn plan_case(case: &Case) -> Result<Plan, Refusal> {
     }
     let base = |path: &RepoPath| bases.get(path).cloned();
     let edits = parse(&case.model_output, Format::Auto)?;
-    plan(&edits, &tree, &Options { target, base: Some(&base) }).map_err(|refused| {
+    plan(
+        &edits,
+        &tree,
+        &Options {
+            target,
+            base: Some(&base),
+        },
+    )
+    .map_err(|refused| {
         let messages: Vec<String> = refused.iter().map(ToString::to_string).collect();
-        Refusal::new(refused.first().map_or(Kind::Other, |r| r.kind), messages.join("\n"))
+        Refusal::new(
+            refused.first().map_or(Kind::Other, |r| r.kind),
+            messages.join("\n"),
+        )
     })
 }
 
@@ -156,7 +174,10 @@ fn rejected(id: String, why: &Refusal) -> Outcome {
         id,
         outcome: Verdict::Rejected,
         files: BTreeMap::new(),
-        error: Some(Error { kind: why.kind, message: why.to_string() }),
+        error: Some(Error {
+            kind: why.kind,
+            message: why.to_string(),
+        }),
     }
 }
 
@@ -164,16 +185,21 @@ impl Content {
     fn bytes(&self) -> Result<Vec<u8>, Refusal> {
         match self {
             Self::Text(text) => Ok(text.clone().into_bytes()),
-            Self::Bytes { b64 } => STANDARD
-                .decode(b64)
-                .map_err(|why| Refusal::new(Kind::Malformed, format!("a file is not valid base64: {why}"))),
+            Self::Bytes { b64 } => STANDARD.decode(b64).map_err(|why| {
+                Refusal::new(
+                    Kind::Malformed,
+                    format!("a file is not valid base64: {why}"),
+                )
+            }),
         }
     }
 
     fn from_bytes(bytes: Vec<u8>) -> Self {
         match String::from_utf8(bytes) {
             Ok(text) => Self::Text(text),
-            Err(why) => Self::Bytes { b64: STANDARD.encode(why.as_bytes()) },
+            Err(why) => Self::Bytes {
+                b64: STANDARD.encode(why.as_bytes()),
+            },
         }
     }
 }

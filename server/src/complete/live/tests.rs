@@ -46,8 +46,14 @@ fn stream(owner: u64) -> (Generation, mpsc::UnboundedSender<String>) {
         r.recv().await.map(|piece| (Ok(piece), r))
     })
     .boxed();
-    let generation =
-        Generation::stream(pieces, |_| false, Extent::Line, Track::new(0, 0, 1), owner);
+    let generation = Generation::stream(
+        pieces,
+        "",
+        |_| false,
+        Extent::Line,
+        Track::new(0, 0, 1),
+        owner,
+    );
     (generation, sender)
 }
 

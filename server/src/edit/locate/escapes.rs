@@ -16,7 +16,11 @@ pub(super) fn find(index: &Index<'_>, block: &Block, hints: &Hints) -> Vec<Place
         && first <= index.text().n_lines()
     {
         let found = exact(index, &plain);
-        let hinted: Vec<Place> = found.iter().filter(|p| p.start() + 1 == first).cloned().collect();
+        let hinted: Vec<Place> = found
+            .iter()
+            .filter(|p| p.start() + 1 == first)
+            .cloned()
+            .collect();
         places.extend(if hinted.is_empty() { found } else { hinted });
     }
     if let Some(plain) = html_undone(block) {
@@ -35,25 +39,53 @@ fn exact(index: &Index<'_>, block: &Block) -> Vec<Place> {
         return Vec::new();
     }
     let found = index.find(Key::Exact, &old);
-    let found = if found.is_empty() { index.find(Key::TrimEnd, &old) } else { found };
-    found.into_iter().map(|start| Place::whole(Level::Escapes, start, block.clone())).collect()
+    let found = if found.is_empty() {
+        index.find(Key::TrimEnd, &old)
+    } else {
+        found
+    };
+    found
+        .into_iter()
+        .map(|start| Place::whole(Level::Escapes, start, block.clone()))
+        .collect()
 }
 
 /// Takes `12 | ` off all lines. Returns the first number, too; they must count up by one.
 fn without_numbers(block: &Block, marks_context: bool) -> Option<(usize, Block)> {
     let first = numbered(&block.old().next()?.text)?.0;
-    let counts_up = block.old().enumerate().all(|(i, l)| numbered(&l.text).is_some_and(|n| n.0 == first + i));
+    let counts_up = block
+        .old()
+        .enumerate()
+        .all(|(i, l)| numbered(&l.text).is_some_and(|n| n.0 == first + i));
     if !counts_up {
         return None;
     }
     let is_added = |l: &&BlockLine| l.kind == LineKind::Added && !l.text.trim().is_empty();
     let n_added = block.lines.iter().filter(is_added).count();
-    let n_numbered = block.lines.iter().filter(is_added).filter(|l| numbered(&l.text).is_some()).count();
+    let n_numbered = block
+        .lines
+        .iter()
+        .filter(is_added)
+        .filter(|l| numbered(&l.text).is_some())
+        .count();
     if n_numbered != 0 && n_numbered != n_added {
         return None;
     }
-    let plain = block.map(|l| Some(numbered(&l.text).map_or(l.text.as_str(), |n| n.1).to_owned()))?;
-    Some((first, if marks_context { plain } else { compared_again(&plain) }))
+    let plain = block.map(|l| {
+        Some(
+            numbered(&l.text)
+                .map_or(l.text.as_str(), |n| n.1)
+                .to_owned(),
+        )
+    })?;
+    Some((
+        first,
+        if marks_context {
+            plain
+        } else {
+            compared_again(&plain)
+        },
+    ))
 }
 
 /// Reads `12 | text`, `12: text`, `12→text` and `12<tab>text`.
@@ -72,7 +104,9 @@ fn numbered(line: &str) -> Option<(usize, &str)> {
 
 /// Undoes HTML entities, if nothing that is written as one occurs in the block unescaped.
 fn html_undone(block: &Block) -> Option<Block> {
-    let has_entity = block.old().any(|l| unescape_html(&l.text).is_some_and(|t| t != l.text));
+    let has_entity = block
+        .old()
+        .any(|l| unescape_html(&l.text).is_some_and(|t| t != l.text));
     has_entity.then(|| block.map(|l| unescape_html(&l.text)))?
 }
 
@@ -91,7 +125,9 @@ pub(super) fn unescape_html(text: &str) -> Option<String> {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         if c == '&' {
-            let (entity, plain) = ENTITIES.iter().find(|(entity, _)| rest.starts_with(entity))?;
+            let (entity, plain) = ENTITIES
+                .iter()
+                .find(|(entity, _)| rest.starts_with(entity))?;
             out.push(*plain);
             rest = &rest[entity.len()..];
         } else if matches!(c, '<' | '>') {
@@ -110,10 +146,18 @@ fn backslashes_undone(block: &Block, marks_context: bool) -> Option<Block> {
     let mut lines = Vec::new();
     for line in &block.lines {
         let text = unescape_backslashes(&line.text)?;
-        lines.extend(text.split('\n').map(|part| BlockLine { text: part.to_owned(), unmarked: None, ..line.clone() }));
+        lines.extend(text.split('\n').map(|part| BlockLine {
+            text: part.to_owned(),
+            unmarked: None,
+            ..line.clone()
+        }));
     }
     let plain = Block { lines };
-    Some(if marks_context { plain } else { compared_again(&plain) })
+    Some(if marks_context {
+        plain
+    } else {
+        compared_again(&plain)
+    })
 }
 
 /// `None` when an escape stands inside quotes: there it may be the program's own.
@@ -158,11 +202,18 @@ fn with_other_punctuation(index: &Index<'_>, block: &Block) -> Vec<Place> {
     if !file_has && !block_has {
         return Vec::new();
     }
-    let Some(folded) = block.map(|l| Some(folded(&l.text))) else { return Vec::new() };
+    let Some(folded) = block.map(|l| Some(folded(&l.text))) else {
+        return Vec::new();
+    };
     let starts: Vec<usize> = if file_has {
         let content = self::folded(text.content());
-        let Ok(folded_text) = Text::decode(content.into_bytes(), Breaks::Lf) else { return Vec::new() };
-        exact(&Index::new(&folded_text), &folded).iter().map(Place::start).collect()
+        let Ok(folded_text) = Text::decode(content.into_bytes(), Breaks::Lf) else {
+            return Vec::new();
+        };
+        exact(&Index::new(&folded_text), &folded)
+            .iter()
+            .map(Place::start)
+            .collect()
     } else {
         exact(index, &folded).iter().map(Place::start).collect()
     };
@@ -186,14 +237,20 @@ fn with_punctuation_of(text: &Text, start: usize, block: &Block) -> Option<Block
     let mut at = start;
     let mut first = 0;
     while first < lines.len() {
-        let n_run = lines[first..].iter().take_while(|l| l.kind != LineKind::Context).count();
+        let n_run = lines[first..]
+            .iter()
+            .take_while(|l| l.kind != LineKind::Context)
+            .count();
         if n_run == 0 {
             (at, first) = (at + 1, first + 1);
             continue;
         }
         let run = &mut lines[first..first + n_run];
-        let removed: Vec<String> =
-            run.iter().filter(|l| l.kind == LineKind::Removed).map(|l| l.text.clone()).collect();
+        let removed: Vec<String> = run
+            .iter()
+            .filter(|l| l.kind == LineKind::Removed)
+            .map(|l| l.text.clone())
+            .collect();
         let n_added = n_run - removed.len();
         let doubtful = (at..at + removed.len()).flat_map(|i| text.line(i).chars());
         let doubtful: Vec<char> = doubtful.filter(|c| fold(*c) != *c).map(fold).collect();
@@ -213,16 +270,31 @@ fn with_punctuation_of(text: &Text, start: usize, block: &Block) -> Option<Block
 
 /// Does to `file` what turns `old` into `new`, which differ from it in punctuation only.
 fn carried_over(old: &str, new: &str, file: &str, doubtful: &[char]) -> Option<String> {
-    let (old, new, file): (Vec<char>, Vec<char>, Vec<char>) =
-        (old.chars().collect(), new.chars().collect(), file.chars().collect());
+    let (old, new, file): (Vec<char>, Vec<char>, Vec<char>) = (
+        old.chars().collect(),
+        new.chars().collect(),
+        file.chars().collect(),
+    );
     let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
     let most = old.len().min(new.len()) - head;
-    let tail = old.iter().rev().zip(new.iter().rev()).take(most).take_while(|(a, b)| a == b).count();
+    let tail = old
+        .iter()
+        .rev()
+        .zip(new.iter().rev())
+        .take(most)
+        .take_while(|(a, b)| a == b)
+        .count();
     let middle = &new[head..new.len() - tail];
     if old.len() != file.len() || middle.iter().any(|c| doubtful.contains(c)) {
         return None;
     }
-    Some(file[..head].iter().chain(middle).chain(&file[file.len() - tail..]).collect())
+    Some(
+        file[..head]
+            .iter()
+            .chain(middle)
+            .chain(&file[file.len() - tail..])
+            .collect(),
+    )
 }
 
 pub(super) fn folded(text: &str) -> String {

@@ -9,28 +9,47 @@ use crate::edit::elide::mark;
 use crate::edit::parse::Block;
 
 pub(super) fn find(index: &Index<'_>, block: &Block) -> Vec<Place> {
-    let Some(parts) = parts(block) else { return Vec::new() };
+    let Some(parts) = parts(block) else {
+        return Vec::new();
+    };
     let starts: Vec<Vec<usize>> = parts
         .iter()
         .map(|part| {
             let old: Vec<&str> = part.old().map(|l| l.text.as_str()).collect();
             let exact = index.find(Key::Exact, &old);
-            if exact.is_empty() { index.find(Key::TrimEnd, &old) } else { exact }
+            if exact.is_empty() {
+                index.find(Key::TrimEnd, &old)
+            } else {
+                exact
+            }
         })
         .collect();
     let lens: Vec<usize> = parts.iter().map(Block::n_old).collect();
-    let Some(feasible) = in_order(&starts, &lens) else { return Vec::new() };
+    let Some(feasible) = in_order(&starts, &lens) else {
+        return Vec::new();
+    };
     let mut placed = Vec::new();
     for (part, starts) in parts.into_iter().zip(feasible) {
         if !part.has_changes() {
             continue;
         }
         match starts[..] {
-            [start] => placed.push(Part { start, block: part, left_out: None }),
+            [start] => placed.push(Part {
+                start,
+                block: part,
+                left_out: None,
+            }),
             _ => return Vec::new(),
         }
     }
-    if placed.is_empty() { Vec::new() } else { vec![Place { level: Level::Gaps, parts: placed }] }
+    if placed.is_empty() {
+        Vec::new()
+    } else {
+        vec![Place {
+            level: Level::Gaps,
+            parts: placed,
+        }]
+    }
 }
 
 /// Splits a block at its gaps; `None` when it has none, or not the same ones on both sides.
@@ -84,8 +103,11 @@ fn in_order(starts: &[Vec<usize>], lens: &[usize]) -> Option<Vec<Vec<usize>>> {
     let mut feasible = Vec::with_capacity(starts.len());
     let mut limit = usize::MAX;
     for ((places, len), free) in starts.iter().zip(lens).zip(first_free).rev() {
-        let kept: Vec<usize> =
-            places.iter().copied().filter(|at| *at >= free && at + len <= limit).collect();
+        let kept: Vec<usize> = places
+            .iter()
+            .copied()
+            .filter(|at| *at >= free && at + len <= limit)
+            .collect();
         limit = *kept.last()?;
         feasible.push(kept);
     }

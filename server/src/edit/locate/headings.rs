@@ -23,14 +23,27 @@ impl<'t> Headings<'t> {
             let is_equal = |line: &str| line.trim() == heading;
             let is_longer = |line: &str| heading.len() >= 8 && line.trim().starts_with(heading);
             let find = |is: &dyn Fn(&str) -> bool| -> Vec<usize> {
-                let outer = anchors.as_ref().map(|a| a.first().copied().unwrap_or(usize::MAX));
-                let lines = text.lines().enumerate().filter(|(_, line)| is(line)).map(|(i, _)| i);
+                let outer = anchors
+                    .as_ref()
+                    .map(|a| a.first().copied().unwrap_or(usize::MAX));
+                let lines = text
+                    .lines()
+                    .enumerate()
+                    .filter(|(_, line)| is(line))
+                    .map(|(i, _)| i);
                 lines.filter(|i| outer.is_none_or(|o| *i > o)).collect()
             };
             let equal = find(&is_equal);
-            anchors = Some(if equal.is_empty() { find(&is_longer) } else { equal });
+            anchors = Some(if equal.is_empty() {
+                find(&is_longer)
+            } else {
+                equal
+            });
         }
-        Self { text, anchors: anchors.unwrap_or_default() }
+        Self {
+            text,
+            anchors: anchors.unwrap_or_default(),
+        }
     }
 
     /// The heading's line, if it stands in the file once.
@@ -63,7 +76,9 @@ impl<'t> Headings<'t> {
     /// file, but the place is not below it, and the block itself says too little to overrule that.
     pub fn contradict(&self, place: &Place) -> bool {
         let telling = place.parts.iter().flat_map(|p| p.block.old());
-        let n_telling = telling.filter(|l| l.text.chars().any(char::is_alphanumeric)).count();
+        let n_telling = telling
+            .filter(|l| l.text.chars().any(char::is_alphanumeric))
+            .count();
         self.is_found() && n_telling < TELLING_LINES && !self.is_inside(place)
     }
 
@@ -75,20 +90,32 @@ impl<'t> Headings<'t> {
     /// Whether nothing between the heading and the place is as far out as the heading, as the next
     /// function would be.
     fn is_inside(&self, place: &Place) -> bool {
-        let Some(anchor) = self.above(place) else { return false };
+        let Some(anchor) = self.above(place) else {
+            return false;
+        };
         let indent = |line: &str| line.len() - line.trim_start().len();
         let limit = indent(self.text.line(anchor));
-        (anchor + 1..place.start()).map(|i| self.text.line(i)).all(|line| {
-            let begins_next = line.trim_start().starts_with(|c: char| c.is_alphanumeric() || "_@#$".contains(c));
-            indent(line) > limit || !begins_next
-        })
+        (anchor + 1..place.start())
+            .map(|i| self.text.line(i))
+            .all(|line| {
+                let begins_next = line
+                    .trim_start()
+                    .starts_with(|c: char| c.is_alphanumeric() || "_@#$".contains(c));
+                indent(line) > limit || !begins_next
+            })
     }
 }
 
 /// Whether git would print `section` behind the header of a hunk that follows line `line_idx`:
 /// the nearest line at or above it that begins with a letter, `_` or `$`.
 pub fn git_section(text: &Text, line_idx: usize, section: &str) -> bool {
-    let is_title = |line: &str| line.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '$');
-    let nearest = (0..line_idx.min(text.n_lines())).rev().map(|i| text.line(i)).find(|line| is_title(line));
-    nearest.is_some_and(|line| line.trim_end() == section || (section.len() >= 40 && line.starts_with(section)))
+    let is_title =
+        |line: &str| line.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '$');
+    let nearest = (0..line_idx.min(text.n_lines()))
+        .rev()
+        .map(|i| text.line(i))
+        .find(|line| is_title(line));
+    nearest.is_some_and(|line| {
+        line.trim_end() == section || (section.len() >= 40 && line.starts_with(section))
+    })
 }

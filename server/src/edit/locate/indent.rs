@@ -35,7 +35,13 @@ pub(super) fn find(index: &Index<'_>, block: &Block) -> Vec<Place> {
         .find(Key::TrimStart, &old)
         .into_iter()
         .take(MAX_PLACES)
-        .filter_map(|start| Some(Place::whole(Level::Indent, start, shifted(index, block, &old, start)?)))
+        .filter_map(|start| {
+            Some(Place::whole(
+                Level::Indent,
+                start,
+                shifted(index, block, &old, start)?,
+            ))
+        })
         .collect()
 }
 
@@ -51,21 +57,33 @@ fn shifted(index: &Index<'_>, block: &Block, old: &[&str], start: usize) -> Opti
         return Some(as_it_is);
     }
     let mut shifts = candidates(&pairs).into_iter().filter(|s| {
-        pairs.iter().all(|(model, file)| s.apply(model).as_deref() == Some(*file))
+        pairs
+            .iter()
+            .all(|(model, file)| s.apply(model).as_deref() == Some(*file))
     });
     let first = with_shift(block, &shifts.next()?)?;
-    shifts.all(|other| with_shift(block, &other).is_none_or(|b| b == first)).then_some(first)
+    shifts
+        .all(|other| with_shift(block, &other).is_none_or(|b| b == first))
+        .then_some(first)
 }
 
 /// The block as it is, if the model indented old text wrongly and new text rightly: nothing but
 /// blank lines is in both, and the new text begins as far in as the file's does here.
 fn written_in_place(block: &Block, pairs: &[(&str, &str)]) -> Option<Block> {
     let is_text = |l: &&BlockLine| !l.text.trim().is_empty();
-    let has_common = block.lines.iter().filter(is_text).any(|l| l.kind == LineKind::Context);
+    let has_common = block
+        .lines
+        .iter()
+        .filter(is_text)
+        .any(|l| l.kind == LineKind::Context);
     let least = |indents: &mut dyn Iterator<Item = &str>| {
         indents.min_by_key(|i| i.len()).map(str::to_owned)
     };
-    let added = block.lines.iter().filter(is_text).filter(|l| l.kind == LineKind::Added);
+    let added = block
+        .lines
+        .iter()
+        .filter(is_text)
+        .filter(|l| l.kind == LineKind::Added);
     let written = least(&mut added.map(|l| indent_of(&l.text)))?;
     let in_file = least(&mut pairs.iter().map(|p| p.1))?;
     let in_model = least(&mut pairs.iter().map(|p| p.0))?;
@@ -74,14 +92,20 @@ fn written_in_place(block: &Block, pairs: &[(&str, &str)]) -> Option<Block> {
 
 /// Shifts that fit the first pair, the simplest kind first and alone.
 fn candidates(pairs: &[(&str, &str)]) -> Vec<Shift> {
-    let Some(&(model, file)) = pairs.first() else { return Vec::new() };
+    let Some(&(model, file)) = pairs.first() else {
+        return Vec::new();
+    };
     let mut shifts = Vec::new();
     if let Some(front) = file.strip_suffix(model) {
         shifts.push(Shift::Add(front.to_owned()));
     } else if let Some(front) = model.strip_suffix(file) {
         shifts.push(Shift::Remove(front.to_owned()));
     }
-    let fits = |s: &Shift| pairs.iter().all(|(model, file)| s.apply(model).as_deref() == Some(*file));
+    let fits = |s: &Shift| {
+        pairs
+            .iter()
+            .all(|(model, file)| s.apply(model).as_deref() == Some(*file))
+    };
     shifts.retain(fits);
     if !shifts.is_empty() {
         return shifts;
@@ -90,7 +114,11 @@ fn candidates(pairs: &[(&str, &str)]) -> Vec<Shift> {
     let tabs = |indent: &str| indent.bytes().filter(|&b| b == b'\t').count();
     let (mut plain, mut offset) = (Vec::new(), Vec::new());
     // One depth is not enough to measure a width by.
-    let mut depths: Vec<&str> = pairs.iter().map(|p| p.1).filter(|i| !i.is_empty()).collect();
+    let mut depths: Vec<&str> = pairs
+        .iter()
+        .map(|p| p.1)
+        .filter(|i| !i.is_empty())
+        .collect();
     depths.sort_unstable();
     depths.dedup();
     let is_credible = |width: &usize| depths.len() > 1 || USUAL_WIDTHS.contains(width);
@@ -99,12 +127,24 @@ fn candidates(pairs: &[(&str, &str)]) -> Vec<Shift> {
         let blanks = model.len() - tabs(model) + tabs(model) * width;
         let more_blanks = difference(file.len(), blanks);
         for shift in [
-            Shift::ToTabs { width, more: more_tabs },
-            Shift::ToBlanks { width, more: more_blanks },
+            Shift::ToTabs {
+                width,
+                more: more_tabs,
+            },
+            Shift::ToBlanks {
+                width,
+                more: more_blanks,
+            },
         ] {
-            let is_plain =
-                matches!(shift, Shift::ToTabs { more: 0, .. } | Shift::ToBlanks { more: 0, .. });
-            if is_plain { plain.push(shift) } else { offset.push(shift) }
+            let is_plain = matches!(
+                shift,
+                Shift::ToTabs { more: 0, .. } | Shift::ToBlanks { more: 0, .. }
+            );
+            if is_plain {
+                plain.push(shift)
+            } else {
+                offset.push(shift)
+            }
         }
     }
     plain.retain(fits);

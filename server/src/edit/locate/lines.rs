@@ -69,26 +69,48 @@ impl<'t> Index<'t> {
     pub(super) fn find(&self, key: Key, old: &[&str]) -> Vec<usize> {
         let table = self.table(key);
         let old: Vec<u32> = old.iter().map(|line| table.number(line)).collect();
-        let Some(anchor) = table.rarest(&old) else { return Vec::new() };
-        let starts = table.occurrences(old[anchor]).iter().filter_map(|&at| (at as usize).checked_sub(anchor));
-        starts.filter(|&start| self.fits(table, start, &old)).collect()
+        let Some(anchor) = table.rarest(&old) else {
+            return Vec::new();
+        };
+        let starts = table
+            .occurrences(old[anchor])
+            .iter()
+            .filter_map(|&at| (at as usize).checked_sub(anchor));
+        starts
+            .filter(|&start| self.fits(table, start, &old))
+            .collect()
     }
 
     /// As [`find`](Self::find), with two spellings of each line, either of which may be there.
     pub(super) fn find_either(&self, old: &[[&str; 2]]) -> Vec<usize> {
         let table = self.table(Key::Exact);
-        let old: Vec<[u32; 2]> = old.iter().map(|either| either.map(|line| table.number(line))).collect();
+        let old: Vec<[u32; 2]> = old
+            .iter()
+            .map(|either| either.map(|line| table.number(line)))
+            .collect();
         let n_places = |[a, b]: [u32; 2]| {
-            table.occurrences(a).len() + if a == b { 0 } else { table.occurrences(b).len() }
+            table.occurrences(a).len()
+                + if a == b {
+                    0
+                } else {
+                    table.occurrences(b).len()
+                }
         };
-        let Some(anchor) = (0..old.len()).min_by_key(|&i| n_places(old[i])) else { return Vec::new() };
+        let Some(anchor) = (0..old.len()).min_by_key(|&i| n_places(old[i])) else {
+            return Vec::new();
+        };
         let mut starts: Vec<usize> = old[anchor]
             .iter()
             .flat_map(|&number| table.occurrences(number))
             .filter_map(|&at| (at as usize).checked_sub(anchor))
             .filter(|&start| {
-                let Some(window) = table.lines.get(start..start + old.len()) else { return false };
-                window.iter().zip(&old).all(|(line, either)| self.work() && either.contains(line))
+                let Some(window) = table.lines.get(start..start + old.len()) else {
+                    return false;
+                };
+                window
+                    .iter()
+                    .zip(&old)
+                    .all(|(line, either)| self.work() && either.contains(line))
             })
             .collect();
         starts.sort_unstable();
@@ -102,10 +124,16 @@ impl<'t> Index<'t> {
         let old: Vec<u32> = old.iter().map(|line| table.number(line)).collect();
         let mut places: Vec<(usize, usize)> = Vec::new();
         for (first, half) in halves(&old) {
-            let Some(anchor) = table.rarest(half) else { continue };
+            let Some(anchor) = table.rarest(half) else {
+                continue;
+            };
             for &at in table.occurrences(half[anchor]) {
-                let Some(start) = (at as usize).checked_sub(first + anchor) else { continue };
-                let Some(window) = table.lines.get(start..start + old.len()) else { continue };
+                let Some(start) = (at as usize).checked_sub(first + anchor) else {
+                    continue;
+                };
+                let Some(window) = table.lines.get(start..start + old.len()) else {
+                    continue;
+                };
                 let mut odd = (0..old.len()).filter(|&i| self.work() && window[i] != old[i]);
                 if let (Some(only), None) = (odd.next(), odd.next()) {
                     places.push((start, only));
@@ -123,14 +151,24 @@ impl<'t> Index<'t> {
         let old: Vec<u32> = old.iter().map(|line| table.number(line)).collect();
         let mut places: Vec<(usize, usize)> = Vec::new();
         for (first, half) in halves(&old) {
-            let Some(anchor) = table.rarest(half) else { continue };
+            let Some(anchor) = table.rarest(half) else {
+                continue;
+            };
             for &at in table.occurrences(half[anchor]) {
                 // The line more is behind the first half, or before the second.
                 let shift = usize::from(first > 0);
-                let Some(start) = (at as usize).checked_sub(first + anchor + shift) else { continue };
-                let Some(window) = table.lines.get(start..start + old.len() + 1) else { continue };
-                let head = (0..old.len()).take_while(|&i| self.work() && window[i] == old[i]).count();
-                if (1..old.len()).contains(&head) && self.fits(table, start + head + 1, &old[head..]) {
+                let Some(start) = (at as usize).checked_sub(first + anchor + shift) else {
+                    continue;
+                };
+                let Some(window) = table.lines.get(start..start + old.len() + 1) else {
+                    continue;
+                };
+                let head = (0..old.len())
+                    .take_while(|&i| self.work() && window[i] == old[i])
+                    .count();
+                if (1..old.len()).contains(&head)
+                    && self.fits(table, start + head + 1, &old[head..])
+                {
                     places.push((start, head));
                 }
             }
@@ -141,7 +179,9 @@ impl<'t> Index<'t> {
     }
 
     fn fits(&self, table: &Table<'_>, start: usize, old: &[u32]) -> bool {
-        let Some(window) = table.lines.get(start..start + old.len()) else { return false };
+        let Some(window) = table.lines.get(start..start + old.len()) else {
+            return false;
+        };
         window.iter().zip(old).all(|(a, b)| self.work() && a == b)
     }
 
@@ -188,11 +228,20 @@ impl<'t> Table<'t> {
             by_number[next[number as usize] as usize] = to_u32(line_idx);
             next[number as usize] += 1;
         }
-        Self { key, numbers, lines, by_number, begins }
+        Self {
+            key,
+            numbers,
+            lines,
+            by_number,
+            begins,
+        }
     }
 
     fn number(&self, line: &str) -> u32 {
-        self.numbers.get(of(self.key, line)).copied().unwrap_or(NOWHERE)
+        self.numbers
+            .get(of(self.key, line))
+            .copied()
+            .unwrap_or(NOWHERE)
     }
 
     fn occurrences(&self, number: u32) -> &[u32] {

@@ -48,8 +48,16 @@ pub fn ambiguous(places: &[Place]) -> Refusal {
 
 /// As [`ambiguous`], for lines from one.
 pub fn ambiguous_lines(lines: &[usize]) -> Refusal {
-    let listed: Vec<String> = lines.iter().take(LISTED_PLACES).map(usize::to_string).collect();
-    let more = if lines.len() > LISTED_PLACES { ", …" } else { "" };
+    let listed: Vec<String> = lines
+        .iter()
+        .take(LISTED_PLACES)
+        .map(usize::to_string)
+        .collect();
+    let more = if lines.len() > LISTED_PLACES {
+        ", …"
+    } else {
+        ""
+    };
     Refusal::new(
         Kind::AmbiguousMatch,
         format!(
@@ -66,7 +74,12 @@ fn nearest(text: &Text, old: &[&str]) -> Option<(usize, usize)> {
     // A vote of each line for the start it would give the block.
     let mut votes: Vec<u32> = vec![0; n_lines];
     let mut positions: rustc_hash::FxHashMap<&str, Vec<usize>> = rustc_hash::FxHashMap::default();
-    for (i, line) in wanted.iter().enumerate().filter(|(_, l)| !l.is_empty()).take(200) {
+    for (i, line) in wanted
+        .iter()
+        .enumerate()
+        .filter(|(_, l)| !l.is_empty())
+        .take(200)
+    {
         positions.entry(line).or_default().push(i);
     }
     for (line_idx, line) in text.lines().enumerate() {
@@ -76,7 +89,10 @@ fn nearest(text: &Text, old: &[&str]) -> Option<(usize, usize)> {
             }
         }
     }
-    let (start, most) = votes.iter().enumerate().max_by_key(|(i, v)| (**v, usize::MAX - i))?;
+    let (start, most) = votes
+        .iter()
+        .enumerate()
+        .max_by_key(|(i, v)| (**v, usize::MAX - i))?;
     (*most > 0).then_some((start, *most as usize))
 }
 
@@ -89,6 +105,10 @@ fn quote(lines: &[&str]) -> String {
             None => (*line).to_owned(),
         })
         .collect();
-    let more = if lines.len() > QUOTED_LINES { "\n…" } else { "" };
+    let more = if lines.len() > QUOTED_LINES {
+        "\n…"
+    } else {
+        ""
+    };
     format!("{:?}", format!("{}{more}", shown.join("\n")))
 }

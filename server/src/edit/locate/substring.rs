@@ -21,7 +21,10 @@ pub fn find_text(text: &Text, old: &str, new: &str) -> Vec<TextPlace> {
     let places = |old: &str, new: &str| -> Vec<TextPlace> {
         find_all(text.content(), old)
             .into_iter()
-            .map(|at| TextPlace { range: at..at + old.len(), new: new.to_owned() })
+            .map(|at| TextPlace {
+                range: at..at + old.len(),
+                new: new.to_owned(),
+            })
             .collect()
     };
     let found = places(old, new);
@@ -74,18 +77,34 @@ impl TextPlace {
         let last = text.line_at(self.range.end);
         let at_line_start = self.range.end == text.line_start(last) && last > first;
         if at_line_start && (changed.is_empty() || changed.ends_with('\n')) {
-            let lines = changed.strip_suffix('\n').map(|c| c.split('\n').collect()).unwrap_or_default();
-            return Splice { lines: first..last, new: new_lines(lines, LineEnd::Ended) };
+            let lines = changed
+                .strip_suffix('\n')
+                .map(|c| c.split('\n').collect())
+                .unwrap_or_default();
+            return Splice {
+                lines: first..last,
+                new: new_lines(lines, LineEnd::Ended),
+            };
         }
         if last >= text.n_lines() {
             let ended = changed.strip_suffix('\n');
             let lines: Vec<&str> = ended.unwrap_or(&changed).split('\n').collect();
-            let end = if ended.is_some() { LineEnd::Ended } else { LineEnd::Open };
-            return Splice { lines: first..text.n_lines(), new: new_lines(lines, end) };
+            let end = if ended.is_some() {
+                LineEnd::Ended
+            } else {
+                LineEnd::Open
+            };
+            return Splice {
+                lines: first..text.n_lines(),
+                new: new_lines(lines, end),
+            };
         }
         let tail = &content[self.range.end..text.line_start(last) + text.line(last).len()];
         let changed = format!("{changed}{tail}");
-        Splice { lines: first..last + 1, new: new_lines(changed.split('\n').collect(), LineEnd::Of(last)) }
+        Splice {
+            lines: first..last + 1,
+            new: new_lines(changed.split('\n').collect(), LineEnd::Of(last)),
+        }
     }
 }
 
@@ -96,7 +115,11 @@ fn new_lines(lines: Vec<&str>, end: LineEnd) -> Vec<NewLine> {
         .enumerate()
         .map(|(i, text)| NewLine {
             text: text.strip_suffix('\r').unwrap_or(text).to_owned(),
-            end: if i + 1 == n_lines { end } else { LineEnd::Usual },
+            end: if i + 1 == n_lines {
+                end
+            } else {
+                LineEnd::Usual
+            },
         })
         .collect()
 }

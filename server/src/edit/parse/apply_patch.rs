@@ -34,7 +34,12 @@ enum Section {
     #[default]
     None,
     /// Empty lines without a `+` are the file's only if more of it follows.
-    Add { path: String, line: usize, text: String, empty: usize },
+    Add {
+        path: String,
+        line: usize,
+        text: String,
+        empty: usize,
+    },
     /// Nothing but blank lines may follow until the next section.
     Delete,
     Update(Update),
@@ -59,7 +64,11 @@ struct Chunk {
 }
 
 impl Machine {
-    pub(super) fn line(&mut self, line: AnswerLine<'_>, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
+    pub(super) fn line(
+        &mut self,
+        line: AnswerLine<'_>,
+        edits: &mut Vec<Edit>,
+    ) -> Result<(), Refusal> {
         let above = self.above.clone();
         self.above.rotate_left(1);
         line.text.clone_into(&mut self.above[1]);
@@ -68,9 +77,10 @@ impl Machine {
             return refuse_other_format(line, &above[1], Format::ApplyPatch);
         }
         match marker(line.text) {
-            Some(Marker::Begin) if self.begun.is_some() || inside => {
-                Err(malformed(line.number, "begins a second patch before the first is ended"))
-            }
+            Some(Marker::Begin) if self.begun.is_some() || inside => Err(malformed(
+                line.number,
+                "begins a second patch before the first is ended",
+            )),
             Some(Marker::Begin) => {
                 check_script(&above)?;
                 self.begun = Some(line.number);
@@ -88,9 +98,10 @@ impl Machine {
                 self.ended = true;
                 Ok(())
             }
-            Some(Marker::Section(kind, path)) if path.is_empty() => {
-                Err(malformed(line.number, &format!("has no path after `{kind}`")))
-            }
+            Some(Marker::Section(kind, path)) if path.is_empty() => Err(malformed(
+                line.number,
+                &format!("has no path after `{kind}`"),
+            )),
             Some(Marker::Section(kind, path)) => {
                 self.close(edits)?;
                 self.section = section(kind, path, line.number, edits);
@@ -113,7 +124,12 @@ impl Machine {
         Ok(())
     }
 
-    fn content(&mut self, line: AnswerLine<'_>, previous: &str, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
+    fn content(
+        &mut self,
+        line: AnswerLine<'_>,
+        previous: &str,
+        edits: &mut Vec<Edit>,
+    ) -> Result<(), Refusal> {
         let blank = line.text.trim().is_empty();
         // A patch without its first and last marker is complete if the fence around it is.
         if line.text.starts_with("```") && self.begun.is_none() {
@@ -129,16 +145,17 @@ impl Machine {
                 refuse_other_format(line, previous, Format::ApplyPatch)
             }
             Section::None | Section::Delete if blank => Ok(()),
-            Section::None | Section::Delete => {
-                Err(malformed(line.number, "is no part of a patch"))
-            }
+            Section::None | Section::Delete => Err(malformed(line.number, "is no part of a patch")),
             Section::Add { empty, .. } if blank && !line.text.starts_with('+') => {
                 *empty += 1;
                 Ok(())
             }
             Section::Add { text, empty, .. } => {
                 let Some(added) = line.text.strip_prefix('+') else {
-                    return Err(malformed(line.number, "lacks the `+` that lines of an added file have"));
+                    return Err(malformed(
+                        line.number,
+                        "lacks the `+` that lines of an added file have",
+                    ));
                 };
                 text.push_str(&"\n".repeat(std::mem::take(empty)));
                 text.push_str(added);
@@ -152,9 +169,18 @@ impl Machine {
     fn close(&mut self, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
         match std::mem::take(&mut self.section) {
             Section::None | Section::Delete => Ok(()),
-            Section::Add { path, line, text, .. } => {
-                let op = Op::Create { text, executable: false };
-                edits.push(Edit { path: Some(path), line, op });
+            Section::Add {
+                path, line, text, ..
+            } => {
+                let op = Op::Create {
+                    text,
+                    executable: false,
+                };
+                edits.push(Edit {
+                    path: Some(path),
+                    line,
+                    op,
+                });
                 Ok(())
             }
             Section::Update(mut update) => {
@@ -176,8 +202,14 @@ impl Update {
                 return Err(malformed(line.number, "moves a file after its changes"));
             }
             self.moved = true;
-            let op = Op::Rename { to: to.trim().to_owned() };
-            edits.push(Edit { path: Some(self.path.clone()), line: line.number, op });
+            let op = Op::Rename {
+                to: to.trim().to_owned(),
+            };
+            edits.push(Edit {
+                path: Some(self.path.clone()),
+                line: line.number,
+                op,
+            });
         } else if text.trim_end() == END_OF_FILE {
             self.chunk.at_end = true;
             self.close_chunk(edits);
@@ -211,7 +243,13 @@ impl Update {
         if !block.has_changes() {
             // Context alone says where the next chunk is.
             self.chunk.headings = chunk.headings;
-            self.chunk.headings.extend(block.lines.into_iter().map(|l| l.text).filter(|t| !t.trim().is_empty()));
+            self.chunk.headings.extend(
+                block
+                    .lines
+                    .into_iter()
+                    .map(|l| l.text)
+                    .filter(|t| !t.trim().is_empty()),
+            );
             return;
         }
         self.n_chunks += 1;
@@ -221,12 +259,19 @@ impl Update {
             headings: chunk.headings,
             at_end: chunk.at_end,
             marks_context: true,
-            bare_insert: if has_old { BareInsert::Refused } else { BareInsert::BelowHeading },
+            bare_insert: if has_old {
+                BareInsert::Refused
+            } else {
+                BareInsert::BelowHeading
+            },
         };
         edits.push(Edit {
             path: Some(self.path.clone()),
             line: chunk.line,
-            op: Op::Lines { readings: vec![block], hints },
+            op: Op::Lines {
+                readings: vec![block],
+                hints,
+            },
         });
     }
 }
@@ -266,12 +311,27 @@ fn marker(line: &str) -> Option<Marker<'_>> {
 fn section(kind: &str, path: &str, line: usize, edits: &mut Vec<Edit>) -> Section {
     let path = path.to_owned();
     match kind {
-        ADD => Section::Add { path, line, text: String::new(), empty: 0 },
+        ADD => Section::Add {
+            path,
+            line,
+            text: String::new(),
+            empty: 0,
+        },
         DELETE => {
-            edits.push(Edit { path: Some(path), line, op: Op::Delete { quoted: Vec::new() } });
+            edits.push(Edit {
+                path: Some(path),
+                line,
+                op: Op::Delete { quoted: Vec::new() },
+            });
             Section::Delete
         }
-        _ => Section::Update(Update { path, line, moved: false, n_chunks: 0, chunk: Chunk::default() }),
+        _ => Section::Update(Update {
+            path,
+            line,
+            moved: false,
+            n_chunks: 0,
+            chunk: Chunk::default(),
+        }),
     }
 }
 
@@ -279,13 +339,22 @@ fn section(kind: &str, path: &str, line: usize, edits: &mut Vec<Edit>) -> Sectio
 ///
 /// More commands around it would change what the patch means (`cd`, above all), and we run none.
 fn check_script([before, above]: &[String; 2]) -> Result<(), Refusal> {
-    let Some((command, word)) = above.split_once("<<") else { return Ok(()) };
+    let Some((command, word)) = above.split_once("<<") else {
+        return Ok(());
+    };
     let word = word.trim().trim_start_matches('-');
     let plain = word.trim_matches(['\'', '"']);
-    let is_quoted = |q: char| word.len() == plain.len() + 2 && word.starts_with(q) && word.ends_with(q);
-    let is_word = !plain.is_empty() && plain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let is_quoted =
+        |q: char| word.len() == plain.len() + 2 && word.starts_with(q) && word.ends_with(q);
+    let is_word = !plain.is_empty()
+        && plain
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !is_word || !(plain == word || is_quoted('\'') || is_quoted('"')) {
-        return Err(Refusal::new(Kind::Malformed, "the patch is in a here-document that cannot be read"));
+        return Err(Refusal::new(
+            Kind::Malformed,
+            "the patch is in a here-document that cannot be read",
+        ));
     }
     let mut command = command.trim().trim_start_matches("$ ");
     for shell in ["bash -lc", "bash -c", "sh -c"] {

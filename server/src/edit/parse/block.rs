@@ -26,7 +26,12 @@ pub struct BlockLine {
 
 impl BlockLine {
     pub fn new(kind: LineKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), unmarked: None, open: false }
+        Self {
+            kind,
+            text: text.into(),
+            unmarked: None,
+            open: false,
+        }
     }
 }
 
@@ -43,9 +48,21 @@ impl Block {
         let mut next = 0;
         for hunk in diff.hunks() {
             let (before, after) = (hunk.before, hunk.after);
-            push(&mut lines, LineKind::Context, &old[next..before.start as usize]);
-            push(&mut lines, LineKind::Removed, &old[before.start as usize..before.end as usize]);
-            push(&mut lines, LineKind::Added, &new[after.start as usize..after.end as usize]);
+            push(
+                &mut lines,
+                LineKind::Context,
+                &old[next..before.start as usize],
+            );
+            push(
+                &mut lines,
+                LineKind::Removed,
+                &old[before.start as usize..before.end as usize],
+            );
+            push(
+                &mut lines,
+                LineKind::Added,
+                &new[after.start as usize..after.end as usize],
+            );
             next = before.end as usize;
         }
         push(&mut lines, LineKind::Context, &old[next..]);
@@ -79,7 +96,13 @@ impl Block {
         let lines = self
             .lines
             .iter()
-            .map(|line| Some(BlockLine { text: change(line)?, unmarked: None, ..line.clone() }))
+            .map(|line| {
+                Some(BlockLine {
+                    text: change(line)?,
+                    unmarked: None,
+                    ..line.clone()
+                })
+            })
             .collect::<Option<_>>()?;
         Some(Self { lines })
     }

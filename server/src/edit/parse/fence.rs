@@ -14,7 +14,12 @@ impl Fence {
     pub(super) fn open(line: &str) -> Option<Self> {
         let (mark, len, indent, rest) = split(line)?;
         let info = rest.trim();
-        (!info.contains('`')).then(|| Self { mark, len, indent, info: info.to_owned() })
+        (!info.contains('`')).then(|| Self {
+            mark,
+            len,
+            indent,
+            info: info.to_owned(),
+        })
     }
 
     /// Whether `line` closes this fence: the same mark, as long or longer, as far in, nothing else.
@@ -26,7 +31,8 @@ impl Fence {
 
     /// Whether `line` opens a fence that this one cannot tell from its own kind.
     pub(super) fn is_reopened_by(&self, line: &str) -> bool {
-        Self::open(line).is_some_and(|f| f.mark == self.mark && f.len >= self.len && !f.info.is_empty())
+        Self::open(line)
+            .is_some_and(|f| f.mark == self.mark && f.len >= self.len && !f.info.is_empty())
     }
 
     pub(super) fn len(&self) -> usize {

@@ -32,12 +32,21 @@ pub(super) fn path_above(above: &[&str]) -> Option<String> {
 /// `` File: `a b.txt` ``.
 pub(super) fn path_line(line: &str) -> Option<String> {
     let mut text = line.trim().trim_start_matches(['#', '>']).trim();
-    for word in ["File name:", "Filename:", "File:", "Path:", "file:", "path:"] {
+    for word in [
+        "File name:",
+        "Filename:",
+        "File:",
+        "Path:",
+        "file:",
+        "path:",
+    ] {
         if let Some(rest) = text.strip_prefix(word) {
             text = rest.trim();
         }
     }
-    let list_item = text.split_once(". ").filter(|(n, _)| n.bytes().all(|b| b.is_ascii_digit()));
+    let list_item = text
+        .split_once(". ")
+        .filter(|(n, _)| n.bytes().all(|b| b.is_ascii_digit()));
     text = list_item.map_or(text, |(_, rest)| rest);
     text = text.strip_suffix(':').unwrap_or(text);
     for mark in ["**", "__", "`", "\"", "'", "*"] {
@@ -51,7 +60,11 @@ pub(super) fn path_line(line: &str) -> Option<String> {
 
 /// Reads the one path in backticks that a sentence has.
 fn quoted_path(line: &str) -> Option<String> {
-    let mut spans = line.split('`').skip(1).step_by(2).filter(|s| is_path(s) && has_shape_of_path(s));
+    let mut spans = line
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|s| is_path(s) && has_shape_of_path(s));
     let only = spans.next()?;
     spans.next().is_none().then(|| only.to_owned())
 }
@@ -61,7 +74,9 @@ pub(super) fn is_path(text: &str) -> bool {
     let is_plain = !text.is_empty()
         && text.len() <= 4096
         && !text.contains("://")
-        && !text.contains(['<', '>', '|', '?', '*', '"', '`', '(', ')', '{', '}', ';', ','])
+        && !text.contains([
+            '<', '>', '|', '?', '*', '"', '`', '(', ')', '{', '}', ';', ',',
+        ])
         && !text.ends_with(['.', '!', ':']);
     let n_words = text.split_whitespace().count();
     is_plain && (n_words == 1 || (n_words <= 8 && has_shape_of_path(text)))

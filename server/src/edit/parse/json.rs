@@ -10,10 +10,31 @@ use super::{AnswerLine, Edit, Format, Op};
 use crate::edit::parse::fence::Fence;
 use crate::edit::{Kind, Refusal};
 
-const PATH: &[&str] =
-    &["path", "file_path", "filePath", "filename", "file", "target_file", "relative_path"];
-const OLD: &[&str] = &["old_string", "oldString", "old_str", "old_text", "search", "find"];
-const NEW: &[&str] = &["new_string", "newString", "new_str", "new_text", "replace", "replacement"];
+const PATH: &[&str] = &[
+    "path",
+    "file_path",
+    "filePath",
+    "filename",
+    "file",
+    "target_file",
+    "relative_path",
+];
+const OLD: &[&str] = &[
+    "old_string",
+    "oldString",
+    "old_str",
+    "old_text",
+    "search",
+    "find",
+];
+const NEW: &[&str] = &[
+    "new_string",
+    "newString",
+    "new_str",
+    "new_text",
+    "replace",
+    "replacement",
+];
 const ALL: &[&str] = &["replace_all", "replaceAll", "allow_multiple"];
 const CONTENT: &[&str] = &["content", "contents", "file_text"];
 const WRAPPERS: &[&str] = &["input", "arguments", "parameters", "args", "function"];
@@ -33,10 +54,13 @@ pub(super) fn may_be_json(lines: &[String]) -> bool {
 /// `None` when no call in it is an edit.
 pub(super) fn read(lines: &[&str]) -> Result<Option<Vec<Edit>>, Refusal> {
     let mut edits = Vec::new();
-    let is_json = lines.iter().find(|l| !l.trim().is_empty()).is_some_and(|l| {
-        let l = l.trim();
-        l == "[" || l.starts_with('{') || l.starts_with("[{")
-    });
+    let is_json = lines
+        .iter()
+        .find(|l| !l.trim().is_empty())
+        .is_some_and(|l| {
+            let l = l.trim();
+            l == "[" || l.starts_with('{') || l.starts_with("[{")
+        });
     if is_json {
         read_values(&lines.join("\n"), 1, &mut edits)?;
     } else {
@@ -55,10 +79,15 @@ fn read_values(text: &str, line: usize, edits: &mut Vec<Edit>) -> Result<(), Ref
             if why.is_eof() {
                 Refusal::new(Kind::TruncatedOutput, "the answer ends inside a tool call")
             } else {
-                Refusal::new(Kind::Malformed, format!("the tool call is not valid JSON: {why}"))
+                Refusal::new(
+                    Kind::Malformed,
+                    format!("the tool call is not valid JSON: {why}"),
+                )
             }
         })?;
-    values.iter().try_for_each(|value| read_value(value, None, line, 0, edits))
+    values
+        .iter()
+        .try_for_each(|value| read_value(value, None, line, 0, edits))
 }
 
 fn read_value(
@@ -72,9 +101,9 @@ fn read_value(
         return Ok(());
     }
     match value {
-        Value::Array(items) => {
-            items.iter().try_for_each(|item| read_value(item, path, line, depth + 1, edits))
-        }
+        Value::Array(items) => items
+            .iter()
+            .try_for_each(|item| read_value(item, path, line, depth + 1, edits)),
         Value::Object(call) => read_call(call, path, line, depth, edits),
         Value::String(text) => match serde_json::from_str::<Value>(text) {
             Ok(inner @ (Value::Object(_) | Value::Array(_))) => {
@@ -94,40 +123,80 @@ fn read_call(
     edits: &mut Vec<Edit>,
 ) -> Result<(), Refusal> {
     let path = text(call, PATH).or(path);
-    let mut push = |op| edits.push(Edit { path: path.map(str::to_owned), line, op });
+    let mut push = |op| {
+        edits.push(Edit {
+            path: path.map(str::to_owned),
+            line,
+            op,
+        })
+    };
     if let Some(Value::Array(items)) = call.get("edits") {
-        return items.iter().try_for_each(|item| read_value(item, path, line, depth + 1, edits));
+        return items
+            .iter()
+            .try_for_each(|item| read_value(item, path, line, depth + 1, edits));
     }
-    let lines = (number(call, &["start_line", "startLine"]), number(call, &["end_line", "endLine"]));
+    let lines = (
+        number(call, &["start_line", "startLine"]),
+        number(call, &["end_line", "endLine"]),
+    );
     let command = text(call, &["command"]);
     if let Some(old) = text(call, OLD) {
         let Some(new) = text(call, NEW) else {
-            return Err(Refusal::new(Kind::Malformed, "the tool call has old text but no new text"));
+            return Err(Refusal::new(
+                Kind::Malformed,
+                "the tool call has old text but no new text",
+            ));
         };
         if number(call, &["expected_replacements"]).is_some_and(|n| n != 1) {
-            return Err(Refusal::new(Kind::Malformed, "`expected_replacements` must be 1"));
+            return Err(Refusal::new(
+                Kind::Malformed,
+                "`expected_replacements` must be 1",
+            ));
         }
-        let all = ALL.iter().any(|key| call.get(*key) == Some(&Value::Bool(true)));
+        let all = ALL
+            .iter()
+            .any(|key| call.get(*key) == Some(&Value::Bool(true)));
         push(match old {
-            "" => Op::Create { text: new.to_owned(), executable: false },
-            _ => Op::Text { old: old.to_owned(), new: new.to_owned(), all },
+            "" => Op::Create {
+                text: new.to_owned(),
+                executable: false,
+            },
+            _ => Op::Text {
+                old: old.to_owned(),
+                new: new.to_owned(),
+                all,
+            },
         });
     } else if let (Some(first), Some(last)) = lines
         && let Some(new) = text(call, NEW).or_else(|| text(call, CONTENT))
     {
-        push(Op::Range { first, last, new: new.to_owned() });
+        push(Op::Range {
+            first,
+            last,
+            new: new.to_owned(),
+        });
     } else if command == Some("insert")
         && let Some(after) = number(call, &["insert_line"])
         && let Some(new) = text(call, &["insert_text", "new_str"])
     {
-        push(Op::Range { first: after.saturating_add(1), last: after, new: new.to_owned() });
+        push(Op::Range {
+            first: after.saturating_add(1),
+            last: after,
+            new: new.to_owned(),
+        });
     } else if let Some(content) = text(call, CONTENT)
         && path.is_some()
         && depth <= MAX_DEPTH
     {
         push(match command {
-            Some("create") => Op::Create { text: content.to_owned(), executable: false },
-            _ => Op::Write { text: content.to_owned(), fenced: false },
+            Some("create") => Op::Create {
+                text: content.to_owned(),
+                executable: false,
+            },
+            _ => Op::Write {
+                text: content.to_owned(),
+                fenced: false,
+            },
         });
     } else if let Some(patch) = text(call, PATCH).filter(|p| looks_like_patch(p)) {
         read_patch(patch, edits)?;
@@ -137,7 +206,9 @@ fn read_call(
                 read_value(inner, path, line, depth + 1, edits)?;
             }
         }
-        if let Some(calls @ Value::Array(_)) = call.get("tool_calls").or_else(|| call.get("content")) {
+        if let Some(calls @ Value::Array(_)) =
+            call.get("tool_calls").or_else(|| call.get("content"))
+        {
             read_value(calls, path, line, depth + 1, edits)?;
         }
     }
@@ -145,7 +216,11 @@ fn read_call(
 }
 
 fn looks_like_patch(text: &str) -> bool {
-    text.lines().any(|line| line.starts_with("*** Begin Patch") || line.starts_with("diff --git ") || line.starts_with("+++ "))
+    text.lines().any(|line| {
+        line.starts_with("*** Begin Patch")
+            || line.starts_with("diff --git ")
+            || line.starts_with("+++ ")
+    })
 }
 
 fn read_patch(text: &str, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
@@ -175,14 +250,21 @@ fn fenced_json(lines: &[&str]) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut open: Option<(Fence, usize)> = None;
     for (idx, &text) in lines.iter().enumerate() {
-        let line = AnswerLine { text, number: idx + 1, ended: true };
+        let line = AnswerLine {
+            text,
+            number: idx + 1,
+            ended: true,
+        };
         match &open {
             None => open = Fence::open(line.text).map(|fence| (fence, line.number)),
             Some((fence, opener)) if fence.is_closed_by(line.text) => {
                 let body = lines[*opener..idx].join("\n");
                 let names_a_path = PATH.iter().any(|key| body.contains(&format!("\"{key}\"")));
                 let has_old = OLD.iter().any(|key| body.contains(&format!("\"{key}\"")));
-                if matches!(fence.info.as_str(), "json" | "tool_call" | "jsonl") && names_a_path && has_old {
+                if matches!(fence.info.as_str(), "json" | "tool_call" | "jsonl")
+                    && names_a_path
+                    && has_old
+                {
                     found.push((*opener, body));
                 }
                 open = None;

@@ -53,7 +53,11 @@ struct Fenced {
 }
 
 impl Machine {
-    pub(super) fn line(&mut self, line: AnswerLine<'_>, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
+    pub(super) fn line(
+        &mut self,
+        line: AnswerLine<'_>,
+        edits: &mut Vec<Edit>,
+    ) -> Result<(), Refusal> {
         match &mut self.state {
             State::Outside => self.outside(line),
             State::Marked(block) => {
@@ -65,7 +69,10 @@ impl Machine {
                     return Ok(());
                 }
                 if opener_len(line.text).is_some() {
-                    return Err(malformed(block.line, "has a second SEARCH marker before its REPLACE marker"));
+                    return Err(malformed(
+                        block.line,
+                        "has a second SEARCH marker before its REPLACE marker",
+                    ));
                 }
                 if is_divider(line.text) {
                     block.dividers.push(block.body.len());
@@ -102,7 +109,10 @@ impl Machine {
             State::Outside => Ok(()),
             State::Marked(block) => Err(Refusal::new(
                 Kind::TruncatedOutput,
-                format!("the answer ends inside the SEARCH block that begins on line {}", block.line),
+                format!(
+                    "the answer ends inside the SEARCH block that begins on line {}",
+                    block.line
+                ),
             )),
             State::Fenced(_) => self.close_fenced(edits),
         }
@@ -125,13 +135,24 @@ impl Machine {
             return Ok(());
         }
         if line.text.trim_end() == "---FIND" {
-            self.state = State::Fenced(Fenced { line: line.number, find: Vec::new(), replace: None });
+            self.state = State::Fenced(Fenced {
+                line: line.number,
+                find: Vec::new(),
+                replace: None,
+            });
             return Ok(());
         }
         if is_closer(line.text) {
-            return Err(malformed(line.number, "is a REPLACE marker, but no block is open"));
+            return Err(malformed(
+                line.number,
+                "is a REPLACE marker, but no block is open",
+            ));
         }
-        refuse_other_format(line, above.last().copied().unwrap_or_default(), Format::SearchReplace)?;
+        refuse_other_format(
+            line,
+            above.last().copied().unwrap_or_default(),
+            Format::SearchReplace,
+        )?;
         if self.above.len() == LINES_ABOVE {
             self.above.remove(0);
         }
@@ -140,19 +161,29 @@ impl Machine {
     }
 
     fn close_fenced(&mut self, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
-        let State::Fenced(block) = &self.state else { return Ok(()) };
+        let State::Fenced(block) = &self.state else {
+            return Ok(());
+        };
         let Some(replace) = &block.replace else {
             return Err(malformed(block.line, "has a FIND but no REPLACE"));
         };
         let truncated = || {
             Refusal::new(
                 Kind::TruncatedOutput,
-                format!("the FIND block of line {} has a fence that is not closed", block.line),
+                format!(
+                    "the FIND block of line {} has a fence that is not closed",
+                    block.line
+                ),
             )
         };
         let old = unfenced(&block.find).ok_or_else(truncated)?;
         let new = unfenced(replace).ok_or_else(truncated)?;
-        edits.push(edit(self.path.clone(), block.line, &[(old, new)], Hints::default()));
+        edits.push(edit(
+            self.path.clone(),
+            block.line,
+            &[(old, new)],
+            Hints::default(),
+        ));
         Ok(())
     }
 }
@@ -160,12 +191,24 @@ impl Machine {
 impl Marked {
     fn close(&mut self, path: Option<String>, closer: usize) -> Result<Edit, Refusal> {
         let hints = self.take_header();
-        let body: Vec<String> = self.body.iter().map(|line| unescaped(line).to_owned()).collect();
+        let body: Vec<String> = self
+            .body
+            .iter()
+            .map(|line| unescaped(line).to_owned())
+            .collect();
         // Marks of one length belong together; text that looks like a divider often has another.
         let len = |&at: &usize| body[at].len();
-        let fitting: Vec<usize> =
-            self.dividers.iter().copied().filter(|at| len(at) == self.opener_len).collect();
-        let dividers = if fitting.is_empty() { &self.dividers } else { &fitting };
+        let fitting: Vec<usize> = self
+            .dividers
+            .iter()
+            .copied()
+            .filter(|at| len(at) == self.opener_len)
+            .collect();
+        let dividers = if fitting.is_empty() {
+            &self.dividers
+        } else {
+            &fitting
+        };
         if dividers.is_empty() {
             return Err(malformed(
                 self.line,
@@ -173,10 +216,15 @@ impl Marked {
             ));
         }
         if dividers.len() > MAX_READINGS {
-            return Err(malformed(self.line, "has too many lines that look like its divider"));
+            return Err(malformed(
+                self.line,
+                "has too many lines that look like its divider",
+            ));
         }
-        let readings: Vec<_> =
-            dividers.iter().map(|&at| (body[..at].to_vec(), body[at + 1..].to_vec())).collect();
+        let readings: Vec<_> = dividers
+            .iter()
+            .map(|&at| (body[..at].to_vec(), body[at + 1..].to_vec()))
+            .collect();
         Ok(edit(path, self.line, &readings, hints))
     }
 
@@ -215,7 +263,10 @@ fn edit(
             if !new.is_empty() {
                 text.push('\n');
             }
-            Op::Create { text, executable: false }
+            Op::Create {
+                text,
+                executable: false,
+            }
         }
         _ => Op::Lines {
             readings: readings
@@ -226,7 +277,10 @@ fn edit(
                     Block::from_lines(&old, &new)
                 })
                 .collect(),
-            hints: Hints { bare_insert: BareInsert::Refused, ..hints },
+            hints: Hints {
+                bare_insert: BareInsert::Refused,
+                ..hints
+            },
         },
     };
     Edit { path, line, op }
@@ -239,7 +293,10 @@ pub(super) fn is_opener(line: &str) -> bool {
 
 /// The number of the first line that ends a block though none is open.
 pub(super) fn stray_marker(lines: &[&str]) -> Option<usize> {
-    lines.iter().position(|line| is_closer(line)).map(|idx| idx + 1)
+    lines
+        .iter()
+        .position(|line| is_closer(line))
+        .map(|idx| idx + 1)
 }
 
 /// Length of the mark of a line like `<<<<<<< SEARCH`.
@@ -259,7 +316,9 @@ fn is_divider(line: &str) -> bool {
 fn marker(line: &str, word: &str, marks: &[(char, usize)]) -> Option<usize> {
     let line = line.trim_end();
     let mark = line.strip_suffix('>').unwrap_or(line).strip_suffix(word)?;
-    let &(_, least) = marks.iter().find(|(c, _)| mark.starts_with(*c) && mark.chars().all(|m| m == *c))?;
+    let &(_, least) = marks
+        .iter()
+        .find(|(c, _)| mark.starts_with(*c) && mark.chars().all(|m| m == *c))?;
     (mark.len() >= least).then_some(mark.len())
 }
 
@@ -275,7 +334,9 @@ fn unescaped(line: &str) -> &str {
 /// is itself. `None` when the fence is not closed, or when it is open to doubt where.
 fn unfenced(lines: &[String]) -> Option<Vec<String>> {
     let first = lines.iter().position(|line| !line.trim().is_empty())?;
-    let Some(fence) = Fence::open(&lines[first]) else { return Some(lines.to_vec()) };
+    let Some(fence) = Fence::open(&lines[first]) else {
+        return Some(lines.to_vec());
+    };
     let body = &lines[first + 1..];
     let last = body.iter().rposition(|line| !line.trim().is_empty())?;
     if fence.is_closed_by(&body[last]) {

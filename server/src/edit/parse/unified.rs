@@ -63,9 +63,15 @@ pub(super) struct Header {
 }
 
 impl Machine {
-    pub(super) fn line(&mut self, line: AnswerLine<'_>, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
+    pub(super) fn line(
+        &mut self,
+        line: AnswerLine<'_>,
+        edits: &mut Vec<Edit>,
+    ) -> Result<(), Refusal> {
         let previous = std::mem::replace(&mut self.previous, line.text.to_owned());
-        let Some(hunk) = &mut self.hunk else { return self.outside(line, &previous, edits) };
+        let Some(hunk) = &mut self.hunk else {
+            return self.outside(line, &previous, edits);
+        };
         let text = line.text;
         if text.starts_with("@@")
             && let Some(header) = any_header(text)
@@ -74,13 +80,18 @@ impl Machine {
             self.close_hunk(edits)?;
             if let Some((old, new)) = next_file {
                 self.close_file(edits);
-                self.file = File { line: line.number, ..File::default() };
+                self.file = File {
+                    line: line.number,
+                    ..File::default()
+                };
                 self.name_file(&old, &new);
             }
             self.hunk = Some(Hunk::new(line.number, header));
             return Ok(());
         }
-        if text.starts_with("diff --git ") || self.fence.as_ref().is_some_and(|f| f.is_closed_by(text)) {
+        if text.starts_with("diff --git ")
+            || self.fence.as_ref().is_some_and(|f| f.is_closed_by(text))
+        {
             self.close_hunk(edits)?;
             return self.outside(line, &previous, edits);
         }
@@ -110,7 +121,9 @@ impl Machine {
         self.close_hunk(edits)?;
         if is_short && edits.len() > n_edits {
             match edits.last_mut().map(|e| &mut e.op) {
-                Some(Op::Lines { readings, hints }) if !ends_like_git(readings) => hints.at_end = true,
+                Some(Op::Lines { readings, hints }) if !ends_like_git(readings) => {
+                    hints.at_end = true
+                }
                 Some(Op::Create { .. } | Op::Delete { .. }) => return Err(cut()),
                 _ => {}
             }
@@ -119,7 +132,12 @@ impl Machine {
         Ok(())
     }
 
-    fn outside(&mut self, line: AnswerLine<'_>, previous: &str, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
+    fn outside(
+        &mut self,
+        line: AnswerLine<'_>,
+        previous: &str,
+        edits: &mut Vec<Edit>,
+    ) -> Result<(), Refusal> {
         let text = line.text;
         if let Some(fence) = &self.fence {
             if fence.is_closed_by(text) {
@@ -132,13 +150,20 @@ impl Machine {
         }
         if let Some(names) = text.strip_prefix("diff --git ") {
             self.close_file(edits);
-            self.file = File { line: line.number, git: git_names(names), ..File::default() };
+            self.file = File {
+                line: line.number,
+                git: git_names(names),
+                ..File::default()
+            };
         } else if let Some(old) = previous.strip_prefix("--- ")
             && let Some(new) = text.strip_prefix("+++ ")
         {
             if self.file.git.is_none() || self.file.n_hunks > 0 {
                 self.close_file(edits);
-                self.file = File { line: line.number - 1, ..File::default() };
+                self.file = File {
+                    line: line.number - 1,
+                    ..File::default()
+                };
             }
             self.name_file(old, new);
         } else if text.starts_with("@@")
@@ -167,7 +192,9 @@ impl Machine {
     }
 
     fn close_hunk(&mut self, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
-        let Some(mut hunk) = self.hunk.take() else { return Ok(()) };
+        let Some(mut hunk) = self.hunk.take() else {
+            return Ok(());
+        };
         let file = &mut self.file;
         file.announce(edits);
         file.n_hunks += 1;
@@ -176,17 +203,26 @@ impl Machine {
         }
         let block = Block { lines: hunk.lines };
         let path = file.path();
-        let from_nothing = hunk.header.old_start == Some(0) && hunk.header.counts.is_some_and(|c| c.0 == 0);
+        let from_nothing =
+            hunk.header.old_start == Some(0) && hunk.header.counts.is_some_and(|c| c.0 == 0);
         let op = if file.is_deleted {
-            Op::Delete { quoted: block.old().map(|l| l.text.clone()).collect() }
+            Op::Delete {
+                quoted: block.old().map(|l| l.text.clone()).collect(),
+            }
         } else if file.is_new || (from_nothing && block.n_old() == 0) {
             if block.n_old() > 0 || file.n_hunks > 1 {
                 return Err(Refusal::new(
                     Kind::Malformed,
-                    format!("the hunk of line {} changes lines of a file that is new", hunk.line),
+                    format!(
+                        "the hunk of line {} changes lines of a file that is new",
+                        hunk.line
+                    ),
                 ));
             }
-            Op::Create { text: whole_text(&block), executable: file.executable == Some(true) }
+            Op::Create {
+                text: whole_text(&block),
+                executable: file.executable == Some(true),
+            }
         } else if !block.has_changes() {
             return Ok(());
         } else {
@@ -199,11 +235,19 @@ impl Machine {
                     headings: hunk.header.section.into_iter().collect(),
                     at_end: false,
                     marks_context: true,
-                    bare_insert: if !has_old && counted { BareInsert::AfterLine } else { BareInsert::Refused },
+                    bare_insert: if !has_old && counted {
+                        BareInsert::AfterLine
+                    } else {
+                        BareInsert::Refused
+                    },
                 },
             }
         };
-        edits.push(Edit { path, line: hunk.line, op });
+        edits.push(Edit {
+            path,
+            line: hunk.line,
+            op,
+        });
         Ok(())
     }
 
@@ -215,13 +259,20 @@ impl Machine {
             return;
         }
         let op = if file.is_new {
-            Op::Create { text: String::new(), executable: file.executable == Some(true) }
+            Op::Create {
+                text: String::new(),
+                executable: file.executable == Some(true),
+            }
         } else if file.is_deleted {
             Op::Delete { quoted: Vec::new() }
         } else {
             return;
         };
-        edits.push(Edit { path: file.path(), line: file.line, op });
+        edits.push(Edit {
+            path: file.path(),
+            line: file.line,
+            op,
+        });
     }
 }
 
@@ -259,7 +310,13 @@ impl File {
         if std::mem::replace(&mut self.renamed, true) {
             return;
         }
-        let mut push = |op| edits.push(Edit { path: self.path(), line: self.line, op });
+        let mut push = |op| {
+            edits.push(Edit {
+                path: self.path(),
+                line: self.line,
+                op,
+            })
+        };
         if self.mode_changed
             && let Some(executable) = self.executable
         {
@@ -280,7 +337,9 @@ impl File {
         if let Some((from, _)) = &self.rename {
             return Some(from.clone());
         }
-        path(&self.new).or_else(|| path(&self.old)).or_else(|| self.git.as_ref().map(|g| g.1.clone()))
+        path(&self.new)
+            .or_else(|| path(&self.old))
+            .or_else(|| self.git.as_ref().map(|g| g.1.clone()))
     }
 }
 
@@ -303,7 +362,13 @@ impl Name {
 
 impl Hunk {
     fn new(line: usize, header: Header) -> Self {
-        Self { line, header, lines: Vec::new(), n_old: 0, n_new: 0 }
+        Self {
+            line,
+            header,
+            lines: Vec::new(),
+            n_old: 0,
+            n_new: 0,
+        }
     }
 
     fn push(&mut self, line: BlockLine) {
@@ -318,16 +383,23 @@ impl Hunk {
     }
 
     fn is_short(&self) -> bool {
-        self.header.counts.is_some_and(|(old, new)| self.n_old < old || self.n_new < new)
+        self.header
+            .counts
+            .is_some_and(|(old, new)| self.n_old < old || self.n_new < new)
     }
 
     /// Takes the `---` and `+++` lines of the next file off the end, which look like changes.
     fn take_file_header(&mut self) -> Option<(String, String)> {
-        let [.., old, new] = self.lines.as_slice() else { return None };
+        let [.., old, new] = self.lines.as_slice() else {
+            return None;
+        };
         if self.is_complete() || old.kind != LineKind::Removed || new.kind != LineKind::Added {
             return None;
         }
-        let names = (old.text.strip_prefix("-- ")?.to_owned(), new.text.strip_prefix("++ ")?.to_owned());
+        let names = (
+            old.text.strip_prefix("-- ")?.to_owned(),
+            new.text.strip_prefix("++ ")?.to_owned(),
+        );
         self.lines.truncate(self.lines.len() - 2);
         self.n_old -= 1;
         self.n_new -= 1;
@@ -349,8 +421,14 @@ pub(super) fn hunk_header(line: &str) -> Option<Header> {
     let (new, section) = rest.split_once("@@")?;
     let (old_start, old_n) = span(old.trim())?;
     let (_, new_n) = span(new.trim())?;
-    let section = Some(section.trim()).filter(|s| !s.is_empty()).map(str::to_owned);
-    Some(Header { old_start: Some(old_start), counts: Some((old_n, new_n)), section })
+    let section = Some(section.trim())
+        .filter(|s| !s.is_empty())
+        .map(str::to_owned);
+    Some(Header {
+        old_start: Some(old_start),
+        counts: Some((old_n, new_n)),
+        section,
+    })
 }
 
 /// Reads a hunk header with or without numbers: `@@ ... @@`, `@@ @@`, `@@`.
@@ -359,9 +437,16 @@ fn any_header(line: &str) -> Option<Header> {
         return Some(header);
     }
     let rest = line.strip_prefix("@@")?;
-    let section = rest.split_once("@@").map_or("", |(_, section)| section).trim();
+    let section = rest
+        .split_once("@@")
+        .map_or("", |(_, section)| section)
+        .trim();
     let section = Some(section).filter(|s| !s.is_empty()).map(str::to_owned);
-    Some(Header { old_start: None, counts: None, section })
+    Some(Header {
+        old_start: None,
+        counts: None,
+        section,
+    })
 }
 
 fn span(text: &str) -> Option<(usize, usize)> {
@@ -386,30 +471,40 @@ pub(super) fn body_line(text: &str) -> BlockLine {
 
 /// Takes empty lines without a mark off the end: they set the hunk off from what follows.
 pub(super) fn trim_bare_end(lines: &mut Vec<BlockLine>) {
-    while lines
-        .last()
-        .is_some_and(|l| l.kind == LineKind::Context && l.unmarked.is_none() && l.text.trim().is_empty())
-    {
+    while lines.last().is_some_and(|l| {
+        l.kind == LineKind::Context && l.unmarked.is_none() && l.text.trim().is_empty()
+    }) {
         lines.pop();
     }
 }
 
 /// Reads an answer, or its only fence, as one hunk without any header.
 pub(super) fn headerless(lines: &[&str]) -> Option<Edit> {
-    let fences: Vec<usize> = (0..lines.len()).filter(|&i| lines[i].trim().starts_with("```")).collect();
+    let fences: Vec<usize> = (0..lines.len())
+        .filter(|&i| lines[i].trim().starts_with("```"))
+        .collect();
     let range = match fences[..] {
         [] => 0..lines.len(),
         [first, last] => first + 1..last,
         _ => return None,
     };
-    let mut body: Vec<BlockLine> = lines[range.clone()].iter().map(|line| body_line(line)).collect();
+    let mut body: Vec<BlockLine> = lines[range.clone()]
+        .iter()
+        .map(|line| body_line(line))
+        .collect();
     trim_bare_end(&mut body);
     let block = Block { lines: body };
-    let hints = Hints { marks_context: true, ..Hints::default() };
+    let hints = Hints {
+        marks_context: true,
+        ..Hints::default()
+    };
     (block.has_changes() && block.n_old() > 0).then(|| Edit {
         path: None,
         line: range.start + 1,
-        op: Op::Lines { readings: vec![block], hints },
+        op: Op::Lines {
+            readings: vec![block],
+            hints,
+        },
     })
 }
 
@@ -426,7 +521,13 @@ fn whole_text(block: &Block) -> String {
 
 fn ends_like_git(readings: &[Block]) -> bool {
     readings.iter().all(|block| {
-        block.lines.iter().rev().take_while(|l| l.kind == LineKind::Context).count() >= GIT_CONTEXT
+        block
+            .lines
+            .iter()
+            .rev()
+            .take_while(|l| l.kind == LineKind::Context)
+            .count()
+            >= GIT_CONTEXT
     })
 }
 
@@ -438,8 +539,13 @@ fn git_names(text: &str) -> Option<(String, String)> {
     }
     if text.starts_with('"') {
         let (old, new) = text.split_once("\" ")?;
-        let strip = |name: String, prefix: &str| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
-        return Some((strip(unquoted(&format!("{old}\"")), "a/"), strip(unquoted(new), "b/")));
+        let strip = |name: String, prefix: &str| {
+            name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name)
+        };
+        return Some((
+            strip(unquoted(&format!("{old}\"")), "a/"),
+            strip(unquoted(new), "b/"),
+        ));
     }
     let (old, new) = text.split_once(' ')?;
     Some((old.to_owned(), new.to_owned()))
@@ -459,9 +565,15 @@ fn unquoted(text: &str) -> String {
             bytes.push(byte);
             continue;
         }
-        let octal = rest.get(..3).filter(|d| d.iter().all(|b| (b'0'..=b'7').contains(b)));
+        let octal = rest
+            .get(..3)
+            .filter(|d| d.iter().all(|b| (b'0'..=b'7').contains(b)));
         if let Some(digits) = octal {
-            bytes.push(digits.iter().fold(0u8, |n, d| n.wrapping_mul(8).wrapping_add(d - b'0')));
+            bytes.push(
+                digits
+                    .iter()
+                    .fold(0u8, |n, d| n.wrapping_mul(8).wrapping_add(d - b'0')),
+            );
             rest = &rest[3..];
         } else if let Some((&escaped, tail)) = rest.split_first() {
             bytes.push(match escaped {
@@ -476,5 +588,8 @@ fn unquoted(text: &str) -> String {
 }
 
 fn cut() -> Refusal {
-    Refusal::new(Kind::TruncatedOutput, "the answer ends inside a hunk of the diff")
+    Refusal::new(
+        Kind::TruncatedOutput,
+        "the answer ends inside a hunk of the diff",
+    )
 }

@@ -10,8 +10,23 @@ use crate::edit::{Kind, Refusal};
 
 /// Files whose names do not look like a file's.
 const WELL_KNOWN: &[&str] = &[
-    "Makefile", "Dockerfile", "Containerfile", "Gemfile", "Rakefile", "Procfile", "Justfile", "justfile",
-    "Vagrantfile", "Jenkinsfile", "BUILD", "WORKSPACE", "README", "LICENSE", "COPYING", "AUTHORS", "CHANGELOG",
+    "Makefile",
+    "Dockerfile",
+    "Containerfile",
+    "Gemfile",
+    "Rakefile",
+    "Procfile",
+    "Justfile",
+    "justfile",
+    "Vagrantfile",
+    "Jenkinsfile",
+    "BUILD",
+    "WORKSPACE",
+    "README",
+    "LICENSE",
+    "COPYING",
+    "AUTHORS",
+    "CHANGELOG",
     "NOTICE",
 ];
 
@@ -47,25 +62,46 @@ pub(super) fn read(lines: &[&str]) -> Result<Vec<Edit>, Refusal> {
         if !body.is_empty() {
             text.push('\n');
         }
-        let edit = Edit { path, line: end - body.len(), op: Op::Write { text, fenced: true } };
+        let edit = Edit {
+            path,
+            line: end - body.len(),
+            op: Op::Write { text, fenced: true },
+        };
         if edit.path.is_some() {
             edits.push(edit);
         } else {
-            n_nameless_after += usize::from(!edits.is_empty() && fence.info.is_empty() && fence.len() == 3);
+            n_nameless_after +=
+                usize::from(!edits.is_empty() && fence.info.is_empty() && fence.len() == 3);
             nameless.push(edit);
         }
     }
     if edits.is_empty() {
         let is_whole_answer = nameless.len() == 1
-            && lines.iter().find(|l| !l.trim().is_empty()).is_some_and(|l| Fence::open(l).is_some())
-            && lines.iter().rfind(|l| !l.trim().is_empty()).is_some_and(|l| l.trim().starts_with("```"));
-        return Ok(if is_whole_answer { nameless } else { Vec::new() });
+            && lines
+                .iter()
+                .find(|l| !l.trim().is_empty())
+                .is_some_and(|l| Fence::open(l).is_some())
+            && lines
+                .iter()
+                .rfind(|l| !l.trim().is_empty())
+                .is_some_and(|l| l.trim().starts_with("```"));
+        return Ok(if is_whole_answer {
+            nameless
+        } else {
+            Vec::new()
+        });
     }
     // What looks like a second fence may be the rest of a file that has fences of its own.
     let may_have_fences = |edit: &Edit| match &edit.op {
         Op::Write { text, .. } => {
-            let path = edit.path.as_deref().unwrap_or_default().to_ascii_lowercase();
-            [".md", ".mdx", ".markdown", ".rst", ".txt"].iter().any(|ext| path.ends_with(ext))
+            let path = edit
+                .path
+                .as_deref()
+                .unwrap_or_default()
+                .to_ascii_lowercase();
+            [".md", ".mdx", ".markdown", ".rst", ".txt"]
+                .iter()
+                .any(|ext| path.ends_with(ext))
                 || text.lines().any(|line| line.starts_with("```"))
         }
         _ => false,
@@ -98,14 +134,20 @@ fn close(fence: &Fence, lines: &[&str], start: usize) -> Option<usize> {
 /// Reads the line above a fence; one blank line may be between.
 fn path_before(above: &[&str]) -> Option<String> {
     let (last, rest) = above.split_last()?;
-    let line = if last.trim().is_empty() { rest.last()? } else { last };
+    let line = if last.trim().is_empty() {
+        rest.last()?
+    } else {
+        last
+    };
     path_line(line).filter(|path| has_shape_of_path(path) || WELL_KNOWN.contains(&path.as_str()))
 }
 
 /// Reads the path of `rust:src/lib.rs`, `py title="a.py"`, `src/lib.rs`.
 fn path_in_info(info: &str) -> Option<String> {
     for word in info.split_whitespace() {
-        let value = ["title=", "file=", "path=", "filename="].iter().find_map(|key| word.strip_prefix(key));
+        let value = ["title=", "file=", "path=", "filename="]
+            .iter()
+            .find_map(|key| word.strip_prefix(key));
         let colon = word.split_once(':').map(|(_, path)| path);
         let path = value.map(|v| v.trim_matches('"')).or(colon).unwrap_or(word);
         if has_shape_of_path(path) && !path.contains("://") {

@@ -15,7 +15,12 @@ const SMALL: usize = 10;
 ///
 /// # Errors
 /// When `new` holds placeholders or looks like a part of the file rather than the whole.
-pub(super) fn rewrite(bytes: &[u8], new: &str, fenced: bool, is_python: bool) -> Result<Done, Refusal> {
+pub(super) fn rewrite(
+    bytes: &[u8],
+    new: &str,
+    fenced: bool,
+    is_python: bool,
+) -> Result<Done, Refusal> {
     let text = Text::decode(bytes.to_vec(), Breaks::Lf)
         .map_err(|why| Refusal::new(Kind::Other, format!("the file {why}")))?;
     let lines: Vec<&str> = new.lines().collect();
@@ -44,9 +49,14 @@ pub(super) fn rewrite(bytes: &[u8], new: &str, fenced: bool, is_python: bool) ->
     if !fenced {
         end_as(&mut splices, &text, new);
     }
-    let (bytes, changes) =
-        text.apply(&splices).map_err(|why| Refusal::new(Kind::Other, why.to_string()))?;
-    Ok(Done { bytes, changes, levels: Vec::new() })
+    let (bytes, changes) = text
+        .apply(&splices)
+        .map_err(|why| Refusal::new(Kind::Other, why.to_string()))?;
+    Ok(Done {
+        bytes,
+        changes,
+        levels: Vec::new(),
+    })
 }
 
 /// Refuses text that is much shorter than the file: most likely a part of it, or an example.
@@ -66,7 +76,11 @@ fn check_whole(n_old: usize, n_new: usize, n_kept: usize) -> Result<(), Refusal>
 /// Makes the last line end as `new` says.
 fn end_as(splices: &mut Vec<Splice>, text: &Text, new: &str) {
     let is_ended = new.is_empty() || new.ends_with('\n');
-    let end = if is_ended { LineEnd::Ended } else { LineEnd::Open };
+    let end = if is_ended {
+        LineEnd::Ended
+    } else {
+        LineEnd::Open
+    };
     let n_lines = text.n_lines();
     match splices.last_mut() {
         Some(last) if last.lines.end == n_lines && !last.new.is_empty() => {
@@ -77,7 +91,10 @@ fn end_as(splices: &mut Vec<Splice>, text: &Text, new: &str) {
         Some(last) if last.lines.end == n_lines => {}
         _ if is_ended != text.is_ended() && n_lines > 0 => splices.push(Splice {
             lines: n_lines - 1..n_lines,
-            new: vec![NewLine { text: text.line(n_lines - 1).to_owned(), end }],
+            new: vec![NewLine {
+                text: text.line(n_lines - 1).to_owned(),
+                end,
+            }],
         }),
         _ => {}
     }

@@ -178,24 +178,20 @@ fn classify(error: &(dyn Error + 'static)) -> Failure {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return Failure::Tls(tls.to_string());
         }
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            match io.kind() {
-                io::ErrorKind::ConnectionRefused => return Failure::Refused,
-                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                    return Failure::Unreachable;
-                }
-                _ => {}
+        let io = error.downcast_ref::<io::Error>();
+        match io.map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => return Failure::Refused,
+            Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+                return Failure::Unreachable;
             }
-            // A TLS error travels inside an io::Error, where `source` skips it.
-            if let Some(tls) = io
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            {
-                return Failure::Tls(tls.to_string());
-            }
+            _ => {}
         }
         chain.push(error.to_string());
-        cause = error.source();
+        // What an io::Error wraps is skipped by its `source`.
+        cause = match io.and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     let text = chain.join(": ");
     if text.contains("dns error") || text.contains("failed to lookup address") {

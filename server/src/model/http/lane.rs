@@ -22,6 +22,19 @@ use crate::model::failure::Failure;
 const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(20);
 const PING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// A server may send this much of an answer ahead of us.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// h2 closes a connection on which too many small frames were never read, counts half this many
+/// bytes as too many, and among them for ever those that were on their way when we reset their
+/// stream: with its default a few thousand cancels of a fast server end the connection. What is
+/// really held is bounded by the streams' own windows.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+
+/// Frames for a stream that we reset and no longer remember are errors of the server to h2.
+/// They must not add up to the end of the connection either.
+const REMEMBERED_RESETS: usize = 4096;
+
 /// What became of a request.
 pub(super) enum Sent {
     Answered(Answer),
@@ -142,6 +155,10 @@ impl Http2Lane {
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_PATIENCE)
             .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .max_local_error_reset_streams(None)
             .handshake(io)
             .await
             .map_err(|error| classify(&error))?;
@@ -364,4 +381,26 @@ fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_counts_as_unused_only_long_after_its_last_request() {
+        let in_flight = AtomicUsize::new(1);
+        let used = std::sync::Mutex::new(Instant::now());
+        let began = Instant::now();
+        let ending = unused(&in_flight, &used);
+        tokio::pin!(ending);
+        // In flight for long: in use, however long ago it began.
+        let long = tokio::time::timeout(IDLE_HTTP2 * 3, ending.as_mut()).await;
+        assert!(long.is_err());
+        in_flight.store(0, Ordering::Relaxed);
+        *used.lock().unwrap() = Instant::now();
+        ending.await;
+        let took = began.elapsed();
+        assert!(took >= IDLE_HTTP2 * 4 && took <= IDLE_HTTP2 * 5, "{took:?}");
+    }
 }

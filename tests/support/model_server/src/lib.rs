@@ -1,1 +1,20 @@
-//! x
+//! A model server that follows a script and writes down what happens to it.
+//!
+//! A real program at the wire: HTTP/1.1 and HTTP/2, plain and over TLS, all dialects of
+//! completion Pairwright speaks. A test gives it a function from requests to [`Answer`]s and
+//! reads the [`Log`]: which connection each request came on, when it arrived, and whether it was
+//! answered to the end, reset (with the code of the RST_STREAM) or cut off.
+//!
+//! It is as strict as the strictest real server: a request that does not stream, or names more
+//! than four stop strings, is refused with 400 whatever the script says.
+
+mod answer;
+mod log;
+mod route;
+mod serve;
+mod tls;
+
+pub use self::answer::{Answer, Ending, Text};
+pub use self::log::{Connection, End, Log, Protocol, Seen};
+pub use self::route::{Hole, Route};
+pub use self::serve::{Listen, ModelServer, Speak};

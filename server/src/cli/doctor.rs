@@ -1,0 +1,371 @@
+//! `pairwright doctor`: is everything as it should be, and what to do where it is not.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::style::{self, paint};
+use crate::complete::engines::Engines;
+use crate::config::current::Current;
+use crate::config::reference::KnownKeys;
+use crate::config::sources::Directories;
+use crate::error::UserError;
+use crate::local;
+use crate::model::{Model, Probe};
+
+/// How long the engine is given to learn before it is reported as it is.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Doctor {
+    /// Folder to look at as a workspace
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// All that was found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    version: &'static str,
+    directories: BTreeMap<&'static str, Option<PathBuf>>,
+    settings_file: Option<PathBuf>,
+    settings: Vec<Setting>,
+    model: Option<ModelReport>,
+    engine: Option<EngineReport>,
+    problems: Vec<Problem>,
+}
+
+/// A setting that is not at its default.
+#[derive(Debug, Serialize)]
+struct Setting {
+    key: String,
+    value: serde_json::Value,
+    origin: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ModelReport {
+    place: String,
+    protocol: Option<String>,
+    /// How completions are asked for.
+    way: String,
+    fill_in_the_middle: String,
+    connect_ms: Option<f64>,
+    first_text_ms: Option<f64>,
+    answer_ms: Option<f64>,
+    /// Models that the server offers.
+    models: Option<Vec<String>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EngineReport {
+    files: usize,
+    bytes: u64,
+    memory_bytes: usize,
+    memory_cap_bytes: usize,
+    is_capped: bool,
+    learnt_in_ms: f64,
+    is_still_learning: bool,
+    /// Files that were not learnt, by reason.
+    skipped: BTreeMap<String, usize>,
+}
+
+#[derive(Debug, Serialize)]
+struct Problem {
+    message: String,
+    hint: Option<String>,
+}
+
+impl From<&UserError> for Problem {
+    fn from(error: &UserError) -> Self {
+        Self {
+            message: error.message.clone(),
+            hint: error.hint.clone(),
+        }
+    }
+}
+
+impl Doctor {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = super::runtime()?;
+        let report = runtime.block_on(examine(&self.root));
+        runtime.shutdown_background();
+        let mut out = anstream::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        } else {
+            print(&mut out, &report)?;
+        }
+        Ok(if report.problems.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+async fn examine(root: &Path) -> Report {
+    let directories = Directories::find();
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let current = Current::load(directories.clone());
+    current.set_roots(vec![root.clone()]);
+    let resolved = current.get();
+    let mut problems: Vec<Problem> = resolved
+        .problems
+        .iter()
+        .map(|p| Problem {
+            message: p.to_string(),
+            hint: Some("Correct it there; editors/SETTINGS.md lists all settings.".into()),
+        })
+        .collect();
+    problems.extend(unusable(&directories));
+    let settings = settings(&resolved);
+    let (engines, failed) =
+        Engines::default().with(Arc::new(resolved.settings.clone()), &[root], &[]);
+    problems.extend(failed.iter().map(Problem::from));
+    let model = match engines.model() {
+        Some(model) => Some(examine_model(model, &mut problems).await),
+        None => None,
+    };
+    let engine = engines
+        .local
+        .map(|engine| examine_engine(&engine, resolved.settings.local.memory_mb));
+    Report {
+        version: env!("CARGO_PKG_VERSION"),
+        settings_file: directories.user_file(),
+        directories: BTreeMap::from([
+            ("cache", directories.cache),
+            ("settings", directories.config),
+            ("state", directories.state),
+        ]),
+        settings,
+        model,
+        engine,
+        problems,
+    }
+}
+
+/// Lists what keeps the server from writing where it wants to.
+fn unusable(directories: &Directories) -> Vec<Problem> {
+    let Some(state) = &directories.state else {
+        return vec![Problem {
+            message: "There is no home directory, so no log and no state are kept.".into(),
+            hint: Some("Set HOME, or XDG_STATE_HOME and XDG_CONFIG_HOME.".into()),
+        }];
+    };
+    let written = std::fs::create_dir_all(state).and_then(|()| {
+        let probe = state.join(".writable");
+        std::fs::write(&probe, []).and_then(|()| std::fs::remove_file(&probe))
+    });
+    let problem = |why: std::io::Error| Problem {
+        message: format!(
+            "The state directory {} cannot be written: {why}.",
+            state.display()
+        ),
+        hint: Some("Make it writable, or set XDG_STATE_HOME to a folder that is.".into()),
+    };
+    written.err().map(problem).into_iter().collect()
+}
+
+fn settings(resolved: &crate::config::layers::Resolved) -> Vec<Setting> {
+    let values = serde_json::to_value(&resolved.settings).unwrap_or_default();
+    let value = |key: &str| {
+        key.split('.')
+            .try_fold(&values, |v, k| v.get(k))
+            .cloned()
+            .unwrap_or_default()
+    };
+    let known = KnownKeys::new();
+    let shown = |key: &String| match known.contains(key) && key.contains(".headers") {
+        true => "(not shown)".into(),
+        false => value(key),
+    };
+    let setting = |(key, origin): (&String, &crate::config::layers::Origin)| Setting {
+        key: key.clone(),
+        value: shown(key),
+        origin: origin.to_string(),
+    };
+    resolved.origins.iter().map(setting).collect()
+}
+
+async fn examine_model(model: &Model, problems: &mut Vec<Problem>) -> ModelReport {
+    let probe: Arc<Probe> = model.probe_again().await;
+    problems.extend(probe.error.iter().map(|e| Problem::from(&e.user_error())));
+    problems.extend(probe.advice.iter().map(Problem::from));
+    let ms = |time: Option<Duration>| time.map(|t| (t.as_secs_f64() * 1e4).round() / 10.0);
+    ModelReport {
+        place: model.place().to_owned(),
+        protocol: probe.protocol.map(|p| p.to_string()),
+        way: probe.way.clone(),
+        fill_in_the_middle: format!("{:?}", probe.fim).to_lowercase(),
+        connect_ms: ms(probe.connect),
+        first_text_ms: ms(probe.first_text),
+        answer_ms: ms(probe.answer),
+        models: probe.models.clone(),
+    }
+}
+
+fn examine_engine(engine: &local::Engine, memory_mb: u32) -> EngineReport {
+    let started = Instant::now();
+    let learnt = engine.wait_learnt(started + PATIENCE);
+    let status = engine.status();
+    EngineReport {
+        files: status.files,
+        bytes: status.bytes,
+        memory_bytes: status.memory,
+        memory_cap_bytes: (memory_mb as usize) << 20,
+        is_capped: status.is_capped,
+        learnt_in_ms: (started.elapsed().as_secs_f64() * 1e4).round() / 10.0,
+        is_still_learning: !learnt,
+        skipped: status
+            .skipped
+            .iter()
+            .map(|(reason, n)| (format!("{reason:?}").to_lowercase(), *n))
+            .collect(),
+    }
+}
+
+fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{}",
+        paint(style::TITLE, format!("Pairwright {}", report.version))
+    )?;
+    writeln!(out, "\n{}", paint(style::TITLE, "Settings"))?;
+    match &report.settings_file {
+        Some(file) if file.exists() => writeln!(out, "  file        {}", file.display())?,
+        Some(file) => writeln!(
+            out,
+            "  file        {} {}",
+            file.display(),
+            paint(style::FAINT, "(none yet; it is optional)")
+        )?,
+        None => writeln!(out, "  file        none")?,
+    }
+    for (name, path) in &report.directories {
+        let path = path
+            .as_ref()
+            .map_or_else(|| "none".into(), |p| p.display().to_string());
+        writeln!(out, "  {name:<11} {path}")?;
+    }
+    if report.settings.is_empty() {
+        writeln!(out, "  all settings are at their defaults")?;
+    }
+    for Setting { key, value, origin } in &report.settings {
+        writeln!(
+            out,
+            "  {key} = {value} {}",
+            paint(style::FAINT, format!("({origin})"))
+        )?;
+    }
+    writeln!(out, "\n{}", paint(style::TITLE, "Model"))?;
+    match &report.model {
+        None => writeln!(
+            out,
+            "  none; the embedded engine answers, and nothing leaves this machine"
+        )?,
+        Some(model) => print_model(out, model)?,
+    }
+    writeln!(out, "\n{}", paint(style::TITLE, "Embedded engine"))?;
+    match &report.engine {
+        None => writeln!(out, "  switched off (`local.enabled`)")?,
+        Some(engine) => print_engine(out, engine)?,
+    }
+    writeln!(out)?;
+    if report.problems.is_empty() {
+        return writeln!(out, "{}", paint(style::GOOD, "No problems found."));
+    }
+    let n = report.problems.len();
+    let title = if n == 1 {
+        "1 problem".into()
+    } else {
+        format!("{n} problems")
+    };
+    writeln!(out, "{}", paint(style::BAD, title))?;
+    for Problem { message, hint } in &report.problems {
+        writeln!(out, "  {} {message}", paint(style::BAD, "✗"))?;
+        if let Some(hint) = hint {
+            writeln!(out, "    {hint}")?;
+        }
+    }
+    Ok(())
+}
+
+fn print_model(out: &mut impl Write, model: &ModelReport) -> std::io::Result<()> {
+    let ms = |time: Option<f64>| time.map_or_else(|| "unknown".into(), |t| format!("{t} ms"));
+    writeln!(out, "  endpoint    {}", model.place)?;
+    writeln!(
+        out,
+        "  protocol    {}",
+        model.protocol.as_deref().unwrap_or("no connection")
+    )?;
+    writeln!(
+        out,
+        "  asked by    {}; text after the cursor: {}",
+        model.way, model.fill_in_the_middle
+    )?;
+    writeln!(
+        out,
+        "  latency     connect {}, first text {}, answer {}",
+        ms(model.connect_ms),
+        ms(model.first_text_ms),
+        ms(model.answer_ms)
+    )?;
+    if let Some(models) = &model.models {
+        let shown: Vec<&str> = models.iter().take(8).map(String::as_str).collect();
+        let more = if models.len() > shown.len() {
+            ", …"
+        } else {
+            ""
+        };
+        writeln!(out, "  it offers   {}{more}", shown.join(", "))?;
+    }
+    Ok(())
+}
+
+fn print_engine(out: &mut impl Write, engine: &EngineReport) -> std::io::Result<()> {
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    let state = if engine.is_still_learning {
+        "still learning"
+    } else {
+        "learnt"
+    };
+    writeln!(
+        out,
+        "  {state}      {} files, {:.1} MB of source in {:.1} s",
+        engine.files,
+        engine.bytes as f64 / 1e6,
+        engine.learnt_in_ms / 1e3
+    )?;
+    let capped = if engine.is_capped {
+        paint(style::WARN, " (full: files were left out)")
+    } else {
+        String::new()
+    };
+    writeln!(
+        out,
+        "  memory      {:.0} of {:.0} MiB{capped}",
+        mib(engine.memory_bytes),
+        mib(engine.memory_cap_bytes)
+    )?;
+    if !engine.skipped.is_empty() {
+        let skipped: Vec<String> = engine
+            .skipped
+            .iter()
+            .map(|(reason, n)| format!("{n} {reason}"))
+            .collect();
+        writeln!(out, "  not learnt  {}", skipped.join(", "))?;
+    }
+    Ok(())
+}

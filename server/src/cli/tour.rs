@@ -1,0 +1,353 @@
+//! `pairwright tour`: the server at work on real code, driven over LSP as an editor drives it.
+
+mod client;
+mod places;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use super::style::{self, paint};
+use crate::session::document::uri_of;
+use crate::session::language;
+use client::{Answer, Client};
+use places::Place;
+
+/// Places that are asked about, and of those shown.
+const ASKED: usize = 60;
+const SHOWN: usize = 6;
+/// How long the engine is given to learn.
+const LEARN: Duration = Duration::from_secs(300);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Tour {
+    /// Folder with code to show it on
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+impl Tour {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let root = self
+            .folder
+            .canonicalize()
+            .with_context(|| format!("{} cannot be read", self.folder.display()))?;
+        let places = places::pick(&root, ASKED);
+        if places.is_empty() {
+            bail!(
+                "there is no code in {} to show anything on; name another folder",
+                root.display()
+            );
+        }
+        let mut out = anstream::stdout().lock();
+        writeln!(
+            out,
+            "{} of {}\n",
+            paint(style::TITLE, "A tour"),
+            root.display()
+        )?;
+        let mut guide = Guide {
+            client: Client::start()?,
+            out,
+            root,
+            version: 1,
+        };
+        guide.start()?;
+        let best = guide.ghost_text(&places)?;
+        if let Some(best) = best {
+            guide.type_through(&best)?;
+        }
+        guide.cancel(&places[0])?;
+        guide.finish()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+struct Guide<W> {
+    client: Client,
+    out: W,
+    root: PathBuf,
+    /// Version of the document that was changed last.
+    version: i32,
+}
+
+/// A suggestion and the place it is for.
+struct Suggestion<'a> {
+    place: &'a Place,
+    text: String,
+}
+
+impl<W: Write> Guide<W> {
+    fn start(&mut self) -> anyhow::Result<()> {
+        let Answer { result, took } = self.client.initialize(&self.root)?;
+        result.map_err(|why| anyhow::anyhow!("the server refused: {why}"))?;
+        self.title("Start")?;
+        writeln!(self.out, "  initialize answered in {}", ms(took))?;
+        let began = Instant::now();
+        let status =
+            self.client
+                .wait_for("didChangeStatus", |s| s["busy"] == false, began + LEARN)?;
+        writeln!(
+            self.out,
+            "  learnt this folder in {} {}",
+            ms(began.elapsed()),
+            faint("(in the background; it answers meanwhile)")
+        )?;
+        writeln!(
+            self.out,
+            "  status: {}\n",
+            status["message"].as_str().unwrap_or_default()
+        )?;
+        Ok(())
+    }
+
+    /// Asks at every place and shows some of the answers; returns the longest right one.
+    fn ghost_text<'p>(&mut self, places: &'p [Place]) -> anyhow::Result<Option<Suggestion<'p>>> {
+        self.title("Ghost text")?;
+        writeln!(
+            self.out,
+            "  {}",
+            faint(
+                "the rest of a line is taken away and asked for; the file itself is not among what was learnt"
+            )
+        )?;
+        let (mut n_spoke, mut n_exact, mut n_shown) = (0, 0, 0);
+        let mut times = Vec::new();
+        let mut best: Option<Suggestion<'p>> = None;
+        for (n, place) in places.iter().enumerate() {
+            self.open(place, &place.buffer())?;
+            let Answer { result, took } = self.complete(place, &place.before)?;
+            self.close(place)?;
+            times.push(took);
+            let Some(text) = result
+                .as_ref()
+                .ok()
+                .and_then(|r| suggested(r, &place.before))
+            else {
+                continue;
+            };
+            n_spoke += 1;
+            let exact = text.trim_end() == place.rest.trim_end();
+            n_exact += usize::from(exact);
+            let longest = best.as_ref().map_or(0, |b| b.text.len());
+            if exact && text.len() > longest {
+                best = Some(Suggestion {
+                    place,
+                    text: text.clone(),
+                });
+            }
+            // Spread what is shown over all that is asked.
+            if n_shown * places.len() <= n * SHOWN && n_shown < SHOWN {
+                n_shown += 1;
+                self.show(place, &text, took, exact)?;
+            }
+        }
+        times.sort();
+        let median = times[times.len() / 2];
+        let n = places.len();
+        writeln!(
+            self.out,
+            "\n  asked at {n} places: spoke at {n_spoke}, {n_exact} of them just as the author wrote it"
+        )?;
+        writeln!(
+            self.out,
+            "  median {}, slowest {}\n",
+            ms(median),
+            ms(times[n - 1])
+        )?;
+        Ok(best)
+    }
+
+    fn show(
+        &mut self,
+        place: &Place,
+        text: &str,
+        took: Duration,
+        exact: bool,
+    ) -> std::io::Result<()> {
+        let mark = if exact {
+            paint(style::GOOD, "✓")
+        } else {
+            paint(style::WARN, "·")
+        };
+        let at = format!("{}:{}", place.path.display(), place.line + 1);
+        writeln!(self.out, "\n  {mark} {} {}", faint(at), faint(ms(took)))?;
+        writeln!(
+            self.out,
+            "    {}{}",
+            place.before.trim_start(),
+            paint(style::GHOST, text)
+        )?;
+        if !exact {
+            writeln!(
+                self.out,
+                "    {}",
+                faint(format!("its author wrote: {}", place.rest.trim_end()))
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Types the beginning of a suggestion: the rest of it stays, without being asked for again.
+    fn type_through(&mut self, suggestion: &Suggestion) -> anyhow::Result<()> {
+        let Suggestion { place, text } = suggestion;
+        self.title("Typing along")?;
+        self.open(place, &place.buffer())?;
+        self.complete(place, &place.before)?;
+        let mut typed = place.before.clone();
+        for c in text.chars().take(4) {
+            let character = utf16(&typed);
+            let at = json!({ "line": place.line, "character": character });
+            typed.push(c);
+            self.version += 1;
+            let change = json!({ "range": { "start": at, "end": at }, "text": c.to_string() });
+            let document = json!({ "uri": self.uri(&place.path), "version": self.version });
+            let params = json!({ "textDocument": document, "contentChanges": [change] });
+            self.client.notify("textDocument/didChange", &params)?;
+            let Answer { result, took } = self.complete(place, &typed)?;
+            let rest = result
+                .as_ref()
+                .ok()
+                .and_then(|r| suggested(r, &typed))
+                .unwrap_or_default();
+            writeln!(
+                self.out,
+                "    {}{} {}",
+                typed.trim_start(),
+                paint(style::GHOST, rest),
+                faint(ms(took))
+            )?;
+        }
+        self.close(place)?;
+        writeln!(self.out)?;
+        Ok(())
+    }
+
+    /// Asks and takes it back at once: every request is answered, also then.
+    fn cancel(&mut self, place: &Place) -> anyhow::Result<()> {
+        self.title("Taking it back")?;
+        self.open(place, &place.buffer())?;
+        let asked = Instant::now();
+        let params = self.params(place, &place.before);
+        let id = self.client.ask("textDocument/inlineCompletion", &params)?;
+        self.client
+            .notify("$/cancelRequest", &json!({ "id": id }))?;
+        let Answer { result, took } = self.client.answer(id, asked)?;
+        let how = result
+            .err()
+            .unwrap_or_else(|| "it was answered before the cancel arrived".into());
+        writeln!(
+            self.out,
+            "  a request and its cancel: answered in {} ({})\n",
+            ms(took),
+            how.to_lowercase()
+        )?;
+        self.close(place)?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.title("Status")?;
+        let status = self
+            .client
+            .request("pairwright/status/get", &Value::Null)?
+            .result;
+        let metrics = self
+            .client
+            .request("pairwright/metrics/get", &Value::Null)?
+            .result;
+        if let Ok(status) = status {
+            writeln!(
+                self.out,
+                "  {}",
+                status["message"].as_str().unwrap_or_default()
+            )?;
+        }
+        if let Ok(m) = metrics {
+            writeln!(
+                self.out,
+                "  {} requests: {} answered by the model, {} by the embedded engine, {} continued while typing, {} cancelled",
+                m["requested"],
+                m["answeredByModel"],
+                m["answeredByLocal"],
+                m["reused"],
+                m["cancelled"]
+            )?;
+        }
+        writeln!(
+            self.out,
+            "\nIn your editor: see README.md. Problems: {}.",
+            paint(style::TITLE, "pairwright doctor")
+        )?;
+        self.client.leave()
+    }
+
+    fn title(&mut self, text: &str) -> std::io::Result<()> {
+        writeln!(self.out, "{}", paint(style::TITLE, text))
+    }
+
+    fn uri(&self, path: &Path) -> String {
+        uri_of(&self.root.join(path))
+    }
+
+    fn open(&mut self, place: &Place, text: &str) -> anyhow::Result<()> {
+        self.version = 1;
+        let document = json!({
+            "uri": self.uri(&place.path),
+            "languageId": language::of_path(&place.path),
+            "version": self.version,
+            "text": text,
+        });
+        self.client
+            .notify("textDocument/didOpen", &json!({ "textDocument": document }))
+    }
+
+    fn close(&mut self, place: &Place) -> anyhow::Result<()> {
+        let document = json!({ "uri": self.uri(&place.path) });
+        self.client.notify(
+            "textDocument/didClose",
+            &json!({ "textDocument": document }),
+        )
+    }
+
+    fn complete(&mut self, place: &Place, before: &str) -> anyhow::Result<Answer> {
+        let params = self.params(place, before);
+        self.client
+            .request("textDocument/inlineCompletion", &params)
+    }
+
+    fn params(&self, place: &Place, before: &str) -> Value {
+        json!({
+            "textDocument": { "uri": self.uri(&place.path) },
+            "position": { "line": place.line, "character": utf16(before) },
+            "context": { "triggerKind": 2 },
+        })
+    }
+}
+
+/// Takes the first suggestion out of an answer, without what stands before the cursor already.
+fn suggested(answer: &Value, before: &str) -> Option<String> {
+    let text = answer["items"][0]["insertText"].as_str()?;
+    text.strip_prefix(before).map(str::to_owned)
+}
+
+fn utf16(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
+fn ms(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1e3;
+    if ms < 10.0 {
+        format!("{ms:.1} ms")
+    } else {
+        format!("{ms:.0} ms")
+    }
+}
+
+fn faint(text: impl std::fmt::Display) -> String {
+    paint(style::FAINT, text)
+}

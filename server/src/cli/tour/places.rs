@@ -1,0 +1,102 @@
+//! Places in real files where someone once typed: the tour asks for ghost text there.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use ignore::WalkBuilder;
+
+/// Endings of files that the tour looks at.
+const CODE: &[&str] = &[
+    "rs", "py", "js", "mjs", "jsx", "ts", "tsx", "go", "java", "c", "h", "cc", "cpp", "hpp", "cs",
+    "rb", "php", "swift", "kt", "scala", "lua", "sh",
+];
+/// Sizes of the files that are taken, in bytes.
+const SIZES: std::ops::Range<usize> = 1 << 10..100 << 10;
+
+/// A line of a file, with the place in it where the cursor is put.
+pub(super) struct Place {
+    /// Within the folder.
+    pub(super) path: PathBuf,
+    /// The text of the file.
+    pub(super) text: String,
+    /// Zero-based.
+    pub(super) line: usize,
+    /// What stands on the line up to the cursor, and what its author wrote after it.
+    pub(super) before: String,
+    pub(super) rest: String,
+}
+
+impl Place {
+    /// The buffer as it would be while the line is typed: the rest of it is not there yet.
+    pub(super) fn buffer(&self) -> String {
+        let mut lines: Vec<&str> = self.text.split('\n').collect();
+        lines[self.line] = &self.before;
+        lines.join("\n")
+    }
+}
+
+/// Picks about `n` places, spread over the code files of a folder. The same folder gives the same
+/// places.
+pub(super) fn pick(root: &Path, n: usize) -> Vec<Place> {
+    let mut files: Vec<PathBuf> = WalkBuilder::new(root)
+        .build()
+        .flatten()
+        .map(ignore::DirEntry::into_path)
+        .filter(|path| {
+            path.extension()
+                .and_then(OsStr::to_str)
+                .is_some_and(|e| CODE.contains(&e))
+        })
+        .collect();
+    files.sort();
+    let per_file = 6;
+    let step = (files.len() * per_file / n.max(1)).max(1);
+    let picked = files.iter().step_by(step);
+    let places = picked.flat_map(|path| in_file(root, path, per_file));
+    places.take(n).collect()
+}
+
+fn in_file(root: &Path, path: &Path, n: usize) -> Vec<Place> {
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return Vec::new();
+    };
+    if !SIZES.contains(&text.len()) {
+        return Vec::new();
+    }
+    let lines: Vec<&str> = text.split('\n').collect();
+    let first = lines.len() / 10;
+    let step = ((lines.len() - first) / n).max(1);
+    let near = |start: usize| {
+        (start..lines.len().min(start + step)).find_map(|line| Some((line, split(lines[line])?)))
+    };
+    let found = (first..lines.len()).step_by(step).filter_map(near);
+    found
+        .map(|(line, (before, rest))| Place {
+            path: path.strip_prefix(root).unwrap_or(path).to_owned(),
+            text: text.clone(),
+            line,
+            before: before.to_owned(),
+            rest: rest.to_owned(),
+        })
+        .collect()
+}
+
+/// Splits a line of code at about a third of its words, as if its author had come so far.
+fn split(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim_end();
+    let code = line.trim_start();
+    let comment = ["//", "#", "*", "/*", "--", "\"\"\""]
+        .iter()
+        .any(|c| code.starts_with(c));
+    if comment || !(16..100).contains(&code.len()) {
+        return None;
+    }
+    let indent = line.len() - code.len();
+    let words: Vec<usize> = code
+        .match_indices([' ', '(', '.', ','])
+        .map(|(i, c)| i + c.len())
+        .collect();
+    let at = indent + *words.get(words.len() / 3)?;
+    let (before, rest) = line.split_at(at);
+    (rest.trim().len() >= 4).then_some((before, rest))
+}

@@ -1,0 +1,98 @@
+//! What the client can do, resolved once, and what the server offers it.
+
+use tower_lsp_server::gen_lsp_types as lsp;
+
+use super::commands;
+use crate::session::document::PositionEncoding;
+
+/// What the client can do, as far as it matters here.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Client {
+    pub(super) encoding: PositionEncoding,
+    /// Shows ghost text by the standard request.
+    pub(super) inline_completion: bool,
+    /// Answers `workspace/configuration`.
+    pub(super) configuration: bool,
+    pub(super) registers_configuration: bool,
+    pub(super) registers_watched_files: bool,
+    /// Shows progress that the server begins.
+    pub(super) progress: bool,
+}
+
+impl Client {
+    pub(super) fn of(capabilities: &lsp::ClientCapabilities) -> Self {
+        let workspace = capabilities.workspace.as_ref();
+        let text = capabilities.text_document.as_ref();
+        let window = capabilities.window.as_ref();
+        let configuration = workspace
+            .and_then(|w| w.did_change_configuration.as_ref())
+            .and_then(|c| c.dynamic_registration);
+        let watched = workspace
+            .and_then(|w| w.did_change_watched_files.as_ref())
+            .and_then(|c| c.dynamic_registration);
+        Self {
+            encoding: encoding(capabilities),
+            inline_completion: text.is_some_and(|t| t.inline_completion.is_some()),
+            configuration: workspace.and_then(|w| w.configuration) == Some(true),
+            registers_configuration: configuration == Some(true),
+            registers_watched_files: watched == Some(true),
+            progress: window.and_then(|w| w.work_done_progress) == Some(true),
+        }
+    }
+}
+
+/// The first encoding of the client's list, which is in order of its preference.
+fn encoding(capabilities: &lsp::ClientCapabilities) -> PositionEncoding {
+    let offered = capabilities
+        .general
+        .as_ref()
+        .and_then(|g| g.position_encodings.as_ref());
+    let known = |kind: &lsp::PositionEncodingKind| match kind {
+        lsp::PositionEncodingKind::UTF8 => Some(PositionEncoding::Utf8),
+        lsp::PositionEncodingKind::UTF16 => Some(PositionEncoding::Utf16),
+        lsp::PositionEncodingKind::UTF32 => Some(PositionEncoding::Utf32),
+        lsp::PositionEncodingKind::Custom(_) => None,
+    };
+    offered
+        .into_iter()
+        .flatten()
+        .find_map(known)
+        .unwrap_or_default()
+}
+
+/// What the server offers.
+///
+/// Ghost text is offered to everyone, whatever the client claims: some support it and do not say
+/// so. Menu items are for clients that do not have it, or the same text would stand there twice.
+pub(super) fn server(client: &Client) -> lsp::ServerCapabilities {
+    lsp::ServerCapabilities {
+        position_encoding: Some(match client.encoding {
+            PositionEncoding::Utf8 => lsp::PositionEncodingKind::UTF8,
+            PositionEncoding::Utf16 => lsp::PositionEncodingKind::UTF16,
+            PositionEncoding::Utf32 => lsp::PositionEncodingKind::UTF32,
+        }),
+        text_document_sync: Some(
+            lsp::TextDocumentSyncOptions {
+                open_close: Some(true),
+                change: Some(lsp::TextDocumentSyncKind::Incremental),
+                save: Some(lsp::Save::Bool(true)),
+                ..lsp::TextDocumentSyncOptions::default()
+            }
+            .into(),
+        ),
+        inline_completion_provider: Some(lsp::InlineCompletionOptions::default().into()),
+        completion_provider: (!client.inline_completion).then(lsp::CompletionOptions::default),
+        execute_command_provider: Some(lsp::ExecuteCommandOptions {
+            commands: commands::NAMES.iter().map(ToString::to_string).collect(),
+            ..lsp::ExecuteCommandOptions::default()
+        }),
+        workspace: Some(lsp::WorkspaceOptions {
+            workspace_folders: Some(lsp::WorkspaceFoldersServerCapabilities {
+                supported: Some(true),
+                change_notifications: Some(lsp::ChangeNotifications::Bool(true)),
+            }),
+            ..lsp::WorkspaceOptions::default()
+        }),
+        ..lsp::ServerCapabilities::default()
+    }
+}

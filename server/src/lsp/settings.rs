@@ -1,0 +1,236 @@
+//! Settings while the server runs: asked of the client, watched on disk, put in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tower_lsp_server::gen_lsp_types as lsp;
+
+use super::Server;
+use super::sync::read;
+use crate::config::layers::Resolved;
+use crate::local;
+use crate::model::Health;
+
+/// The section of the client's settings that is ours.
+const SECTION: &str = "pairwright";
+
+impl Server {
+    pub(super) async fn did_change_configuration(&self, params: Value) {
+        let Some(params) =
+            read::<lsp::DidChangeConfigurationParams>("didChangeConfiguration", params)
+        else {
+            return;
+        };
+        self.settings.set_editor(&params.settings);
+        // Clients of the newer kind send nothing and are asked.
+        let server = self.clone();
+        tokio::spawn(async move { server.ask_for_settings().await });
+    }
+
+    pub(super) async fn did_change_workspace_folders(&self, params: Value) {
+        let Some(params) =
+            read::<lsp::DidChangeWorkspaceFoldersParams>("didChangeWorkspaceFolders", params)
+        else {
+            return;
+        };
+        let path = |folder: &lsp::WorkspaceFolder| crate::session::document::path_of(&folder.uri.0);
+        let removed: Vec<_> = params.event.removed.iter().filter_map(path).collect();
+        let mut roots = self.session.snapshot().roots.to_vec();
+        roots.retain(|root| !removed.contains(root));
+        for added in params.event.added.iter().filter_map(path) {
+            if !roots.contains(&added) {
+                roots.push(added);
+            }
+        }
+        self.session.set_roots(roots.clone());
+        self.settings.set_roots(roots);
+        if self.started.get().is_some() {
+            self.put_in_force(&self.settings.get());
+        }
+    }
+
+    /// Begins the background work: once, when the client is ready.
+    pub(super) fn start(&self) {
+        if self.started.set(()).is_err() {
+            return;
+        }
+        self.put_in_force(&self.settings.get());
+        let server = self.clone();
+        tokio::spawn(async move { server.follow_settings().await });
+    }
+
+    /// Asks the client to tell about changes, and for its settings.
+    pub(super) async fn register(&self) {
+        let client = self.client_can();
+        let mut wanted = Vec::new();
+        if client.registers_configuration {
+            wanted.push(registration(
+                "workspace/didChangeConfiguration",
+                json!({ "section": SECTION }),
+            ));
+        }
+        if client.registers_watched_files {
+            let watchers = json!({ "watchers": [{ "globPattern": "**/*" }] });
+            wanted.push(registration("workspace/didChangeWatchedFiles", watchers));
+        }
+        if !wanted.is_empty()
+            && let Err(why) = self.client.register_capability(wanted).await
+        {
+            tracing::debug!(%why, "the client does not register what it said it would");
+        }
+        self.ask_for_settings().await;
+    }
+
+    async fn ask_for_settings(&self) {
+        if !self.client_can().configuration {
+            return;
+        }
+        let item = lsp::ConfigurationItem {
+            scope_uri: None,
+            section: Some(SECTION.into()),
+        };
+        match self.client.configuration(vec![item]).await {
+            Ok(sections) => {
+                if let Some(section @ Value::Object(_)) = sections.into_iter().next() {
+                    self.settings.set_editor(&json!({ SECTION: section }));
+                }
+            }
+            Err(why) => tracing::debug!(%why, "the client does not tell its settings"),
+        }
+    }
+
+    /// Puts every change of the settings in force, and tells the client what follows from it.
+    async fn follow_settings(&self) {
+        let mut settings = self.settings.watch();
+        settings.mark_unchanged();
+        let (_watcher, mut file_changed) = watch_user_file(self);
+        let mut told_health = None;
+        loop {
+            let health = self
+                .completer
+                .engines()
+                .model()
+                .map(crate::model::Model::health);
+            let learning = self.completer.engines().local.clone();
+            self.status_may_have_changed();
+            let health_changed = async {
+                match health {
+                    Some(mut health) => {
+                        let now = health.borrow_and_update().clone();
+                        if told_health.as_ref() != Some(&now) {
+                            return now;
+                        }
+                        let _ = health.changed().await;
+                        health.borrow().clone()
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = settings.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let resolved = settings.borrow_and_update().clone();
+                    self.put_in_force(&resolved);
+                }
+                health = health_changed => {
+                    if let Health::Failing { why } | Health::Paused { why, .. } = &health {
+                        tracing::warn!("{why}");
+                    }
+                    told_health = Some(health);
+                }
+                Some(()) = file_changed.recv() => self.settings.reload(),
+                () = learnt(learning) => {}
+            }
+        }
+    }
+
+    fn put_in_force(&self, resolved: &Arc<Resolved>) {
+        let settings = &resolved.settings;
+        let file = settings.log.file.clone();
+        let state = self.settings.directories().state.as_ref();
+        self.log.configure(
+            settings.log.level,
+            file.or_else(|| state.map(|d| d.join("pairwright.log"))),
+        );
+        for problem in &resolved.problems {
+            tracing::warn!("Settings: {problem}");
+        }
+        let roots = self.session.snapshot().roots;
+        let (engines, problems) =
+            self.completer
+                .engines()
+                .with(Arc::new(settings.clone()), &roots, &self.exclude);
+        for problem in &problems {
+            tracing::warn!("{problem}");
+        }
+        self.problem
+            .send_replace(problems.first().map(ToString::to_string));
+        if let Some(model) = engines.model() {
+            model.warm();
+            // Finding out what the endpoint supports must not wait for the first keystroke.
+            let model = model.clone();
+            tokio::spawn(async move { model.probe().await });
+        }
+        let fresh = self.completer.engines().local.is_none();
+        self.completer.set_engines(engines);
+        if fresh {
+            for document in self.session.snapshot().documents.iter().rev() {
+                self.completer.opened(document);
+            }
+        }
+        self.status_may_have_changed();
+    }
+}
+
+/// Resolves when the engine, if it is learning, has learnt.
+async fn learnt(engine: Option<local::Engine>) {
+    let Some(engine) = engine.filter(|e| e.status().state != local::State::Idle) else {
+        return std::future::pending().await;
+    };
+    let wait = move || {
+        let deadline = std::time::Instant::now() + Duration::from_secs(600);
+        engine.wait_learnt(deadline)
+    };
+    let _ = tokio::task::spawn_blocking(wait).await;
+}
+
+/// Tells when the user's settings file changes. The folder is watched, because editors replace
+/// files instead of writing them; without one there is nothing to watch.
+fn watch_user_file(server: &Server) -> (Option<RecommendedWatcher>, mpsc::Receiver<()>) {
+    let (sender, receiver) = mpsc::channel(1);
+    let Some(file) = server.settings.directories().user_file() else {
+        return (None, receiver);
+    };
+    let Some(folder) = file.parent().filter(|f| f.is_dir()).map(ToOwned::to_owned) else {
+        return (None, receiver);
+    };
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let concerns = event.is_ok_and(|e| !e.kind.is_access() && e.paths.contains(&file));
+        if concerns {
+            // One waiting notice is enough: the file is read after it.
+            let _ = sender.try_send(());
+        }
+    });
+    let watching =
+        watcher.and_then(|mut w| w.watch(&folder, RecursiveMode::NonRecursive).map(|()| w));
+    match watching {
+        Ok(watcher) => (Some(watcher), receiver),
+        Err(why) => {
+            tracing::debug!(%why, "the settings file cannot be watched");
+            (None, receiver)
+        }
+    }
+}
+
+fn registration(method: &str, options: Value) -> lsp::Registration {
+    lsp::Registration {
+        id: format!("pairwright:{method}"),
+        method: method.into(),
+        register_options: Some(options),
+    }
+}

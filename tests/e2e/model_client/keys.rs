@@ -1,0 +1,136 @@
+//! Keys: sent where they belong, and nowhere else.
+
+use model_server::{Answer, Seen};
+use pairwright::model::{Endpoint, Failure, KeySource, Secret};
+
+use super::{Wire, request, serve, text};
+
+const KEY: &str = "sk-live-51f0c0ffee7d1ce";
+
+fn printing(key: &str) -> Option<KeySource> {
+    Some(KeySource::Command(vec![
+        "printf".to_owned(),
+        "%s".to_owned(),
+        key.to_owned(),
+    ]))
+}
+
+fn bearer(seen: &Seen) -> String {
+    seen.header("authorization").unwrap_or("none").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_command_is_sent_and_its_extra_headers() {
+    for wire in [Wire::Http1, Wire::Http2Tls] {
+        let (server, endpoint, network) = serve(wire, |_| Answer::text("x")).await;
+        let headers = [("x-team".to_owned(), Secret::new("editors"))].into();
+        let model = network
+            .model(Endpoint {
+                key: printing(KEY),
+                headers,
+                ..endpoint
+            })
+            .unwrap();
+        text(&model, "1").await.unwrap();
+        let seen = server.log().requests[0].clone();
+        assert_eq!(bearer(&seen), format!("Bearer {KEY}"));
+        assert_eq!(seen.header("x-team"), Some("editors"));
+        assert_eq!(seen.header("content-type"), Some("application/json"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_of_the_users_own_takes_the_place_of_the_key() {
+    let (server, endpoint, network) = serve(Wire::Http1, |_| Answer::text("x")).await;
+    let headers = [("Authorization".to_owned(), Secret::new("Token own"))].into();
+    let model = network
+        .model(Endpoint {
+            key: printing(KEY),
+            headers,
+            ..endpoint
+        })
+        .unwrap();
+    text(&model, "1").await.unwrap();
+    assert_eq!(bearer(&server.log().requests[0]), "Token own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_never_shown_even_when_the_server_repeats_it() {
+    let echo = |seen: &Seen| {
+        let said = format!(
+            "invalid key {} (header x-team: {})",
+            bearer(seen),
+            seen.header("x-team").unwrap_or_default()
+        );
+        Answer::error(401, &said)
+    };
+    let (_server, endpoint, network) = serve(Wire::Http1, echo).await;
+    let headers = [("x-team".to_owned(), Secret::new("secret-team"))].into();
+    let model = network
+        .model(Endpoint {
+            key: printing(KEY),
+            headers,
+            ..endpoint
+        })
+        .unwrap();
+    let error = text(&model, "1").await.unwrap_err();
+    assert!(matches!(
+        error.failure,
+        Failure::Unauthorized { status: 401, .. }
+    ));
+    let health = format!("{:?}", *model.health().borrow());
+    let shown = format!(
+        "{error} {error:?} {} {:?} {health} {:?}",
+        error.user_error(),
+        model.endpoint(),
+        model.preview(&request("1"))
+    );
+    assert!(shown.contains("[redacted]"), "{shown}");
+    for part in [KEY, &KEY[..10], &KEY[KEY.len() - 10..], "secret-team"] {
+        let keyless = shown.replace(&format!("{:?}", model.endpoint().key), "");
+        assert!(!keyless.contains(part), "{part}: {keyless}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_of_a_command_is_read_anew_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    std::fs::write(&file, "old-key").unwrap();
+    let accept = |seen: &Seen| match bearer(seen).as_str() {
+        "Bearer new-key" => Answer::text("x"),
+        _ => Answer::error(401, "expired"),
+    };
+    let (server, endpoint, network) = serve(Wire::H2c, accept).await;
+    let key = Some(KeySource::Command(vec![
+        "cat".to_owned(),
+        file.display().to_string(),
+    ]));
+    let model = network.model(Endpoint { key, ..endpoint }).unwrap();
+    assert!(text(&model, "1").await.is_err());
+    // The same key was read again: it is not sent again.
+    assert_eq!(server.log().requests.len(), 1);
+
+    let model = network.model(model.endpoint().clone()).unwrap();
+    let first = super::whole(&model, request("2")).await;
+    assert!(first.is_err());
+    std::fs::write(&file, "new-key").unwrap();
+    let model = network.model(model.endpoint().clone()).unwrap();
+    assert_eq!(text(&model, "3").await.as_deref(), Ok("x"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_key_an_endpoint_is_not_asked() {
+    let (server, endpoint, network) = serve(Wire::Http1, |_| Answer::text("x")).await;
+    let key = Some(KeySource::Env("PAIRWRIGHT_TEST_UNSET_KEY".to_owned()));
+    let model = network.model(Endpoint { key, ..endpoint }).unwrap();
+    let error = text(&model, "1").await.unwrap_err();
+    assert_eq!(
+        error.user_error().message,
+        format!(
+            "Could not get the key for the model at {}: the environment variable PAIRWRIGHT_TEST_UNSET_KEY is not set.",
+            server.url()
+        )
+    );
+    assert_eq!(server.log().requests.len(), 0);
+}
