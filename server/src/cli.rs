@@ -6,6 +6,8 @@
 mod apply;
 mod complete;
 mod doctor;
+mod edits;
+mod rollback;
 mod serve;
 mod tour;
 
@@ -43,6 +45,10 @@ enum Command {
     Complete(complete::Complete),
     /// Preview the edits of a model's answer, or do them
     Apply(apply::Apply),
+    /// Take back an edit by its token, and nothing else
+    Rollback(rollback::Rollback),
+    /// List the edits that were made, and whether they stand
+    Edits(edits::Edits),
     /// Check settings, model endpoint and engine, with the next step for each problem
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -69,6 +75,8 @@ pub fn main() -> ExitCode {
         Command::Tour(tour) => tour.run(),
         Command::Complete(complete) => complete.run(),
         Command::Apply(apply) => apply.run(),
+        Command::Rollback(rollback) => rollback.run(),
+        Command::Edits(edits) => edits.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -128,6 +136,8 @@ mod style {
     pub(super) const GOOD: Style = AnsiColor::Green.on_default();
     pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
     pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+    pub(super) const PLAIN: Style = Style::new();
+    pub(super) const REMOVED: Style = AnsiColor::Red.on_default();
     /// Suggested text.
     pub(super) const GHOST: Style = AnsiColor::Cyan.on_default().italic();
 

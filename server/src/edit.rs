@@ -7,7 +7,7 @@
 //! Holds: similarity never decides; a place is found by equality under a named transform and is
 //! unique, or the edit is refused. Nothing here is half done: one refused edit refuses the whole
 //! answer. Bytes outside the changed lines stay as they are.
-//! Not here: tokio, models, LSP types. Open buffers come in through [`world::Documents`].
+//! Not here: tokio, models, LSP types. Open buffers come in through [`worlds::Documents`].
 
 pub mod apply_set;
 pub mod elide;
@@ -18,6 +18,16 @@ pub mod path;
 pub mod plan;
 pub mod text;
 pub mod tree;
+
+pub mod disk;
+pub mod faults;
+pub mod follow;
+pub mod hunks;
+pub mod journal;
+pub mod rollback;
+pub mod transaction;
+pub mod workspace;
+pub mod worlds;
 
 use std::fmt;
 

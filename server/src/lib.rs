@@ -11,3 +11,4 @@ pub mod log;
 pub mod lsp;
 pub mod model;
 pub mod session;
+pub mod store;

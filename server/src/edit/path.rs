@@ -124,6 +124,14 @@ impl From<RepoPath> for String {
     }
 }
 
+/// Checks one component of a path, as a link may name it too.
+pub(super) fn check_name(component: &str) -> Result<(), Denied> {
+    if is_version_control(component) {
+        return Err(Denied::VersionControl);
+    }
+    Ok(())
+}
+
 fn check_component(component: &str) -> Result<(), Denied> {
     if component == ".." {
         return Err(Denied::Upward);
@@ -135,10 +143,7 @@ fn check_component(component: &str) -> Result<(), Denied> {
     if component.contains(":$") || (cfg!(windows) && component.contains(':')) {
         return Err(Denied::Characters);
     }
-    if is_version_control(component) {
-        return Err(Denied::VersionControl);
-    }
-    Ok(())
+    check_name(component)
 }
 
 /// Whether some file system takes `component` for the directory of a version control system: in

@@ -6,7 +6,7 @@ use super::Refusal;
 use super::path::RepoPath;
 
 /// Files listed for the end of a path at most.
-const MAX_LISTED: usize = 8;
+pub(super) const MAX_LISTED: usize = 8;
 
 pub trait Tree {
     /// Reads a file; `Ok(None)` when nothing is there.

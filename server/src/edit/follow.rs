@@ -1,0 +1,138 @@
+//! Where lines of a text are after others typed in it.
+//!
+//! Holds: what is kept is which ranges of lines changed since, as [`Change`]s in order. They come
+//! from each edit as it is made, so a line that was copied is not mistaken for its copy, as it may
+//! be when two texts are compared afterwards. What does not fit the texts is found out and
+//! compared instead.
+//! Not here: what is at stake in those lines (`hunks`, `rollback`).
+
+use super::merge::diff;
+use super::text::Change;
+
+/// Changes kept apart at most; beyond, neighbours are joined.
+const MAX_CHANGES: usize = 4096;
+
+/// The changes from one text to another that grew out of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Followed {
+    changes: Vec<Change>,
+}
+
+/// One edit of a text, in lines from zero: as many as it removed and inserted line ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineEdit {
+    /// The line the edit begins on.
+    pub line: usize,
+    pub removed_ends: usize,
+    pub inserted_ends: usize,
+}
+
+impl Followed {
+    /// Takes in one more edit. O(changes).
+    pub fn edit(&mut self, edit: LineEdit) {
+        // In lines of the text before this edit, and how many they become.
+        let (mut start, mut end) = (edit.line, edit.line + edit.removed_ends + 1);
+        let mut n_new = edit.inserted_ends + 1;
+        let first = self.changes.partition_point(|c| c.after.end < start);
+        let last = self.changes.partition_point(|c| c.after.start <= end);
+        let shift = |changes: &[Change]| {
+            let last = changes.last();
+            last.map_or(0, |c| c.after.end as isize - c.before.end as isize)
+        };
+        let base_of = |line: usize, changes: &[Change]| line.saturating_add_signed(-shift(changes));
+        let (mut base_start, mut base_end) = (
+            base_of(start, &self.changes[..first]),
+            base_of(end, &self.changes[..last.max(first)]),
+        );
+        if let Some(touched) = self.changes.get(first..last).filter(|t| !t.is_empty()) {
+            let (from, to) = (&touched[0], &touched[touched.len() - 1]);
+            n_new += start.saturating_sub(from.after.start) + to.after.end.saturating_sub(end);
+            base_start = base_start.min(from.before.start);
+            base_end = base_end.max(to.before.end);
+            start = start.min(from.after.start);
+            end = end.max(to.after.end);
+        }
+        let moved = n_new as isize - (end - start) as isize;
+        let joined = Change {
+            before: base_start..base_end.max(base_start),
+            after: start..start + n_new,
+        };
+        let rest = last.max(first);
+        for change in &mut self.changes[rest..] {
+            change.after = change.after.start.saturating_add_signed(moved)
+                ..change.after.end.saturating_add_signed(moved);
+        }
+        self.changes.splice(first..rest, [joined]);
+        if self.changes.len() > MAX_CHANGES {
+            self.join_neighbours();
+        }
+    }
+
+    /// Returns the changes between two texts of which the second grew out of the first, reduced to
+    /// lines that differ. Compares the texts where what was followed does not fit them.
+    pub fn changes(&self, before: &[&[u8]], after: &[&[u8]]) -> Vec<Change> {
+        let clamp = |range: &std::ops::Range<usize>, n: usize| range.start.min(n)..range.end.min(n);
+        let mut changes: Vec<Change> = Vec::with_capacity(self.changes.len());
+        let (mut at_before, mut at_after) = (0, 0);
+        for change in &self.changes {
+            let mut change = Change {
+                before: clamp(&change.before, before.len()),
+                after: clamp(&change.after, after.len()),
+            };
+            let is_in_order = change.before.start >= at_before && change.after.start >= at_after;
+            if !is_in_order
+                || before[at_before..change.before.start] != after[at_after..change.after.start]
+            {
+                return diff(before, after);
+            }
+            (at_before, at_after) = (change.before.end, change.after.end);
+            while !change.before.is_empty()
+                && !change.after.is_empty()
+                && before[change.before.start] == after[change.after.start]
+            {
+                change.before.start += 1;
+                change.after.start += 1;
+            }
+            while !change.before.is_empty()
+                && !change.after.is_empty()
+                && before[change.before.end - 1] == after[change.after.end - 1]
+            {
+                change.before.end -= 1;
+                change.after.end -= 1;
+            }
+            if !change.before.is_empty() || !change.after.is_empty() {
+                changes.push(change);
+            }
+        }
+        if before[at_before..] != after[at_after..] {
+            return diff(before, after);
+        }
+        changes
+    }
+
+    fn join_neighbours(&mut self) {
+        let joined = self.changes.chunks(2).map(|pair| {
+            let (first, last) = (&pair[0], &pair[pair.len() - 1]);
+            Change {
+                before: first.before.start..last.before.end,
+                after: first.after.start..last.after.end,
+            }
+        });
+        self.changes = joined.collect();
+    }
+}
+
+impl LineEdit {
+    /// The edit that puts `inserted` in place of `removed`, which begins on `line`.
+    pub fn of(line: usize, removed: &str, inserted: &str) -> Self {
+        let ends = |text: &str| memchr::memchr_iter(b'\n', text.as_bytes()).count();
+        Self {
+            line,
+            removed_ends: ends(removed),
+            inserted_ends: ends(inserted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
