@@ -58,6 +58,7 @@ impl Server {
             return;
         }
         self.put_in_force(&self.settings.get());
+        self.recover_edits();
         let server = self.clone();
         tokio::spawn(async move { server.follow_settings().await });
     }

@@ -1,0 +1,213 @@
+//! Hunks in the editor: proposals listed, previewed, decided and taken back.
+//!
+//! Holds: nothing here blocks the reader; work on files and the journal runs on threads that may
+//! wait, one change at a time per folder. Lines of open documents are followed from the moment a
+//! proposal is made for them. Everything a plugin can ask for is a command as well, so an editor
+//! without one can review and undo.
+//! Not here: what is decided and written (`edit::workspace`).
+
+mod actions;
+mod documents;
+mod requests;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tower_lsp_server::gen_lsp_types::{LspNotificationMethod, MessageDirection, Notification};
+use tower_lsp_server::jsonrpc;
+
+use super::Server;
+use crate::edit::follow::{Followed, LineEdit};
+use crate::edit::path::RepoPath;
+use crate::edit::workspace::Workspace;
+use crate::session::Changed;
+use documents::EditorDocuments;
+
+pub(super) use requests::COMMANDS;
+
+/// Earlier texts of a document whose lines are followed at most.
+const MAX_FOLLOWED: usize = 64;
+
+/// What the server keeps for edits.
+#[derive(Debug)]
+pub(super) struct Edits {
+    workspaces: Mutex<FxHashMap<PathBuf, Arc<Workspace>>>,
+    /// For each open document, earlier texts by hash and what happened to their lines since.
+    followed: Mutex<FxHashMap<Arc<str>, VecDeque<(blake3::Hash, Followed)>>>,
+    /// Counts messages about documents, so that one can be waited for.
+    heard: watch::Sender<u64>,
+}
+
+impl Default for Edits {
+    fn default() -> Self {
+        Self {
+            workspaces: Mutex::default(),
+            followed: Mutex::default(),
+            heard: watch::channel(0).0,
+        }
+    }
+}
+
+impl Edits {
+    /// Takes in what a `didChange` did.
+    pub(super) fn changed(&self, changed: &Changed) {
+        let mut followed = lock(&self.followed);
+        if let Some(bases) = followed.get_mut(&changed.document.uri) {
+            for edit in &changed.edits {
+                let inserted_ends = memchr::memchr_iter(b'\n', edit.inserted.as_bytes()).count();
+                let edit = LineEdit {
+                    line: edit.line,
+                    removed_ends: inserted_ends.saturating_add_signed(-edit.line_delta),
+                    inserted_ends,
+                };
+                bases.iter_mut().for_each(|(_, base)| base.edit(edit));
+            }
+        }
+        drop(followed);
+        self.heard.send_modify(|n| *n += 1);
+    }
+
+    /// Forgets a document that was closed or opened anew.
+    pub(super) fn forget(&self, uri: &str) {
+        lock(&self.followed).remove(uri);
+        self.heard.send_modify(|n| *n += 1);
+    }
+
+    /// Follows the lines of a document's text from now on.
+    fn follow(&self, uri: &Arc<str>, text: &str) {
+        let hash = blake3::hash(text.as_bytes());
+        let mut followed = lock(&self.followed);
+        let bases = followed.entry(Arc::clone(uri)).or_default();
+        if bases.iter().any(|(h, _)| *h == hash) {
+            return;
+        }
+        bases.push_back((hash, Followed::default()));
+        if bases.len() > MAX_FOLLOWED {
+            bases.pop_front();
+        }
+    }
+
+    fn followed(&self, uri: &str, text: &str) -> Option<Followed> {
+        let hash = blake3::hash(text.as_bytes());
+        let followed = lock(&self.followed);
+        let bases = followed.get(uri)?;
+        let (_, found) = bases.iter().rev().find(|(h, _)| *h == hash)?;
+        Some(found.clone())
+    }
+
+    /// Opens the workspace of a folder, or returns the one that is open. Reads the disk.
+    fn workspace(&self, root: &Path, state: &Path) -> anyhow::Result<Arc<Workspace>> {
+        let mut workspaces = lock(&self.workspaces);
+        if let Some(open) = workspaces.get(root) {
+            return Ok(Arc::clone(open));
+        }
+        let opened = Arc::new(Workspace::open(root, state)?);
+        workspaces.insert(root.to_owned(), Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `pairwright/diff/changed`: hunks were proposed, decided, taken back or moved in these files.
+pub(super) enum DiffChanged {}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct DiffChangedParams {
+    pub(super) uris: Vec<String>,
+}
+
+impl Notification for DiffChanged {
+    type Params = DiffChangedParams;
+    const METHOD: LspNotificationMethod<'static> =
+        LspNotificationMethod::Custom("pairwright/diff/changed");
+    const MESSAGE_DIRECTION: MessageDirection = MessageDirection::ServerToClient;
+}
+
+impl Server {
+    /// Opens the workspaces of all folders, which finishes what a crash cut off.
+    pub(super) fn recover_edits(&self) {
+        let server = self.clone();
+        tokio::task::spawn_blocking(move || {
+            for root in server.session.snapshot().roots.iter() {
+                if let Err(why) = server.workspace(root) {
+                    tracing::error!("edits in {} cannot be done: {why:#}", root.display());
+                }
+            }
+        });
+    }
+
+    fn workspace(&self, root: &Path) -> anyhow::Result<Arc<Workspace>> {
+        let state = self.settings.directories().state.as_deref();
+        let state = state.ok_or_else(|| {
+            anyhow::anyhow!("there is no home directory to keep the journal in; set XDG_STATE_HOME")
+        })?;
+        self.edits.workspace(root, state)
+    }
+
+    /// Runs `work` for a folder on a thread that may wait for the disk and for the editor.
+    async fn with_workspace<T: Send + 'static>(
+        &self,
+        root: PathBuf,
+        work: impl FnOnce(&Workspace, &EditorDocuments) -> jsonrpc::Result<T> + Send + 'static,
+    ) -> jsonrpc::Result<T> {
+        let server = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let workspace = server
+                .workspace(&root)
+                .map_err(|why| failed(&format!("{why:#}")))?;
+            let documents = EditorDocuments::new(server, root, workspace.root().path().to_owned());
+            work(&workspace, &documents)
+        });
+        match done.await {
+            Ok(done) => done,
+            Err(why) => Err(failed(&why.to_string())),
+        }
+    }
+
+    /// The folder of a request that names none: the first.
+    fn first_root(&self) -> jsonrpc::Result<PathBuf> {
+        let roots = self.session.snapshot().roots;
+        roots.first().cloned().ok_or_else(|| {
+            jsonrpc::Error::invalid_params("no folder is open; edits are made within a folder")
+        })
+    }
+
+    /// The folder a document lies in, and its path there.
+    fn within(&self, uri: &str) -> Option<(PathBuf, RepoPath)> {
+        let path = crate::session::document::path_of(uri)?;
+        let snapshot = self.session.snapshot();
+        let inside = snapshot.roots.iter().filter_map(|root| {
+            let rest = path.strip_prefix(root).ok()?.to_str()?;
+            Some((root.clone(), RepoPath::parse(rest).ok()?))
+        });
+        inside.max_by_key(|(root, _)| root.as_os_str().len())
+    }
+
+    /// Tells the client that hunks changed in some files.
+    fn tell_hunks_changed(&self, uris: Vec<String>) {
+        let server = self.clone();
+        tokio::spawn(async move {
+            let told = DiffChangedParams { uris };
+            server.client.send_notification::<DiffChanged>(told).await;
+            if server.client_can().refreshes_lenses {
+                // Nothing depends on whether the client did.
+                let _ = server.client.code_lens_refresh().await;
+            }
+        });
+    }
+}
+
+fn failed(why: &str) -> jsonrpc::Error {
+    jsonrpc::Error {
+        code: jsonrpc::ErrorCode::ServerError(-32803),
+        message: why.to_owned().into(),
+        data: None,
+    }
+}
