@@ -1,4 +1,5 @@
 //! Edits end to end: answers in, bytes out, nothing but the bytes that were meant.
 
+mod cases;
 mod corpus;
 mod score;

@@ -124,8 +124,8 @@ fn replace_text(
         ));
     }
     if text.n_lines() == 0 && old.trim().is_empty() {
-        let whole = TextPlace { range: 0..0, new }.splice(text);
-        return Ok((write(text, &[whole])?, vec![Level::Exact]));
+        let whole = TextPlace { range: 0..0, new }.splices(text);
+        return Ok((write(text, &whole)?, vec![Level::Exact]));
     }
     let places = locate::find_text(text, &old, &new);
     let splices: Vec<Splice> = match places.len() {
@@ -144,7 +144,7 @@ fn replace_text(
             let done = together(text, &[&edit], is_python)?;
             return Ok((done.bytes, done.levels));
         }
-        1 => vec![places[0].splice(text)],
+        1 => places[0].splices(text),
         _ if all => return replace_all(text, &places),
         _ => {
             let lines: Vec<usize> = places
@@ -181,12 +181,12 @@ fn replace_all(text: &Text, places: &[TextPlace]) -> Result<(Vec<u8>, Vec<Level>
                 open.range.end = place.range.end;
             }
             _ => {
-                splices.extend(group.take().map(|done| done.splice(text)));
+                splices.extend(group.take().into_iter().flat_map(|done| done.splices(text)));
                 group = Some(place.clone());
             }
         }
     }
-    splices.extend(group.map(|done| done.splice(text)));
+    splices.extend(group.into_iter().flat_map(|done| done.splices(text)));
     Ok((write(text, &splices)?, vec![Level::Exact]))
 }
 

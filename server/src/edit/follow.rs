@@ -18,21 +18,20 @@ pub struct Followed {
     changes: Vec<Change>,
 }
 
-/// One edit of a text, in lines from zero: as many as it removed and inserted line ends.
+/// One edit of a text: lines, from zero, that gave way to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineEdit {
-    /// The line the edit begins on.
-    pub line: usize,
-    pub removed_ends: usize,
-    pub inserted_ends: usize,
+    start: usize,
+    n_removed: usize,
+    n_inserted: usize,
 }
 
 impl Followed {
     /// Takes in one more edit. O(changes).
     pub fn edit(&mut self, edit: LineEdit) {
         // In lines of the text before this edit, and how many they become.
-        let (mut start, mut end) = (edit.line, edit.line + edit.removed_ends + 1);
-        let mut n_new = edit.inserted_ends + 1;
+        let (mut start, mut end) = (edit.start, edit.start + edit.n_removed);
+        let mut n_new = edit.n_inserted;
         let first = self.changes.partition_point(|c| c.after.end < start);
         let last = self.changes.partition_point(|c| c.after.start <= end);
         let shift = |changes: &[Change]| {
@@ -123,13 +122,16 @@ impl Followed {
 }
 
 impl LineEdit {
-    /// The edit that puts `inserted` in place of `removed`, which begins on `line`.
-    pub fn of(line: usize, removed: &str, inserted: &str) -> Self {
+    /// The edit that puts `inserted` in place of `removed`, which begins on `line`, at its start or
+    /// further on. An edit of whole lines touches no other.
+    pub fn of(line: usize, is_at_start: bool, removed: &str, inserted: &str) -> Self {
         let ends = |text: &str| memchr::memchr_iter(b'\n', text.as_bytes()).count();
+        let is_whole = |text: &str| text.is_empty() || text.ends_with('\n');
+        let touched = usize::from(!(is_at_start && is_whole(removed) && is_whole(inserted)));
         Self {
-            line,
-            removed_ends: ends(removed),
-            inserted_ends: ends(inserted),
+            start: line,
+            n_removed: ends(removed) + touched,
+            n_inserted: ends(inserted) + touched,
         }
     }
 }

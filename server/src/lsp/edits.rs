@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ropey::Rope;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use crate::edit::follow::{Followed, LineEdit};
 use crate::edit::path::RepoPath;
 use crate::edit::workspace::Workspace;
 use crate::session::Changed;
+use crate::session::document::{Document, Edit};
 use documents::EditorDocuments;
 
 pub(super) use requests::COMMANDS;
@@ -36,10 +38,17 @@ const MAX_FOLLOWED: usize = 64;
 #[derive(Debug)]
 pub(super) struct Edits {
     workspaces: Mutex<FxHashMap<PathBuf, Arc<Workspace>>>,
-    /// For each open document, earlier texts by hash and what happened to their lines since.
-    followed: Mutex<FxHashMap<Arc<str>, VecDeque<(blake3::Hash, Followed)>>>,
+    followed: Mutex<FxHashMap<Arc<str>, Bases>>,
     /// Counts messages about documents, so that one can be waited for.
     heard: watch::Sender<u64>,
+}
+
+/// Earlier texts of an open document, by hash, and what happened to their lines since.
+#[derive(Debug)]
+struct Bases {
+    /// The text up to which they are followed.
+    text: Rope,
+    bases: VecDeque<(blake3::Hash, Followed)>,
 }
 
 impl Default for Edits {
@@ -56,15 +65,13 @@ impl Edits {
     /// Takes in what a `didChange` did.
     pub(super) fn changed(&self, changed: &Changed) {
         let mut followed = lock(&self.followed);
-        if let Some(bases) = followed.get_mut(&changed.document.uri) {
+        if let Some(of_document) = followed.get_mut(&changed.document.uri) {
             for edit in &changed.edits {
-                let inserted_ends = memchr::memchr_iter(b'\n', edit.inserted.as_bytes()).count();
-                let edit = LineEdit {
-                    line: edit.line,
-                    removed_ends: inserted_ends.saturating_add_signed(-edit.line_delta),
-                    inserted_ends,
-                };
-                bases.iter_mut().for_each(|(_, base)| base.edit(edit));
+                of_document.edit(edit);
+            }
+            if of_document.text != changed.document.text {
+                // Something was missed: from now on texts are compared.
+                followed.remove(&changed.document.uri);
             }
         }
         drop(followed);
@@ -77,24 +84,31 @@ impl Edits {
         self.heard.send_modify(|n| *n += 1);
     }
 
-    /// Follows the lines of a document's text from now on.
-    fn follow(&self, uri: &Arc<str>, text: &str) {
-        let hash = blake3::hash(text.as_bytes());
+    /// Follows the lines of a document from now on.
+    fn follow(&self, document: &Document) {
         let mut followed = lock(&self.followed);
-        let bases = followed.entry(Arc::clone(uri)).or_default();
-        if bases.iter().any(|(h, _)| *h == hash) {
+        let of_document = followed
+            .entry(Arc::clone(&document.uri))
+            .or_insert_with(|| Bases {
+                text: document.text.clone(),
+                bases: VecDeque::new(),
+            });
+        let hash = hash_of(&document.text);
+        let is_known = of_document.bases.iter().any(|(h, _)| *h == hash);
+        // A document that moved on since is not followed from a text it no longer has.
+        if is_known || of_document.text != document.text {
             return;
         }
-        bases.push_back((hash, Followed::default()));
-        if bases.len() > MAX_FOLLOWED {
-            bases.pop_front();
+        of_document.bases.push_back((hash, Followed::default()));
+        if of_document.bases.len() > MAX_FOLLOWED {
+            of_document.bases.pop_front();
         }
     }
 
     fn followed(&self, uri: &str, text: &str) -> Option<Followed> {
         let hash = blake3::hash(text.as_bytes());
         let followed = lock(&self.followed);
-        let bases = followed.get(uri)?;
+        let bases = &followed.get(uri)?.bases;
         let (_, found) = bases.iter().rev().find(|(h, _)| *h == hash)?;
         Some(found.clone())
     }
@@ -109,6 +123,32 @@ impl Edits {
         workspaces.insert(root.to_owned(), Arc::clone(&opened));
         Ok(opened)
     }
+}
+
+impl Bases {
+    fn edit(&mut self, edit: &Edit) {
+        let Some(removed) = self.text.get_byte_slice(edit.start..edit.start + edit.removed) else {
+            return;
+        };
+        let removed = removed.to_string();
+        // Lines are counted as `edit::text` does: only `\n` ends one.
+        let before = self.text.byte_slice(..edit.start);
+        let line = before.chunks().map(|c| memchr::memchr_iter(b'\n', c.as_bytes()).count()).sum();
+        let is_at_start = edit.start == 0 || before.byte(edit.start - 1) == b'\n';
+        let lines = LineEdit::of(line, is_at_start, &removed, &edit.inserted);
+        self.bases.iter_mut().for_each(|(_, base)| base.edit(lines));
+        let at = self.text.byte_to_char(edit.start);
+        self.text.remove(at..at + removed.chars().count());
+        self.text.insert(at, &edit.inserted);
+    }
+}
+
+fn hash_of(text: &Rope) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    text.chunks().for_each(|chunk| {
+        hasher.update(chunk.as_bytes());
+    });
+    hasher.finalize()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -25,7 +25,7 @@ fn what_fails_half_way_leaves_no_rows() {
         t.execute("no sql at all", [])
     });
     assert!(failed.is_err());
-    let n_rows: usize = store
+    let n_rows: u32 = store
         .read(|c| c.query_row("SELECT count(*) FROM blobs", [], |row| row.get(0)))
         .unwrap();
     assert_eq!(n_rows, 0);

@@ -29,13 +29,30 @@ pub(super) enum Content {
     Bytes { b64: String },
 }
 
+impl Content {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Bytes {
+                b64: STANDARD.encode(bytes),
+            },
+        }
+    }
+}
+
 /// What the program says about a case.
 #[derive(Debug, Deserialize)]
 struct Outcome {
     id: String,
     outcome: String,
     files: BTreeMap<String, Option<Content>>,
-    error: Option<serde_json::Value>,
+    error: Option<Refusal>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    kind: String,
+    message: String,
 }
 
 /// What an answer must lead to.
@@ -44,6 +61,9 @@ pub(super) struct Expected {
     pub(super) must: Must,
     #[serde(default)]
     pub(super) files: BTreeMap<String, Option<Content>>,
+    /// The kind of refusal.
+    #[serde(default)]
+    pub(super) error: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -71,6 +91,8 @@ pub(super) enum Verdict {
 pub(super) struct Tally {
     counts: BTreeMap<(String, Verdict), usize>,
     pub(super) notes: Vec<String>,
+    /// The kind of refusal of each case.
+    pub(super) kinds: Vec<Option<String>>,
 }
 
 impl Tally {
@@ -85,9 +107,10 @@ impl Tally {
             let verdict = judge(case, &outcome, expected);
             *tally.counts.entry((kind.clone(), verdict)).or_default() += 1;
             if matches!(verdict, Verdict::Wrong | Verdict::Missed) {
-                let why = outcome.error.map(|e| e.to_string()).unwrap_or_default();
+                let why = outcome.error.as_ref().map_or("", |e| &e.message);
                 tally.notes.push(format!("{verdict:?} {} {why}", case.id));
             }
+            tally.kinds.push(outcome.error.map(|e| e.kind));
         }
         tally
     }

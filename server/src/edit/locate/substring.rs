@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use imara_diff::{Algorithm, Diff, InternedInput};
 use memchr::memmem;
 
 use super::escapes::{folded, folded_differs, unescape_backslashes, unescape_html};
@@ -67,8 +68,47 @@ fn find_all(haystack: &str, needle: &str) -> Vec<usize> {
 }
 
 impl TextPlace {
-    /// The lines that change, whole. Line ends the text does not span stay as they are.
-    pub fn splice(&self, text: &Text) -> Splice {
+    /// The lines that change. Lines that the old and the new text share stay as they are, line
+    /// ends and all.
+    pub fn splices(&self, text: &Text) -> Vec<Splice> {
+        let whole = self.splice(text);
+        let n_lines = text.n_lines();
+        let is_ended = |line_idx: usize| line_idx + 1 < n_lines || text.is_ended();
+        let old: Vec<(&str, bool)> = whole
+            .lines
+            .clone()
+            .map(|i| (text.line(i), is_ended(i)))
+            .collect();
+        let n_new = whole.new.len();
+        let new: Vec<(&str, bool)> = whole
+            .new
+            .iter()
+            .enumerate()
+            .map(|(i, line)| {
+                let is_ended = i + 1 < n_new
+                    || match line.end {
+                        LineEnd::Open => false,
+                        LineEnd::Of(line_idx) => is_ended(line_idx),
+                        LineEnd::Usual | LineEnd::Ended => true,
+                    };
+                (line.text.as_str(), is_ended)
+            })
+            .collect();
+        let mut input: InternedInput<(&str, bool)> = InternedInput::default();
+        input.update_before(old.into_iter());
+        input.update_after(new.into_iter());
+        let diff = Diff::compute(Algorithm::Myers, &input);
+        let start = whole.lines.start;
+        diff.hunks()
+            .map(|hunk| Splice {
+                lines: start + hunk.before.start as usize..start + hunk.before.end as usize,
+                new: whole.new[hunk.after.start as usize..hunk.after.end as usize].to_vec(),
+            })
+            .collect()
+    }
+
+    /// All lines that the old text touches, and what they become.
+    fn splice(&self, text: &Text) -> Splice {
         let content = text.content();
         let first = text.line_at(self.range.start);
         let head = &content[text.line_start(first)..self.range.start];

@@ -40,12 +40,12 @@ pub(super) fn rewrite(
         })
         .collect();
     let n_kept = lines.len() - diff.count_additions() as usize;
-    check_whole(text.n_lines(), lines.len(), n_kept)?;
     let has_line = |line: &str| text.lines().any(|l| l.trim() == line.trim());
     let added = splices.iter().flat_map(|s| &s.new).map(|l| l.text.as_str());
     if let Some(line) = find_placeholder(added, has_line, is_python) {
         return Err(placeholder(line));
     }
+    check_whole(text.n_lines(), lines.len(), n_kept)?;
     if !fenced {
         end_as(&mut splices, &text, new);
     }

@@ -69,8 +69,7 @@ impl EditorDocuments {
     /// Follows the text that a document has now.
     pub(super) fn follow(&self, path: &RepoPath) {
         if let Some(document) = self.document(path) {
-            let text = document.text.to_string();
-            self.server.edits.follow(&document.uri, &text);
+            self.server.edits.follow(&document);
         }
     }
 
@@ -149,7 +148,7 @@ impl Documents for EditorDocuments {
                 return Err(failure("was edited in this moment"));
             }
             // What happens to its lines from here on is known.
-            self.server.edits.follow(&document.uri, &change.before);
+            self.server.edits.follow(&document);
             let text_edits: Vec<lsp::TextEdit> = smallest(&change.before, &change.after)
                 .into_iter()
                 .map(|(bytes, new_text)| lsp::TextEdit {
