@@ -5,12 +5,14 @@
 
 mod capabilities;
 mod commands;
+mod compat;
 mod convert;
 pub mod dispatch;
 mod edits;
 mod ext;
 pub mod framing;
 mod parent;
+mod progress;
 mod settings;
 mod status;
 mod sync;
@@ -61,7 +63,7 @@ pub fn serve(
         lines,
         exclude,
     } = start;
-    let (service, socket) = LspService::build_with_lifecycle_methods(|client| {
+    let service = LspService::build_with_lifecycle_methods(|client| {
         tokio::spawn(forward_lines(client.clone(), lines));
         Server::new(client, settings, log, exclude)
     })
@@ -103,8 +105,8 @@ pub fn serve(
     .custom_method("pairwright/diff/resolve", Server::diff_resolve)
     .custom_method("pairwright/diff/rollback", Server::diff_rollback)
     .custom_method("pairwright/metrics/get", Server::metrics)
-    .custom_method("pairwright/status/get", Server::get_status)
-    .finish();
+    .custom_method("pairwright/status/get", Server::get_status);
+    let (service, socket) = compat::register(service).finish();
     drop(entered);
     dispatch::serve(input, output, service, socket, runtime)
 }
@@ -131,12 +133,15 @@ struct Server {
     log: Log,
     exclude: Arc<[String]>,
     capabilities: Arc<OnceLock<capabilities::Client>>,
+    client_info: Arc<OnceLock<Option<lsp::ClientInfo>>>,
     /// How the client numbers the kinds of triggers, once it has shown it.
     counts_from_zero: Arc<OnceLock<bool>>,
     /// Set once the background work of the server has begun.
     started: Arc<OnceLock<()>>,
     /// What keeps an engine from being made.
     problem: Arc<watch::Sender<Option<String>>>,
+    /// Set once the client has shown that it speaks the legacy dialect.
+    speaks_legacy: Arc<OnceLock<()>>,
     /// The state that the client was told last.
     told: Arc<watch::Sender<Option<Status>>>,
 }
@@ -153,8 +158,10 @@ impl Server {
             log,
             exclude: exclude.into(),
             capabilities: Arc::default(),
+            client_info: Arc::default(),
             counts_from_zero: Arc::default(),
             started: Arc::default(),
+            speaks_legacy: Arc::default(),
             problem: Arc::new(watch::channel(None).0),
             told: Arc::new(watch::channel(None).0),
         }
@@ -177,14 +184,7 @@ impl LanguageServer for Server {
         if let Some(process) = params.process_id {
             parent::exit_with(process);
         }
-        if let Some(info) = &params.client_info {
-            let version = info.version.as_deref().unwrap_or("of unknown version");
-            tracing::info!(
-                "Pairwright {} for {} {version}",
-                env!("CARGO_PKG_VERSION"),
-                info.name
-            );
-        }
+        let _ = self.client_info.set(params.client_info);
         Ok(lsp::InitializeResult {
             capabilities: capabilities::server(&client),
             server_info: Some(lsp::ServerInfo {
@@ -218,12 +218,16 @@ impl Server {
         };
         let request = self.completer.begin(ask.clone());
         off_the_reader().await;
-        let items = request.answer().await;
-        let items: Vec<_> = items
+        // Clients keep what they show on null and clear it on an empty list: a question that was
+        // overtaken says nothing about the screen, one without suggestions does.
+        let Some(items) = request.answer().await else {
+            return Ok(None);
+        };
+        let items = items
             .iter()
             .map(|item| convert::inline_item(&ask, item))
             .collect();
-        Ok((!items.is_empty()).then_some(lsp::InlineCompletionList { items }))
+        Ok(Some(lsp::InlineCompletionList { items }))
     }
 
     async fn completion(
@@ -240,7 +244,7 @@ impl Server {
         };
         let request = self.completer.begin(ask.clone());
         off_the_reader().await;
-        let items = request.answer().await;
+        let items = request.answer().await.unwrap_or_default();
         let items: Vec<_> = items
             .iter()
             .map(|item| convert::menu_item(&ask, item))
@@ -265,11 +269,11 @@ impl Server {
         Ok(ask.map(|ask| completer.explain(&ask)))
     }
 
-    async fn metrics(&self) -> Result<metrics::Report> {
+    async fn metrics(&self, _: Value) -> Result<metrics::Report> {
         Ok(self.completer.metrics().report())
     }
 
-    async fn get_status(&self) -> Result<Status> {
+    async fn get_status(&self, _: Value) -> Result<Status> {
         Ok(self.status())
     }
 

@@ -1,5 +1,7 @@
 //! Edits end to end: answers in, bytes out, nothing but the bytes that were meant.
 
 mod cases;
+mod commands;
 mod corpus;
+mod review;
 mod score;

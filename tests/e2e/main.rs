@@ -2,6 +2,24 @@
 
 // `cfg(test)` always holds here; clippy takes it as the sign of test code.
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
+mod compat;
+#[cfg(test)]
 mod edits;
 #[cfg(test)]
+mod ghost_text;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod model_client;
+#[cfg(test)]
+mod model_faults;
+#[cfg(test)]
+mod settings;
+#[cfg(test)]
+mod world;

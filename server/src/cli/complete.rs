@@ -274,7 +274,7 @@ impl Helper {
             .completer
             .begin(ask.clone())
             .answer()
-            .await
+            .await?
             .into_iter()
             .next();
         first.filter(|item| item.source == Source::Model)

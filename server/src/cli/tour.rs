@@ -1,20 +1,19 @@
 //! `pairwright tour`: the server at work on real code, driven over LSP as an editor drives it.
 
-mod client;
 mod places;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::style::{self, paint};
+use crate::driver::{Answer, Client};
 use crate::session::document::uri_of;
 use crate::session::language;
-use client::{Answer, Client};
 use places::Place;
 
 /// Places that are asked about, and of those shown.
@@ -51,7 +50,7 @@ impl Tour {
             root.display()
         )?;
         let mut guide = Guide {
-            client: Client::start()?,
+            client: Client::start(this_server()?)?,
             out,
             root,
             version: 1,
@@ -84,7 +83,7 @@ struct Suggestion<'a> {
 impl<W: Write> Guide<W> {
     fn start(&mut self) -> anyhow::Result<()> {
         let Answer { result, took } = self.client.initialize(&self.root)?;
-        result.map_err(|why| anyhow::anyhow!("the server refused: {why}"))?;
+        result.map_err(|why| anyhow::anyhow!("the server refused: {}", why.message))?;
         self.title("Start")?;
         writeln!(self.out, "  initialize answered in {}", ms(took))?;
         let began = Instant::now();
@@ -231,15 +230,15 @@ impl<W: Write> Guide<W> {
     fn cancel(&mut self, place: &Place) -> anyhow::Result<()> {
         self.title("Taking it back")?;
         self.open(place, &place.buffer())?;
-        let asked = Instant::now();
         let params = self.params(place, &place.before);
         let id = self.client.ask("textDocument/inlineCompletion", &params)?;
         self.client
             .notify("$/cancelRequest", &json!({ "id": id }))?;
-        let Answer { result, took } = self.client.answer(id, asked)?;
-        let how = result
-            .err()
-            .unwrap_or_else(|| "it was answered before the cancel arrived".into());
+        let Answer { result, took } = self.client.answer(id)?;
+        let how = result.err().map_or_else(
+            || "it was answered before the cancel arrived".into(),
+            |why| why.message,
+        );
         writeln!(
             self.out,
             "  a request and its cancel: answered in {} ({})\n",
@@ -283,7 +282,8 @@ impl<W: Write> Guide<W> {
             "\nIn your editor: see README.md. Problems: {}.",
             paint(style::TITLE, "pairwright doctor")
         )?;
-        self.client.leave()
+        self.client.leave()?;
+        Ok(())
     }
 
     fn title(&mut self, text: &str) -> std::io::Result<()> {
@@ -327,6 +327,18 @@ impl<W: Write> Guide<W> {
             "context": { "triggerKind": 2 },
         })
     }
+}
+
+/// The command that starts the server that this program is.
+fn this_server() -> anyhow::Result<Command> {
+    let program = std::env::current_exe().context("the path of this program is not known")?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "starts this very program as the server"
+    )]
+    let mut command = Command::new(program);
+    command.arg("lsp");
+    Ok(command)
 }
 
 /// Takes the first suggestion out of an answer, without what stands before the cursor already.

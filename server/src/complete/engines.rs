@@ -115,6 +115,12 @@ impl Engines {
         self.model.as_ref()
     }
 
+    /// Returns the embedded engine if it is not the one of `before` and has to be told everything.
+    pub fn local_unlike(&self, before: &Self) -> Option<&Engine> {
+        let local = self.local.as_ref()?;
+        (before.local.is_none() || self.learns != before.learns).then_some(local)
+    }
+
     /// Tells the embedded engine the text of an open document.
     pub fn edited(&self, document: &Document) {
         if let Some(local) = &self.local {

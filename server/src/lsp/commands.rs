@@ -13,6 +13,7 @@ const SNOOZE_MINUTES: u64 = 30;
 /// Every command, as advertised, but for those of hunks (`edits::COMMANDS`).
 pub(super) const NAMES: &[&str] = &[
     convert::ACCEPTED_COMMAND,
+    "pairwright.didRejectCompletion",
     "pairwright.snooze",
     "pairwright.resume",
     "pairwright.relearn",
@@ -26,6 +27,11 @@ impl Server {
             convert::ACCEPTED_COMMAND => {
                 if let Some(id) = convert::item_id(arguments) {
                     self.completer.was_accepted(id);
+                }
+            }
+            "pairwright.didRejectCompletion" => {
+                if let Some(id) = convert::item_id(arguments) {
+                    self.completer.was_rejected(id);
                 }
             }
             "pairwright.snooze" => {
@@ -45,11 +51,15 @@ impl Server {
             "pairwright.relearn" => {
                 if let Some(local) = &self.completer.engines().local {
                     local.relearn();
+                    self.show_learning(local.clone());
                 }
             }
             "pairwright.showMetrics" => return Ok(json!(self.completer.metrics().report())),
             "pairwright.showStatus" => return Ok(json!(self.status())),
             other => {
+                if let Some(result) = self.run_foreign_command(other, arguments) {
+                    return Ok(result);
+                }
                 let known = NAMES.join(", ");
                 let message = format!("{other} is not a command of Pairwright; there are: {known}");
                 return Err(jsonrpc::Error::invalid_params(message));

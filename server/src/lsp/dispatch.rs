@@ -9,6 +9,7 @@
 //! 3. From [`off_the_reader`] on, a handler runs on the runtime: it cannot hold up the reader, a
 //!    panic becomes one error reply, and a cancelled request drops its future and all it owns.
 //! 4. The reader never awaits a client's reply; replies are routed while handlers wait for them.
+//! 5. What a handler sends to the client before it answers reaches the client before the answer.
 //!
 //! Not here: what any message means.
 
@@ -25,6 +26,7 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tower_lsp_server::jsonrpc::{Error, ErrorCode, Id, Request, Response};
 use tower_lsp_server::{ClientSocket, ExitedError, LanguageServer, LspService};
@@ -67,11 +69,19 @@ pub fn serve<S: LanguageServer>(
     let _entered = runtime.enter();
     let (outbox, writer) = Outbox::start(output);
     let (to_client, from_client) = socket.split();
-    let forward = runtime.spawn(forward_requests(to_client, outbox.clone()));
+    let (answers, answers_out) = mpsc::channel(OUTBOX);
+    let leaving = CancellationToken::new();
+    runtime.spawn(forward(
+        to_client,
+        answers_out,
+        outbox.clone(),
+        leaving.clone(),
+    ));
     let mut reader = Reader {
         service,
         from_client,
         outbox,
+        answers,
         in_flight: Arc::default(),
     };
     let ending = loop {
@@ -98,7 +108,7 @@ pub fn serve<S: LanguageServer>(
             }
         }
     };
-    forward.abort();
+    leaving.cancel();
     drop(reader);
     writer.finish();
     ending
@@ -108,11 +118,14 @@ struct Reader<S, R> {
     service: LspService<S>,
     from_client: R,
     outbox: Outbox,
+    /// For answers of requests that took more than one step.
+    answers: mpsc::Sender<Response>,
     in_flight: Arc<AtomicUsize>,
 }
 
 impl<S: LanguageServer, R> Reader<S, R> {
     fn request(&mut self, request: Request) {
+        let request = with_params(request);
         let id = request.id().cloned();
         if let Some(id) = &id
             && self.in_flight.load(Ordering::Relaxed) >= MAX_IN_FLIGHT
@@ -137,12 +150,12 @@ impl<S: LanguageServer, R> Reader<S, R> {
             }
             Err(call) => {
                 let in_flight = Slot::take(&self.in_flight);
-                let outbox = self.outbox.clone();
+                let answers = self.answers.clone();
                 tokio::spawn(async move {
                     let response = settle(call.await, id, &method);
                     drop(in_flight);
                     if let Some(response) = response {
-                        outbox.send(&response).await;
+                        let _ = answers.send(response).await;
                     }
                 });
             }
@@ -214,12 +227,38 @@ fn error_reply(id: Id, code: ErrorCode, message: String) -> Response {
     )
 }
 
-async fn forward_requests(
+/// Gives a message without parameters null ones, which every handler reads as none.
+fn with_params(request: Request) -> Request {
+    if request.params().is_some() {
+        return request;
+    }
+    let (method, id, _) = request.into_parts();
+    let request = Request::build(method).params(serde_json::Value::Null);
+    match id {
+        Some(id) => request.id(id).finish(),
+        None => request.finish(),
+    }
+}
+
+/// Sends what handlers send and what they answer, the former first; from `leaving` on, only the
+/// answers of those that are still at work.
+async fn forward(
     mut requests: impl futures_util::Stream<Item = Request> + Unpin,
+    mut answers: mpsc::Receiver<Response>,
     outbox: Outbox,
+    leaving: CancellationToken,
 ) {
-    while let Some(request) = requests.next().await {
-        outbox.send(&request).await;
+    loop {
+        tokio::select! {
+            biased;
+            () = leaving.cancelled() => break,
+            Some(request) = requests.next() => outbox.send(&request).await,
+            Some(answer) = answers.recv() => outbox.send(&answer).await,
+            else => return,
+        }
+    }
+    while let Some(answer) = answers.recv().await {
+        outbox.send(&answer).await;
     }
 }
 

@@ -127,13 +127,19 @@ impl Edits {
 
 impl Bases {
     fn edit(&mut self, edit: &Edit) {
-        let Some(removed) = self.text.get_byte_slice(edit.start..edit.start + edit.removed) else {
+        let Some(removed) = self
+            .text
+            .get_byte_slice(edit.start..edit.start + edit.removed)
+        else {
             return;
         };
         let removed = removed.to_string();
         // Lines are counted as `edit::text` does: only `\n` ends one.
         let before = self.text.byte_slice(..edit.start);
-        let line = before.chunks().map(|c| memchr::memchr_iter(b'\n', c.as_bytes()).count()).sum();
+        let line = before
+            .chunks()
+            .map(|c| memchr::memchr_iter(b'\n', c.as_bytes()).count())
+            .sum();
         let is_at_start = edit.start == 0 || before.byte(edit.start - 1) == b'\n';
         let lines = LineEdit::of(line, is_at_start, &removed, &edit.inserted);
         self.bases.iter_mut().for_each(|(_, base)| base.edit(lines));

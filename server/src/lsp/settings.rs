@@ -59,6 +59,11 @@ impl Server {
         }
         self.put_in_force(&self.settings.get());
         self.recover_edits();
+        if let Some(Some(client)) = self.client_info.get() {
+            let version = client.version.as_deref().unwrap_or("of unknown version");
+            let own = env!("CARGO_PKG_VERSION");
+            tracing::info!("Pairwright {own} for {} {version}", client.name);
+        }
         let server = self.clone();
         tokio::spawn(async move { server.follow_settings().await });
     }
@@ -177,12 +182,13 @@ impl Server {
             let model = model.clone();
             tokio::spawn(async move { model.probe().await });
         }
-        let fresh = self.completer.engines().local.is_none();
+        let fresh = engines.local_unlike(&self.completer.engines()).cloned();
         self.completer.set_engines(engines);
-        if fresh {
+        if let Some(local) = fresh {
             for document in self.session.snapshot().documents.iter().rev() {
                 self.completer.opened(document);
             }
+            self.show_learning(local);
         }
         self.status_may_have_changed();
     }

@@ -40,6 +40,7 @@ impl Server {
             changed
         });
         if changed {
+            self.send_old_status(status.clone());
             let client = self.client.clone();
             tokio::spawn(async move { client.send_notification::<DidChangeStatus>(status).await });
         }

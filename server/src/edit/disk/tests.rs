@@ -49,11 +49,17 @@ fn links_are_followed_inside_and_never_outside() {
         let below = format!("{name}/x");
         for path in [name, &below] {
             let found = read(&root, path);
-            assert!(found.is_ok() == is_allowed || path == "in/x", "{path}: {found:?}");
+            assert!(
+                found.is_ok() == is_allowed || path == "in/x",
+                "{path}: {found:?}"
+            );
         }
     }
     assert!(matches!(read(&root, "absolute_in"), Ok(Content::File(_))));
-    assert!(matches!(read(&root, "in/x"), Err(DiskError::NotADirectory { .. })));
+    assert!(matches!(
+        read(&root, "in/x"),
+        Err(DiskError::NotADirectory { .. })
+    ));
     let secret = fs::read_to_string(directory.path().join("secret")).unwrap();
     assert_eq!(secret, "secret");
 }
@@ -68,7 +74,10 @@ fn a_new_file_through_a_dangling_link_stays_inside() {
     let spot = place("fine").unwrap().unwrap();
     spot.stage("temp~", b"new", 0o644, None).unwrap();
     spot.place_new("temp~").unwrap();
-    assert_eq!(fs::read_to_string(root.path().join("inside.txt")).unwrap(), "new");
+    assert_eq!(
+        fs::read_to_string(root.path().join("inside.txt")).unwrap(),
+        "new"
+    );
     assert!(root.path().join("fine").is_symlink());
     assert!(!directory.path().join("outside.txt").exists());
 }
@@ -77,7 +86,10 @@ fn a_new_file_through_a_dangling_link_stays_inside() {
 fn our_own_state_is_out_of_reach() {
     let (_directory, root) = folder();
     for path in ["state/pairwright.db", "state/new.txt", "state/workspaces/x"] {
-        assert!(matches!(read(&root, path), Err(DiskError::Ours { .. })), "{path}");
+        assert!(
+            matches!(read(&root, path), Err(DiskError::Ours { .. })),
+            "{path}"
+        );
     }
 }
 
@@ -93,7 +105,10 @@ fn what_is_not_a_regular_file_is_not_opened() {
         0,
     )
     .unwrap();
-    assert!(matches!(read(&root, "fifo"), Err(DiskError::NotRegular { .. })));
+    assert!(matches!(
+        read(&root, "fifo"),
+        Err(DiskError::NotRegular { .. })
+    ));
 }
 
 /// A directory is swapped for a link to the outside, over and over, while a file in it is read and
@@ -125,7 +140,9 @@ fn swapping_a_directory_for_a_link_gains_nothing() {
                 continue;
             };
             let temp = format!("temp{n}~");
-            if spot.stage(&temp, n.to_string().as_bytes(), 0o644, None).is_ok()
+            if spot
+                .stage(&temp, n.to_string().as_bytes(), 0o644, None)
+                .is_ok()
                 && spot.swap(&temp, text.as_bytes()).is_ok()
             {
                 text = n.to_string();
@@ -134,7 +151,10 @@ fn swapping_a_directory_for_a_link_gains_nothing() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert_eq!(fs::read_to_string(outside.join("a.txt")).unwrap(), "outside");
+    assert_eq!(
+        fs::read_to_string(outside.join("a.txt")).unwrap(),
+        "outside"
+    );
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     assert_eq!(fs::read_to_string(source.join("a.txt")).unwrap(), text);
 }

@@ -22,7 +22,12 @@ pub(crate) fn tree_of(root: &Path) -> BTreeMap<String, (Vec<u8>, u32)> {
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            let name = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
             let found = fs::symlink_metadata(&path).unwrap();
             if found.is_dir() {
                 files.insert(format!("{name}/"), (Vec::new(), 0));
@@ -80,7 +85,11 @@ fn wanted(n_files: usize) -> Vec<Wanted> {
             )
         })
         .collect();
-    wanted.push(change(path("new/deep/file.txt"), None, image("new\n", 0o644)));
+    wanted.push(change(
+        path("new/deep/file.txt"),
+        None,
+        image("new\n", 0o644),
+    ));
     wanted.push(change(
         path("doomed.txt"),
         image("goes away\n", 0o644),
@@ -151,7 +160,10 @@ enum Deed {
 
 /// Runs this test binary again to do `deed` in `place`, killed at step number `at`; `false` when
 /// it came to its end before that.
-#[expect(clippy::disallowed_methods, reason = "a crash needs a process of its own")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a crash needs a process of its own"
+)]
 fn crash(place: &Folder, deed: Deed, n_files: usize, at: usize) -> bool {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--quiet", "--nocapture", &test_name()])
@@ -323,7 +335,13 @@ fn a_kill_at_any_step_with_up_to_ten_files_leaves_all_or_nothing() {
 #[test]
 fn an_error_of_the_disk_at_any_step_changes_nothing() {
     use rustix::io::Errno;
-    for errno in [Errno::NOSPC, Errno::IO, Errno::ACCESS, Errno::ROFS, Errno::DQUOT] {
+    for errno in [
+        Errno::NOSPC,
+        Errno::IO,
+        Errno::ACCESS,
+        Errno::ROFS,
+        Errno::DQUOT,
+    ] {
         for at in 0.. {
             let place = place(2);
             let workspace = place.open();
@@ -401,7 +419,10 @@ fn a_write_that_comes_between_is_kept() {
     })));
     let why = apply(&workspace, 1).unwrap_err();
     faults::set(None);
-    assert!(matches!(why, Failure::Disk(DiskError::Moved { .. })), "{why}");
+    assert!(
+        matches!(why, Failure::Disk(DiskError::Moved { .. })),
+        "{why}"
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), "somebody else\n");
     assert!(place.root.join("doomed.txt").exists());
     assert!(!place.root.join("new").exists());
@@ -423,7 +444,10 @@ fn a_read_only_file_is_refused() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
     let original = tree_of(&place.root);
     let why = apply(&place.open(), 1).unwrap_err();
-    assert!(matches!(why, Failure::Disk(DiskError::ReadOnly { .. })), "{why}");
+    assert!(
+        matches!(why, Failure::Disk(DiskError::ReadOnly { .. })),
+        "{why}"
+    );
     assert_eq!(tree_of(&place.root), original);
 }
 

@@ -16,14 +16,19 @@ struct Folder {
 
 fn folder(files: &[(&str, &str)]) -> Folder {
     let directory = tempfile::tempdir().unwrap();
-    let (root, state) = (directory.path().join("work"), directory.path().join("state"));
+    let (root, state) = (
+        directory.path().join("work"),
+        directory.path().join("state"),
+    );
     fs::create_dir(&root).unwrap();
     let folder = Folder {
         _directory: directory,
         root,
         state,
     };
-    files.iter().for_each(|(path, text)| folder.write(path, text));
+    files
+        .iter()
+        .for_each(|(path, text)| folder.write(path, text));
     folder
 }
 
@@ -93,16 +98,29 @@ fn each_hunk_is_decided_on_its_own() {
     let workspace = folder.open();
     let answer = block("a.txt", "2\n", "two\n") + &block("a.txt", "8\n", "eight\n");
     let proposal = propose(&workspace, &NoDocuments, &answer);
-    let [first, second] = &ids(&proposal)[..] else { panic!("two hunks") };
-    workspace.accept(&NoDocuments, &Choice::Hunks(vec![second.clone()]), None).unwrap();
+    let [first, second] = &ids(&proposal)[..] else {
+        panic!("two hunks")
+    };
+    workspace
+        .accept(&NoDocuments, &Choice::Hunks(vec![second.clone()]), None)
+        .unwrap();
     assert_eq!(folder.read("a.txt"), ten_with(&[(8, "eight\n")]));
-    workspace.reject(&NoDocuments, &Choice::Hunks(vec![first.clone()]), None).unwrap();
+    workspace
+        .reject(&NoDocuments, &Choice::Hunks(vec![first.clone()]), None)
+        .unwrap();
     assert_eq!(folder.read("a.txt"), ten_with(&[(8, "eight\n")]));
     // One that is in is taken out again.
-    workspace.reject(&NoDocuments, &Choice::Hunks(vec![second.clone()]), None).unwrap();
+    workspace
+        .reject(&NoDocuments, &Choice::Hunks(vec![second.clone()]), None)
+        .unwrap();
     assert_eq!(folder.read("a.txt"), ten());
-    workspace.accept(&NoDocuments, &Choice::Hunks(ids(&proposal)), None).unwrap();
-    assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n"), (8, "eight\n")]));
+    workspace
+        .accept(&NoDocuments, &Choice::Hunks(ids(&proposal)), None)
+        .unwrap();
+    assert_eq!(
+        folder.read("a.txt"),
+        ten_with(&[(2, "two\n"), (8, "eight\n")])
+    );
 }
 
 #[test]
@@ -112,13 +130,20 @@ fn hunks_keep_their_ids_and_states_over_a_restart() {
     let answer = block("a.txt", "2\n", "two\n") + &block("a.txt", "8\n", "eight\n");
     let proposal = propose(&workspace, &NoDocuments, &answer);
     let first = ids(&proposal)[0].clone();
-    workspace.accept(&NoDocuments, &Choice::Hunks(vec![first]), None).unwrap();
+    workspace
+        .accept(&NoDocuments, &Choice::Hunks(vec![first]), None)
+        .unwrap();
     let before = workspace.list();
     drop(workspace);
     let workspace = folder.open();
     assert_eq!(workspace.list(), before);
-    workspace.accept(&NoDocuments, &Choice::Proposal(proposal.id), None).unwrap();
-    assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n"), (8, "eight\n")]));
+    workspace
+        .accept(&NoDocuments, &Choice::Proposal(proposal.id), None)
+        .unwrap();
+    assert_eq!(
+        folder.read("a.txt"),
+        ten_with(&[(2, "two\n"), (8, "eight\n")])
+    );
 }
 
 #[test]
@@ -138,7 +163,9 @@ fn edits_of_others_around_a_hunk_are_kept_and_inside_are_a_conflict() {
     let workspace = folder.open();
     let proposal = propose(&workspace, &NoDocuments, &block("a.txt", "5\n", "five\n"));
     folder.write("a.txt", &ten_with(&[(4, "4\nnew\n"), (6, "new\n6\n")]));
-    workspace.accept(&NoDocuments, &Choice::Proposal(proposal.id), None).unwrap();
+    workspace
+        .accept(&NoDocuments, &Choice::Proposal(proposal.id), None)
+        .unwrap();
     let merged = ten_with(&[(4, "4\nnew\n"), (5, "five\n"), (6, "new\n6\n")]);
     assert_eq!(folder.read("a.txt"), merged);
 
@@ -147,9 +174,18 @@ fn edits_of_others_around_a_hunk_are_kept_and_inside_are_a_conflict() {
     folder.write("a.txt", &theirs);
     let id = ids(&proposal)[0].clone();
     let refused = workspace.accept(&NoDocuments, &Choice::Proposal(proposal.id), None);
-    let Err(EditError::Conflicts(conflicts)) = refused else { panic!("{refused:?}") };
+    let Err(EditError::Conflicts(conflicts)) = refused else {
+        panic!("{refused:?}")
+    };
     assert_eq!(conflicts[0].hunks, [id]);
-    assert_eq!((&*conflicts[0].base, &*conflicts[0].current, &*conflicts[0].proposed), ("9", "9!", "nine"));
+    assert_eq!(
+        (
+            &*conflicts[0].base,
+            &*conflicts[0].current,
+            &*conflicts[0].proposed
+        ),
+        ("9", "9!", "nine")
+    );
     assert_eq!(folder.read("a.txt"), theirs);
 }
 
@@ -160,8 +196,15 @@ fn a_conflict_in_one_file_holds_back_all() {
     let answer = block("a.txt", "a\n", "A\n") + &block("b.txt", "b\n", "B\n");
     let proposal = propose(&workspace, &NoDocuments, &answer);
     folder.write("b.txt", "mine\n");
-    assert!(workspace.accept(&NoDocuments, &Choice::Proposal(proposal.id), None).is_err());
-    assert_eq!((folder.read("a.txt"), folder.read("b.txt")), ("a\n".into(), "mine\n".into()));
+    assert!(
+        workspace
+            .accept(&NoDocuments, &Choice::Proposal(proposal.id), None)
+            .is_err()
+    );
+    assert_eq!(
+        (folder.read("a.txt"), folder.read("b.txt")),
+        ("a\n".into(), "mine\n".into())
+    );
 }
 
 #[test]
@@ -170,7 +213,10 @@ fn tokens_roll_back_in_any_order_and_forward_again() {
     let workspace = folder.open();
     let first = apply(&workspace, &block("a.txt", "2\n", "two\n"));
     let second = apply(&workspace, &block("a.txt", "8\n", "eight\n"));
-    let redo = rollback(&workspace, &first).unwrap().rollback_token.unwrap();
+    let redo = rollback(&workspace, &first)
+        .unwrap()
+        .rollback_token
+        .unwrap();
     assert_eq!(folder.read("a.txt"), ten_with(&[(8, "eight\n")]));
     rollback(&workspace, &second).unwrap();
     assert_eq!(folder.read("a.txt"), ten());
@@ -184,7 +230,10 @@ fn overlapping_edits_roll_back_only_newest_first() {
     let workspace = folder.open();
     let first = apply(&workspace, &block("a.txt", "2\n", "two\n"));
     let second = apply(&workspace, &block("a.txt", "two\n", "zwei\n"));
-    assert!(matches!(rollback(&workspace, &first), Err(EditError::Conflicts(_))));
+    assert!(matches!(
+        rollback(&workspace, &first),
+        Err(EditError::Conflicts(_))
+    ));
     assert_eq!(folder.read("a.txt"), ten_with(&[(2, "zwei\n")]));
     rollback(&workspace, &second).unwrap();
     rollback(&workspace, &first).unwrap();
@@ -210,9 +259,13 @@ fn the_same_request_is_done_once() {
     let workspace = folder.open();
     let proposal = propose(&workspace, &NoDocuments, &block("a.txt", "2\n", "two\n"));
     let choice = Choice::Proposal(proposal.id);
-    let first = workspace.accept(&NoDocuments, &choice, Some("key")).unwrap();
+    let first = workspace
+        .accept(&NoDocuments, &choice, Some("key"))
+        .unwrap();
     folder.write("a.txt", "mine\n");
-    let again = workspace.accept(&NoDocuments, &choice, Some("key")).unwrap();
+    let again = workspace
+        .accept(&NoDocuments, &choice, Some("key"))
+        .unwrap();
     assert_eq!(first, again);
     assert_eq!(folder.read("a.txt"), "mine\n");
 }
@@ -223,14 +276,23 @@ fn an_unknown_token_is_an_error_and_an_expired_one_says_so() {
     let workspace = folder.open();
     for token in ["", "x", "0198c7a0-0000-7000-8000-000000000000"] {
         let refused = workspace.rollback(&NoDocuments, token, Mode::AllOrNothing, None);
-        assert!(matches!(refused, Err(EditError::UnknownToken(_))), "{token}");
+        assert!(
+            matches!(refused, Err(EditError::UnknownToken(_))),
+            "{token}"
+        );
     }
     let old = apply(&workspace, &block("a.txt", "2\n", "two\n"));
     let new = apply(&workspace, &block("a.txt", "3\n", "three\n"));
     let bytes = 2 * i64::try_from(ten().len() + 4).unwrap();
-    let retention = Retention { bytes, ..Retention::default() };
+    let retention = Retention {
+        bytes,
+        ..Retention::default()
+    };
     journal::expire(workspace.store(), retention).unwrap();
-    assert!(matches!(rollback(&workspace, &old), Err(EditError::Expired(_))));
+    assert!(matches!(
+        rollback(&workspace, &old),
+        Err(EditError::Expired(_))
+    ));
     rollback(&workspace, &new).unwrap();
     assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
 }
@@ -275,7 +337,10 @@ fn rollback_touches_no_file_but_its_own() {
     folder.write("untracked.txt", "mine\n");
     folder.write(".gitignore", "target\nmine\n");
     folder.write("only_read.txt", "read\n");
-    let other = apply(&workspace, &block("only_read.txt", "read\n", "other session\n"));
+    let other = apply(
+        &workspace,
+        &block("only_read.txt", "read\n", "other session\n"),
+    );
     rollback(&workspace, &token).unwrap();
     assert_eq!(folder.read("a.txt"), ten());
     assert_eq!(folder.read("untracked.txt"), "mine\n");
@@ -293,7 +358,10 @@ fn a_created_file_that_the_user_edited_is_not_deleted() {
     let answer = "*** Begin Patch\n*** Add File: new.txt\n+one\n+two\n*** End Patch\n";
     let token = apply(&workspace, answer);
     folder.write("new.txt", "one\ntwo\nmine\n");
-    assert!(matches!(rollback(&workspace, &token), Err(EditError::Conflicts(_))));
+    assert!(matches!(
+        rollback(&workspace, &token),
+        Err(EditError::Conflicts(_))
+    ));
     assert_eq!(folder.read("new.txt"), "one\ntwo\nmine\n");
 }
 
@@ -303,7 +371,10 @@ fn rollback_takes_lines_out_of_the_file_as_it_is_now() {
     let folder = folder(&[("a.txt", &ten())]);
     let workspace = folder.open();
     let token = apply(&workspace, &block("a.txt", "2\n", "two\n"));
-    let rewritten = format!("header\n{}footer\n", ten_with(&[(2, "two\n"), (9, "nine\n")]));
+    let rewritten = format!(
+        "header\n{}footer\n",
+        ten_with(&[(2, "two\n"), (9, "nine\n")])
+    );
     folder.write("a.txt", &rewritten);
     rollback(&workspace, &token).unwrap();
     assert_eq!(folder.read("a.txt"), rewritten.replace("two\n", "2\n"));
@@ -314,9 +385,15 @@ fn rollback_takes_lines_out_of_the_file_as_it_is_now() {
 fn a_removed_file_that_is_there_again_is_left_alone() {
     let folder = folder(&[("a.txt", "a\n")]);
     let workspace = folder.open();
-    let token = apply(&workspace, "*** Begin Patch\n*** Delete File: a.txt\n*** End Patch\n");
+    let token = apply(
+        &workspace,
+        "*** Begin Patch\n*** Delete File: a.txt\n*** End Patch\n",
+    );
     folder.write("a.txt", "mine\n");
-    assert!(matches!(rollback(&workspace, &token), Err(EditError::Conflicts(_))));
+    assert!(matches!(
+        rollback(&workspace, &token),
+        Err(EditError::Conflicts(_))
+    ));
     assert_eq!(folder.read("a.txt"), "mine\n");
 }
 
@@ -349,7 +426,10 @@ fn two_workspaces_on_one_folder_take_turns() {
 /// Encodings and line ends come back byte for byte.
 #[test]
 fn bytes_outside_the_hunks_stay() {
-    let utf16: Vec<u8> = "\u{feff}one\r\ntwö\r\nthree".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> = "\u{feff}one\r\ntwö\r\nthree"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
     let files: [(&str, Vec<u8>, &str); 5] = [
         ("crlf", b"one\r\ntwo\nthree\r\n".to_vec(), "two"),
         ("bom", b"\xEF\xBB\xBFone\ntwo  \nthree".to_vec(), "two  "),
@@ -364,10 +444,26 @@ fn bytes_outside_the_hunks_stay() {
         let token = apply(&workspace, &block(name, &format!("{old}\n"), "2\n"));
         let applied = fs::read(folder.root.join(name)).unwrap();
         assert_ne!(applied, bytes, "{name}");
-        let n_same_end = bytes.iter().rev().zip(applied.iter().rev()).take_while(|(a, b)| a == b).count();
-        let n_same_start = bytes.iter().zip(&applied).take_while(|(a, b)| a == b).count();
-        let n_old = if name == "utf16" { 2 * old.encode_utf16().count() } else { old.len() };
-        assert!(n_same_start + n_same_end + n_old >= bytes.len(), "{name}: {applied:?}");
+        let n_same_end = bytes
+            .iter()
+            .rev()
+            .zip(applied.iter().rev())
+            .take_while(|(a, b)| a == b)
+            .count();
+        let n_same_start = bytes
+            .iter()
+            .zip(&applied)
+            .take_while(|(a, b)| a == b)
+            .count();
+        let n_old = if name == "utf16" {
+            2 * old.encode_utf16().count()
+        } else {
+            old.len()
+        };
+        assert!(
+            n_same_start + n_same_end + n_old >= bytes.len(),
+            "{name}: {applied:?}"
+        );
         rollback(&workspace, &token).unwrap();
         assert_eq!(fs::read(folder.root.join(name)).unwrap(), bytes, "{name}");
     }
@@ -417,7 +513,11 @@ impl Editor {
 
     /// Follows the text a document has from now on.
     fn follow(&self, path: &str) {
-        let base = (RepoPath::parse(path).unwrap(), self.text(path), Followed::default());
+        let base = (
+            RepoPath::parse(path).unwrap(),
+            self.text(path),
+            Followed::default(),
+        );
         self.followed.borrow_mut().push(base);
     }
 
@@ -497,18 +597,32 @@ fn line_edits(before: &str, after: &str) -> Vec<LineEdit> {
 
 #[test]
 fn buffers_and_files_change_together_or_not_at_all() {
-    let files = [("a.txt", "disk a\n"), ("b.txt", "old b\n"), ("c.txt", "disk c\n")];
+    let files = [
+        ("a.txt", "disk a\n"),
+        ("b.txt", "old b\n"),
+        ("c.txt", "disk c\n"),
+    ];
     let open = [("a.txt", "old a\nunsaved\n"), ("b.txt", "old b\n")];
     let answer = block("a.txt", "old a\n", "new a\n")
         + &block("b.txt", "old b\n", "new b\n")
         + &block("c.txt", "disk c\n", "new c\n");
-    for manner in [Manner::Honest, Manner::Refuses, Manner::Lies, Manner::Partial, Manner::Vanishes] {
+    for manner in [
+        Manner::Honest,
+        Manner::Refuses,
+        Manner::Lies,
+        Manner::Partial,
+        Manner::Vanishes,
+    ] {
         let folder = folder(&files);
         let workspace = folder.open();
         let editor = Editor::with(manner, &open);
         let proposal = propose(&workspace, &editor, &answer);
         let done = workspace.accept(&editor, &Choice::Proposal(proposal.id), None);
-        assert_eq!(done.is_ok(), manner == Manner::Honest, "{manner:?}: {done:?}");
+        assert_eq!(
+            done.is_ok(),
+            manner == Manner::Honest,
+            "{manner:?}: {done:?}"
+        );
         // A file that is open changes in the editor alone; saving is the user's.
         assert_eq!(folder.read("a.txt"), "disk a\n");
         assert_eq!(folder.read("b.txt"), "old b\n");
@@ -523,7 +637,11 @@ fn buffers_and_files_change_together_or_not_at_all() {
                 assert_eq!(editor.text("a.txt"), "old a\nunsaved\n", "{manner:?}");
             }
         }
-        assert_eq!(fs::read_dir(&folder.root).unwrap().count(), 3, "nothing is left over");
+        assert_eq!(
+            fs::read_dir(&folder.root).unwrap().count(),
+            3,
+            "nothing is left over"
+        );
     }
 }
 
@@ -547,7 +665,11 @@ fn removing_a_file_with_unsaved_changes_is_refused() {
     let folder = folder(&[("a.txt", "a\n")]);
     let workspace = folder.open();
     let editor = Editor::with(Manner::Honest, &[("a.txt", "a\nunsaved\n")]);
-    let proposal = propose(&workspace, &editor, "*** Begin Patch\n*** Delete File: a.txt\n*** End Patch\n");
+    let proposal = propose(
+        &workspace,
+        &editor,
+        "*** Begin Patch\n*** Delete File: a.txt\n*** End Patch\n",
+    );
     let refused = workspace.accept(&editor, &Choice::Proposal(proposal.id), None);
     assert!(refused.is_err(), "{refused:?}");
     assert_eq!(folder.read("a.txt"), "a\n");
@@ -677,10 +799,14 @@ mod interleavings {
                     self.proposals.push((proposal.id, n, from, to));
                 }
                 Step::Accept(i) => {
-                    let Some(i) = pick(*i, self.proposals.len()) else { return };
+                    let Some(i) = pick(*i, self.proposals.len()) else {
+                        return;
+                    };
                     let (id, n, from, to) = self.proposals[i].clone();
                     let is_pending = self.is_pending(&id);
-                    let done = self.workspace.accept(&self.editor, &Choice::Proposal(id), None);
+                    let done = self
+                        .workspace
+                        .accept(&self.editor, &Choice::Proposal(id), None);
                     match (is_pending, self.version(n)) {
                         (false, _) => assert_eq!(done.unwrap().rollback_token, None),
                         (true, now) if now == from => {
@@ -692,19 +818,33 @@ mod interleavings {
                     }
                 }
                 Step::Reject(i) => {
-                    let Some(i) = pick(*i, self.proposals.len()) else { return };
+                    let Some(i) = pick(*i, self.proposals.len()) else {
+                        return;
+                    };
                     let id = self.proposals[i].0.clone();
                     // Undecided hunks only: no byte changes.
-                    let done = self.workspace.reject(&self.editor, &Choice::Proposal(id), None);
+                    let done = self
+                        .workspace
+                        .reject(&self.editor, &Choice::Proposal(id), None);
                     assert_eq!(done.unwrap().rollback_token, None);
                 }
                 Step::Rollback(i) => {
-                    let Some(i) = pick(*i, self.tokens.len()) else { return };
+                    let Some(i) = pick(*i, self.tokens.len()) else {
+                        return;
+                    };
                     let (token, n, from, to) = self.tokens[i].clone();
-                    let was_done = self.workspace.history(100).unwrap().iter().any(|e| {
-                        e.token == token && e.undone_by.is_some()
-                    });
-                    let done = self.workspace.rollback(&self.editor, token.as_str(), Mode::AllOrNothing, None);
+                    let was_done = self
+                        .workspace
+                        .history(100)
+                        .unwrap()
+                        .iter()
+                        .any(|e| e.token == token && e.undone_by.is_some());
+                    let done = self.workspace.rollback(
+                        &self.editor,
+                        token.as_str(),
+                        Mode::AllOrNothing,
+                        None,
+                    );
                     match self.version(n) {
                         _ if was_done => drop(done.unwrap()),
                         now if now == to => {
@@ -715,7 +855,8 @@ mod interleavings {
                         // Somebody brought it back by another token.
                         now if now == from => {
                             if let Ok(done) = done {
-                                self.tokens.push((done.rollback_token.unwrap(), n, from, from));
+                                self.tokens
+                                    .push((done.rollback_token.unwrap(), n, from, from));
                             }
                         }
                         _ => assert!(matches!(done, Err(EditError::Conflicts(_)))),
@@ -735,7 +876,11 @@ mod interleavings {
                     }
                 }
             }
-            assert_eq!(self.editor.text("a.txt"), text(&self.lines), "after {step:?}");
+            assert_eq!(
+                self.editor.text("a.txt"),
+                text(&self.lines),
+                "after {step:?}"
+            );
         }
 
         fn is_pending(&self, id: &str) -> bool {

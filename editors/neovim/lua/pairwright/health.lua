@@ -1,0 +1,121 @@
+--- `:checkhealth pairwright`.
+local config = require('pairwright.config')
+local nvim = require('pairwright.nvim')
+
+local M = {}
+
+--- The first version of the server that speaks as this plugin does.
+local NEEDED = { 0, 1, 0 }
+
+---@param version string
+---@return boolean
+local function is_new_enough(version)
+  local parts = { version:match('(%d+)%.(%d+)%.(%d+)') }
+  for i, needed in ipairs(NEEDED) do
+    local part = tonumber(parts[i]) or 0
+    if part ~= needed then
+      return part > needed
+    end
+  end
+  return true
+end
+
+local function check_neovim()
+  local v = vim.version()
+  local version = ('%d.%d.%d'):format(v.major, v.minor, v.patch)
+  if vim.fn.has('nvim-0.10') == 1 then
+    nvim.health.ok('Neovim ' .. version)
+  elseif vim.fn.has('nvim-0.7') == 1 then
+    nvim.health.warn(
+      'Neovim ' .. version .. ': ghost text in the middle of a line stands at its end',
+      { 'Neovim 0.10 and later show it in place' }
+    )
+  else
+    nvim.health.error('Neovim ' .. version .. ' is too old', { '0.7 is needed, 0.10 is better' })
+  end
+end
+
+---@param settings pairwright.Config
+---@return boolean
+local function check_program(settings)
+  local program = settings.cmd[1]
+  local path = vim.fn.exepath(program)
+  if path == '' then
+    nvim.health.error(('`%s` is not an executable program'):format(program), {
+      'Install the server, so that `pairwright --version` works in a terminal',
+      "Or name it: vim.g.pairwright = { cmd = { '/path/to/pairwright', 'lsp' } }",
+    })
+    return false
+  end
+  local said = vim.trim(vim.fn.system({ path, '--version' }))
+  if vim.v.shell_error ~= 0 or not said:match('^pairwright ') then
+    nvim.health.error(('%s does not answer to --version: %s'):format(path, said))
+    return false
+  end
+  if not is_new_enough(said) then
+    nvim.health.error(('%s is too old: %s'):format(path, said), { 'Update the server' })
+    return false
+  end
+  nvim.health.ok(('%s (%s)'):format(path, said))
+  return true
+end
+
+local function check_server()
+  local clients = nvim.clients('pairwright')
+  if #clients == 0 then
+    nvim.health.info('No server is running; it starts with the first file that is opened')
+  end
+  for _, client in ipairs(clients) do
+    local root = client.config.root_dir or 'no workspace'
+    local command = { command = 'pairwright.showStatus', arguments = {} }
+    local answer = nvim.request_sync(client, 'workspace/executeCommand', command, 2000)
+    if not answer then
+      nvim.health.error('The server for ' .. root .. ' does not answer', { ':Pairwright restart' })
+    elseif answer.kind == 'Normal' then
+      nvim.health.ok(('Server for %s: %s'):format(root, answer.message))
+    else
+      nvim.health.warn(('Server for %s: %s'):format(root, answer.message), { ':Pairwright doctor' })
+    end
+  end
+end
+
+---@param settings pairwright.Config
+local function check_keys(settings)
+  if not settings.keymaps then
+    return nvim.health.info('Default keys are off; map <Plug>(pairwright-accept) and so on')
+  end
+  for name, key in pairs(settings.keymaps) do
+    if key and require('pairwright.keys').is_taken(key) then
+      nvim.health.info(
+        ('%s is mapped by something else, so it does not %s; map <Plug>(pairwright-%s) yourself'):format(
+          key,
+          name:gsub('_', ' '),
+          (name:gsub('_', '-'))
+        )
+      )
+    end
+  end
+end
+
+---@param settings pairwright.Config
+local function check_ghost(settings)
+  if settings.ghost == 'native' and not nvim.has_native_ghost then
+    nvim.health.error('`ghost = "native"` needs Neovim 0.12', { 'Leave `ghost` out' })
+  end
+end
+
+function M.check()
+  nvim.health.start('Pairwright')
+  local settings, problems = config.read()
+  check_neovim()
+  for _, problem in ipairs(problems) do
+    nvim.health.warn(problem, { ':help pairwright-config' })
+  end
+  if check_program(settings) then
+    check_server()
+  end
+  check_ghost(settings)
+  check_keys(settings)
+end
+
+return M

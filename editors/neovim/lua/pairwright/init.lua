@@ -1,0 +1,84 @@
+--- Pairwright in Neovim: what users and their mappings call.
+---
+--- Nothing here must be called: the plugin works once it is on the runtime path.
+local M = {}
+
+--- Changes the plugin's settings. To be called before the first file is opened, if at all;
+--- `vim.g.pairwright = { … }` does the same.
+---@param settings? table see |pairwright-config|
+function M.setup(settings)
+  require('pairwright.config').set(settings or {})
+end
+
+local function is_native()
+  return require('pairwright.config').get().ghost == 'native'
+end
+
+--- Whether ghost text stands behind the cursor. Not known of Neovim's own.
+---@return boolean
+function M.is_visible()
+  return require('pairwright.ghost').visible() ~= nil
+end
+
+--- Takes all of the suggestion.
+---@return boolean whether there was one
+function M.accept()
+  if is_native() then
+    return vim.lsp.inline_completion.get()
+  end
+  return require('pairwright.ghost').accept()
+end
+
+--- Takes its next word.
+---@return boolean
+function M.accept_word()
+  return require('pairwright.ghost').accept_word()
+end
+
+--- Takes the rest of its line, or its next line.
+---@return boolean
+function M.accept_line()
+  return require('pairwright.ghost').accept_line()
+end
+
+---@param step integer
+local function cycle(step)
+  if is_native() then
+    vim.lsp.inline_completion.select({ count = step })
+  else
+    require('pairwright.ghost').cycle(step)
+  end
+end
+
+--- Shows the next suggestion; asks for several when only one is known.
+function M.next()
+  cycle(1)
+end
+
+function M.previous()
+  cycle(-1)
+end
+
+--- Takes the suggestion off the screen.
+---@return boolean
+function M.dismiss()
+  return require('pairwright.ghost').dismiss()
+end
+
+--- Asks for suggestions here and now, also in the middle of a line.
+function M.suggest()
+  require('pairwright.ghost').suggest()
+end
+
+--- Switches ghost text in one buffer.
+---@param on boolean
+---@param buf? integer
+function M.enable_buffer(on, buf)
+  buf = buf or vim.api.nvim_get_current_buf()
+  vim.b[buf].pairwright_enabled = on
+  if not on then
+    require('pairwright.ghost').dismiss()
+  end
+end
+
+return M

@@ -1,0 +1,41 @@
+---@meta
+-- Settings of the server. Written by scripts/settings.lua from editors/settings.schema.json.
+
+---@class pairwright.Settings
+---@field complete? pairwright.Settings.complete Ghost text.
+---@field local? pairwright.Settings.local The embedded completion engine, which learns from the workspace and needs no model.
+---@field log? pairwright.Settings.log The server's log.
+---@field models? pairwright.Settings.models The models Pairwright may ask. Without any, everything runs on this machine.
+---@field network? pairwright.Settings.network How to reach the network, for model endpoints only.
+
+---@class pairwright.Settings.complete
+---@field deadlineMs? integer Milliseconds after the request at which the best answer so far is given. Late is wrong: a model that needs longer is replaced by the embedded engine for that keystroke.
+---@field debounceMs? integer Milliseconds to wait for the next keystroke before a model is asked. Unset: adapts to the typing rhythm, and is zero after a pause.
+---@field enabled? boolean Whether ghost text is offered at all.
+---@field languages? table<string, boolean> Switches ghost text per language id, for example `{ "markdown": false }`. Languages not named here are on.
+---@field maxLines? integer Most lines of one suggestion.
+
+---@class pairwright.Settings.local
+---@field enabled? boolean Whether the embedded engine learns and answers.
+---@field memoryMb? integer Most memory the engine may hold, in MiB. When the workspace needs more, the files nearest to the open ones are learnt.
+
+---@class pairwright.Settings.log
+---@field file? string The log file. Unset: `pairwright.log` in the state directory.
+---@field level? 'off'|'error'|'warn'|'info'|'debug'|'trace' How much is logged.
+
+---@class pairwright.Settings.models
+---@field complete? pairwright.Settings.models.complete The model that writes ghost text. Unset: the embedded engine alone.
+
+---@class pairwright.Settings.models.complete
+---@field api? 'openai'|'fim'|'llamacpp'|'ollama'|'mistral'|'deepseek' The dialect the endpoint speaks: `openai` (completions with a suffix), `fim` (completions with the model family's own fill-in-the-middle tokens), `llamacpp` (/infill), `ollama` (/api/generate), `mistral` or `deepseek`.
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyEnv? string The environment variable that holds the API key.
+---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
+---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
+---@field model? string The model's name, as the endpoint knows it.
+---@field template? string Fill-in-the-middle template to use instead of the one found by the model's name.
+---@field url? string The endpoint's base URL, for example `http://localhost:8080` or `https://api.example.com/v1`.
+
+---@class pairwright.Settings.network
+---@field caCertificates? string[] Files with further certificate authorities to trust, in PEM form.
+---@field proxy? string Proxy for model endpoints, for example `http://proxy:3128`. Unset: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.

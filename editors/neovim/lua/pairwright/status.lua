@@ -1,0 +1,50 @@
+--- The server's state for a status line: `%{v:lua.require'pairwright.status'.line()}`.
+local M = {}
+
+---@class pairwright.Status
+---@field busy boolean
+---@field kind 'Normal'|'Warning'|'Error'|'Inactive'
+---@field message string
+
+local last = {} ---@type table<integer, pairwright.Status>
+
+local marks = { Normal = '', Warning = '!', Error = '✗', Inactive = '–' }
+
+--- Takes what a server says about itself.
+---@param client_id integer
+---@param status pairwright.Status
+function M.set(client_id, status)
+  last[client_id] = status
+  vim.api.nvim_exec_autocmds('User', { pattern = 'PairwrightStatus', modeline = false })
+  vim.cmd('redrawstatus')
+end
+
+---@param client_id integer
+function M.forget(client_id)
+  last[client_id] = nil
+end
+
+--- The state of the server of `buf`; nil when there is none, or it has not said anything yet.
+---@param buf? integer
+---@return pairwright.Status?
+function M.get(buf)
+  local client = require('pairwright.client').of(buf or vim.api.nvim_get_current_buf())
+  return client and last[client.id]
+end
+
+--- A few characters: empty where no server is attached, a mark where something is the matter.
+---@return string
+function M.line()
+  local client = require('pairwright.client').of(vim.api.nvim_get_current_buf())
+  if not client then
+    return ''
+  end
+  local status = last[client.id]
+  if not status then
+    return 'pw …'
+  end
+  local mark = status.busy and '…' or marks[status.kind] or ''
+  return mark == '' and 'pw' or 'pw ' .. mark
+end
+
+return M

@@ -1,0 +1,44 @@
+-- Entry point: commands, mappings and highlights exist at once; the rest is loaded with the first
+-- file. Nothing needs to be called; see |pairwright-setup|.
+if vim.g.loaded_pairwright then
+  return
+end
+vim.g.loaded_pairwright = true
+
+vim.api.nvim_set_hl(0, 'PairwrightGhost', { default = true, link = 'Comment' })
+
+for name, call in pairs({
+  accept = 'accept()',
+  ['accept-word'] = 'accept_word()',
+  ['accept-line'] = 'accept_line()',
+  next = 'next()',
+  previous = 'previous()',
+  dismiss = 'dismiss()',
+  suggest = 'suggest()',
+}) do
+  vim.keymap.set(
+    'i',
+    '<Plug>(pairwright-' .. name .. ')',
+    '<Cmd>lua require("pairwright").' .. call .. '<CR>',
+    { silent = true, desc = 'Pairwright: ' .. name:gsub('-', ' ') }
+  )
+end
+
+vim.api.nvim_create_user_command('Pairwright', function(command)
+  require('pairwright.command').run(command.fargs)
+end, {
+  nargs = '*',
+  desc = 'Pairwright',
+  complete = function(typed, line)
+    return require('pairwright.command').complete(typed, line)
+  end,
+})
+
+local group = vim.api.nvim_create_augroup('pairwright.start', {})
+vim.api.nvim_create_autocmd('FileType', {
+  group = group,
+  desc = 'Attach Pairwright to files of any type',
+  callback = function(event)
+    require('pairwright.client').attach(event.buf)
+  end,
+})

@@ -1,0 +1,68 @@
+/** The server's process and the connection to it. */
+import * as vscode from 'vscode';
+import {
+  type LanguageClientOptions,
+  LanguageClient,
+  type ServerOptions,
+  TransportKind,
+} from 'vscode-languageclient/node';
+
+import { type Found, check, locate } from './server';
+import { type Inspected, type Tree, explicit } from './settings';
+
+/** The settings of the server that the user has made. */
+export function settings(extension: vscode.Extension<unknown>): Tree {
+  const properties = extension.packageJSON.contributes.configuration.properties as object;
+  const keys = Object.keys(properties)
+    .filter((name) => !name.startsWith('pairwright.server.'))
+    .map((name) => name.slice('pairwright.'.length));
+  const configuration = vscode.workspace.getConfiguration('pairwright');
+  return explicit(keys, (key) => configuration.inspect(key) as Inspected | undefined);
+}
+
+/** Finds the program.
+ * @throws NoServer with what to do when there is none. */
+export async function find(extension: vscode.Extension<unknown>): Promise<Found> {
+  const setting = vscode.workspace.getConfiguration('pairwright').get<string>('server.path');
+  const name = process.platform === 'win32' ? 'pairwright.exe' : 'pairwright';
+  const bundled = vscode.Uri.joinPath(extension.extensionUri, 'bin', name).fsPath;
+  return check(await locate({ setting, path: process.env['PATH'], bundled }));
+}
+
+/** Makes the client of a server that is not started yet. */
+export function connect(
+  found: Found,
+  extension: vscode.Extension<unknown>,
+  log: vscode.LogOutputChannel,
+): LanguageClient {
+  const server: ServerOptions = {
+    command: found.program,
+    args: ['lsp'],
+    transport: TransportKind.stdio,
+  };
+  const options: LanguageClientOptions = {
+    documentSelector: [
+      { scheme: 'file' },
+      { scheme: 'untitled' },
+      { scheme: 'vscode-remote' },
+      { notebook: '*' },
+    ],
+    initializationOptions: settings(extension),
+    outputChannel: log,
+    middleware: {
+      // Ghost text comes from `ghost.ts`; the client's own would ask for the same once more.
+      provideInlineCompletionItems: () => undefined,
+      workspace: {
+        configuration: (params) =>
+          params.items.map(({ section }) => (section === 'pairwright' ? settings(extension) : null)),
+        didChangeConfiguration: async () => {
+          await client.sendNotification('workspace/didChangeConfiguration', {
+            settings: { pairwright: settings(extension) },
+          });
+        },
+      },
+    },
+  };
+  const client = new LanguageClient('pairwright', 'Pairwright', server, options);
+  return client;
+}

@@ -1,0 +1,129 @@
+/**
+ * Ghost text: asks the server, keeps the answer while it is typed, and tells what became of it.
+ *
+ * The editor's stable interface tells an extension of whole acceptances only (by `command`). That
+ * a suggestion was shown is told when it is handed over; partial acceptance and rejection are
+ * told by the commands of `commands.ts`, which stand on the editor's own keys.
+ */
+import * as vscode from 'vscode';
+import type { LanguageClient } from 'vscode-languageclient/node';
+
+import { type Answer, INLINE_COMPLETION, type Item } from './protocol';
+import { type Place, Remembered, continues } from './remembered';
+
+export class Ghost implements vscode.InlineCompletionItemProvider {
+  private readonly remembered = new Remembered();
+  private readonly told = new Set<string>();
+  private current: Item | undefined;
+
+  constructor(private readonly client: () => LanguageClient | undefined) {}
+
+  async provideInlineCompletionItems(
+    document: vscode.TextDocument,
+    position: vscode.Position,
+    context: vscode.InlineCompletionContext,
+    token: vscode.CancellationToken,
+  ): Promise<vscode.InlineCompletionItem[]> {
+    const client = this.client();
+    if (!client?.isRunning()) {
+      return [];
+    }
+    const place = placeOf(document, position);
+    const asksForMore = context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke;
+    if (!asksForMore && !context.selectedCompletionInfo) {
+      const known = this.remembered.fitting(place);
+      if (known.length > 0) {
+        return this.hand(known, client);
+      }
+    }
+    const answer = await this.ask(client, document, position, context, token);
+    if (token.isCancellationRequested) {
+      return [];
+    }
+    const items = (answer?.items ?? []).filter(
+      (item) => context.selectedCompletionInfo || continues(item, place),
+    );
+    this.remembered.keep(place, context.selectedCompletionInfo ? [] : items);
+    return this.hand(items, client);
+  }
+
+  /** Tells that the first `length` UTF-16 units of the current suggestion were taken. */
+  partiallyAccepted(length: number): void {
+    if (this.current) {
+      void this.client()?.sendNotification('textDocument/didPartiallyAcceptCompletion', {
+        item: this.current,
+        acceptedLength: length,
+      });
+    }
+  }
+
+  /** Tells that the current suggestion is not wanted. */
+  rejected(): void {
+    const id = this.current?.command?.arguments?.[0];
+    this.remembered.forget();
+    this.current = undefined;
+    if (id !== undefined) {
+      void this.client()?.sendRequest('workspace/executeCommand', {
+        command: 'pairwright.didRejectCompletion',
+        arguments: [id],
+      });
+    }
+  }
+
+  /** The suggestion handed over last, if it still continues the text at the cursor. */
+  currentAt(document: vscode.TextDocument, position: vscode.Position): Item | undefined {
+    const item = this.current;
+    return item && continues(item, placeOf(document, position)) ? item : undefined;
+  }
+
+  private async ask(
+    client: LanguageClient,
+    document: vscode.TextDocument,
+    position: vscode.Position,
+    context: vscode.InlineCompletionContext,
+    token: vscode.CancellationToken,
+  ): Promise<Answer | null> {
+    const selected = context.selectedCompletionInfo;
+    const params = {
+      textDocument: client.code2ProtocolConverter.asTextDocumentIdentifier(document),
+      position: { line: position.line, character: position.character },
+      context: {
+        triggerKind: context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke ? 1 : 2,
+        ...(selected && { selectedCompletionInfo: { range: selected.range, text: selected.text } }),
+      },
+    };
+    try {
+      return await client.sendRequest<Answer | null>(INLINE_COMPLETION, params, token);
+    } catch {
+      // Cancelled, or the server has just ended; its own messages tell of real trouble.
+      return null;
+    }
+  }
+
+  private hand(items: Item[], client: LanguageClient): vscode.InlineCompletionItem[] {
+    const [first] = items;
+    this.current = first;
+    if (first) {
+      const id = String(first.command?.arguments?.[0]);
+      if (!this.told.has(id)) {
+        this.told.add(id);
+        void client.sendNotification('textDocument/didShowCompletion', { item: first });
+      }
+    }
+    return items.map((item) => {
+      const { start, end } = item.range;
+      const range = new vscode.Range(start.line, start.character, end.line, end.character);
+      return new vscode.InlineCompletionItem(item.insertText, range, item.command);
+    });
+  }
+}
+
+function placeOf(document: vscode.TextDocument, position: vscode.Position): Place {
+  const { text } = document.lineAt(position.line);
+  return {
+    uri: document.uri.toString(),
+    line: position.line,
+    before: text.slice(0, position.character),
+    after: text.slice(position.character),
+  };
+}

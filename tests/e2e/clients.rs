@@ -1,0 +1,112 @@
+//! Every recorded client is welcome: its own `initialize` opens a session that gives ghost text.
+
+use std::fs;
+use std::path::Path;
+
+use pairwright::session::document::uri_of;
+use serde_json::{Value, json};
+
+use crate::world::{Edits, World, suggested};
+
+/// Before the `😀` a UTF-16 client counts two, a UTF-8 client four, a UTF-32 client one.
+const LINE: &str = "    😀; result = multiply(";
+
+fn recorded() -> Vec<(String, Value)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/clients");
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let clients = files.filter(|path| path.extension().is_some_and(|e| e == "json"));
+    clients
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            (name, serde_json::from_str(&text).unwrap())
+        })
+        .collect()
+}
+
+/// Puts the workspace of this test in the place of the recorded one, wherever it is named.
+fn moved_to(params: &Value, root: &Path) -> Value {
+    let text = params.to_string();
+    let text = text.replace("file:///home/user/project", &uri_of(root));
+    let text = text.replace("/home/user/project", &root.to_string_lossy());
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn every_recorded_client_gets_ghost_text_in_its_own_units() {
+    let recorded = recorded();
+    assert_eq!(recorded.len(), 11);
+    for (name, params) in recorded {
+        let world = World::knowing();
+        let mut client = world.server();
+        let answer = client.initialize_with(&moved_to(&params, &world.root()));
+        let result = answer
+            .unwrap()
+            .result
+            .unwrap_or_else(|why| panic!("{name}: {why}"));
+        let capabilities = &result["capabilities"];
+        assert!(
+            !capabilities["inlineCompletionProvider"].is_null(),
+            "{name}"
+        );
+
+        let encoding = capabilities["positionEncoding"].as_str().unwrap();
+        let offered = &params["capabilities"]["general"]["positionEncodings"];
+        match offered.as_array().and_then(|all| all.first()) {
+            Some(first) => assert_eq!(encoding, first, "{name}"),
+            None => assert_eq!(encoding, "utf-16", "{name}"),
+        }
+        let column = match encoding {
+            "utf-8" => LINE.len(),
+            "utf-32" => LINE.chars().count(),
+            _ => LINE.encode_utf16().count(),
+        } as u32;
+
+        client.learnt();
+        let uri = world.uri("third.py");
+        client.open(
+            &uri,
+            "python",
+            &format!(
+                "def third(radius):
+{LINE}
+"
+            ),
+        );
+        let answer = client.inline(&uri, (1, column));
+        let text = suggested(&answer).unwrap_or_else(|| panic!("{name}: no ghost text"));
+        assert!(
+            text.starts_with(&format!("{LINE}PI, square")),
+            "{name}: {text}"
+        );
+        assert_eq!(
+            answer.result.unwrap()["items"][0]["range"]["end"]["character"],
+            column
+        );
+
+        let menu = json!({
+            "textDocument": { "uri": uri },
+            "position": { "line": 1, "character": column },
+            "context": { "triggerKind": 1 },
+        });
+        let menu = client.request("textDocument/completion", &menu).unwrap();
+        let item = &menu.result.unwrap()["items"][0];
+        let menu = item["textEdit"]["newText"].as_str().unwrap();
+        assert!(menu.starts_with("PI, square"), "{name}: {menu}");
+        assert_eq!(client.leave().unwrap().code(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn clients_that_show_ghost_text_are_not_offered_the_same_as_menu_items() {
+    for (name, params) in recorded() {
+        let world = World::new(&[]);
+        let mut client = world.server();
+        let answer = client.initialize_with(&moved_to(&params, &world.root()));
+        let shows = !params["capabilities"]["textDocument"]["inlineCompletion"].is_null();
+        let offered = &answer.unwrap().result.unwrap()["capabilities"]["completionProvider"];
+        assert_eq!(offered.is_null(), shows, "{name}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Settings from every place, put in force at once, their mistakes named.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::world::{END, Edits, TYPED, WHOLE, World, suggested};
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+#[test]
+fn a_change_of_the_users_file_is_in_force_without_a_restart() {
+    let world = World::knowing();
+    world.write_settings("");
+    let mut client = world.session();
+    client.learnt();
+    world.write_settings("[complete]\nenabled = false\n");
+    let off = |s: &Value| s["kind"] == "Inactive";
+    client.wait_for("didChangeStatus", off, soon()).unwrap();
+    let uri = world.uri("b.py");
+    client.open(&uri, "python", TYPED);
+    assert_eq!(suggested(&client.inline(&uri, END)), None);
+    world.write_settings("[complete]\nenabled = true\n");
+    client
+        .wait_for("didChangeStatus", |s| s["kind"] == "Normal", soon())
+        .unwrap();
+    assert_eq!(suggested(&client.inline(&uri, END)), Some(WHOLE));
+}
+
+#[test]
+fn the_editors_settings_win_over_the_users_file_and_can_change() {
+    let world = World::knowing();
+    world.write_settings("[complete]\nenabled = false\n");
+    let mut client = world.server();
+    client.set_settings(json!({ "complete": { "enabled": true } }));
+    let params = json!({
+        "processId": null,
+        "rootUri": world.uri(""),
+        "capabilities": { "workspace": {
+            "configuration": true,
+            "didChangeConfiguration": { "dynamicRegistration": true },
+        } },
+    });
+    client.initialize_with(&params).unwrap().result.unwrap();
+    client
+        .wait_for("didChangeStatus", |s| s["kind"] == "Normal", soon())
+        .unwrap();
+    client.set_settings(json!({ "complete": { "enabled": false } }));
+    client
+        .notify(
+            "workspace/didChangeConfiguration",
+            &json!({ "settings": null }),
+        )
+        .unwrap();
+    client
+        .wait_for("didChangeStatus", |s| s["kind"] == "Inactive", soon())
+        .unwrap();
+}
+
+#[test]
+fn a_typo_is_named_with_what_was_meant_and_the_rest_holds() {
+    let world = World::knowing();
+    world.write_settings(
+        "[complete]\ndeadlneMs = 100\nmaxLines = 'many'\n[complete.languages]\npython = false\n",
+    );
+    let mut client = world.session();
+    let typo = client.wait_for_message("deadlneMs", soon()).unwrap();
+    assert!(typo.contains("deadlineMs"), "{typo}");
+    client.wait_for_message("maxLines", soon()).unwrap();
+    client.learnt();
+    let uri = world.uri("b.py");
+    client.open(&uri, "python", TYPED);
+    assert_eq!(suggested(&client.inline(&uri, END)), None, "python is off");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_named_with_its_line() {
+    let world = World::knowing();
+    world.write_settings("[complete]\nenabled = = true\n");
+    let mut client = world.session();
+    let message = client.wait_for_message("config.toml", soon()).unwrap();
+    assert!(message.contains("line 2"), "{message}");
+}
+
+#[test]
+fn a_workspace_can_neither_send_text_elsewhere_nor_run_a_command() {
+    let world = World::knowing();
+    world.write(
+        ".pairwright.toml",
+        "[models.complete]\nurl = 'http://127.0.0.1:9'\napiKeyCommand = ['touch', 'pwned']\n\
+         [network]\nproxy = 'http://127.0.0.1:9'\n[log]\nfile = 'pwned'\n[complete]\nmaxLines = 3\n",
+    );
+    let mut client = world.session();
+    client.wait_for_message("models.complete", soon()).unwrap();
+    client.learnt();
+    let uri = world.uri("b.py");
+    client.open(&uri, "python", TYPED);
+    assert_eq!(suggested(&client.inline(&uri, END)), Some(WHOLE));
+    let status = client
+        .request("pairwright/status/get", &Value::Null)
+        .unwrap()
+        .result
+        .unwrap();
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .contains("Embedded engine"),
+        "{status}"
+    );
+    assert!(!world.root().join("pwned").exists());
+}

@@ -1,0 +1,92 @@
+"""Neovim 0.12 as it comes, with the lines of the documentation and no plugin of ours."""
+
+import unittest
+
+import docs
+from desk import PRICES, Desk, limit_time, needs, until
+from model import Model
+from nvim import PLUGIN, Neovim, program
+
+INLINE = "textDocument/inlineCompletion"
+
+
+class Stock(Neovim):
+    namespace = "nvim.lsp.inline_completion"
+
+
+@needs(program("0.12"), "neovim-0.12")
+class NeovimStock(unittest.TestCase):
+    def setUp(self):
+        limit_time(60)
+        self.addCleanup(limit_time, 0)
+
+    def open(self, text, model=None, config=None):
+        settings = model.settings() if model else {}
+        settings["local"] = {"enabled": model is None}
+        settings["complete"] = {"deadlineMs": 5000, "debounceMs": 0}
+        self.desk = Desk({"a.js": text}, settings)
+        self.addCleanup(self.desk.close)
+        config = config or docs.block("Neovim 0.12 without a plugin", "lua")
+        config += "vim.cmd('filetype plugin indent off')\nvim.cmd('filetype on')\n"
+        self.nvim = Stock(self.desk, "0.12", config, "a.js")
+        self.addCleanup(self.nvim.close)
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+        self.desk.wait_ready()
+        return self.nvim
+
+    def test_ghost_text_is_shown_and_taken_by_tab_and_the_server_is_told(self):
+        nvim = self.open(PRICES)
+        nvim.type("Goexport function totalDepth(items) {<CR>  let")
+        ghost = nvim.wait_ghost()
+        self.assertIn("  let" + ghost, nvim.screen())
+        nvim.type("<Tab>")
+        nvim.wait_text(PRICES + "export function totalDepth(items) {\n  let" + ghost)
+        until(lambda: self.desk.commands("pairwright.didAcceptCompletion"), "the server is told")
+
+    def test_tab_is_a_tab_where_nothing_is_shown(self):
+        nvim = self.open("")
+        nvim.type("izyx<Tab>w")
+        nvim.wait_text("zyx\tw")
+
+    def test_what_no_longer_fits_goes_away_with_the_next_answer_and_cannot_be_taken(self):
+        model = Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
+        self.addCleanup(model.close)
+        nvim = self.open("", model)
+        nvim.type("ix=")
+        nvim.wait_ghost("1 + 2;")
+        nvim.type("y")
+        until(lambda: self.desk.answers(INLINE)[-1]["result"] == {"items": []}, "an empty answer")
+        nvim.wait_no_ghost()
+        nvim.type("<Tab>")
+        nvim.wait_text("x=y\t")
+
+    def test_a_slow_model_never_leaves_an_old_answer_over_newer_text(self):
+        """This Neovim shows every answer it gets, however old the question: the server must not
+        give one to a question that was overtaken."""
+        model = Model(lambda prefix, _: "<" + prefix[-3:] + ">", delay=0.5)
+        self.addCleanup(model.close)
+        nvim = self.open("", model)
+        nvim.type("i")
+        for n in range(1, 4):
+            nvim.type("ab=")
+            until(lambda n=n: len(self.desk.sent(INLINE)) >= n, f"question {n}")
+            ghost = nvim.ghost()
+            self.assertIn(ghost, ("", "<ab=>"))
+        nvim.wait_ghost("<ab=>")
+        given = [a["result"] for a in self.desk.answers(INLINE) if a.get("result")]
+        self.assertEqual(len(given), 1, given)
+
+    def test_our_plugin_can_leave_the_drawing_to_neovim(self):
+        config = (
+            f"vim.opt.runtimepath:append('{PLUGIN}')\n"
+            "vim.g.pairwright = { ghost = 'native' }\n"
+        )
+        nvim = self.open(PRICES, config=config)
+        nvim.type("Goexport function totalDepth(items) {<CR>  let")
+        ghost = nvim.wait_ghost()
+        nvim.type("<Tab>")
+        nvim.wait_text(PRICES + "export function totalDepth(items) {\n  let" + ghost)
+
+
+if __name__ == "__main__":
+    unittest.main()
