@@ -3,5 +3,7 @@
 mod cases;
 mod commands;
 mod corpus;
+mod damage;
+mod history;
 mod review;
 mod score;

@@ -589,6 +589,3 @@ pub(super) fn placeholder(line: &str) -> Refusal {
 fn already_applied() -> Refusal {
     Refusal::new(Kind::AlreadyApplied, "the file has the new text already")
 }
-
-#[cfg(test)]
-mod tests;

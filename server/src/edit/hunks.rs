@@ -492,6 +492,3 @@ fn umask() -> u32 {
         mask.as_raw_mode()
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -352,6 +352,3 @@ fn clash(files: &[FilePlan]) -> Option<Refusal> {
 fn is_python(path: &RepoPath) -> bool {
     matches!(path.extension().as_deref(), Some("py" | "pyi"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -253,6 +253,3 @@ fn spelled_like(now: Option<&Image>, image: &Image, taken: World, is_document: b
     now.apply(&[whole])
         .map_or_else(|_| image.bytes.clone(), |(bytes, _)| bytes)
 }
-
-#[cfg(test)]
-mod tests;

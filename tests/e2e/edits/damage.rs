@@ -7,28 +7,31 @@ mod diff;
 mod make;
 
 use super::history;
-use super::score::{Tally, Verdict};
+use super::score::{Case, Expected, Must, Tally, Verdict};
 
 #[test]
 fn no_damaged_edit_of_a_history_comes_out_wrong() {
-    let most = std::env::var("PAIRWRIGHT_DAMAGE_EDITS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
-    let stride = std::env::var("PAIRWRIGHT_DAMAGE_STRIDE").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    let only = std::env::var("PAIRWRIGHT_DAMAGE_ONLY").ok();
-    let mut tally = Tally::default();
-    let mut must_apply = 0;
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse().ok());
+    let most = number("PAIRWRIGHT_DAMAGE_EDITS").unwrap_or(40);
+    let stride = number("PAIRWRIGHT_DAMAGE_STRIDE").unwrap_or(1);
+    let mut cases: Vec<(String, Case, Expected)> = Vec::new();
     for edit in history::edits(&history::repository(), most, stride) {
-        let Some(hunks) = diff::Diff::between(&edit.before, &edit.after) else { continue };
+        let Some(diff) = diff::Diff::between(&edit.before, &edit.after) else {
+            continue;
+        };
         for (kind, make) in make::KINDS {
-            if only.as_ref().is_some_and(|only| !kind.starts_with(only.as_str())) {
-                continue;
-            }
-            if let Some(damaged) = make(&edit, &hunks) {
-                must_apply += usize::from(damaged.expected.must == super::score::Must::Apply);
-                tally.add(kind, &damaged.case(kind, &edit), &damaged.expected);
+            if let Some((case, expected)) = make(&edit, &diff) {
+                let id = format!("{kind} {} {}", edit.commit, edit.path);
+                cases.push(((*kind).to_owned(), Case { id, ..case }, expected));
             }
         }
     }
+    let must_apply = cases.iter().filter(|c| c.2.must == Must::Apply).count();
+    let tally = Tally::of(&cases);
     println!("{tally}{}", tally.notes.join("\n"));
     assert_eq!(tally.count(Verdict::Wrong), 0);
-    assert!(tally.count(Verdict::Missed) * 50 <= must_apply, "2 % or more of what must apply is missed");
+    assert!(
+        tally.count(Verdict::Missed) * 50 <= must_apply,
+        "2 % or more of what must apply is missed"
+    );
 }

@@ -19,7 +19,11 @@ pub(super) struct Hunk {
 
 impl Hunk {
     pub(super) fn side(&self, marks: &[char]) -> Vec<String> {
-        self.lines.iter().filter(|l| marks.contains(&l.mark)).map(|l| l.text.clone()).collect()
+        self.lines
+            .iter()
+            .filter(|l| marks.contains(&l.mark))
+            .map(|l| l.text.clone())
+            .collect()
     }
 
     /// The lines to find.
@@ -48,7 +52,11 @@ impl Diff {
         let bare = hunks_with(before, after, 0)?;
         let lines: Vec<&str> = before.lines().collect();
         let is_unique = hunks.iter().all(|h| occurrences(&lines, &h.old()) == 1);
-        ((1..=12).contains(&hunks.len())).then_some(Self { hunks, bare, is_unique })
+        ((1..=12).contains(&hunks.len())).then_some(Self {
+            hunks,
+            bare,
+            is_unique,
+        })
     }
 }
 
@@ -62,18 +70,33 @@ fn hunks_with(before: &str, after: &str, context: usize) -> Option<Vec<Hunk>> {
     fs::write(directory.path().join("b"), after).unwrap();
     let unified = format!("-U{context}");
     // `git diff` says by its exit status that the files differ.
-    let script = ["-c", "core.quotepath=off", "diff", "--no-index", "--no-color", &unified, "a", "b"];
+    let script = [
+        "-c",
+        "core.quotepath=off",
+        "diff",
+        "--no-index",
+        "--no-color",
+        &unified,
+        "a",
+        "b",
+    ];
     let text = git_diff(directory.path(), &script)?;
     let mut hunks: Vec<Hunk> = Vec::new();
     for line in text.lines() {
         if line.starts_with("@@ ") {
-            hunks.push(Hunk { header: line.to_owned(), lines: Vec::new() });
+            hunks.push(Hunk {
+                header: line.to_owned(),
+                lines: Vec::new(),
+            });
         } else if let Some(hunk) = hunks.last_mut() {
             let mark = line.chars().next().unwrap_or(' ');
             if mark == '\\' {
                 return None;
             }
-            hunk.lines.push(Line { mark, text: line.get(1..).unwrap_or_default().to_owned() });
+            hunk.lines.push(Line {
+                mark,
+                text: line.get(1..).unwrap_or_default().to_owned(),
+            });
         }
     }
     Some(hunks)
@@ -81,7 +104,12 @@ fn hunks_with(before: &str, after: &str, context: usize) -> Option<Vec<Hunk>> {
 
 #[expect(clippy::disallowed_methods, reason = "git is the source of true diffs")]
 fn git_diff(directory: &std::path::Path, arguments: &[&str]) -> Option<String> {
-    let output = std::process::Command::new("git").arg("-C").arg(directory).args(arguments).output().ok()?;
+    let output = std::process::Command::new("git")
+        .arg("-C")
+        .arg(directory)
+        .args(arguments)
+        .output()
+        .ok()?;
     matches!(output.status.code(), Some(0 | 1)).then(|| String::from_utf8(output.stdout).ok())?
 }
 
@@ -90,7 +118,10 @@ pub(super) fn occurrences(lines: &[&str], block: &[String]) -> usize {
     if block.is_empty() {
         return lines.len() + 1;
     }
-    lines.windows(block.len()).filter(|w| w.iter().zip(block).all(|(a, b)| a == b)).count()
+    lines
+        .windows(block.len())
+        .filter(|w| w.iter().zip(block).all(|(a, b)| a == b))
+        .count()
 }
 
 /// What `git merge-file` makes of two changes of one text; `None` for a conflict.
@@ -99,6 +130,9 @@ pub(super) fn merge_file(ours: &str, base: &str, theirs: &str) -> Option<String>
     for (name, text) in [("ours", ours), ("base", base), ("theirs", theirs)] {
         fs::write(directory.path().join(name), text).unwrap();
     }
-    let merged = git(directory.path(), &["merge-file", "-p", "ours", "base", "theirs"])?;
+    let merged = git(
+        directory.path(),
+        &["merge-file", "-p", "ours", "base", "theirs"],
+    )?;
     String::from_utf8(merged).ok()
 }
