@@ -109,7 +109,7 @@ pub fn find_placeholder<'a>(
 ) -> Option<&'a str> {
     added.into_iter().find(|line| match mark(line) {
         Some(Mark::Comment) => !is_in_file(line),
-        Some(Mark::Bare) => !(is_python && line.starts_with([' ', '\t'])) && !is_in_file(line),
+        Some(Mark::Bare) => !(is_in_file(line) || is_python && line.starts_with([' ', '\t'])),
         None => false,
     })
 }

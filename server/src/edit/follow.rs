@@ -74,7 +74,7 @@ impl Followed {
         let mut changes: Vec<Change> = Vec::with_capacity(self.changes.len());
         let (mut at_before, mut at_after) = (0, 0);
         for change in &self.changes {
-            let mut change = Change {
+            let change = Change {
                 before: clamp(&change.before, before.len()),
                 after: clamp(&change.after, after.len()),
             };
@@ -85,23 +85,12 @@ impl Followed {
                 return diff(before, after);
             }
             (at_before, at_after) = (change.before.end, change.after.end);
-            while !change.before.is_empty()
-                && !change.after.is_empty()
-                && before[change.before.start] == after[change.after.start]
-            {
-                change.before.start += 1;
-                change.after.start += 1;
-            }
-            while !change.before.is_empty()
-                && !change.after.is_empty()
-                && before[change.before.end - 1] == after[change.after.end - 1]
-            {
-                change.before.end -= 1;
-                change.after.end -= 1;
-            }
-            if !change.before.is_empty() || !change.after.is_empty() {
-                changes.push(change);
-            }
+            // Lines that were touched and read as before are as good as untouched.
+            let (old, new) = (&before[change.before.clone()], &after[change.after.clone()]);
+            changes.extend(diff(old, new).into_iter().map(|c| Change {
+                before: c.before.start + change.before.start..c.before.end + change.before.start,
+                after: c.after.start + change.after.start..c.after.end + change.after.start,
+            }));
         }
         if before[at_before..] != after[at_after..] {
             return diff(before, after);

@@ -22,13 +22,16 @@ use super::{Kind, Refusal};
 /// Longest new file, in bytes.
 const MAX_NEW_FILE: usize = 16 << 20;
 
+/// Tells what a file was when the model read it.
+pub type Bases<'a> = dyn Fn(&RepoPath) -> Option<Vec<u8>> + 'a;
+
 /// What is known beside the answer.
 #[derive(Default)]
 pub struct Options<'a> {
     /// The file that edits without a usable path are for.
     pub target: Option<RepoPath>,
     /// What a file was when the model read it, where that is known.
-    pub base: Option<&'a dyn Fn(&RepoPath) -> Option<Vec<u8>>>,
+    pub base: Option<&'a Bases<'a>>,
 }
 
 /// New contents for some files. Never empty.

@@ -312,11 +312,7 @@ impl<'r> Walk<'r> {
     }
 }
 
-#[expect(
-    clippy::unnecessary_cast,
-    clippy::cast_sign_loss,
-    reason = "the types differ between systems"
-)]
+#[expect(clippy::unnecessary_cast, reason = "the types differ between systems")]
 fn id_of(found: &rustix::fs::Stat) -> FileId {
     FileId(found.st_dev as u64, found.st_ino as u64)
 }

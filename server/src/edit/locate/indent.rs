@@ -141,9 +141,9 @@ fn candidates(pairs: &[(&str, &str)]) -> Vec<Shift> {
                 Shift::ToTabs { more: 0, .. } | Shift::ToBlanks { more: 0, .. }
             );
             if is_plain {
-                plain.push(shift)
+                plain.push(shift);
             } else {
-                offset.push(shift)
+                offset.push(shift);
             }
         }
     }

@@ -98,7 +98,7 @@ impl Machine {
                 self.ended = true;
                 Ok(())
             }
-            Some(Marker::Section(kind, path)) if path.is_empty() => Err(malformed(
+            Some(Marker::Section(kind, "")) => Err(malformed(
                 line.number,
                 &format!("has no path after `{kind}`"),
             )),
@@ -111,7 +111,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn finish(&mut self, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
+    pub(super) fn finish(&mut self, edits: &mut [Edit]) -> Result<(), Refusal> {
         if !self.ended {
             return Err(Refusal::new(
                 Kind::TruncatedOutput,

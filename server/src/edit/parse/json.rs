@@ -128,7 +128,7 @@ fn read_call(
             path: path.map(str::to_owned),
             line,
             op,
-        })
+        });
     };
     if let Some(Value::Array(items)) = call.get("edits") {
         return items

@@ -122,7 +122,7 @@ impl Machine {
         if is_short && edits.len() > n_edits {
             match edits.last_mut().map(|e| &mut e.op) {
                 Some(Op::Lines { readings, hints }) if !ends_like_git(readings) => {
-                    hints.at_end = true
+                    hints.at_end = true;
                 }
                 Some(Op::Create { .. } | Op::Delete { .. }) => return Err(cut()),
                 _ => {}
@@ -315,7 +315,7 @@ impl File {
                 path: self.path(),
                 line: self.line,
                 op,
-            })
+            });
         };
         if self.mode_changed
             && let Some(executable) = self.executable

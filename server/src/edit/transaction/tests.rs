@@ -1,5 +1,7 @@
 //! Crashes, failing disks and documents that do not do as they are told, at every step.
 
+mod power;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
