@@ -1,7 +1,7 @@
 //! `pairwright apply`: an answer's edits as a preview, or done.
 
 mod batch;
-mod show;
+pub(super) mod show;
 
 use std::fs::File;
 use std::io::{self, Read, Write};

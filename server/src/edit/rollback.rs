@@ -11,7 +11,7 @@ use super::journal::{Image, Record, World};
 use super::path::RepoPath;
 use super::text::{Breaks, Eol, NewLine, Splice, Text};
 use super::transaction::Wanted;
-use super::worlds::Documents;
+use super::worlds::{Documents, NoDocuments};
 
 /// What to do when part of a rollback is in conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,14 +51,21 @@ pub(super) fn undoing(
         if is_source {
             continue;
         }
-        let now = look(root, documents, &record.path)?;
         match &record.moved_from {
             Some(from) => {
                 let source = records.iter().find(|r| r.path == *from);
                 let before = source.and_then(|r| r.before.as_ref());
-                undo_move(root, documents, record, from, before, now, &mut undoing)?;
+                undo_move(root, record, from, before, &mut undoing)?;
             }
-            None => undo_one(documents, record, now, &mut undoing),
+            // A removed file may still be open; on the disk is where it has to come back.
+            None if record.after.is_none() => {
+                let now = look(root, &NoDocuments, &record.path)?;
+                undo_one(documents, record, now, &mut undoing);
+            }
+            None => {
+                let now = look(root, documents, &record.path)?;
+                undo_one(documents, record, now, &mut undoing);
+            }
         }
     }
     Ok(undoing)
@@ -146,24 +153,21 @@ fn undo_one(documents: &dyn Documents, record: &Record, now: Now, undoing: &mut 
     }
 }
 
-/// Moves a file back, with what was written into it since left in.
+/// Moves a file back, with what was written into it since left in. What an editor has not saved
+/// is found out when it is written.
 fn undo_move(
     root: &Root,
-    documents: &dyn Documents,
     record: &Record,
     from: &RepoPath,
     before: Option<&Image>,
-    now: Now,
     undoing: &mut Undoing,
 ) -> Result<(), DiskError> {
     let (Some(before), Some(after)) = (before, &record.after) else {
         return Ok(());
     };
-    let at_source = look(root, documents, from)?;
-    let Some(image) = now
-        .image
-        .filter(|_| at_source.image.is_none() && !now.is_document)
-    else {
+    let at_source = look(root, &NoDocuments, from)?;
+    let now = look(root, &NoDocuments, &record.path)?;
+    let Some(image) = now.image.filter(|_| at_source.image.is_none()) else {
         undoing
             .conflicts
             .push(whole(record, at_source.image.as_ref()));

@@ -132,6 +132,20 @@ fn prepare(
                     return Err(moved().into());
                 }
                 directories.extend(missing);
+                if let (Some(open), None, Some(image)) = (&open, &before, &after) {
+                    // Removed while it was open, and coming back.
+                    if !reads_the_same(&open.text, &image.bytes) {
+                        return Err(Failure::Unsaved { path });
+                    }
+                    records.push(Record {
+                        path,
+                        moved_from,
+                        world,
+                        before,
+                        after,
+                    });
+                    continue;
+                }
             }
             Place::File(spot) => {
                 let now = spot.read()?;

@@ -25,6 +25,7 @@ use super::Server;
 use crate::edit::follow::{Followed, LineEdit};
 use crate::edit::path::RepoPath;
 use crate::edit::workspace::Workspace;
+use crate::edit::worlds::{DocumentChange, Documents};
 use crate::session::Changed;
 use crate::session::document::{Document, Edit};
 use documents::EditorDocuments;
@@ -39,6 +40,8 @@ const MAX_FOLLOWED: usize = 64;
 pub(super) struct Edits {
     workspaces: Mutex<FxHashMap<PathBuf, Arc<Workspace>>>,
     followed: Mutex<FxHashMap<Arc<str>, Bases>>,
+    /// Texts that documents may still take on by edits that were given up: uri, before, after.
+    late: Mutex<VecDeque<(Arc<str>, String, String)>>,
     /// Counts messages about documents, so that one can be waited for.
     heard: watch::Sender<u64>,
 }
@@ -56,6 +59,7 @@ impl Default for Edits {
         Self {
             workspaces: Mutex::default(),
             followed: Mutex::default(),
+            late: Mutex::default(),
             heard: watch::channel(0).0,
         }
     }
@@ -82,6 +86,30 @@ impl Edits {
     pub(super) fn forget(&self, uri: &str) {
         lock(&self.followed).remove(uri);
         self.heard.send_modify(|n| *n += 1);
+    }
+
+    /// Remembers an edit that the editor may do after all, though nobody waits for it any more.
+    fn expect_late(&self, uri: &Arc<str>, before: String, after: String) {
+        let mut late = lock(&self.late);
+        late.push_back((Arc::clone(uri), before, after));
+        if late.len() > MAX_FOLLOWED {
+            late.pop_front();
+        }
+    }
+
+    /// A new edit of a document makes up for those that were given up.
+    fn forget_late(&self, uri: &str) {
+        lock(&self.late).retain(|(late, ..)| &**late != uri);
+    }
+
+    /// The text a document had before an edit that was given up, if that is what it did just now.
+    fn came_late(&self, document: &Document) -> Option<String> {
+        let mut late = lock(&self.late);
+        let is_it = |(uri, _, after): &(Arc<str>, String, String)| {
+            *uri == document.uri && document.text == *after
+        };
+        let at = late.iter().position(is_it)?;
+        late.remove(at).map(|(_, before, _)| before)
     }
 
     /// Follows the lines of a document from now on.
@@ -215,6 +243,30 @@ impl Server {
             Ok(done) => done,
             Err(why) => Err(failed(&why.to_string())),
         }
+    }
+
+    /// Takes back an edit that the editor did after it was given up.
+    pub(super) fn take_back_late(&self, document: &Document) {
+        let Some(before) = self.edits.came_late(document) else {
+            return;
+        };
+        let Some((root, path)) = self.within(&document.uri) else {
+            return;
+        };
+        let change = DocumentChange {
+            path,
+            version: document.version,
+            before: document.text.to_string(),
+            after: before,
+        };
+        let server = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let documents = EditorDocuments::new(server, root.clone(), root);
+            match documents.change(&[change]) {
+                Ok(()) => tracing::warn!("the editor did an edit too late; it was taken back"),
+                Err(why) => tracing::error!("an edit that came too late is still there: {why}"),
+            }
+        });
     }
 
     /// The folder of a request that names none: the first.

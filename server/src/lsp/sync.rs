@@ -47,6 +47,7 @@ impl Server {
             );
         }
         self.edits.changed(&changed);
+        self.take_back_late(&changed.document);
         self.completer.edited(&changed);
     }
 

@@ -57,7 +57,7 @@ pub(super) fn report(file: &ProposedFile) -> FileReport {
 }
 
 /// Prints what changes in a file, with the id of each hunk above it.
-pub(super) fn diff(out: &mut impl Write, file: &ProposedFile) -> io::Result<()> {
+pub(in crate::cli) fn diff(out: &mut impl Write, file: &ProposedFile) -> io::Result<()> {
     writeln!(out, "{}", paint(style::TITLE, title(file)))?;
     let text =
         |bytes: Option<&[u8]>| Text::decode(bytes.unwrap_or_default().to_vec(), Breaks::Lf).ok();

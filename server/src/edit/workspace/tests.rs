@@ -661,6 +661,26 @@ fn a_buffer_that_was_edited_and_saved_since_is_rolled_back_on_the_disk() {
 }
 
 #[test]
+fn a_file_that_was_removed_or_moved_while_open_comes_back() {
+    let folder = folder(&[("a.txt", "a\n"), ("b.txt", "b\n")]);
+    let workspace = folder.open();
+    let editor = Editor::with(Manner::Honest, &[("a.txt", "a\n"), ("b.txt", "b\n")]);
+    let answer = "*** Begin Patch\n*** Delete File: a.txt\n*** Update File: b.txt\n*** Move to: c.txt\n@@\n-b\n+c\n*** End Patch\n";
+    let proposal = propose(&workspace, &editor, answer);
+    let done = workspace.accept(&editor, &Choice::Proposal(proposal.id), None);
+    let token = done.unwrap().rollback_token.unwrap();
+    assert!(!folder.has("a.txt") && !folder.has("b.txt"));
+    assert_eq!(folder.read("c.txt"), "c\n");
+    let undone = workspace.rollback(&editor, token.as_str(), Mode::AllOrNothing, None);
+    undone.unwrap();
+    assert_eq!(
+        (folder.read("a.txt"), folder.read("b.txt")),
+        ("a\n".into(), "b\n".into())
+    );
+    assert!(!folder.has("c.txt"));
+}
+
+#[test]
 fn removing_a_file_with_unsaved_changes_is_refused() {
     let folder = folder(&[("a.txt", "a\n")]);
     let workspace = folder.open();

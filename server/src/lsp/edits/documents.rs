@@ -96,6 +96,21 @@ impl EditorDocuments {
         }
     }
 
+    /// Stops waiting for edits that the editor has been sent. One it did not answer for it may yet
+    /// do; one it refused it will not.
+    fn give_up(&self, changes: &[DocumentChange], deadline: Instant) {
+        if Instant::now() < deadline {
+            return;
+        }
+        for change in changes {
+            let is_pending = |d: &Arc<Document>| d.text == change.before;
+            if let Some(document) = self.document(&change.path).filter(is_pending) {
+                let (before, after) = (change.before.clone(), change.after.clone());
+                self.server.edits.expect_late(&document.uri, before, after);
+            }
+        }
+    }
+
     /// Waits until a document reads as asked for.
     fn confirm(&self, change: &DocumentChange, deadline: Instant) -> Result<(), String> {
         let mut heard = self.server.edits.heard.subscribe();
@@ -147,6 +162,7 @@ impl Documents for EditorDocuments {
             if document.version != change.version || document.text != change.before {
                 return Err(failure("was edited in this moment"));
             }
+            self.server.edits.forget_late(&document.uri);
             // What happens to its lines from here on is known.
             self.server.edits.follow(&document);
             let text_edits: Vec<lsp::TextEdit> = smallest(&change.before, &change.after)
@@ -177,7 +193,10 @@ impl Documents for EditorDocuments {
                 document_changes: Some(versioned.collect()),
                 ..lsp::WorkspaceEdit::default()
             };
-            self.ask(edit, deadline).map_err(|why| failure(0, why))?;
+            self.ask(edit, deadline).map_err(|why| {
+                self.give_up(changes, deadline);
+                failure(0, why)
+            })?;
         } else {
             // Without versions one document at a time, so that the first refusal is the last.
             for (idx, (document, edits)) in edits.into_iter().enumerate() {
@@ -186,14 +205,19 @@ impl Documents for EditorDocuments {
                     changes: Some(HashMap::from([(uri, edits)])),
                     ..lsp::WorkspaceEdit::default()
                 };
-                self.ask(edit, deadline).map_err(|why| failure(idx, why))?;
+                self.ask(edit, deadline).map_err(|why| {
+                    self.give_up(&changes[idx..=idx], deadline);
+                    failure(idx, why)
+                })?;
                 self.confirm(&changes[idx], deadline)
                     .map_err(|why| failure(idx, why))?;
             }
         }
         for (idx, change) in changes.iter().enumerate() {
-            self.confirm(change, deadline)
-                .map_err(|why| failure(idx, why))?;
+            self.confirm(change, deadline).map_err(|why| {
+                self.give_up(&changes[idx..], deadline);
+                failure(idx, why)
+            })?;
             self.follow(&change.path);
         }
         Ok(())
