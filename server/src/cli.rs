@@ -3,11 +3,14 @@
 //! Holds: results go to stdout, as text or with `--json` for programs; everything else goes to
 //! stderr. Exit codes: 0 done, 1 failed or problems found, 2 wrong usage.
 
+mod apply;
 mod complete;
 mod doctor;
 mod index;
 mod map;
 mod search;
+mod edits;
+mod rollback;
 mod serve;
 mod tour;
 
@@ -49,6 +52,12 @@ enum Command {
     Map(map::Map),
     /// Index a folder, or say what is in its index
     Index(index::IndexCommand),
+    /// Preview the edits of a model's answer, or do them
+    Apply(apply::Apply),
+    /// Take back an edit by its token, and nothing else
+    Rollback(rollback::Rollback),
+    /// List the edits that were made, and whether they stand
+    Edits(edits::Edits),
     /// Check settings, model endpoint and engine, with the next step for each problem
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -77,6 +86,9 @@ pub fn main() -> ExitCode {
         Command::Search(search) => search.run(),
         Command::Map(map) => map.run(),
         Command::Index(index) => index.run(),
+        Command::Apply(apply) => apply.run(),
+        Command::Rollback(rollback) => rollback.run(),
+        Command::Edits(edits) => edits.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -136,6 +148,8 @@ mod style {
     pub(super) const GOOD: Style = AnsiColor::Green.on_default();
     pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
     pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+    pub(super) const PLAIN: Style = Style::new();
+    pub(super) const REMOVED: Style = AnsiColor::Red.on_default();
     /// Suggested text.
     pub(super) const GHOST: Style = AnsiColor::Cyan.on_default().italic();
 

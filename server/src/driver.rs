@@ -5,6 +5,7 @@
 //! out of order, and stamps every message with the time it arrived.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -35,7 +36,20 @@ pub struct Client {
     faults: Vec<jsonrpc::Error>,
     sent: HashMap<Id, Instant>,
     settings: Value,
+    handlers: HashMap<&'static str, Handler>,
     next_id: i64,
+}
+
+/// What an editor does when the server asks for something: messages it sends, and then its answer,
+/// if it gives one.
+type Reaction = Box<dyn FnMut(&Value) -> (Vec<Value>, Option<Value>) + Send>;
+
+struct Handler(Reaction);
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handler")
+    }
 }
 
 /// An answer and how long it took.
@@ -91,6 +105,7 @@ impl Client {
             faults: Vec::new(),
             sent: HashMap::new(),
             settings: Value::Null,
+            handlers: HashMap::new(),
             next_id: 1,
         })
     }
@@ -98,6 +113,16 @@ impl Client {
     /// Sets what the server is told when it asks for the section `pairwright` of the settings.
     pub fn set_settings(&mut self, settings: Value) {
         self.settings = settings;
+    }
+
+    /// Sets what happens when the server sends the request `method`: the messages that go out
+    /// first, and the result it is answered with; `None` leaves it without an answer.
+    pub fn on_request(
+        &mut self,
+        method: &'static str,
+        reaction: impl FnMut(&Value) -> (Vec<Value>, Option<Value>) + Send + 'static,
+    ) {
+        self.handlers.insert(method, Handler(Box::new(reaction)));
     }
 
     /// Process id of the server.
@@ -317,8 +342,11 @@ impl Client {
                 let (method, id, params) = request.into_parts();
                 let params = params.unwrap_or_default();
                 if let Some(id) = id {
-                    let result = self.reply(&method, &params);
-                    self.send(&json!({ "jsonrpc": "2.0", "id": id, "result": result }))?;
+                    let (messages, result) = self.reply(&method, &params);
+                    messages.iter().try_for_each(|m| self.send(m))?;
+                    if let Some(result) = result {
+                        self.send(&json!({ "jsonrpc": "2.0", "id": id, "result": result }))?;
+                    }
                 }
                 self.notices.push(Notice {
                     method: method.into_owned(),
@@ -330,12 +358,16 @@ impl Client {
     }
 
     /// What an editor says to a request of the server.
-    fn reply(&self, method: &str, params: &Value) -> Value {
+    fn reply(&mut self, method: &str, params: &Value) -> (Vec<Value>, Option<Value>) {
+        if let Some(Handler(reaction)) = self.handlers.get_mut(method) {
+            return reaction(params);
+        }
         if method != "workspace/configuration" {
-            return Value::Null;
+            return (Vec::new(), Some(Value::Null));
         }
         let items = params["items"].as_array().map_or(0, Vec::len);
-        Value::Array(vec![self.settings.clone(); items])
+        let settings = Value::Array(vec![self.settings.clone(); items]);
+        (Vec::new(), Some(settings))
     }
 }
 

@@ -8,6 +8,7 @@ mod commands;
 mod compat;
 mod convert;
 pub mod dispatch;
+mod edits;
 mod ext;
 pub mod framing;
 mod parent;
@@ -95,10 +96,17 @@ pub fn serve(
         Server::did_change_watched_files,
     )
     .custom_method("workspace/executeCommand", Server::execute_command)
+    .custom_method("textDocument/codeAction", Server::code_action)
+    .custom_method("textDocument/codeLens", Server::code_lens)
     .custom_method("$/setTrace", Server::set_trace)
     .custom_method("pairwright/context/explain", Server::explain)
     .custom_method("pairwright/index/search", Server::search_index)
     .custom_method("pairwright/index/status", Server::index_status)
+    .custom_method("pairwright/diff/list", Server::diff_list)
+    .custom_method("pairwright/diff/preview", Server::diff_preview)
+    .custom_method("pairwright/diff/apply", Server::diff_apply)
+    .custom_method("pairwright/diff/resolve", Server::diff_resolve)
+    .custom_method("pairwright/diff/rollback", Server::diff_rollback)
     .custom_method("pairwright/metrics/get", Server::metrics)
     .custom_method("pairwright/status/get", Server::get_status);
     let (service, socket) = compat::register(service).finish();
@@ -123,6 +131,7 @@ struct Server {
     client: Client,
     session: Arc<Session>,
     completer: Completer,
+    edits: Arc<edits::Edits>,
     settings: Arc<Current>,
     log: Log,
     exclude: Arc<[String]>,
@@ -147,6 +156,7 @@ impl Server {
             client,
             completer: Completer::new(Arc::clone(&session), Engines::default()),
             session,
+            edits: Arc::default(),
             settings: Arc::new(settings),
             log,
             exclude: exclude.into(),
@@ -287,7 +297,11 @@ impl Server {
     }
 
     async fn execute_command(&self, params: lsp::ExecuteCommandParams) -> Result<Value> {
-        self.run_command(&params.command, &params.arguments.unwrap_or_default())
+        let arguments = params.arguments.unwrap_or_default();
+        if edits::COMMANDS.contains(&params.command.as_str()) {
+            return self.run_edit_command(&params.command, arguments).await;
+        }
+        self.run_command(&params.command, &arguments)
     }
 
     /// Reads a trigger kind. In the final protocol 1 is explicit and 2 automatic; clients written

@@ -8,6 +8,8 @@ mod command_line;
 #[cfg(test)]
 mod compat;
 #[cfg(test)]
+mod edits;
+#[cfg(test)]
 mod ghost_text;
 #[cfg(test)]
 mod hostile;

@@ -1,5 +1,6 @@
 //! `pairwright tour`: the server at work on real code, driven over LSP as an editor drives it.
 
+mod edits;
 mod places;
 
 use std::io::Write;
@@ -61,6 +62,8 @@ impl Tour {
             guide.type_through(&best)?;
         }
         guide.cancel(&places[0])?;
+        guide.title("An edit, reviewed and taken back")?;
+        edits::show(&mut guide.out)?;
         guide.finish()?;
         Ok(ExitCode::SUCCESS)
     }

@@ -2,7 +2,7 @@
 
 use tower_lsp_server::gen_lsp_types as lsp;
 
-use super::commands;
+use super::{commands, edits};
 use crate::session::document::PositionEncoding;
 
 /// What the client can do, as far as it matters here.
@@ -17,6 +17,10 @@ pub(super) struct Client {
     pub(super) registers_watched_files: bool,
     /// Shows progress that the server begins.
     pub(super) progress: bool,
+    /// Takes edits of several documents at once, each with the version it is for.
+    pub(super) document_changes: bool,
+    /// Asks for code lenses again when told to.
+    pub(super) refreshes_lenses: bool,
 }
 
 impl Client {
@@ -37,6 +41,14 @@ impl Client {
             registers_configuration: configuration == Some(true),
             registers_watched_files: watched == Some(true),
             progress: window.and_then(|w| w.work_done_progress) == Some(true),
+            document_changes: workspace
+                .and_then(|w| w.workspace_edit.as_ref())
+                .and_then(|e| e.document_changes)
+                == Some(true),
+            refreshes_lenses: workspace
+                .and_then(|w| w.code_lens.as_ref())
+                .and_then(|l| l.refresh_support)
+                == Some(true),
         }
     }
 }
@@ -82,8 +94,20 @@ pub(super) fn server(client: &Client) -> lsp::ServerCapabilities {
         ),
         inline_completion_provider: Some(lsp::InlineCompletionOptions::default().into()),
         completion_provider: (!client.inline_completion).then(lsp::CompletionOptions::default),
+        code_action_provider: Some(
+            lsp::CodeActionOptions {
+                code_action_kinds: Some(vec![lsp::CodeActionKind::QuickFix]),
+                ..lsp::CodeActionOptions::default()
+            }
+            .into(),
+        ),
+        code_lens_provider: Some(lsp::CodeLensOptions::default()),
         execute_command_provider: Some(lsp::ExecuteCommandOptions {
-            commands: commands::NAMES.iter().map(ToString::to_string).collect(),
+            commands: commands::NAMES
+                .iter()
+                .chain(edits::COMMANDS)
+                .map(ToString::to_string)
+                .collect(),
             ..lsp::ExecuteCommandOptions::default()
         }),
         workspace: Some(lsp::WorkspaceOptions {

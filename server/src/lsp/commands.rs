@@ -10,7 +10,7 @@ use super::{Server, convert};
 /// Minutes of a snooze when none are given.
 const SNOOZE_MINUTES: u64 = 30;
 
-/// Every command, as advertised.
+/// Every command, as advertised, but for those of hunks (`edits::COMMANDS`).
 pub(super) const NAMES: &[&str] = &[
     convert::ACCEPTED_COMMAND,
     "pairwright.didRejectCompletion",

@@ -59,6 +59,7 @@ impl Server {
             return;
         }
         self.put_in_force(&self.settings.get());
+        self.recover_edits();
         if let Some(Some(client)) = self.client_info.get() {
             let version = client.version.as_deref().unwrap_or("of unknown version");
             let own = env!("CARGO_PKG_VERSION");

@@ -20,6 +20,7 @@ impl Server {
         let language = String::from(item.language_id);
         let document = Document::new(&item.uri.0, &language, item.version, &item.text);
         let document = self.session.open(document);
+        self.edits.forget(&document.uri);
         self.completer.opened(&document);
     }
 
@@ -45,6 +46,8 @@ impl Server {
                 document.version
             );
         }
+        self.edits.changed(&changed);
+        self.take_back_late(&changed.document);
         self.completer.edited(&changed);
     }
 
@@ -56,6 +59,7 @@ impl Server {
         let snapshot = self.session.snapshot();
         if let Some(document) = snapshot.document(uri) {
             self.session.close(uri);
+            self.edits.forget(uri);
             self.completer.closed(document);
         }
     }

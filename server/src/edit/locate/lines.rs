@@ -1,0 +1,280 @@
+//! The lines of a file, ready to be searched for runs of lines.
+
+use std::cell::{Cell, OnceCell};
+
+use rustc_hash::FxHashMap;
+
+use crate::edit::text::Text;
+
+/// Comparisons of lines that searches in one file may take. Only files that repeat the same few
+/// lines over and over come near it; what is not found by then counts as not there.
+pub(super) const MAX_WORK: usize = 200_000_000;
+
+/// Under what lines count as equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Exact,
+    /// Without blanks at the end.
+    TrimEnd,
+    /// Without blanks at the start; blank lines are all equal.
+    TrimStart,
+}
+
+/// A text with tables for searching, made when first needed. O(bytes) each.
+#[derive(Debug)]
+pub struct Index<'t> {
+    text: &'t Text,
+    exact: OnceCell<Table<'t>>,
+    trim_end: OnceCell<Table<'t>>,
+    trim_start: OnceCell<Table<'t>>,
+    work: Cell<usize>,
+}
+
+/// Lines as numbers that are equal where the lines are, and where each number occurs.
+#[derive(Debug)]
+struct Table<'t> {
+    key: Key,
+    numbers: FxHashMap<&'t str, u32>,
+    lines: Vec<u32>,
+    /// Lines sorted by number, and where each number's lines begin among them.
+    by_number: Vec<u32>,
+    begins: Vec<u32>,
+}
+
+/// A number no line has: it is equal to nothing.
+const NOWHERE: u32 = u32::MAX;
+
+impl<'t> Index<'t> {
+    pub fn new(text: &'t Text) -> Self {
+        Self {
+            text,
+            exact: OnceCell::new(),
+            trim_end: OnceCell::new(),
+            trim_start: OnceCell::new(),
+            work: Cell::new(0),
+        }
+    }
+
+    pub fn text(&self) -> &'t Text {
+        self.text
+    }
+
+    /// Whether the file has `line`, but for blanks around it.
+    pub fn has_line(&self, line: &str) -> bool {
+        self.table(Key::TrimStart).number(line) != NOWHERE
+            || self.table(Key::TrimEnd).number(line) != NOWHERE
+    }
+
+    /// Every line at which `old` stands in the file.
+    pub(super) fn find(&self, key: Key, old: &[&str]) -> Vec<usize> {
+        let table = self.table(key);
+        let old: Vec<u32> = old.iter().map(|line| table.number(line)).collect();
+        let Some(anchor) = table.rarest(&old) else {
+            return Vec::new();
+        };
+        let starts = table
+            .occurrences(old[anchor])
+            .iter()
+            .filter_map(|&at| (at as usize).checked_sub(anchor));
+        starts
+            .filter(|&start| self.fits(table, start, &old))
+            .collect()
+    }
+
+    /// As [`find`](Self::find), with two spellings of each line, either of which may be there.
+    pub(super) fn find_either(&self, old: &[[&str; 2]]) -> Vec<usize> {
+        let table = self.table(Key::Exact);
+        let old: Vec<[u32; 2]> = old
+            .iter()
+            .map(|either| either.map(|line| table.number(line)))
+            .collect();
+        let n_places = |[a, b]: [u32; 2]| {
+            table.occurrences(a).len()
+                + if a == b {
+                    0
+                } else {
+                    table.occurrences(b).len()
+                }
+        };
+        let Some(anchor) = (0..old.len()).min_by_key(|&i| n_places(old[i])) else {
+            return Vec::new();
+        };
+        let mut starts: Vec<usize> = old[anchor]
+            .iter()
+            .flat_map(|&number| table.occurrences(number))
+            .filter_map(|&at| (at as usize).checked_sub(anchor))
+            .filter(|&start| {
+                let Some(window) = table.lines.get(start..start + old.len()) else {
+                    return false;
+                };
+                window
+                    .iter()
+                    .zip(&old)
+                    .all(|(line, either)| self.work() && either.contains(line))
+            })
+            .collect();
+        starts.sort_unstable();
+        starts.dedup();
+        starts
+    }
+
+    /// Every place where all of `old` but one line stands: where, and which line is the odd one.
+    pub(super) fn find_but_one(&self, old: &[&str]) -> Vec<(usize, usize)> {
+        let table = self.table(Key::Exact);
+        let old: Vec<u32> = old.iter().map(|line| table.number(line)).collect();
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        for (first, half) in halves(&old) {
+            let Some(anchor) = table.rarest(half) else {
+                continue;
+            };
+            for &at in table.occurrences(half[anchor]) {
+                let Some(start) = (at as usize).checked_sub(first + anchor) else {
+                    continue;
+                };
+                let Some(window) = table.lines.get(start..start + old.len()) else {
+                    continue;
+                };
+                let mut odd = (0..old.len()).filter(|&i| self.work() && window[i] != old[i]);
+                if let (Some(only), None) = (odd.next(), odd.next()) {
+                    places.push((start, only));
+                }
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// Every place where `old` stands around one line more: where, and before which of its lines.
+    pub(super) fn find_around_one(&self, old: &[&str]) -> Vec<(usize, usize)> {
+        let table = self.table(Key::Exact);
+        let old: Vec<u32> = old.iter().map(|line| table.number(line)).collect();
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        for (first, half) in halves(&old) {
+            let Some(anchor) = table.rarest(half) else {
+                continue;
+            };
+            for &at in table.occurrences(half[anchor]) {
+                // The line more is behind the first half, or before the second.
+                let shift = usize::from(first > 0);
+                let Some(start) = (at as usize).checked_sub(first + anchor + shift) else {
+                    continue;
+                };
+                let Some(window) = table.lines.get(start..start + old.len() + 1) else {
+                    continue;
+                };
+                let head = (0..old.len())
+                    .take_while(|&i| self.work() && window[i] == old[i])
+                    .count();
+                if (1..old.len()).contains(&head)
+                    && self.fits(table, start + head + 1, &old[head..])
+                {
+                    places.push((start, head));
+                }
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    fn fits(&self, table: &Table<'_>, start: usize, old: &[u32]) -> bool {
+        let Some(window) = table.lines.get(start..start + old.len()) else {
+            return false;
+        };
+        window.iter().zip(old).all(|(a, b)| self.work() && a == b)
+    }
+
+    /// Counts a comparison; false once there were too many.
+    fn work(&self) -> bool {
+        self.work.set(self.work.get() + 1);
+        self.work.get() <= MAX_WORK
+    }
+
+    fn table(&self, key: Key) -> &Table<'t> {
+        let cell = match key {
+            Key::Exact => &self.exact,
+            Key::TrimEnd => &self.trim_end,
+            Key::TrimStart => &self.trim_start,
+        };
+        cell.get_or_init(|| Table::new(self.text, key))
+    }
+}
+
+impl<'t> Table<'t> {
+    fn new(text: &'t Text, key: Key) -> Self {
+        let mut numbers: FxHashMap<&str, u32> = FxHashMap::default();
+        numbers.reserve(text.n_lines() / 2);
+        let mut counts: Vec<u32> = Vec::new();
+        let lines: Vec<u32> = text
+            .lines()
+            .map(|line| {
+                let number = *numbers.entry(of(key, line)).or_insert_with(|| {
+                    counts.push(0);
+                    to_u32(counts.len() - 1)
+                });
+                counts[number as usize] += 1;
+                number
+            })
+            .collect();
+        let mut begins = Vec::with_capacity(counts.len() + 1);
+        begins.push(0);
+        for count in counts {
+            begins.push(begins[begins.len() - 1] + count);
+        }
+        let mut next = begins.clone();
+        let mut by_number = vec![0; lines.len()];
+        for (line_idx, &number) in lines.iter().enumerate() {
+            by_number[next[number as usize] as usize] = to_u32(line_idx);
+            next[number as usize] += 1;
+        }
+        Self {
+            key,
+            numbers,
+            lines,
+            by_number,
+            begins,
+        }
+    }
+
+    fn number(&self, line: &str) -> u32 {
+        self.numbers
+            .get(of(self.key, line))
+            .copied()
+            .unwrap_or(NOWHERE)
+    }
+
+    fn occurrences(&self, number: u32) -> &[u32] {
+        if number == NOWHERE {
+            return &[];
+        }
+        let number = number as usize;
+        &self.by_number[self.begins[number] as usize..self.begins[number + 1] as usize]
+    }
+
+    /// Which of `old` occurs least often.
+    fn rarest(&self, old: &[u32]) -> Option<usize> {
+        (0..old.len()).min_by_key(|&i| self.occurrences(old[i]).len())
+    }
+}
+
+fn of(key: Key, line: &str) -> &str {
+    match key {
+        Key::Exact => line,
+        Key::TrimEnd => line.trim_end(),
+        Key::TrimStart => {
+            let rest = line.trim_start();
+            if rest.trim_end().is_empty() { "" } else { rest }
+        }
+    }
+}
+
+/// Both halves of a block, and where they begin. One of them is free of a single odd line.
+fn halves(old: &[u32]) -> [(usize, &[u32]); 2] {
+    let middle = old.len() / 2;
+    [(0, &old[..middle]), (middle, &old[middle..])]
+}
+
+fn to_u32(n: usize) -> u32 {
+    u32::try_from(n).expect("because a file has fewer bytes than that")
+}

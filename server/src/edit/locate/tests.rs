@@ -1,0 +1,57 @@
+use super::*;
+use crate::edit::parse::{Format, Op, parse};
+use crate::edit::text::{Breaks, Text};
+
+/// The lines, from one, at which a search block is found, and on which level.
+fn found(file: &str, old: &str, new: &str) -> Vec<(usize, Level)> {
+    let answer = format!("f\n<<<<<<< SEARCH\n{old}=======\n{new}>>>>>>> REPLACE\n");
+    let set = parse(&answer, Format::SearchReplace).unwrap();
+    let Op::Lines { readings, hints } = &set.edits[0].op else {
+        panic!("a block")
+    };
+    let text = Text::decode(file.into(), Breaks::Lf).unwrap();
+    let places = find(&Index::new(&text), readings, hints);
+    places.iter().map(|p| (p.start() + 1, p.level)).collect()
+}
+
+#[test]
+fn the_strictest_level_that_finds_a_block_decides() {
+    assert_eq!(found("a\nb\na \n", "a\n", "x\n"), [(1, Level::Exact)]);
+    assert_eq!(found("b\na \n", "a\n", "x\n"), [(2, Level::TrailingBlanks)]);
+    assert_eq!(
+        found("if x:\n    a\n    b\n", "a\nb\n", "a\nc\n"),
+        [(2, Level::Indent)]
+    );
+    assert_eq!(
+        found("v = a < b\n", "v = a &lt; b\n", "v = a &gt; b\n"),
+        [(1, Level::Escapes)]
+    );
+}
+
+#[test]
+fn every_place_is_told_where_there_are_several() {
+    assert_eq!(found("a\nb\na\n", "a\n", "x\n").len(), 2);
+}
+
+#[test]
+fn likeness_never_finds_anything() {
+    let file = "fn area(width: u32, height: u32) -> u32 {\n    width * height\n}\n";
+    assert_eq!(
+        found(file, "fn area(width: u32, hight: u32) -> u32 {\n", "x\n"),
+        []
+    );
+    assert_eq!(
+        found("    a\n  b\n", "a\n  b\n", "x\n"),
+        [],
+        "blanks that differ in two ways"
+    );
+}
+
+#[test]
+fn a_file_of_equal_lines_is_searched_in_bounded_time() {
+    let file = "x\n".repeat(200_000);
+    let old = "x\n".repeat(5_000) + "y\n";
+    let started = std::time::Instant::now();
+    assert_eq!(found(&file, &old, "z\n"), []);
+    assert!(started.elapsed().as_secs() < 30);
+}

@@ -1,0 +1,148 @@
+//! The two places a file can be: open in the editor, or on the disk.
+//!
+//! Holds: while a file is open in the editor, its text there is the file; the disk is read only
+//! for what is not open. Search for paths is bounded.
+
+use super::disk::{Content, Root};
+use super::follow::Followed;
+use super::path::RepoPath;
+use super::tree::{Entry, MAX_LISTED, Tree};
+use super::{Kind, Refusal};
+
+/// Files looked at when an answer names only the end of a path.
+const MAX_SEARCHED: usize = 100_000;
+
+/// The documents an editor has open.
+pub trait Documents {
+    /// The document at `path` as it is now, if it is open.
+    fn open(&self, path: &RepoPath) -> Option<Open>;
+
+    /// Changes documents, all of them or as many as the editor lets it, and waits until the editor
+    /// has told the new text of each. What it really did is seen by [`open`](Self::open).
+    ///
+    /// # Errors
+    /// When any of them does not read as asked for in the end.
+    fn change(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure>;
+
+    /// What happened to the lines of a document since its text was `base`, if that was followed.
+    fn followed(&self, path: &RepoPath, base: &str) -> Option<Followed>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    pub text: String,
+    pub version: i32,
+}
+
+/// New text for an open document, and the text it must have before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentChange {
+    pub path: RepoPath,
+    pub version: i32,
+    pub before: String,
+    pub after: String,
+}
+
+/// Why the editor's documents are not as they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {why}")]
+pub struct DocumentFailure {
+    pub path: RepoPath,
+    pub why: String,
+}
+
+/// No editor: every file is on the disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoDocuments;
+
+impl Documents for NoDocuments {
+    fn open(&self, _: &RepoPath) -> Option<Open> {
+        None
+    }
+
+    fn change(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure> {
+        match changes.first() {
+            None => Ok(()),
+            Some(change) => Err(DocumentFailure {
+                path: change.path.clone(),
+                why: "is not open in an editor".into(),
+            }),
+        }
+    }
+
+    fn followed(&self, _: &RepoPath, _: &str) -> Option<Followed> {
+        None
+    }
+}
+
+/// Both worlds as one tree.
+pub struct Worlds<'a> {
+    pub root: &'a Root,
+    pub documents: &'a dyn Documents,
+}
+
+impl Tree for Worlds<'_> {
+    fn read(&self, path: &RepoPath) -> Result<Option<Entry>, Refusal> {
+        let on_disk = self.root.read(path).map_err(|why| refusal(path, &why))?;
+        let executable = |mode: u32| mode & 0o100 != 0;
+        if let Some(open) = self.documents.open(path) {
+            let executable = matches!(&on_disk, Content::File(file) if executable(file.mode));
+            let bytes = open.text.into_bytes();
+            return Ok(Some(Entry::File { bytes, executable }));
+        }
+        Ok(match on_disk {
+            Content::Missing => None,
+            Content::Directory => Some(Entry::Directory),
+            Content::File(file) => Some(Entry::File {
+                executable: executable(file.mode),
+                bytes: file.bytes,
+            }),
+        })
+    }
+
+    fn ending_with(&self, tail: &RepoPath) -> Vec<RepoPath> {
+        let root = self.root.path();
+        let walk = ignore::WalkBuilder::new(root)
+            .hidden(false)
+            .require_git(false)
+            .follow_links(false)
+            .build();
+        walk.take(MAX_SEARCHED)
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name() == tail.file_name())
+            .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
+            .filter_map(|entry| {
+                RepoPath::parse(entry.path().strip_prefix(root).ok()?.to_str()?).ok()
+            })
+            .filter(|path| path.ends_with(tail))
+            .take(MAX_LISTED)
+            .collect()
+    }
+
+    fn relative<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let root = self.root.path().to_str()?;
+        path.strip_prefix(root)?.strip_prefix('/')
+    }
+}
+
+/// What a failure of the disk means for an answer.
+pub(super) fn refusal(path: &RepoPath, why: &super::disk::DiskError) -> Refusal {
+    use super::disk::DiskError;
+    let kind = match why {
+        DiskError::Denied { .. } | DiskError::Escapes { .. } | DiskError::Ours { .. } => {
+            Kind::PathDenied
+        }
+        DiskError::IsDirectory { .. } => Kind::IsDirectory,
+        DiskError::Moved { .. } => Kind::Conflict,
+        DiskError::NotRegular { .. }
+        | DiskError::NotADirectory { .. }
+        | DiskError::ReadOnly { .. }
+        | DiskError::TooLarge { .. }
+        | DiskError::Io { .. } => Kind::Other,
+    };
+    let message = why.to_string();
+    let message = message
+        .strip_prefix(&format!("{path}: "))
+        .unwrap_or(&message);
+    Refusal::new(kind, message).in_file(path.as_str())
+}

@@ -1,0 +1,573 @@
+//! `pairwright/diff/{list,preview,apply,resolve,rollback}`, as requests and as commands.
+
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tower_lsp_server::gen_lsp_types as lsp;
+use tower_lsp_server::jsonrpc;
+
+use super::documents::EditorDocuments;
+use super::failed;
+use crate::edit::hunks::{Conflict, Hunk, HunkState, Proposal, ProposedFile, What};
+use crate::edit::parse::{EditSet, Format, Parser};
+use crate::edit::path::RepoPath;
+use crate::edit::plan::Options;
+use crate::edit::rollback::Mode;
+use crate::edit::text::{Breaks, Text};
+use crate::edit::workspace::{Choice, EditError, Outcome, Workspace};
+use crate::edit::worlds::Documents;
+use crate::lsp::Server;
+
+/// Author of proposals whose sender names none.
+const AUTHOR: &str = "editor";
+/// Bytes of old and new text that go with a hunk at most.
+const MAX_SHOWN: usize = 64 << 10;
+
+/// Every command of this module, as advertised.
+pub(in crate::lsp) const COMMANDS: &[&str] = &[
+    "pairwright.acceptHunk",
+    "pairwright.rejectHunk",
+    "pairwright.acceptAll",
+    "pairwright.rejectAll",
+    "pairwright.undoLastEdit",
+    "pairwright.diff.list",
+    "pairwright.diff.preview",
+    "pairwright.diff.apply",
+    "pairwright.diff.resolve",
+    "pairwright.diff.rollback",
+];
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::lsp) struct ListParams {
+    /// Only hunks of this document.
+    text_document: Option<lsp::TextDocumentIdentifier>,
+}
+
+/// A model's answer with edits in it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::lsp) struct PreviewParams {
+    answer: String,
+    /// How it writes them; found out when not given.
+    #[serde(default)]
+    format: Option<String>,
+    /// The document that edits without a path are for; says also which folder is meant.
+    #[serde(default)]
+    text_document: Option<lsp::TextDocumentIdentifier>,
+    #[serde(default)]
+    author: Option<String>,
+    #[serde(default)]
+    step: Option<String>,
+    /// The answer is still being written: shows the edits that are complete, keeps nothing.
+    #[serde(default)]
+    partial: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::lsp) struct ApplyParams {
+    proposal: Option<String>,
+    hunks: Option<Vec<String>>,
+    /// All undecided hunks of this document.
+    text_document: Option<lsp::TextDocumentIdentifier>,
+    /// Asking again under the same key does nothing more and answers the same.
+    request_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::lsp) struct ResolveParams {
+    #[serde(flatten)]
+    which: ApplyParams,
+    action: Action,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Accept,
+    Reject,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::lsp) struct RollbackParams {
+    /// The last edit that stands, when not given.
+    rollback_token: Option<String>,
+    mode: RollbackMode,
+    request_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RollbackMode {
+    #[default]
+    AllOrNothing,
+    CleanOnly,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::lsp) struct ListResponse {
+    pub(super) files: Vec<FileHunks>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::lsp) struct PreviewResponse {
+    /// `None` for a partial answer.
+    proposal: Option<String>,
+    files: Vec<FileHunks>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FileHunks {
+    pub(super) uri: String,
+    moved_from: Option<String>,
+    pub(super) hunks: Vec<HunkItem>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HunkItem {
+    pub(super) id: String,
+    pub(super) proposal: String,
+    pub(super) author: String,
+    kind: &'static str,
+    pub(super) state: HunkState,
+    /// Whole lines of the text as it is now: what gives way, or what is there if accepted.
+    pub(super) range: lsp::Range,
+    /// Somebody changed these lines since; deciding it may be a conflict.
+    pub(super) is_edited: bool,
+    old: String,
+    new: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::lsp) struct ApplyResponse {
+    rollback_token: Option<String>,
+    /// Ids of the hunks that were decided; empty where a conflict kept all of them back.
+    applied: Vec<String>,
+    paths: Vec<String>,
+    conflicts: Vec<Conflict>,
+}
+
+impl Server {
+    pub(in crate::lsp) async fn diff_list(
+        &self,
+        params: ListParams,
+    ) -> jsonrpc::Result<ListResponse> {
+        let only = params.text_document.map(|d| d.uri.0);
+        let files = self.hunks(only).await?;
+        Ok(ListResponse { files })
+    }
+
+    /// The hunks of one document, or of all files of all folders.
+    pub(super) async fn hunks(&self, only: Option<String>) -> jsonrpc::Result<Vec<FileHunks>> {
+        let roots: Vec<(PathBuf, Option<RepoPath>)> = match only {
+            None => {
+                let snapshot = self.session.snapshot();
+                snapshot.roots.iter().map(|r| (r.clone(), None)).collect()
+            }
+            Some(uri) => match self.within(&uri) {
+                Some((root, path)) => vec![(root, Some(path))],
+                None => Vec::new(),
+            },
+        };
+        let mut files = Vec::new();
+        for (root, path) in roots {
+            let of_root = self.with_workspace(root, move |workspace, documents| {
+                let listed = workspace.list();
+                let files = listed
+                    .iter()
+                    .flat_map(|p| p.files.iter().map(move |f| (p, f)));
+                Ok(files
+                    .filter(|(_, f)| path.as_ref().is_none_or(|path| f.path == *path))
+                    .map(|(p, f)| file_hunks(workspace, documents, p, f))
+                    .collect::<Vec<_>>())
+            });
+            files.extend(of_root.await?);
+        }
+        Ok(files)
+    }
+
+    pub(in crate::lsp) async fn diff_preview(
+        &self,
+        params: PreviewParams,
+    ) -> jsonrpc::Result<PreviewResponse> {
+        let (root, target) = match &params.text_document {
+            Some(document) => {
+                let (root, path) = self.within(&document.uri.0).ok_or_else(|| {
+                    jsonrpc::Error::invalid_params("the document is in no folder that is open")
+                })?;
+                (root, Some(path))
+            }
+            None => (self.first_root()?, None),
+        };
+        let format = match params.format.as_deref() {
+            None => Format::Auto,
+            Some(name) => <Format as clap::ValueEnum>::from_str(name, true)
+                .map_err(jsonrpc::Error::invalid_params)?,
+        };
+        let response = self.with_workspace(root, move |workspace, documents| {
+            let author = params.author.as_deref().unwrap_or(AUTHOR);
+            let step = params.step.as_deref();
+            let options = Options { target, base: None };
+            let mut parser = Parser::new(format);
+            parser.push(&params.answer);
+            let proposal = if params.partial {
+                let edits = EditSet {
+                    format,
+                    edits: parser.edits().to_vec(),
+                };
+                match workspace.preview(documents, &edits, &options, author, step) {
+                    Ok(proposal) => proposal,
+                    // The rest of the answer may mend it.
+                    Err(EditError::Refused(_)) => {
+                        return Ok(PreviewResponse {
+                            proposal: None,
+                            files: Vec::new(),
+                        });
+                    }
+                    Err(why) => return Err(error(&why)),
+                }
+            } else {
+                let edits = parser
+                    .finish()
+                    .map_err(|why| error(&EditError::Refused(vec![why])))?;
+                workspace
+                    .propose(documents, &edits, &options, author, step)
+                    .map_err(|why| error(&why))?
+            };
+            for file in &proposal.files {
+                documents.follow(file.moved_from.as_ref().unwrap_or(&file.path));
+            }
+            let files = proposal.files.iter();
+            let response = PreviewResponse {
+                files: files
+                    .map(|f| file_hunks(workspace, documents, &proposal, f))
+                    .collect(),
+                proposal: (!params.partial).then(|| proposal.id.clone()),
+            };
+            if !params.partial {
+                let uris = response.files.iter().map(|f| f.uri.clone()).collect();
+                documents.server().tell_hunks_changed(uris);
+            }
+            Ok(response)
+        });
+        response.await
+    }
+
+    pub(in crate::lsp) async fn diff_apply(
+        &self,
+        params: ApplyParams,
+    ) -> jsonrpc::Result<ApplyResponse> {
+        self.decide(params, Action::Accept).await
+    }
+
+    pub(in crate::lsp) async fn diff_resolve(
+        &self,
+        params: ResolveParams,
+    ) -> jsonrpc::Result<ApplyResponse> {
+        self.decide(params.which, params.action).await
+    }
+
+    async fn decide(&self, params: ApplyParams, action: Action) -> jsonrpc::Result<ApplyResponse> {
+        let (root, choice) = match (params.hunks, params.proposal, params.text_document) {
+            (Some(hunks), None, None) => (None, Choice::Hunks(hunks)),
+            (None, Some(proposal), None) => (None, Choice::Proposal(proposal)),
+            (None, None, Some(document)) => {
+                let (root, path) = self.within(&document.uri.0).ok_or_else(|| {
+                    jsonrpc::Error::invalid_params("the document is in no folder that is open")
+                })?;
+                (Some(root), Choice::File(path))
+            }
+            _ => {
+                return Err(jsonrpc::Error::invalid_params(
+                    "name one of `hunks`, `proposal` and `textDocument`",
+                ));
+            }
+        };
+        let roots = match root {
+            Some(root) => vec![root],
+            None => self.session.snapshot().roots.to_vec(),
+        };
+        let request = params.request_id;
+        let mut unknown = None;
+        for root in roots {
+            let (choice, request) = (choice.clone(), request.clone());
+            let done = self.with_workspace(root, move |workspace, documents| {
+                let done = match action {
+                    Action::Accept => workspace.accept(documents, &choice, request.as_deref()),
+                    Action::Reject => workspace.reject(documents, &choice, request.as_deref()),
+                };
+                answer(workspace, documents, done)
+            });
+            match done.await {
+                // Ids are of one folder; which one, only its workspace knows.
+                Err(why) if why.code == jsonrpc::ErrorCode::InvalidParams => unknown = Some(why),
+                done => return done,
+            }
+        }
+        Err(unknown.unwrap_or_else(|| failed("no folder is open")))
+    }
+
+    pub(in crate::lsp) async fn diff_rollback(
+        &self,
+        params: RollbackParams,
+    ) -> jsonrpc::Result<ApplyResponse> {
+        let mode = match params.mode {
+            RollbackMode::AllOrNothing => Mode::AllOrNothing,
+            RollbackMode::CleanOnly => Mode::CleanOnly,
+        };
+        let mut unknown = None;
+        for root in self.session.snapshot().roots.to_vec() {
+            let (token, request) = (params.rollback_token.clone(), params.request_id.clone());
+            let done = self.with_workspace(root, move |workspace, documents| {
+                let token = match token {
+                    Some(token) => token,
+                    None => match workspace.last().map_err(|why| failed(&why.to_string()))? {
+                        Some(entry) => entry.token.to_string(),
+                        None => {
+                            let why = "no edit stands that could be taken back";
+                            return Err(jsonrpc::Error::invalid_params(why));
+                        }
+                    },
+                };
+                let done = workspace.rollback(documents, &token, mode, request.as_deref());
+                answer(workspace, documents, done)
+            });
+            match done.await {
+                Err(why) if why.code == jsonrpc::ErrorCode::InvalidParams => unknown = Some(why),
+                done => return done,
+            }
+        }
+        Err(unknown.unwrap_or_else(|| failed("no folder is open")))
+    }
+
+    /// Runs one of [`COMMANDS`].
+    pub(in crate::lsp) async fn run_edit_command(
+        &self,
+        name: &str,
+        mut arguments: Vec<Value>,
+    ) -> jsonrpc::Result<Value> {
+        let first = match arguments.is_empty() {
+            true => Value::Null,
+            false => arguments.swap_remove(0),
+        };
+        let object = |value: Value| if value.is_null() { json!({}) } else { value };
+        match name {
+            "pairwright.acceptHunk" | "pairwright.rejectHunk" => {
+                let hunks: Vec<String> = match first {
+                    Value::String(id) => vec![id],
+                    list => read(list)?,
+                };
+                let action = action_of(name);
+                self.decide(all_of(Some(hunks), None), action)
+                    .await
+                    .and_then(write)
+            }
+            "pairwright.acceptAll" | "pairwright.rejectAll" => {
+                let action = action_of(name);
+                match first {
+                    Value::String(uri) => {
+                        let document = lsp::TextDocumentIdentifier { uri: lsp::Uri(uri) };
+                        let which = all_of(None, Some(document));
+                        self.decide(which, action).await.and_then(write)
+                    }
+                    _ => {
+                        let files = self.hunks(None).await?;
+                        let hunks = files.into_iter().flat_map(|f| f.hunks);
+                        let pending = hunks.filter(|h| h.state == HunkState::Pending);
+                        let ids = pending.map(|h| h.id).collect();
+                        self.decide(all_of(Some(ids), None), action)
+                            .await
+                            .and_then(write)
+                    }
+                }
+            }
+            "pairwright.undoLastEdit" => self
+                .diff_rollback(RollbackParams::default())
+                .await
+                .and_then(write),
+            "pairwright.diff.list" => self.diff_list(read(object(first))?).await.and_then(write),
+            "pairwright.diff.preview" => self.diff_preview(read(first)?).await.and_then(write),
+            "pairwright.diff.apply" => self.diff_apply(read(first)?).await.and_then(write),
+            "pairwright.diff.resolve" => self.diff_resolve(read(first)?).await.and_then(write),
+            "pairwright.diff.rollback" => self
+                .diff_rollback(read(object(first))?)
+                .await
+                .and_then(write),
+            other => Err(jsonrpc::Error::invalid_params(format!(
+                "{other} is not a command of Pairwright"
+            ))),
+        }
+    }
+}
+
+fn action_of(command: &str) -> Action {
+    match command.starts_with("pairwright.accept") {
+        true => Action::Accept,
+        false => Action::Reject,
+    }
+}
+
+fn all_of(
+    hunks: Option<Vec<String>>,
+    text_document: Option<lsp::TextDocumentIdentifier>,
+) -> ApplyParams {
+    ApplyParams {
+        hunks,
+        text_document,
+        ..ApplyParams::default()
+    }
+}
+
+fn read<P: DeserializeOwned>(value: Value) -> jsonrpc::Result<P> {
+    serde_json::from_value(value).map_err(|why| jsonrpc::Error::invalid_params(why.to_string()))
+}
+
+fn write(value: impl Serialize) -> jsonrpc::Result<Value> {
+    serde_json::to_value(value).map_err(|why| failed(&why.to_string()))
+}
+
+/// Answers a decision: conflicts are an answer, too, with nothing changed.
+fn answer(
+    workspace: &Workspace,
+    documents: &EditorDocuments,
+    done: Result<Outcome, EditError>,
+) -> jsonrpc::Result<ApplyResponse> {
+    match done {
+        Ok(outcome) => {
+            let decided = &outcome.hunks;
+            let uris = workspace.list();
+            let uris = uris
+                .iter()
+                .flat_map(Proposal::hunks)
+                .filter(|(_, h)| decided.contains(&h.id))
+                .map(|(f, _)| documents.uri(&f.path));
+            let mut uris: Vec<String> = uris.collect();
+            uris.sort_unstable();
+            uris.dedup();
+            documents.server().tell_hunks_changed(uris);
+            Ok(ApplyResponse {
+                rollback_token: outcome.rollback_token.map(|t| t.to_string()),
+                applied: outcome.hunks,
+                paths: outcome.paths,
+                conflicts: outcome.conflicts,
+            })
+        }
+        Err(EditError::Conflicts(conflicts)) => Ok(ApplyResponse {
+            rollback_token: None,
+            applied: Vec::new(),
+            paths: Vec::new(),
+            conflicts,
+        }),
+        Err(why) => Err(error(&why)),
+    }
+}
+
+/// An edit error in the protocol's terms, with the refusals of each file as data.
+fn error(why: &EditError) -> jsonrpc::Error {
+    let unknown = matches!(
+        why,
+        EditError::UnknownHunk(_)
+            | EditError::UnknownProposal(_)
+            | EditError::UnknownToken(_)
+            | EditError::Expired(_)
+            | EditError::NothingDone(_)
+    );
+    let mut error = match unknown {
+        true => jsonrpc::Error::invalid_params(why.to_string()),
+        false => failed(&why.to_string()),
+    };
+    if let EditError::Refused(refused) = why {
+        error.data = Some(json!({ "refused": refused }));
+    }
+    error
+}
+
+/// The hunks of a proposed file where they are now.
+fn file_hunks(
+    workspace: &Workspace,
+    documents: &EditorDocuments,
+    proposal: &Proposal,
+    file: &ProposedFile,
+) -> FileHunks {
+    let is_in = |h: &Hunk| h.state == HunkState::Accepted;
+    let version = file.with(is_in);
+    let open = documents.open(&version.path).map(|o| o.text.into_bytes());
+    let now = open.or_else(|| match workspace.root().read(&version.path) {
+        Ok(crate::edit::disk::Content::File(file)) => Some(file.bytes),
+        Ok(_) | Err(_) => None,
+    });
+    let base = version.bytes.as_deref().map(std::str::from_utf8);
+    let followed = match base {
+        Some(Ok(base)) => documents.followed(&version.path, base),
+        _ => None,
+    };
+    let places = match &now {
+        Some(now) => file.places(now, followed.as_ref(), is_in),
+        None => Vec::new(),
+    };
+    let text = |bytes: Option<&crate::edit::hunks::Bytes>| {
+        let bytes = bytes.map(|b| b.0.clone()).unwrap_or_default();
+        Text::decode(bytes, Breaks::Lf).ok()
+    };
+    let (before, after) = (text(file.before.as_ref()), text(file.after.as_ref()));
+    let quote = |text: &Option<Text>, lines: std::ops::Range<usize>| {
+        let mut quoted = String::new();
+        for idx in lines {
+            let Some(text) = text else { break };
+            if quoted.len() > MAX_SHOWN {
+                break;
+            }
+            quoted.push_str(text.line(idx));
+            quoted.push('\n');
+        }
+        quoted
+    };
+    let hunks = file.hunks.iter().enumerate().map(|(idx, hunk)| {
+        let n_lines = |text: &Option<Text>| text.as_ref().map_or(0, Text::n_lines);
+        let (kind, old, new) = match &hunk.what {
+            What::Lines(c) => ("lines", c.before.clone(), c.after.clone()),
+            What::Create => ("create", 0..0, 0..n_lines(&after)),
+            What::Delete => ("delete", 0..n_lines(&before), 0..0),
+            What::Move => ("move", 0..0, 0..0),
+            What::Mode => ("mode", 0..0, 0..0),
+        };
+        let place = places.iter().find(|(i, ..)| *i == idx);
+        let (lines, is_edited) = match place {
+            Some((_, lines, is_edited)) => (lines.clone(), *is_edited),
+            None => (0..0, false),
+        };
+        let position = |line: usize| lsp::Position {
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            character: 0,
+        };
+        HunkItem {
+            id: hunk.id.clone(),
+            proposal: proposal.id.clone(),
+            author: proposal.author.clone(),
+            kind,
+            state: hunk.state,
+            range: lsp::Range {
+                start: position(lines.start),
+                end: position(lines.end),
+            },
+            is_edited,
+            old: quote(&before, old),
+            new: quote(&after, new),
+        }
+    });
+    FileHunks {
+        uri: documents.uri(&version.path),
+        moved_from: file.moved_from.as_ref().map(ToString::to_string),
+        hunks: hunks.collect(),
+    }
+}

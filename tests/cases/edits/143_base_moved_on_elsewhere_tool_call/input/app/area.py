@@ -1,0 +1,19 @@
+# licence
+
+import math
+
+
+class Shape:
+    def __init__(self, name):
+        self.name = name
+
+    def area(self):
+        return 0
+
+    def describe(self):
+        return f"{self.name}: {self.area()}"
+
+
+def total(shapes):
+    # sums
+    return sum(s.area() for s in shapes)
