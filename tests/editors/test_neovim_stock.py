@@ -55,7 +55,7 @@ class NeovimStock(unittest.TestCase):
         nvim.type("ix=")
         nvim.wait_ghost("1 + 2;")
         nvim.type("y")
-        until(lambda: self.desk.answers(INLINE)[-1]["result"] == {"items": []}, "an empty answer")
+        until(lambda: self.desk.answers(INLINE)[-1].get("result") == {"items": []}, "an empty answer")
         nvim.wait_no_ghost()
         nvim.type("<Tab>")
         nvim.wait_text("x=y\t")
