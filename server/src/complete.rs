@@ -44,6 +44,9 @@ use trim::{Extent, Trimmed};
 
 /// Larger documents get no ghost text: they are data.
 const MAX_DOCUMENT: usize = 8 << 20;
+/// Time before the deadline at which the embedded engine is asked: nearly all of its answers take
+/// less than 5 ms, and a busy machine is slower.
+const LOCAL_NEEDS: Duration = Duration::from_millis(15);
 /// An explicit request may take longer than typing allows.
 const INVOKED_DEADLINE: Duration = Duration::from_secs(3);
 /// Suggestions to cycle through on an explicit request: of the model, and in all.
@@ -417,14 +420,21 @@ impl Request {
             tokio::time::sleep(delay).await;
         }
         let mut written = self.ask_model(engines, around)?;
-        // While the model thinks, the embedded engine answers for the case that it is late.
-        let local = kept.or_else(|| self.ask_local(engines, around));
+        // The embedded engine is asked when the model is about to be late, or has nothing to say:
+        // what it computed meanwhile would only keep the model's text from being shown.
+        let standby_from = self.deadline(engines) - LOCAL_NEEDS;
+        let ended = wait_until(&mut written, |_| false);
+        let late = tokio::time::timeout_at(standby_from.into(), ended)
+            .await
+            .is_err();
+        let standby = kept.or_else(|| late.then(|| self.ask_local(engines, around))?);
         let item = self.wait_for_model(engines, around, &mut written).await;
-        match (item, local) {
-            (Some(item), Some(local)) if local.reused && !self.replaces_shown(&item, &local) => {
-                Some(local)
+        match (item, standby) {
+            (Some(item), Some(kept)) if kept.reused && !self.replaces_shown(&item, &kept) => {
+                Some(kept)
             }
-            (item, local) => item.or(local),
+            (None, None) if !late => self.ask_local(engines, around),
+            (item, standby) => item.or(standby),
         }
     }
 
@@ -519,9 +529,8 @@ impl Request {
         around: &Surroundings<'_>,
         written: &mut watch::Receiver<Written>,
     ) -> Option<Item> {
-        let deadline =
-            self.asked + Duration::from_millis(engines.settings.complete.deadline_ms.into());
-        let in_time = tokio::time::timeout_at(deadline.into(), wait_until(written, |_| false))
+        let deadline = self.deadline(engines).into();
+        let in_time = tokio::time::timeout_at(deadline, wait_until(written, |_| false))
             .await
             .is_ok();
         match &written.borrow().end {
@@ -540,6 +549,11 @@ impl Request {
             fitting.rest.truncate(whole);
         }
         self.item(&fitting, around)
+    }
+
+    /// When the best answer there is must be given.
+    fn deadline(&self, engines: &Engines) -> Instant {
+        self.asked + Duration::from_millis(engines.settings.complete.deadline_ms.into())
     }
 
     fn ask_local(&self, engines: &Engines, around: &Surroundings<'_>) -> Option<Item> {
@@ -751,9 +765,9 @@ impl Inner {
         let there = document.text.to_string().contains(taken.text.trim());
         self.metrics.count(|c| {
             if there {
-                c.retained += 1
+                c.retained += 1;
             } else {
-                c.reverted += 1
+                c.reverted += 1;
             }
         });
     }

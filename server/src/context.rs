@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::secret;
 use crate::session::Snapshot;
 use crate::session::document::Document;
 
@@ -107,45 +108,7 @@ pub fn is_secret(document: &Document) -> bool {
     };
     let name = document.path.as_deref().and_then(Path::file_name);
     let name = name.map_or_else(uri_name, |n| n.to_string_lossy().into_owned());
-    is_secret_name(&name.to_ascii_lowercase())
-}
-
-fn is_secret_name(name: &str) -> bool {
-    const NAMES: &[&str] = &[
-        ".netrc",
-        "_netrc",
-        ".npmrc",
-        ".pypirc",
-        ".pgpass",
-        ".htpasswd",
-        ".git-credentials",
-        "credentials",
-        "id_rsa",
-        "id_dsa",
-        "id_ecdsa",
-        "id_ed25519",
-        "secrets.yml",
-        "secrets.yaml",
-        "secrets.json",
-        "secrets.toml",
-    ];
-    const ENDINGS: &[&str] = &[
-        ".pem",
-        ".key",
-        ".p12",
-        ".pfx",
-        ".jks",
-        ".keystore",
-        ".kdbx",
-        ".ovpn",
-        ".asc",
-        ".gpg",
-    ];
-    let env = (name == ".env" || name.starts_with(".env.") || name.ends_with(".env"))
-        && ![".example", ".sample", ".template", ".dist"]
-            .iter()
-            .any(|e| name.ends_with(e));
-    env || NAMES.contains(&name) || ENDINGS.iter().any(|ending| name.ends_with(ending))
+    secret::is_file_name(&name)
 }
 
 /// Bytes of the document that are shown as prefix and suffix.

@@ -201,6 +201,25 @@ impl Client {
         }
     }
 
+    /// Waits until some line that the server logs to its editor contains `part`; returns the line.
+    ///
+    /// # Errors
+    /// When the server has ended or `deadline` passes.
+    pub fn wait_for_message(&mut self, part: &str, deadline: Instant) -> anyhow::Result<String> {
+        loop {
+            let logged = self
+                .notices
+                .iter()
+                .filter(|n| n.method == "window/logMessage");
+            let mut lines = logged.filter_map(|n| n.params["message"].as_str());
+            if let Some(line) = lines.find(|line| line.contains(part)) {
+                return Ok(line.to_owned());
+            }
+            self.next(deadline)
+                .with_context(|| format!("waited for a message about {part}"))?;
+        }
+    }
+
     /// Waits until the server complains about a message that it could not read.
     ///
     /// # Errors

@@ -10,4 +10,5 @@ pub mod local;
 pub mod log;
 pub mod lsp;
 pub mod model;
+pub mod secret;
 pub mod session;

@@ -124,6 +124,7 @@ struct Server {
     log: Log,
     exclude: Arc<[String]>,
     capabilities: Arc<OnceLock<capabilities::Client>>,
+    client_info: Arc<OnceLock<Option<lsp::ClientInfo>>>,
     /// How the client numbers the kinds of triggers, once it has shown it.
     counts_from_zero: Arc<OnceLock<bool>>,
     /// Set once the background work of the server has begun.
@@ -147,6 +148,7 @@ impl Server {
             log,
             exclude: exclude.into(),
             capabilities: Arc::default(),
+            client_info: Arc::default(),
             counts_from_zero: Arc::default(),
             started: Arc::default(),
             speaks_legacy: Arc::default(),
@@ -172,14 +174,7 @@ impl LanguageServer for Server {
         if let Some(process) = params.process_id {
             parent::exit_with(process);
         }
-        if let Some(info) = &params.client_info {
-            let version = info.version.as_deref().unwrap_or("of unknown version");
-            tracing::info!(
-                "Pairwright {} for {} {version}",
-                env!("CARGO_PKG_VERSION"),
-                info.name
-            );
-        }
+        let _ = self.client_info.set(params.client_info);
         Ok(lsp::InitializeResult {
             capabilities: capabilities::server(&client),
             server_info: Some(lsp::ServerInfo {

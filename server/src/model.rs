@@ -287,13 +287,7 @@ impl Inner {
         course.end(&outcome);
         if let Err(error) = &outcome {
             tracing::debug!(%error, "a completion failed");
-            if matches!(
-                error.failure,
-                Failure::Rejected { .. } | Failure::Garbage(_)
-            ) {
-                // The server may have been replaced by one that knows other ways.
-                self.network.forget_probe(&self.probe_key());
-            }
+            self.doubt(error);
         }
         tell.send_modify(|progress| progress.end = Some(outcome));
     }
@@ -352,15 +346,17 @@ impl Inner {
             {
                 return failed;
             }
+            let asked = Instant::now();
             let found = Arc::new(probe::probe(&inner.target, inner.template.as_ref()).await);
+            // Dated before it is remembered: what is remembered must not look old to `doubt`.
+            *inner.probed() = Some((Instant::now(), Arc::clone(&found)));
             match &found.error {
                 None => {
-                    inner.breaker.answered();
+                    inner.breaker.answered(asked);
                     inner.network.remember_probe(key, Arc::clone(&found));
                 }
                 Some(error) => inner.breaker.failed(error),
             }
-            *inner.probed() = Some((Instant::now(), Arc::clone(&found)));
             found
         });
         match probing.await {

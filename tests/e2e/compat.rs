@@ -208,7 +208,7 @@ fn a_panel_gets_its_items_at_once_or_before_the_answer_when_it_names_a_token() {
         .flat_map(|n| n.params["value"]["items"].as_array().unwrap().clone())
         .map(|item| item["insertText"].clone())
         .collect();
-    let whole = at_once["items"].as_array().unwrap().iter();
+    let _whole = at_once["items"].as_array().unwrap().iter();
     let whole = at_once["items"].as_array().unwrap().iter();
     let whole: Vec<_> = whole.map(|item| item["insertText"].clone()).collect();
     assert_eq!(parts, whole);
@@ -224,11 +224,7 @@ fn a_legacy_panel_gets_every_solution_and_the_end() {
         json!({ "doc": { "uri": uri, "version": 1, "position": position }, "panelId": "p7" });
     let answer = result(&mut client, "getPanelCompletions", &params);
     let done = client
-        .wait_for(
-            "PanelSolutionsDone",
-            |_| true,
-            Instant::now() + PATIENCE,
-        )
+        .wait_for("PanelSolutionsDone", |_| true, Instant::now() + PATIENCE)
         .unwrap();
     assert_eq!(done, json!({ "panelId": "p7", "status": "OK" }));
     let solutions: Vec<_> = client

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model_server::{Answer, End, Hole, Listen, ModelServer, Seen};
 use pairwright::driver::Client;
 use serde_json::{Value, json};
 
-use crate::world::{Edits, World, inline_params, suggested};
+use crate::world::{END, Edits, TYPED, WHOLE, World, inline_params, suggested};
 
 /// A server whose model is `script`, over h2c, and the world to start it in.
 async fn with_model(
@@ -80,7 +80,7 @@ async fn a_newer_request_answers_the_older_with_nothing_and_resets_its_stream() 
             return Answer::honest(seen, "");
         }
         if Hole::of(seen).prefix.ends_with("second = ") {
-            Answer::text("2")
+            Answer::text("compute(2)")
         } else {
             Answer::never()
         }
@@ -98,7 +98,7 @@ async fn a_newer_request_answers_the_older_with_nothing_and_resets_its_stream() 
     };
     let nth = model.wait("the first request", hanging).await;
     let second = client.inline(&uri, (1, 9));
-    assert_eq!(suggested(&second), Some("second = 2"));
+    assert_eq!(suggested(&second), Some("second = compute(2)"));
     let first = client.answer(first).unwrap();
     assert_eq!(first.result.unwrap(), Value::Null);
     let end = model
@@ -153,31 +153,28 @@ async fn a_cancelled_request_is_answered_once_and_its_stream_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_quick_keys_cost_at_most_two_model_requests() {
-    let (model, world) =
-        with_model(|seen| Answer::honest(seen, "1 + 2").after(Duration::from_millis(60))).await;
+async fn keys_within_the_debounce_cost_one_model_request() {
+    let (model, world) = with_model(|seen| Answer::honest(seen, "compute(1, 2)")).await;
+    world.write_settings(&format!(
+        "[models.complete]\napi = 'fim'\nurl = '{}'\nmodel = 'qwen2.5-coder'\nhttp = 'h2c'\n\
+         [local]\nenabled = false\n[complete]\ndeadlineMs = 5000\ndebounceMs = 1000\n",
+        model.url()
+    ));
     let mut client = world.session();
     let uri = world.uri("quick.py");
     client.open(&uri, "python", "\n");
-    // Something is asked first, so that the probe is over when the keys are counted.
-    client.inline(&uri, (0, 0));
-    let before = asked(&model);
     let mut ids = Vec::new();
-    let started = Instant::now();
     for (n, key) in "whole_sum=".chars().enumerate() {
-        // The rhythm of the keys is what is tested.
-        tokio::time::sleep_until((started + Duration::from_millis(30) * n as u32).into()).await;
         client.type_at(&uri, n as i32 + 2, (0, n as u32), &key.to_string());
         ids.push(client.ask_inline(&uri, (0, n as u32 + 1)));
     }
     let last = ids.pop().unwrap();
     let answer = client.answer(last).unwrap();
-    assert_eq!(suggested(&answer), Some("whole_sum=1 + 2"));
+    assert_eq!(suggested(&answer), Some("whole_sum=compute(1, 2)"));
     for id in ids {
-        client.answer(id).unwrap().result.unwrap();
+        assert_eq!(client.answer(id).unwrap().result.unwrap(), Value::Null);
     }
-    let n = asked(&model) - before;
-    assert!(n <= 2, "{n} model requests for ten keys");
+    assert_eq!(asked(&model), 1);
 }
 
 /// Edits, requests and cancels in any order: whatever is answered was computed from the version
@@ -245,13 +242,13 @@ fn checked(client: &mut Client, id: i64, version: i32) -> bool {
 
 #[test]
 fn a_request_for_a_version_that_is_gone_is_answered_with_nothing() {
-    let world = World::new(&[("a.py", "alpha = beta + gamma\nalpha = beta + gamma\n")]);
+    let world = World::knowing();
     let mut client = world.session();
     client.learnt();
     let uri = world.uri("b.py");
-    client.open(&uri, "python", "alpha = beta");
-    client.replace(&uri, 2, "alpha = beta ");
-    let mut params = inline_params(&uri, (0, 12));
+    client.open(&uri, "python", TYPED);
+    client.replace(&uri, 2, "    result = multiply(P");
+    let mut params = inline_params(&uri, END);
     params["textDocument"]["version"] = 1.into();
     let answer = client
         .request("textDocument/inlineCompletion", &params)
@@ -260,24 +257,20 @@ fn a_request_for_a_version_that_is_gone_is_answered_with_nothing() {
 }
 
 #[test]
-fn an_explicit_request_may_have_several_suggestions_and_accepting_is_counted() {
-    let world = World::new(&[(
-        "a.py",
-        "handler.register(name, callback)\nhandler.register(name, callback)\n\
-         handler.register(name, fallback)\n",
-    )]);
+fn what_is_shown_and_accepted_is_counted() {
+    let world = World::knowing();
     let mut client = world.session();
     client.learnt();
     let uri = world.uri("b.py");
-    client.open(&uri, "python", "handler.register(na\n");
-    let mut params = inline_params(&uri, (0, 19));
+    client.open(&uri, "python", TYPED);
+    let mut params = inline_params(&uri, END);
     params["context"]["triggerKind"] = 1.into();
     let answer = client
         .request("textDocument/inlineCompletion", &params)
         .unwrap();
     let items = answer.result.unwrap()["items"].clone();
     let first = &items[0];
-    assert_eq!(first["insertText"], "handler.register(name, callback)");
+    assert_eq!(first["insertText"], WHOLE);
 
     let item =
         json!({ "item": { "command": first["command"], "insertText": first["insertText"] } });
@@ -304,23 +297,20 @@ fn an_explicit_request_may_have_several_suggestions_and_accepting_is_counted() {
 
 #[test]
 fn snoozing_and_switching_a_language_off_are_silent_and_say_so() {
-    let world = World::new(&[("a.py", "alpha = beta + gamma\nalpha = beta + gamma\n")]);
+    let world = World::knowing();
     world.write_settings("[complete.languages]\nmarkdown = false\n");
     let mut client = world.session();
     client.learnt();
     let uri = world.uri("b.py");
-    client.open(&uri, "python", "alpha = beta");
-    assert_eq!(
-        suggested(&client.inline(&uri, (0, 12))),
-        Some("alpha = beta + gamma")
-    );
+    client.open(&uri, "python", TYPED);
+    assert_eq!(suggested(&client.inline(&uri, END)), Some(WHOLE));
     let snooze = json!({ "command": "pairwright.snooze", "arguments": [5] });
     client
         .request("workspace/executeCommand", &snooze)
         .unwrap()
         .result
         .unwrap();
-    assert_eq!(suggested(&client.inline(&uri, (0, 12))), None);
+    assert_eq!(suggested(&client.inline(&uri, END)), None);
     let status = client
         .request("pairwright/status/get", &Value::Null)
         .unwrap()
@@ -333,14 +323,11 @@ fn snoozing_and_switching_a_language_off_are_silent_and_say_so() {
         .unwrap()
         .result
         .unwrap();
-    assert_eq!(
-        suggested(&client.inline(&uri, (0, 12))),
-        Some("alpha = beta + gamma")
-    );
+    assert_eq!(suggested(&client.inline(&uri, END)), Some(WHOLE));
 
     let notes = world.uri("notes.md");
-    client.open(&notes, "markdown", "alpha = beta");
-    assert_eq!(suggested(&client.inline(&notes, (0, 12))), None);
+    client.open(&notes, "markdown", TYPED);
+    assert_eq!(suggested(&client.inline(&notes, END)), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

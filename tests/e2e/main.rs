@@ -16,6 +16,8 @@ mod lifecycle;
 #[cfg(test)]
 mod model_client;
 #[cfg(test)]
+mod model_faults;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod world;

@@ -11,6 +11,12 @@ use pairwright::session::document::uri_of;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// A line as it is being typed, where its end is, and the whole of it as [`World::knowing`] has it
+/// many times.
+pub(crate) const TYPED: &str = "    result = multiply(";
+pub(crate) const END: (u32, u32) = (0, TYPED.len() as u32);
+pub(crate) const WHOLE: &str = "    result = multiply(PI, square(radius))";
+
 pub(crate) struct World {
     dir: TempDir,
     variables: Vec<(String, String)>,
@@ -30,6 +36,20 @@ impl World {
             world.write(path, text);
         }
         world
+    }
+
+    /// A workspace of which the embedded engine can learn how [`TYPED`] goes on.
+    pub(crate) fn knowing() -> Self {
+        let shape =
+            |name: &str| format!("def area_of_{name}(radius):\n{WHOLE}\n    return result\n\n\n");
+        let shapes = |names: [&str; 9]| names.map(shape).concat();
+        let round = [
+            "circle", "sphere", "cone", "torus", "dome", "dish", "drum", "disc", "arc",
+        ];
+        let flat = [
+            "square", "kite", "sector", "segment", "lens", "ring", "star", "leaf", "oval",
+        ];
+        Self::new(&[("round.py", &shapes(round)), ("flat.py", &shapes(flat))])
     }
 
     /// Sets an environment variable for every program started.

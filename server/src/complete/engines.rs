@@ -67,7 +67,7 @@ impl Engines {
             };
             match &self.local {
                 Some(local) if self.learns.as_ref() == Some(&learns) => {
-                    next.local = Some(local.clone())
+                    next.local = Some(local.clone());
                 }
                 _ => match Engine::start(learns.clone()) {
                     Ok(local) => next.local = Some(local),

@@ -128,7 +128,12 @@ async fn read(
                         written.end = Some(End::Finished);
                     }
                 }
-                Err(error) => written.end = Some(End::Failed(error)),
+                Err(error) => {
+                    // The line that was being written may end anywhere; only whole lines count.
+                    let whole = written.text.rfind('\n').unwrap_or(0);
+                    written.text.truncate(whole);
+                    written.end = Some(End::Failed(error));
+                }
             }
             over = written.end.is_some();
         });

@@ -39,9 +39,9 @@ pub(crate) fn rows(draft: &Draft, stem: usize, vocabulary: &Vocabulary) -> Vec<V
         let length = vocabulary.text(token.word).chars().count();
         n_chars += length;
         if vocabulary.class(token.word) == Class::Mark {
-            n_marks += 1
+            n_marks += 1;
         } else {
-            n_word_chars += length
+            n_word_chars += length;
         }
         least_support = least_support.min(token.support);
         let last = vocabulary.text(token.word);

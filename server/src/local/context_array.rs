@@ -13,8 +13,22 @@ use super::vocabulary::Word;
 #[derive(Debug, Default)]
 pub(crate) struct ContextArray {
     places: Vec<u32>,
-    /// For each last token that occurs, in order: where its places start.
-    starts: Vec<(Word, u32)>,
+    starts: Starts,
+}
+
+/// Where the places of each last token start.
+#[derive(Debug)]
+enum Starts {
+    /// For each token that occurs, in order.
+    Listed(Vec<(Word, u32)>),
+    /// For each number up to that of the last token, and the end.
+    Indexed(Vec<u32>),
+}
+
+impl Default for Starts {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
 }
 
 impl ContextArray {
@@ -27,6 +41,7 @@ impl ContextArray {
             .map(|word| word.index() + 1)
             .max()
             .unwrap_or(0);
+        // Where the next place of each word goes; in the end, where its places end.
         let mut ends = vec![0_u32; n_words + 1];
         let contexts = &stream[..stream.len().saturating_sub(1)];
         for word in contexts {
@@ -41,17 +56,25 @@ impl ContextArray {
             places[*end as usize] = at as u32 + 1;
             *end += 1;
         }
-        let mut starts = Vec::new();
+        let mut listed = Vec::new();
         let mut keyed = Vec::new();
         let mut at = 0;
         while at < places.len() {
             let word = stream[places[at] as usize - 1];
             let end = ends[word.index()] as usize;
-            starts.push((word, at as u32));
+            listed.push((word, at as u32));
             sort_bucket(stream, depth, &mut places[at..end], &mut keyed);
             at = end;
         }
-        starts.shrink_to_fit();
+        let starts = if listed.len() * 2 > n_words {
+            ends.insert(0, 0);
+            ends.truncate(n_words + 1);
+            ends.shrink_to_fit();
+            Starts::Indexed(ends)
+        } else {
+            listed.shrink_to_fit();
+            Starts::Listed(listed)
+        };
         Self { places, starts }
     }
 
@@ -65,15 +88,18 @@ impl ContextArray {
 
     /// Returns the places that directly follow `word`.
     pub(crate) fn after(&self, word: Word) -> Range<u32> {
-        match self.starts.binary_search_by_key(&word, |start| start.0) {
-            Ok(at) => {
-                let end = self
-                    .starts
-                    .get(at + 1)
-                    .map_or(self.places.len() as u32, |next| next.1);
-                self.starts[at].1..end
-            }
-            Err(_) => 0..0,
+        match &self.starts {
+            Starts::Indexed(starts) => match starts.get(word.index()..word.index() + 2) {
+                Some(&[start, end]) => start..end,
+                _ => 0..0,
+            },
+            Starts::Listed(starts) => match starts.binary_search_by_key(&word, |start| start.0) {
+                Ok(at) => {
+                    let next = starts.get(at + 1);
+                    starts[at].1..next.map_or(self.places.len() as u32, |next| next.1)
+                }
+                Err(_) => 0..0,
+            },
         }
     }
 
@@ -118,12 +144,24 @@ impl ContextArray {
         }
     }
 
-    pub(crate) fn words(&self) -> impl Iterator<Item = Word> {
-        self.starts.iter().map(|start| start.0)
+    /// Returns the last tokens that occur, in order; `stream` is the one this was made of.
+    pub(crate) fn words(&self, stream: &[Word]) -> Vec<Word> {
+        let mut words = Vec::new();
+        let mut at = 0;
+        while let Some(place) = self.places.get(at) {
+            let word = stream[*place as usize - 1];
+            words.push(word);
+            at = self.after(word).end as usize;
+        }
+        words
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.places.capacity() * 4 + self.starts.capacity() * 8
+        let starts = match &self.starts {
+            Starts::Listed(starts) => starts.capacity() * 8,
+            Starts::Indexed(starts) => starts.capacity() * 4,
+        };
+        self.places.capacity() * 4 + starts
     }
 }
 
@@ -136,12 +174,13 @@ fn sort_bucket(stream: &[Word], depth: usize, places: &mut [u32], keyed: &mut Ve
     keyed.clear();
     keyed.extend(places.iter().map(|place| {
         let end = (*place as usize).saturating_sub(1);
-        let key = stream[end.saturating_sub(IN_KEY)..end].iter().rev();
-        let missing = 32 * (IN_KEY - key.len());
-        (
-            key.fold(0, |key, word| key << 32 | word.index() as u128) << missing,
-            *place,
-        )
+        let before = stream[end.saturating_sub(IN_KEY)..end].iter().rev();
+        // Nothing before the start of the stream reads as a boundary, which is token 0.
+        let padded = before.chain(std::iter::repeat(&Word::BOUNDARY));
+        let key = padded
+            .take(IN_KEY)
+            .fold(0, |key, word| key << 32 | word.index() as u128);
+        (key, *place)
     }));
     keyed.sort_unstable_by(|a, b| {
         a.0.cmp(&b.0)

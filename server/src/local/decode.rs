@@ -14,7 +14,7 @@ use super::net::Net;
 use super::vocabulary::Word;
 
 /// Most steps for one suggestion; with this many the probable lines have long been found.
-const MAX_STEPS: usize = 60;
+const MAX_STEPS: usize = 40;
 const MAX_TOKENS: usize = 45;
 /// Continuations of one line that are followed.
 const MAX_BRANCHES: usize = 4;
@@ -77,10 +77,10 @@ struct Line {
 }
 
 /// Most finished lines that are weighed against each other.
-const MOST_DRAFTS: usize = 3;
+const MOST_DRAFTS: usize = 2;
 
 /// How much less probable than the best a line may be to be weighed, as a difference of logarithms.
-const LARGEST_GAP: f32 = 1.6;
+const LARGEST_GAP: f32 = 1.0;
 
 /// Returns the most probable non-empty lines, best first; one unfinished line if the search ended early.
 pub(crate) fn decode(task: &Task<'_>, sources: &Sources<'_>, net: &Net) -> Vec<Draft> {

@@ -12,6 +12,7 @@ use super::lex::Blanks;
 use super::open_text::OpenText;
 use super::segment::{DEPTH, SHAPE_DEPTH, Segment, Span, contains};
 use super::vocabulary::{Class, Frame, Vocabulary, Word};
+use crate::secret;
 
 /// Returns the names that open the blocks around the end of `above`.
 pub(crate) fn names_in_scope(above: &OpenText, vocabulary: &Vocabulary) -> FxHashMap<Word, u8> {
@@ -35,7 +36,7 @@ pub(crate) enum Source {
     Here,
     /// Other open buffers and the learnt files most like this one, word for word.
     Near,
-    /// Learnt files, word for word.
+    /// Learnt files and other open buffers, word for word.
     Learnt,
     /// The text around the cursor, by shape.
     HereShape,
@@ -196,6 +197,7 @@ pub(crate) fn gather(sources: &Sources<'_>, context: &Context, constraint: Const
     tally.count(Source::Here, &mut hits);
     let mut near = Vec::new();
     hits_open(sources.open, &context.words, &mut near);
+    hits.extend_from_slice(&near);
     hits_learnt(sources, &context.words, &mut hits, &mut near);
     tally.count(Source::Near, &mut near);
     tally.count(Source::Learnt, &mut hits);
@@ -329,12 +331,11 @@ impl Tally<'_> {
         if !may_add {
             return None;
         }
+        let text = self.vocabulary.text(word);
         let fits = match self.constraint {
-            Constraint::Stem(stem) => {
-                !word.is_layout() && self.vocabulary.text(word).starts_with(stem)
-            }
+            Constraint::Stem(stem) => !word.is_layout() && text.starts_with(stem),
             Constraint::Free | Constraint::AfterBlanks => true,
-        };
+        } && !secret::is_word(text);
         let at = fits.then_some(self.candidates.len());
         self.index.insert(word, at);
         if fits {
@@ -389,7 +390,8 @@ impl Tally<'_> {
             if n_added == MAX_ADDED {
                 break;
             }
-            if self.index.insert(word, None).is_none() {
+            let is_known = self.index.insert(word, None).is_some();
+            if !is_known && !secret::is_word(sources.vocabulary.text(word)) {
                 self.add(word, Blanks::NONE);
                 n_added += 1;
             }
@@ -410,7 +412,7 @@ fn agreement(words: &[Word], place: usize, context: &[Word]) -> u8 {
 }
 
 fn hits_here(sources: &Sources<'_>, context: &[Word], hits: &mut Vec<Hit>) {
-    const MAX_PLACES: usize = 4000;
+    const MAX_PLACES: usize = 1000;
     let Some(last) = context.last() else { return };
     let (above, below) = (sources.above, sources.below);
     let here = above.words.len();
@@ -451,8 +453,8 @@ fn hit(text: &OpenText, place: usize, context: &[Word], distance: usize) -> Hit 
 
 /// Takes matches from the longest to the shortest, thinly where there are many.
 fn hits_learnt(sources: &Sources<'_>, context: &[Word], hits: &mut Vec<Hit>, near: &mut Vec<Hit>) {
-    const BUDGET: usize = 1500;
-    const MOST_OF_A_LENGTH: usize = 300;
+    const BUDGET: usize = 600;
+    const MOST_OF_A_LENGTH: usize = 120;
     let mut ranges = Vec::new();
     for learnt in sources.learnt {
         let Learnt {
@@ -565,7 +567,7 @@ fn last_shapes(context: &Context) -> Option<(Word, Word)> {
 }
 
 fn hits_here_by_shape(sources: &Sources<'_>, context: &Context, hits: &mut Vec<Hit>) {
-    const MAX_PLACES: usize = 1500;
+    const MAX_PLACES: usize = 400;
     let Some(pair) = last_shapes(context) else {
         return;
     };
@@ -596,8 +598,8 @@ fn hits_here_by_shape(sources: &Sources<'_>, context: &Context, hits: &mut Vec<H
 }
 
 fn hits_learnt_by_shape(sources: &Sources<'_>, context: &Context, hits: &mut Vec<Hit>) {
-    const MOST_OF_A_LENGTH: usize = 150;
-    const ENOUGH: usize = 200;
+    const MOST_OF_A_LENGTH: usize = 60;
+    const ENOUGH: usize = 100;
     let mut ranges = Vec::new();
     let mut renaming = Renaming::new();
     for learnt in sources.learnt {

@@ -123,11 +123,8 @@ impl LineState {
             }
             let &[mark] = text.as_bytes() else { continue };
             match mark {
-                _ if quote != 0 => {
-                    if mark == quote {
-                        quote = 0;
-                    }
-                }
+                _ if mark == quote => quote = 0,
+                _ if quote != 0 => {}
                 b'"' | b'`' => quote = mark,
                 b'(' => open.push(b')'),
                 b'[' => open.push(b']'),

@@ -26,8 +26,8 @@ use super::vocabulary::{Frame, Vocabulary};
 /// Share of the memory given that learnt files may take; the rest is for building, changes and readers.
 const LEARNT_SHARE: f64 = 0.7;
 
-/// Bytes a token takes while its segment is built, beyond what it takes afterwards.
-const BUILD_BYTES: usize = 8;
+/// Bytes that a byte of source takes once learnt, more than nearly every file needs.
+const BYTES_HELD_PER_BYTE: usize = 6;
 
 /// Words learnt since the last fold of the vocabulary, before it is folded again.
 const MOST_NEW_WORDS: usize = 20_000;
@@ -102,14 +102,26 @@ impl Learner {
         self.tally = Tally::default();
         let files = self.walk();
         let total: u64 = files.iter().map(|file| file.bytes).sum();
+        let budget = (self.memory as f64 * LEARNT_SHARE) as usize;
+        let before = self.bytes();
         let mut vocabulary = Vocabulary::root();
-        let frame = Frame::keywords(&mut vocabulary);
-        self.unlearnt = Arc::new(Shard::empty(Arc::new(frame)));
+        let frame = Arc::new(Frame::keywords(&mut vocabulary));
+        for open in self.open.values_mut() {
+            open.text = open
+                .text
+                .translated(&self.vocabulary, &mut vocabulary, &frame);
+        }
+        self.unlearnt = Arc::new(Shard::empty(frame));
         self.shards.clear();
+        // Readers keep what was learnt before until there is something new, if both fit.
+        let after = budget.min(total as usize * BYTES_HELD_PER_BYTE);
+        if before + after > self.memory {
+            self.vocabulary = Arc::new(vocabulary.clone());
+            publish(self);
+        }
         let mut tokens: FxHashMap<Language, Tokens> = FxHashMap::default();
         let mut done = 0;
         let mut first_stage = total > 4 * FIRST_STAGE;
-        let budget = (self.memory as f64 * LEARNT_SHARE) as usize;
         for found in files {
             if !progress(done, total) {
                 return;
@@ -117,7 +129,7 @@ impl Learner {
             done += found.bytes;
             let n_tokens: usize = tokens.values().map(|tokens| tokens.words.len()).sum();
             let used = vocabulary.bytes() + n_tokens * Segment::BYTES_PER_TOKEN;
-            if used + found.bytes as usize * 5 > budget {
+            if used + found.bytes as usize * BYTES_HELD_PER_BYTE > budget {
                 self.tally.is_capped = true;
                 *self.tally.skipped.entry(Skip::OverMemory).or_default() += 1;
                 continue;

@@ -111,6 +111,25 @@ impl OpenText {
         Arc::new(open)
     }
 
+    /// Returns the same tokens in the numbers of another vocabulary, to be read only.
+    pub(crate) fn translated(
+        &self,
+        from: &Vocabulary,
+        to: &mut Vocabulary,
+        frame: &Frame,
+    ) -> Arc<Self> {
+        let mut open = Self::new();
+        for (word, blanks) in self.words.iter().zip(&self.blanks).skip(1) {
+            let word = if word.is_layout() {
+                *word
+            } else {
+                to.intern(from.text(*word))
+            };
+            open.push(word, *blanks, frame.shape(word, to));
+        }
+        Arc::new(open)
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

@@ -45,6 +45,15 @@ struct Desktop {
     status: Status,
 }
 
+impl Desktop {
+    /// An engine that is about to learn everything is not idle.
+    fn show_what_is_to_come(&mut self) {
+        if self.inbox.all {
+            self.status.state = State::Learning { done: 0, total: 0 };
+        }
+    }
+}
+
 #[derive(Default)]
 struct Inbox {
     all: bool,
@@ -140,7 +149,11 @@ impl Desk {
     fn tell(&self, what: impl FnOnce(&mut Inbox)) {
         let mut state = self.lock();
         what(&mut state.inbox);
+        if state.inbox.all && state.n_learnt != u64::MAX {
+            state.status.state = State::Learning { done: 0, total: 0 };
+        }
         state.n_told += 1;
+        state.show_what_is_to_come();
         self.told.notify_all();
     }
 
@@ -164,6 +177,7 @@ impl Desk {
     }
 
     fn run(&self, mut learner: Learner, shared: &Shared) {
+        let _leaving = Leaving(self);
         while let Some((inbox, n_told)) = self.next() {
             for (path, text) in inbox.edited {
                 learner.learn_open(&path, text.map(|rope| rope.to_string()));
@@ -175,7 +189,7 @@ impl Desk {
                     !state.inbox.stop
                 };
                 learner.learn_all(&mut progress, &mut |learner| {
-                    shared.publish(learner.snapshot())
+                    shared.publish(learner.snapshot());
                 });
             } else {
                 learner.learn_changed(&inbox.changed);
@@ -184,9 +198,29 @@ impl Desk {
             let mut status = learner.status();
             status.memory += shared.reading_bytes();
             let mut state = self.lock();
+            if state.inbox.all {
+                status.state = State::Learning { done: 0, total: 0 };
+            }
             state.status = status;
+            state.show_what_is_to_come();
             state.n_learnt = n_told;
             self.learnt.notify_all();
+        }
+    }
+}
+
+/// Lets nobody wait for a thread that has ended, also when it panicked: what was published last
+/// goes on answering.
+struct Leaving<'d>(&'d Desk);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.status.state = State::Idle;
+        state.n_learnt = u64::MAX;
+        self.0.learnt.notify_all();
+        if std::thread::panicking() {
+            tracing::error!("the embedded engine stopped learning; it answers from what it knows");
         }
     }
 }

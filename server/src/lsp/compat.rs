@@ -15,8 +15,8 @@ mod panel;
 
 use serde::Serialize;
 use serde_json::Value;
-use tower_lsp_server::jsonrpc::Result;
 use tower_lsp_server::LspServiceBuilder;
+use tower_lsp_server::jsonrpc::Result;
 
 use super::{Server, convert};
 

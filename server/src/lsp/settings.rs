@@ -58,6 +58,11 @@ impl Server {
             return;
         }
         self.put_in_force(&self.settings.get());
+        if let Some(Some(client)) = self.client_info.get() {
+            let version = client.version.as_deref().unwrap_or("of unknown version");
+            let own = env!("CARGO_PKG_VERSION");
+            tracing::info!("Pairwright {own} for {} {version}", client.name);
+        }
         let server = self.clone();
         tokio::spawn(async move { server.follow_settings().await });
     }

@@ -129,7 +129,7 @@ fn shown_item(method: &str, params: Value) -> Option<(Option<u64>, u64)> {
 pub(super) fn read<P: DeserializeOwned>(method: &str, params: Value) -> Option<P> {
     serde_json::from_value(params)
         .inspect_err(|why| {
-            tracing::warn!("{method} with parameters that cannot be read is ignored: {why}")
+            tracing::warn!("{method} with parameters that cannot be read is ignored: {why}");
         })
         .ok()
 }

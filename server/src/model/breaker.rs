@@ -3,8 +3,8 @@
 //! Holds: after [`FAILURES`] failures in a row, or one that will not heal by itself (a refused
 //! key, an unknown model, a rate limit), requests are refused at once until a pause is over;
 //! then one request is let through to find out, and the pause grows if it fails too. A pause
-//! costs no timer. Cancelled requests are no failures, but requests that together waited
-//! [`SILENCE`] without any answer are one.
+//! costs no timer. Cancelled requests are no failures, but when patient ones have waited for
+//! [`SILENCE`] without any answer, that is one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,8 +18,12 @@ use crate::error::UserError;
 /// Failures in a row that open the circuit.
 const FAILURES: u32 = 3;
 
-/// Waiting without an answer, summed over requests that were dropped, that counts as a failure.
+/// Waiting without an answer that counts as a failure: time during which any patient request
+/// waited that was dropped in the end, however many did at once.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// A request that was dropped sooner says nothing of the server: the user typed on.
+const PATIENT: Duration = Duration::from_secs(1);
 
 /// First and longest pause. The first is short: most failures are a server being restarted.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -57,12 +61,15 @@ struct State {
     failures: u32,
     pauses: u32,
     unanswered: Duration,
+    /// End of what `unanswered` counts, so that no time counts twice.
+    counted: Option<Instant>,
     /// Set while paused; also while the one request that finds out is under way.
     paused: Option<Pause>,
 }
 
 #[derive(Debug)]
 struct Pause {
+    begun: Instant,
     until: Instant,
     why: ModelError,
     trying: bool,
@@ -114,9 +121,18 @@ impl Breaker {
         })
     }
 
-    /// Takes note of an answer that came without a permit.
-    pub(super) fn answered(&self) {
-        *self.state() = State::default();
+    /// Takes note of an answer that came without a permit, to what was asked at `asked`. An
+    /// answer does not end a pause that began after its question.
+    pub(super) fn answered(&self, asked: Instant) {
+        let mut state = self.state();
+        if state
+            .paused
+            .as_ref()
+            .is_some_and(|pause| pause.begun > asked)
+        {
+            return;
+        }
+        *state = State::default();
         self.tell(Health::Ready);
     }
 
@@ -151,9 +167,11 @@ impl Breaker {
             return;
         };
         state.pauses += 1;
-        let until = Instant::now() + pause;
+        let begun = Instant::now();
+        let until = begun + pause;
         tracing::info!(place = %error.place, ?pause, "leaving a failing model endpoint alone");
         state.paused = Some(Pause {
+            begun,
             until,
             why: error.clone(),
             trying: false,
@@ -166,7 +184,7 @@ impl Permit {
     /// The endpoint answered: whatever was wrong is over.
     pub(super) fn answered(mut self) {
         self.open = false;
-        self.breaker.answered();
+        self.breaker.answered(self.since);
     }
 
     /// The endpoint failed.
@@ -184,7 +202,14 @@ impl Permit {
         {
             pause.trying = false;
         }
-        state.unanswered += self.since.elapsed();
+        let now = Instant::now();
+        if now.saturating_duration_since(self.since) >= PATIENT {
+            let from = state
+                .counted
+                .map_or(self.since, |counted| counted.max(self.since));
+            state.unanswered += now.saturating_duration_since(from);
+            state.counted = Some(now);
+        }
         if state.unanswered >= SILENCE {
             let error = ModelError::new(Failure::Silent(state.unanswered), place);
             // Several requests have waited: one silent one would be a failure of its own.
@@ -337,18 +362,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn cancelled_requests_are_no_failures_until_they_waited_too_long() {
+    async fn cancelled_requests_are_no_failures_until_patient_ones_have_waited_too_long() {
         let breaker = Breaker::new();
         let place: Arc<str> = "http://model".into();
-        for _ in 0..99 {
-            let permit = breaker.admit().unwrap();
-            tokio::time::advance(Duration::from_millis(100)).await;
-            permit.unanswered(&place);
-        }
-        let last = breaker.admit().unwrap();
-        tokio::time::advance(Duration::from_millis(100)).await;
-        last.unanswered(&place);
+        // Waits for `ms` with `at_once` requests, `times` over, and drops them.
+        let wait = async |ms: u64, at_once: usize, times: usize| {
+            for _ in 0..times {
+                let permits: Vec<_> = (0..at_once).map(|_| breaker.admit().unwrap()).collect();
+                tokio::time::advance(Duration::from_millis(ms)).await;
+                for permit in permits {
+                    permit.unanswered(&place);
+                }
+            }
+        };
+        // Typing on says nothing, and time in which many waited is not longer for it.
+        wait(900, 64, 100).await;
+        wait(4_900, 64, 2).await;
+        assert!(breaker.admit().is_ok());
+        wait(1_000, 1, 1).await;
         pause(&breaker);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_an_older_question_does_not_end_a_pause() {
+        let breaker = Breaker::new();
+        let (older, asked) = (breaker.admit().unwrap(), Instant::now());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        fail(
+            &breaker,
+            Failure::RateLimited {
+                retry_after: Some(Duration::from_secs(7)),
+                said: String::new(),
+            },
+        );
+        older.answered();
+        breaker.answered(asked);
+        assert_eq!(pause(&breaker), Duration::from_secs(7));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,14 @@
 //! Finding out what an endpoint supports.
 
+use std::time::Duration;
+
 use model_server::{Answer, Hole, Route, Seen};
 use pairwright::model::{Api, Endpoint, Failure, Fim, Health, Network, Probe};
 
 use super::{DIALECTS, Wire, request, serve, text, whole};
+
+/// The text before the hole of the question that probes ask.
+const QUESTION: &str = "a = [1, 2, ";
 
 /// Serves a list of models beside `script`.
 fn listing(
@@ -219,6 +224,53 @@ async fn a_refused_request_leads_to_the_way_that_works() {
     assert_eq!(text(&model, "2").await.as_deref(), Ok("x"));
 }
 
+/// Lets `time` pass on the clock of the client and the server.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_is_asked_anew_what_it_supports_but_only_once_a_minute() {
+    let (server, endpoint, network) = serve(Wire::Http1, |seen| {
+        if Hole::of(seen).prefix == QUESTION {
+            Answer::honest(seen, "")
+        } else {
+            Answer::error(400, "the prompt is too long")
+        }
+    })
+    .await;
+    let model = network
+        .model(Endpoint {
+            api: Api::LlamaCpp,
+            ..endpoint
+        })
+        .unwrap();
+    let probes = || {
+        let log = server.log();
+        let asked = log.completions();
+        asked
+            .iter()
+            .filter(|seen| Hole::of(seen).prefix == QUESTION)
+            .count()
+    };
+    text(&model, "1").await.unwrap_err();
+    assert_eq!(model.probe().await.fim, Fim::Works);
+    assert_eq!(probes(), 1, "a first refusal leads to a probe");
+
+    pass(Duration::from_secs(30)).await;
+    text(&model, "2").await.unwrap_err();
+    // Answered from what is known; asked again if the refusal had thrown that away.
+    model.probe().await;
+    assert_eq!(probes(), 1, "refused again within a minute");
+
+    pass(Duration::from_secs(31)).await;
+    text(&model, "3").await.unwrap_err();
+    model.probe().await;
+    assert_eq!(probes(), 2, "refused again after a minute");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_reports_the_health_of_the_endpoint() {
     let (_server, endpoint, network) = serve(Wire::Http1, |seen| match seen.nth {
@@ -257,7 +309,7 @@ async fn the_first_completion_waits_for_the_probe_that_it_needs_and_later_ones_d
         .log()
         .completions()
         .iter()
-        .filter(|seen| Hole::of(seen).prefix == "a = [1, 2, ")
+        .filter(|seen| Hole::of(seen).prefix == QUESTION)
         .count();
     assert_eq!((probes, server.log().completions().len()), (1, 4));
 
@@ -268,7 +320,7 @@ async fn the_first_completion_waits_for_the_probe_that_it_needs_and_later_ones_d
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_goes_on_when_the_keystroke_that_needed_it_is_gone() {
     let (server, endpoint, network) = serve(Wire::H2c, |seen| {
-        Answer::honest(seen, "x").after(std::time::Duration::from_millis(100))
+        Answer::honest(seen, "x").after(Duration::from_millis(100))
     })
     .await;
     let model = network

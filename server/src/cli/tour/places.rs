@@ -11,7 +11,7 @@ const CODE: &[&str] = &[
     "rb", "php", "swift", "kt", "scala", "lua", "sh",
 ];
 /// Sizes of the files that are taken, in bytes.
-const SIZES: std::ops::Range<usize> = 1 << 10..100 << 10;
+const SIZES: std::ops::Range<usize> = 1 << 8..100 << 10;
 
 /// A line of a file, with the place in it where the cursor is put.
 pub(super) struct Place {

@@ -1,0 +1,89 @@
+//! What we add to the model's own time: from writing the key and the request to the model having
+//! all of it, and from the model's last byte to reading the answer.
+
+use std::time::{Duration, Instant};
+
+use model_server::Answer;
+
+use crate::input::Input;
+use crate::stage::{Page, SAID, Stage, Wire, suggested, wait_until};
+use crate::table::{Table, Times, ms};
+
+/// Keys before the measured ones, and measured ones.
+const WARM_UP: usize = 20;
+const KEYS: usize = 300;
+/// Between two keys: slow enough that none is taken for part of a burst.
+const APART: Duration = Duration::from_millis(80);
+
+pub(crate) fn run(input: &Input, table: &mut Table) -> anyhow::Result<()> {
+    let wires = [
+        (Wire::H2c, ""),
+        (
+            Wire::Http2Tls,
+            "another server, HTTP/2 + TLS: 43.5–48.6 / 54–90",
+        ),
+        (
+            Wire::Http1,
+            "0.8–0.9 / 5–8 (27.8 / 54 and 451 / 473 with two others)",
+        ),
+    ];
+    for (wire, others) in wires {
+        let added = added(input, wire)?;
+        table.row(
+            format!(
+                "added to the model's time, {} (median / p99 / worst)",
+                wire.name()
+            ),
+            format!(
+                "{}; {} to the model, {} back",
+                added.whole,
+                ms(added.there.quantile(0.5)),
+                ms(added.back.quantile(0.5))
+            ),
+            "≤ 1 / ≤ 5 ms",
+            others,
+        );
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Added {
+    there: Times,
+    back: Times,
+    whole: Times,
+}
+
+fn added(input: &Input, wire: Wire) -> anyhow::Result<Added> {
+    let mut stage = Stage::new(wire, input.root(), "", |_| Answer::text(SAID))?;
+    let (path, text, at) = input.middle_of_a_file()?;
+    let mut page = Page::open(&mut stage.client, &path, &text[..at], at)?;
+    let mut keys = Vec::new();
+    let started = Instant::now();
+    // What is typed is the rest of the file.
+    for (nth, key) in (0_u32..).zip(text[at..].chars().take(WARM_UP + KEYS)) {
+        wait_until(started + APART * nth);
+        let written = Instant::now();
+        page.key(&mut stage.client, key)?;
+        let sent = Instant::now();
+        let id = page.ask(&mut stage.client)?;
+        let reply = stage.client.answer(id)?;
+        let of_model = suggested(&reply).is_some_and(|text| text.contains(SAID));
+        anyhow::ensure!(of_model, "key {nth} was answered with {:?}", reply.result);
+        keys.push((written, sent + reply.took));
+    }
+    let asked = stage.asked();
+    anyhow::ensure!(asked.len() == keys.len(), "not one request for each key");
+    let mut added = Added::default();
+    for ((written, read), seen) in keys.iter().zip(&asked).skip(WARM_UP) {
+        let Some((ended, _)) = seen.ended else {
+            anyhow::bail!("a request without end");
+        };
+        let there = seen.arrived.duration_since(*written);
+        let back = read.saturating_duration_since(ended);
+        added.there.add(there);
+        added.back.add(back);
+        added.whole.add(there + back);
+    }
+    Ok(added)
+}
