@@ -65,7 +65,7 @@ class Window:
         if not trusted:
             self.settings["security.workspace.trust.enabled"] = True
             self.settings["security.workspace.trust.startupPrompt"] = "never"
-        self.write_settings({})
+        (self.data / "User/settings.json").write_text(json.dumps(self.settings))
         # VS Code takes PATH from the user's login shell.
         (desk.home / ".profile").write_text(f"export PATH={desk.programs}:$PATH\n")
         self.environment = desk.environment(EXTENSIONS_GALLERY="{}", CI="")
@@ -122,10 +122,6 @@ class Window:
         except OSError:
             return False
 
-    def write_settings(self, more):
-        path = self.data / "User/settings.json"
-        path.write_text(json.dumps({**self.settings, **more}))
-
     def open(self, name):
         self.page.dblclick(f".explorer-folders-view >> text={name}", timeout=60_000)
         self.page.wait_for_selector(".editor-instance .view-lines", timeout=60_000)
@@ -169,8 +165,9 @@ class Window:
         self.press("F1")
         self.page.wait_for_selector(".quick-input-box input")
         self.page.keyboard.type(title)
-        row = self.page.wait_for_selector(f".quick-input-list .monaco-list-row >> text={title}")
-        row.click()
+        self.page.wait_for_selector(f".quick-input-list .monaco-list-row >> text={title}")
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_selector(".quick-input-widget", state="hidden")
 
     def picture(self, name):
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
@@ -266,7 +263,7 @@ class VsCode(unittest.TestCase):
             window.wait_ghost(STORY[5:].strip())
 
         with self.subTest("settings change while it runs"):
-            window.write_settings({"pairwright.complete.languages": {"javascript": False}})
+            window.run_command("Pairwright: Switch Ghost Text for This Language")
             changed = {"settings": {"pairwright": {"complete": {"languages": {"javascript": False}}}}}
             until(lambda: changed in self.desk.sent("workspace/didChangeConfiguration"), "told")
 
@@ -277,6 +274,7 @@ class VsCode(unittest.TestCase):
                 until(lambda: len(self.desk.answers(INLINE)) > before, "an answer")
                 return self.desk.answers(INLINE)[-1].get("result") == {"items": []}
 
+            window.page.click(".editor-instance .view-lines")
             until(is_silent, "silence")
 
         self.assertEqual(window.hosts, {"127.0.0.1"})
