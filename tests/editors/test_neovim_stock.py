@@ -76,6 +76,19 @@ class NeovimStock(unittest.TestCase):
         given = [a["result"] for a in self.desk.answers(INLINE) if a.get("result")]
         self.assertEqual(len(given), 1, given)
 
+    def test_the_documented_lines_for_a_model_are_enough(self):
+        model = Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
+        self.addCleanup(model.close)
+        nvim = self.open("")
+        path = self.desk.home / ".config/pairwright/config.toml"
+        path.write_text(docs.model_settings(model.url))
+        until(
+            lambda: model.url in self.desk.sent("didChangeStatus", "server")[-1]["message"],
+            "the server follows its settings file",
+        )
+        nvim.type("ix=")
+        nvim.wait_ghost("1 + 2;")
+
     def test_our_plugin_can_leave_the_drawing_to_neovim(self):
         config = (
             f"vim.opt.runtimepath:append('{PLUGIN}')\n"

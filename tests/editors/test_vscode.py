@@ -6,9 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import unittest
 import urllib.request
+from pathlib import Path
 
+import docs
 from desk import ARTIFACTS, PRICES, PREFIX, ROOT, Desk, Timeout, limit_time, needs, until
 from model import Model
 
@@ -195,14 +198,14 @@ class VsCode(unittest.TestCase):
         limit_time(180)
         self.addCleanup(limit_time, 0)
 
-    def window(self, files, model=None, settings=None, trusted=True, remove=False):
+    def window(self, files, model=None, settings=None, trusted=True, elsewhere=None):
         values = model.settings() if model else {}
         values["local"] = {"enabled": model is None}
         values["complete"] = {"deadlineMs": 5000, "debounceMs": 0}
         self.desk = Desk(files, values)
         self.addCleanup(self.desk.close)
-        if remove:
-            (self.desk.programs / "pairwright").unlink()
+        if elsewhere:
+            (self.desk.programs / "pairwright").rename(elsewhere)
         window = Window(self.desk, self.vsix, settings, trusted)
         self.addCleanup(window.close)
         return window
@@ -211,6 +214,11 @@ class VsCode(unittest.TestCase):
         model = Model(answer, delay)
         self.addCleanup(model.close)
         return model
+
+    def other_folder(self):
+        folder = tempfile.TemporaryDirectory(prefix="pairwright-")
+        self.addCleanup(folder.cleanup)
+        return Path(folder.name)
 
     def asked(self):
         return len(self.desk.sent(INLINE))
@@ -311,12 +319,16 @@ class VsCode(unittest.TestCase):
         self.assertEqual(trap.asked, [])
 
     def test_without_a_server_the_message_says_what_to_do(self):
-        window = self.window({"a.js": ""}, remove=True)
+        window = self.window({"a.js": ""}, elsewhere=self.other_folder() / "pairwright")
         window.page.wait_for_selector("text=/not on PATH.*pairwright.server.path/", timeout=60_000)
 
     def test_ghost_text_is_there_within_100_ms_of_the_key_with_a_model_of_30_ms(self):
         model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "", delay=0.03)
-        window = self.window({"a.js": ""}, model)
+        # Where the server is comes from the documented setting, not from PATH.
+        lines = docs.block("VS Code", "json")
+        elsewhere = self.other_folder() / "pairwright"
+        settings = json.loads(lines.replace("/path/to/pairwright", str(elsewhere)))
+        window = self.window({"a.js": ""}, model, settings, elsewhere=elsewhere)
         window.open("a.js")
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
         window.page.evaluate(
