@@ -6,19 +6,7 @@ use std::time::Instant;
 use pairwright::driver::{Client, PATIENCE};
 use serde_json::{Value, json};
 
-use crate::world::{Edits, World, inline_params};
-
-const KNOWN: &str = "\
-handler.register(name, callback)
-handler.register(name, callback)
-handler.register(name, fallback)
-";
-const WHOLE: &str = "handler.register(name, callback)";
-const TYPED: &str = "handler.register(na";
-
-fn world() -> World {
-    World::new(&[("a.py", KNOWN)])
-}
+use crate::world::{Edits, TYPED, WHOLE, World, inline_params};
 
 /// A session in which a file is open and its beginning typed; returns its URI.
 fn typing(world: &World, client: &mut Client) -> String {
@@ -46,7 +34,7 @@ fn metrics(client: &mut Client) -> Value {
 
 #[test]
 fn an_account_is_never_missing() {
-    let world = world();
+    let world = World::knowing();
     let mut client = world.session();
     let cases = [
         ("checkStatus", json!({ "status": "OK", "user": "local" })),
@@ -83,7 +71,7 @@ fn an_account_is_never_missing() {
 
 #[test]
 fn the_legacy_requests_give_ghost_text_and_count_what_became_of_it() {
-    let world = world();
+    let world = World::knowing();
     let mut client = world.session();
     let info = json!({
         "editorInfo": { "name": "Neovim", "version": "0.12.4" },
@@ -159,7 +147,7 @@ fn the_legacy_requests_give_ghost_text_and_count_what_became_of_it() {
 #[test]
 fn a_rejected_suggestion_counts_as_one_in_both_dialects() {
     for reject in ["notifyRejected", "pairwright.didRejectCompletion"] {
-        let world = world();
+        let world = World::knowing();
         let mut client = world.session();
         let uri = typing(&world, &mut client);
         let answer = client.inline(&uri, (0, TYPED.len() as u32)).result.unwrap();
@@ -176,7 +164,7 @@ fn a_rejected_suggestion_counts_as_one_in_both_dialects() {
 
 #[test]
 fn a_question_about_a_version_that_is_gone_has_no_completions() {
-    let world = world();
+    let world = World::knowing();
     let mut client = world.session();
     let uri = typing(&world, &mut client);
     let position = json!({ "line": 0, "character": TYPED.len() });
@@ -187,7 +175,7 @@ fn a_question_about_a_version_that_is_gone_has_no_completions() {
 
 #[test]
 fn a_panel_gets_its_items_at_once_or_before_the_answer_when_it_names_a_token() {
-    let world = world();
+    let world = World::knowing();
     let mut client = world.session();
     let uri = typing(&world, &mut client);
     let mut params = json!({
@@ -216,7 +204,7 @@ fn a_panel_gets_its_items_at_once_or_before_the_answer_when_it_names_a_token() {
 
 #[test]
 fn a_legacy_panel_gets_every_solution_and_the_end() {
-    let world = world();
+    let world = World::knowing();
     let mut client = world.session();
     let uri = typing(&world, &mut client);
     let position = json!({ "line": 0, "character": TYPED.len() });
@@ -239,7 +227,7 @@ fn a_legacy_panel_gets_every_solution_and_the_end() {
 
 #[test]
 fn foreign_accept_commands_are_obeyed_but_not_advertised() {
-    let world = world();
+    let world = World::knowing();
     let mut client = world.server();
     let answer = client.initialize(&world.root()).unwrap().result.unwrap();
     let advertised = answer["capabilities"]["executeCommandProvider"]["commands"].to_string();
