@@ -16,6 +16,14 @@ fn typing(world: &World, client: &mut Client) -> String {
     uri
 }
 
+/// Returns a suggestion, which must go on as the workspace does; how far is the engine's choice.
+#[track_caller]
+fn suggested(text: &Value) -> &str {
+    let text = text.as_str().unwrap();
+    assert!(WHOLE.starts_with(text) && text.len() > TYPED.len(), "{text}");
+    text
+}
+
 fn result(client: &mut Client, method: &str, params: &Value) -> Value {
     client.request(method, params).unwrap().result.unwrap()
 }
@@ -99,10 +107,11 @@ fn the_legacy_requests_give_ghost_text_and_count_what_became_of_it() {
         let answer = result(&mut client, method, &doc);
         let mut first = answer["completions"][0].clone();
         first["uuid"].take();
+        let text = suggested(&first["text"]);
         let expected = json!({
             "uuid": null,
-            "text": WHOLE,
-            "displayText": &WHOLE[TYPED.len()..],
+            "text": text,
+            "displayText": &text[TYPED.len()..],
             "position": position,
             "range": { "start": { "line": 0, "character": 0 }, "end": position },
             "docVersion": 1,
@@ -175,7 +184,7 @@ fn a_panel_gets_its_items_at_once_or_before_the_answer_when_it_names_a_token() {
     });
     let method = "textDocument/copilotPanelCompletion";
     let at_once = result(&mut client, method, &params);
-    assert_eq!(at_once["items"][0]["insertText"], WHOLE);
+    suggested(&at_once["items"][0]["insertText"]);
 
     params["partialResultToken"] = "panel 1".into();
     let at_last = result(&mut client, method, &params);
@@ -213,7 +222,7 @@ fn a_legacy_panel_gets_every_solution_and_the_end() {
         .collect();
     assert_eq!(json!(solutions.len()), answer["solutionCountTarget"]);
     assert_eq!(solutions[0].params["panelId"], "p7");
-    assert_eq!(solutions[0].params["completionText"], WHOLE);
+    suggested(&solutions[0].params["completionText"]);
 }
 
 #[test]
