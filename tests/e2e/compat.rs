@@ -20,7 +20,10 @@ fn typing(world: &World, client: &mut Client) -> String {
 #[track_caller]
 fn suggested(text: &Value) -> &str {
     let text = text.as_str().unwrap();
-    assert!(WHOLE.starts_with(text) && text.len() > TYPED.len(), "{text}");
+    assert!(
+        WHOLE.starts_with(text) && text.len() > TYPED.len(),
+        "{text}"
+    );
     text
 }
 
