@@ -72,7 +72,7 @@ impl StoreError {
         }
     }
 
-    pub(crate) fn damaged(path: &Path, what: impl ToString) -> Self {
+    pub(crate) fn damaged(path: &Path, what: &(impl ToString + ?Sized)) -> Self {
         Self::Damaged {
             path: path.to_owned(),
             what: what.to_string(),

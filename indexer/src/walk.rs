@@ -39,7 +39,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(crate) fn new(path: impl Into<String>, message: impl ToString) -> Self {
+    pub(crate) fn new(path: impl Into<String>, message: &(impl ToString + ?Sized)) -> Self {
         Self {
             path: path.into(),
             message: message.to_string(),
@@ -97,7 +97,7 @@ pub(crate) fn walk(root: &Path, threads: usize) -> Walked {
         Box::new(move |entry| {
             match entry {
                 Ok(entry) => batch.visit(root, &entry),
-                Err(error) => batch.walked.faults.push(Fault::new("", error)),
+                Err(error) => batch.walked.faults.push(Fault::new("", &error)),
             }
             if batch.walked.files.len() >= 1_000 && batch.flush() > MAX_FILES {
                 return WalkState::Quit;
@@ -111,7 +111,7 @@ pub(crate) fn walk(root: &Path, threads: usize) -> Walked {
         walked.files.truncate(MAX_FILES);
         walked
             .faults
-            .push(Fault::new("", format!("stopped at {MAX_FILES} files")));
+            .push(Fault::new("", &format!("stopped at {MAX_FILES} files")));
     }
     walked
 }
@@ -143,7 +143,7 @@ impl Batch<'_> {
         };
         match entry.metadata() {
             Ok(metadata) => self.walked.files.push((path, Stat::of(&metadata))),
-            Err(error) => self.walked.faults.push(Fault::new(path, error)),
+            Err(error) => self.walked.faults.push(Fault::new(path, &error)),
         }
     }
 

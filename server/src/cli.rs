@@ -6,11 +6,11 @@
 mod apply;
 mod complete;
 mod doctor;
+mod edits;
 mod index;
 mod map;
-mod search;
-mod edits;
 mod rollback;
+mod search;
 mod serve;
 mod tour;
 

@@ -146,7 +146,7 @@ impl Indexes {
 
     /// Says that files may have changed.
     pub fn changed(&self, paths: &[PathBuf]) {
-        for folder in self.folders().iter() {
+        for folder in self.folders() {
             let inside = paths.iter().filter(|path| path.starts_with(&folder.root));
             let inside: Vec<PathBuf> = inside.cloned().collect();
             if !inside.is_empty() {
@@ -199,7 +199,7 @@ impl Indexes {
     pub fn search(&self, params: &SearchParams, open: &[Arc<Document>]) -> Vec<Found> {
         let limit = params.limit.unwrap_or(10).min(1000);
         let mut found: Vec<Found> = Vec::new();
-        for folder in self.folders().iter() {
+        for folder in self.folders() {
             let open: Vec<RepoPath> = open
                 .iter()
                 .filter_map(|document| RepoPath::below(&folder.root, document.path.as_deref()?))

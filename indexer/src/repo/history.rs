@@ -200,14 +200,14 @@ impl History {
             return Ok(Self::default());
         };
         let commits: Vec<Commit> =
-            postcard::from_bytes(&bytes).map_err(|error| StoreError::damaged(path, error))?;
+            postcard::from_bytes(&bytes).map_err(|error| StoreError::damaged(path, &error))?;
         Ok(Self::new(commits.into_iter().map(Arc::new).collect()))
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), StoreError> {
         let commits: Vec<&Commit> = self.commits.iter().map(Arc::as_ref).collect();
         let bytes =
-            postcard::to_stdvec(&commits).map_err(|error| StoreError::damaged(path, error))?;
+            postcard::to_stdvec(&commits).map_err(|error| StoreError::damaged(path, &error))?;
         write_sealed(path, &bytes)
     }
 }

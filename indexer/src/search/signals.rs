@@ -407,10 +407,10 @@ impl Reader {
         }
         for part in asked.split(|c: char| c.is_whitespace() || "`'\"(),:;<>".contains(c)) {
             let part = part.trim_start_matches("./").trim_end_matches('.');
-            if part.contains('.') || part.contains('/') {
-                if let Some(slot) = self.slot(&RepoPath::from(part)) {
-                    names.insert(slot, 1.0);
-                }
+            if (part.contains('.') || part.contains('/'))
+                && let Some(slot) = self.slot(&RepoPath::from(part))
+            {
+                names.insert(slot, 1.0);
             }
         }
         (defines, names)

@@ -130,7 +130,7 @@ impl UnitLog {
 
     /// Adds a unit. It can be read after the next [`flush`](Self::flush).
     pub(crate) fn append(&mut self, key: UnitKey, unit: &Unit) -> Result<(), StoreError> {
-        let record = encode(key, unit).map_err(|error| StoreError::damaged(&self.path, error))?;
+        let record = encode(key, unit).map_err(|error| StoreError::damaged(&self.path, &error))?;
         self.file
             .write_all(&record)
             .map_err(StoreError::io("write", &self.path))?;

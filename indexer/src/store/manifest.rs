@@ -55,7 +55,7 @@ impl Manifest {
             return Ok(None);
         };
         let manifest: Self =
-            postcard::from_bytes(&bytes).map_err(|error| StoreError::damaged(path, error))?;
+            postcard::from_bytes(&bytes).map_err(|error| StoreError::damaged(path, &error))?;
         if !manifest.files.is_sorted_by(|a, b| a.path < b.path) {
             return Err(StoreError::damaged(path, "out of order"));
         }
@@ -63,7 +63,7 @@ impl Manifest {
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), StoreError> {
-        let bytes = postcard::to_stdvec(self).map_err(|error| StoreError::damaged(path, error))?;
+        let bytes = postcard::to_stdvec(self).map_err(|error| StoreError::damaged(path, &error))?;
         write_sealed(path, &bytes)
     }
 }

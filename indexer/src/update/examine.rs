@@ -59,7 +59,7 @@ pub(super) fn examine(
         Ok(_) => return (Outcome::Gone, None),
         Err(error) if is_gone(&error) => return (Outcome::Gone, None),
         Err(error) => {
-            let fault = Fault::new(path.clone(), error);
+            let fault = Fault::new(path.clone(), &error);
             let entry = unread(path, Stat::default(), seen, FileClass::Unreadable);
             return (Outcome::Entry(entry), Some(fault));
         }
@@ -77,7 +77,7 @@ pub(super) fn examine(
         Ok(read) => read,
         Err(error) if is_gone(&error) => return (Outcome::Gone, None),
         Err(error) => {
-            let fault = Fault::new(path.clone(), error);
+            let fault = Fault::new(path.clone(), &error);
             return (
                 Outcome::Entry(unread(path, stat, seen, FileClass::Unreadable)),
                 Some(fault),

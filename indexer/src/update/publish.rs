@@ -46,7 +46,7 @@ impl Stores {
         if n_lost > 0 {
             faults.push(Fault::new(
                 "",
-                format!("units.log was damaged: {n_lost} bytes dropped"),
+                &format!("units.log was damaged: {n_lost} bytes dropped"),
             ));
         }
         let text = match TextIndex::open(&layout.text()) {
@@ -54,7 +54,7 @@ impl Stores {
             Err(error) => {
                 faults.push(Fault::new(
                     "",
-                    format!("rebuilding the text index: {error}"),
+                    &format!("rebuilding the text index: {error}"),
                 ));
                 remove(&layout.text())?;
                 TextIndex::open(&layout.text())?
@@ -69,7 +69,7 @@ impl Stores {
         let mut manifest = match Manifest::read(&layout.manifest()) {
             Ok(manifest) => manifest.unwrap_or_default(),
             Err(error) => {
-                faults.push(Fault::new("", format!("starting afresh: {error}")));
+                faults.push(Fault::new("", &format!("starting afresh: {error}")));
                 Manifest::default()
             }
         };

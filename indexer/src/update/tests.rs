@@ -61,7 +61,7 @@ impl Workspace {
     }
 
     /// Returns what an index says that has never seen this workspace before.
-    fn from_scratch(&self) -> String {
+    fn built_anew(&self) -> String {
         let cache = tempfile::tempdir().unwrap();
         let index = Index::open(Options {
             cache_dir: cache.path().to_owned(),
@@ -263,7 +263,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn after_any_changes_the_index_is_as_if_built_from_scratch(
+    fn after_any_changes_the_index_is_as_if_built_built_anew(
         steps in proptest::collection::vec(step(), 1..14),
     ) {
         let workspace = Workspace::new(&[("a.rs", TEXTS[0]), ("deep/c.rs", TEXTS[1])]);
@@ -283,7 +283,7 @@ proptest! {
         }
         index.rescan();
         prop_assert!(index.wait_until_seen(soon()));
-        let expected = workspace.from_scratch();
+        let expected = workspace.built_anew();
         prop_assert_eq!(portrait(&index.reader()), expected.clone(), "in memory");
         settle(&index);
         prop_assert_eq!(portrait(&index.reader()), expected.clone(), "published");
@@ -308,7 +308,7 @@ proptest! {
 
         let index = workspace.settled();
         let place = format!("{}: {:?}", damaged.display(), index.status());
-        prop_assert_eq!(portrait(&index.reader()), workspace.from_scratch(), "{}", place);
+        prop_assert_eq!(portrait(&index.reader()), workspace.built_anew(), "{}", place);
     }
 }
 
@@ -343,7 +343,7 @@ fn another_versions_index_is_not_read() {
     let index = workspace.open();
     assert_eq!(index.reader().n_files(), 0);
     settle(&index);
-    assert_eq!(portrait(&index.reader()), workspace.from_scratch());
+    assert_eq!(portrait(&index.reader()), workspace.built_anew());
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn two_processes_take_turns_and_agree() {
     for index in [&first, &second] {
         index.changed([workspace.path("c.rs")]);
         assert!(index.wait_until_seen(soon()));
-        assert_eq!(portrait(&index.reader()), workspace.from_scratch());
+        assert_eq!(portrait(&index.reader()), workspace.built_anew());
     }
     assert_eq!(
         (first.status().role, second.status().role),
@@ -371,10 +371,7 @@ fn two_processes_take_turns_and_agree() {
     workspace.write("d.rs", "fn delta() {}\n");
     settle(&second);
     drop(second);
-    assert_eq!(
-        portrait(&workspace.open().reader()),
-        workspace.from_scratch()
-    );
+    assert_eq!(portrait(&workspace.open().reader()), workspace.built_anew());
 }
 
 #[test]
@@ -436,11 +433,11 @@ fn a_disk_that_refuses_keeps_answers_in_memory_and_is_tried_again() {
         .into_iter()
         .find(|fault| fault.path == "publish");
     assert!(fault.is_some_and(|fault| fault.message.contains("manifest")));
-    assert_eq!(portrait(&index.reader()), workspace.from_scratch());
+    assert_eq!(portrait(&index.reader()), workspace.built_anew());
     drop(index);
     fs::remove_dir(dir.join("manifest.new")).unwrap();
     let index = workspace.settled();
-    assert_eq!(portrait(&index.reader()), workspace.from_scratch());
+    assert_eq!(portrait(&index.reader()), workspace.built_anew());
     assert_eq!(index.status().n_faults, 0);
 }
 
@@ -526,7 +523,7 @@ fn cleaning_waits_for_no_one_and_costs_only_time() {
     assert_eq!(Index::footprint(cache, root).bytes, 0);
     assert_eq!(
         portrait(&workspace.settled().reader()),
-        workspace.from_scratch()
+        workspace.built_anew()
     );
 }
 

@@ -259,7 +259,7 @@ impl Writer {
             if self.stores.is_some()
                 && let Err(error) = history.write(&self.layout.history())
             {
-                self.fault("", error);
+                self.fault("", &error);
             }
             self.history = Arc::new(history);
             self.branch_files = branch_files.into();
@@ -351,11 +351,11 @@ impl Writer {
         };
         match Watch::start(&self.options.root, git_dir.as_deref(), heard) {
             Ok(watch) => self.watch = Some(watch),
-            Err(error) => self.fault("", format!("files cannot be watched: {error}")),
+            Err(error) => self.fault("", &format!("files cannot be watched: {error}")),
         }
     }
 
-    fn fault(&mut self, path: impl Into<String>, message: impl ToString) {
+    fn fault(&mut self, path: impl Into<String>, message: &(impl ToString + ?Sized)) {
         if self.faults.len() < MAX_FAULTS {
             self.faults.insert(path.into(), message.to_string());
         }

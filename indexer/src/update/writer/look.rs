@@ -86,10 +86,10 @@ impl Writer {
         if let Some(watch) = &mut self.watch
             && let Err(error) = watch.add(&walked.folders)
         {
-            self.fault("", format!("some folders cannot be watched: {error}"));
+            self.fault("", &format!("some folders cannot be watched: {error}"));
         }
         for fault in walked.faults {
-            self.fault(fault.path, fault.message);
+            self.fault(fault.path, &fault.message);
         }
         let mut changed: Vec<(i64, RepoPath)> = Vec::new();
         let mut lost: FxHashSet<RepoPath> = self.files.keys().cloned().collect();
@@ -228,7 +228,7 @@ impl Writer {
         });
         for (path, (outcome, fault)) in batch.into_iter().zip(looked) {
             match fault {
-                Some(fault) => self.fault(fault.path, fault.message),
+                Some(fault) => self.fault(fault.path, &fault.message),
                 None => {
                     self.faults.remove(path.as_str());
                 }
@@ -236,7 +236,7 @@ impl Writer {
             match outcome {
                 Outcome::Unknown => {}
                 Outcome::Gone => self.forget(path),
-                Outcome::Entry(entry) => self.keep_entry(path, entry),
+                Outcome::Entry(entry) => self.keep_entry(path, &entry),
                 Outcome::Parsed(parsed) => {
                     let (entry, parsed, rows) = *parsed;
                     if in_memory {
@@ -261,9 +261,9 @@ impl Writer {
         }
     }
 
-    pub(super) fn keep_entry(&mut self, path: RepoPath, entry: FileEntry) {
+    pub(super) fn keep_entry(&mut self, path: RepoPath, entry: &FileEntry) {
         let before = self.files.insert(path.clone(), entry.clone());
-        if before.as_ref() == Some(&entry) {
+        if before.as_ref() == Some(entry) {
             return;
         }
         let is_same = before.is_some_and(|b| b.unit == entry.unit && b.class == entry.class);
@@ -306,7 +306,7 @@ impl Writer {
             && let Err(error) = stores.add(unit, parsed, rows)
         {
             entry.unit = None;
-            self.fault("", error);
+            self.fault("", &error);
         }
         self.fresh.remove(&path);
         self.gone.remove(&path);

@@ -41,7 +41,7 @@ impl Writer {
             .map(|(id, vector)| Row::new(id, &vector))
             .collect();
         if let Err(error) = log.append(&rows) {
-            self.fault("", error);
+            self.fault("", &error);
         }
         self.changed_something();
     }
@@ -115,7 +115,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::warn!(%error, "the index cannot be published");
-                self.fault("publish", error);
+                self.fault("publish", &error);
                 self.retry_at = Some(Instant::now() + RETRY);
             }
         }
@@ -203,7 +203,7 @@ impl Writer {
                     self.stores = Some(stores);
                     self.adopt(base);
                 }
-                Err(error) => self.fault("", error),
+                Err(error) => self.fault("", &error),
             },
             Ok(None) => match Manifest::read(&self.layout.manifest()) {
                 Ok(Some(manifest)) if manifest.generation != self.generation => {
@@ -213,13 +213,13 @@ impl Writer {
                             self.adopt(Ok(base));
                         }
                         Ok(None) => {}
-                        Err(error) => self.fault("", error),
+                        Err(error) => self.fault("", &error),
                     }
                 }
                 Ok(_) => {}
-                Err(error) => self.fault("", error),
+                Err(error) => self.fault("", &error),
             },
-            Err(error) => self.fault("", error),
+            Err(error) => self.fault("", &error),
         }
     }
 
@@ -239,7 +239,7 @@ impl Writer {
                 self.reconcile();
                 self.show();
             }
-            Err(error) => self.fault("", error),
+            Err(error) => self.fault("", &error),
         }
     }
 }

@@ -98,7 +98,7 @@ pub(super) const KINDS: &[(&str, Make)] = &[
         let call = json!({
             "path": e.path,
             "old_string": hunk.old().join("\n"),
-            "new_string": hunk.new().join("\n"),
+            "new_string": hunk.new_lines().join("\n"),
         });
         let is_unique = e.before.matches(&hunk.old().join("\n")).count() == 1;
         done(
@@ -203,7 +203,7 @@ fn blocks(edit: &TrueEdit, diff: &Diff) -> String {
     let hunks = diff
         .hunks
         .iter()
-        .map(|h| block(&edit.path, &h.old(), &h.new()));
+        .map(|h| block(&edit.path, &h.old(), &h.new_lines()));
     hunks.collect()
 }
 
@@ -323,7 +323,7 @@ fn dedented(edit: &TrueEdit, diff: &Diff) -> Made {
             .map(|l| l.get(depth..).unwrap_or_default().to_owned());
         stripped.collect()
     };
-    let answer = block(&edit.path, &strip(hunk.old()), &strip(hunk.new()));
+    let answer = block(&edit.path, &strip(hunk.old()), &strip(hunk.new_lines()));
     done(edit, answer, Must::ApplyOrReject)
 }
 
@@ -333,9 +333,9 @@ fn hallucinated(edit: &TrueEdit, diff: &Diff) -> Made {
     let mut old = hunk.old();
     let at = old.iter().position(|l| l.trim().len() > 8)?;
     old[at].push_str(" // as it never was");
-    (old != hunk.new()).then_some(())?;
+    (old != hunk.new_lines()).then_some(())?;
     Some((
-        case(edit, block(&edit.path, &old, &hunk.new())),
+        case(edit, block(&edit.path, &old, &hunk.new_lines())),
         refused(Must::Reject),
     ))
 }
@@ -358,11 +358,11 @@ fn overlapping(edit: &TrueEdit, diff: &Diff) -> Made {
         .hunks
         .first()
         .filter(|h| h.lines.iter().any(|l| l.mark == '-'))?;
-    let mut other = hunk.new();
+    let mut other = hunk.new_lines();
     other.push("and this".to_owned());
     (!speaks_of_edits(edit) && diff.is_unique).then_some(())?;
     let answer =
-        block(&edit.path, &hunk.old(), &hunk.new()) + &block(&edit.path, &hunk.old(), &other);
+        block(&edit.path, &hunk.old(), &hunk.new_lines()) + &block(&edit.path, &hunk.old(), &other);
     Some((case(edit, answer), refused(Must::Reject)))
 }
 
@@ -382,6 +382,6 @@ fn elided(edit: &TrueEdit, diff: &Diff) -> Made {
             .chain(lines)
             .collect()
     };
-    let answer = block(&edit.path, &side(hunk.old()), &side(hunk.new()));
+    let answer = block(&edit.path, &side(hunk.old()), &side(hunk.new_lines()));
     done(edit, answer, Must::ApplyOrReject)
 }
