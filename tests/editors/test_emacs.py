@@ -103,6 +103,7 @@ class Emacs(unittest.TestCase):
         text = until(suggestion, "a suggestion")
         terminal.wait_for(text.strip())
         terminal.save_screen("emacs-lsp-mode")
+        self.assertNotIn("Warning", terminal.screen())
         terminal.keys("Tab")
         until(lambda: text in self.buffer(), "taken")
         until(lambda: self.desk.commands("pairwright.didAcceptCompletion"), "the server is told")

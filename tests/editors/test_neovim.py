@@ -323,8 +323,8 @@ class PluginCase:
 
     # Numbers
 
-    def test_ghost_text_is_there_within_60_ms_of_the_key_with_a_model_of_30_ms(self):
-        model = self.model(after_prefix("1 + 2;"), delay=0.03)
+    def test_ghost_text_is_there_soon_after_the_key(self):
+        model = self.model(after_prefix("1 + 2;"))
         nvim = self.open(model=model)
         nvim.lua(
             """_G.times = {}
@@ -340,17 +340,22 @@ class PluginCase:
             })"""
         )
         nvim.type("i")
-        for n in range(40):
-            nvim.type(f"x{n % 10}=")
-            nvim.wait_ghost("1 + 2;")
-            nvim.type("<CR>")
-            until(lambda: nvim.now()["row"] == n + 1, "the next line")
-        times = sorted(nvim.lua("return _G.times"))
-        middle, last = statistics.median(times), times[-1]
-        report = f"neovim {self.version}: key to ghost text, model 30 ms: p50 {middle:.1f}, max {last:.1f} ms"
-        print(report, flush=True)
-        # Twice what is promised, because machines that test are busy; the numbers are printed.
-        self.assertLess(middle, 120)
+        row = 0
+        for milliseconds, promised in ((30, 60), (120, 200)):
+            model.delay = milliseconds / 1000
+            nvim.lua("_G.times = {}")
+            for n in range(40):
+                row += 1
+                nvim.type(f"x{n % 10}=")
+                nvim.wait_ghost("1 + 2;")
+                nvim.type("<CR>")
+                until(lambda: nvim.now()["row"] == row, "the next line")
+            times = sorted(nvim.lua("return _G.times"))
+            middle, last = statistics.median(times), times[-1]
+            report = f"neovim {self.version}: key to ghost text, model {milliseconds} ms: "
+            print(f"{report}p50 {middle:.1f}, max {last:.1f} ms, n {len(times)}", flush=True)
+            # Twice what is promised, because machines that test are busy; the numbers are printed.
+            self.assertLess(middle, 2 * promised)
 
     def test_a_key_costs_the_plugin_less_than_a_millisecond(self):
         nvim = self.open(PRICES * 20, model=self.model())

@@ -275,11 +275,19 @@ class VsCode(unittest.TestCase):
             changed = {"settings": {"pairwright": {"complete": {"languages": {"javascript": False}}}}}
             until(lambda: changed in self.desk.sent("workspace/didChangeConfiguration"), "told")
 
+            def owed():
+                return self.asked() - len(self.desk.answers(INLINE))
+
+            # The server that was killed owes answers for good.
+            lost = owed()
+
             def is_silent():
-                before = len(self.desk.answers(INLINE))
-                window.type("!")
-                window.press("Backspace")
-                until(lambda: len(self.desk.answers(INLINE)) > before, "an answer")
+                for press in (lambda: window.type("!"), lambda: window.press("Backspace")):
+                    before = self.asked()
+                    press()
+                    # A key at once after this one would take its question back.
+                    until(lambda: self.asked() > before, "a question")
+                    until(lambda: owed() <= lost, "its answer")
                 return self.desk.answers(INLINE)[-1].get("result") == {"items": []}
 
             window.page.click(".editor-instance .view-lines")
@@ -322,8 +330,8 @@ class VsCode(unittest.TestCase):
         window = self.window({"a.js": ""}, elsewhere=self.other_folder() / "pairwright")
         window.page.wait_for_selector("text=/not on PATH.*pairwright.server.path/", timeout=60_000)
 
-    def test_ghost_text_is_there_within_100_ms_of_the_key_with_a_model_of_30_ms(self):
-        model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "", delay=0.03)
+    def test_ghost_text_is_there_soon_after_the_key(self):
+        model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
         # Where the server is comes from the documented setting, not from PATH.
         lines = docs.block("VS Code", "json")
         elsewhere = self.other_folder() / "pairwright"
@@ -344,16 +352,20 @@ class VsCode(unittest.TestCase):
               }).observe(document.body, { subtree: true, childList: true, attributes: true });
             }"""
         )
-        for n in range(30):
-            window.type(f"x{n % 10}=")
-            window.wait_ghost("1 + 2;")
-            window.press("Enter")
-            until(lambda: not window.ghost(), "the next line")
-        times = sorted(window.page.evaluate("window.times"))
-        middle, last = times[len(times) // 2], times[-1]
-        print(f"vscode: key to ghost text, model 30 ms: p50 {middle:.0f}, max {last:.0f} ms", flush=True)
-        # Twice what is promised, because machines that test are busy; the numbers are printed.
-        self.assertLess(middle, 200)
+        for milliseconds, promised in ((30, 100), (120, 200)):
+            model.delay = milliseconds / 1000
+            window.page.evaluate("window.times.length = 0")
+            for n in range(30):
+                window.type(f"x{n % 10}=")
+                window.wait_ghost("1 + 2;")
+                window.press("Enter")
+                until(lambda: not window.ghost(), "the next line")
+            times = sorted(window.page.evaluate("window.times"))
+            middle, last = times[len(times) // 2], times[-1]
+            report = f"vscode: key to ghost text, model {milliseconds} ms"
+            print(f"{report}: p50 {middle:.0f}, max {last:.0f} ms, n {len(times)}", flush=True)
+            # Twice what is promised, because machines that test are busy; the numbers are printed.
+            self.assertLess(middle, 2 * promised)
 
 
 if __name__ == "__main__":
