@@ -172,7 +172,9 @@ fn speaks_of_edits(edit: &TrueEdit) -> bool {
 }
 
 fn unique(diff: &Diff) -> Must {
-    if diff.is_unique {
+    // A search for nothing but blank lines is no search.
+    let is_blank = |h: &Hunk| h.old().iter().all(|l| l.trim().is_empty());
+    if diff.is_unique && !diff.hunks.iter().any(is_blank) {
         Must::Apply
     } else {
         Must::ApplyOrReject
