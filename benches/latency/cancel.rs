@@ -79,7 +79,7 @@ fn resets(wire: Wire, cancels: usize) -> anyhow::Result<Found> {
     for (step, nth) in (0..IN_FLIGHT).cycle().take(cancels).enumerate() {
         wait_until(started + APART * u32::try_from(step)?);
         let Asking { page, id, mark } = &mut asking[nth];
-        let by_cancel = (step / IN_FLIGHT) % 2 == 0;
+        let by_cancel = (step / IN_FLIGHT).is_multiple_of(2);
         let next = format!("step_{step} = ");
         ended.insert(
             std::mem::replace(mark, next.clone()),

@@ -1,5 +1,7 @@
 //! Starting, and doing nothing.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -57,9 +59,13 @@ fn report(what: &str, client: &Client, table: &mut Table) -> anyhow::Result<()> 
     wait_until(Instant::now() + SETTLED);
     let process = client.process_id();
     let rss = proc_status(process, "VmRSS")? as f64 / 1024.0;
-    let (woken, cpu) = (wake_ups(process)?, cpu_ticks(process)?);
+    let (before, cpu) = (wake_ups(process)?, cpu_ticks(process)?);
     wait_until(Instant::now() + WATCHED);
-    let woken = wake_ups(process)? - woken;
+    // Threads that ended meanwhile were not idle before, and are no sign of anything periodic.
+    let woken: u64 = wake_ups(process)?
+        .into_iter()
+        .map(|(thread, times)| times - before.get(&thread).copied().unwrap_or(0))
+        .sum();
     let cpu = cpu_ticks(process)? - cpu;
     table.row(
         format!("{what}: memory"),
@@ -76,14 +82,16 @@ fn report(what: &str, client: &Client, table: &mut Table) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// How often any thread of `process` was woken.
-fn wake_ups(process: u32) -> anyhow::Result<u64> {
-    let mut sum = 0;
+/// How often each thread of `process` was woken.
+fn wake_ups(process: u32) -> anyhow::Result<HashMap<OsString, u64>> {
+    let mut woken = HashMap::new();
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        let status = thread?.path().join("status");
-        sum += number_in(&status.to_string_lossy(), "voluntary_ctxt_switches")?;
+        let thread = thread?;
+        let status = thread.path().join("status");
+        let times = number_in(&status.to_string_lossy(), "voluntary_ctxt_switches")?;
+        woken.insert(thread.file_name(), times);
     }
-    Ok(sum)
+    Ok(woken)
 }
 
 /// Time on a processor, in ticks of 10 ms.

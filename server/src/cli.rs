@@ -7,7 +7,10 @@ mod apply;
 mod complete;
 mod doctor;
 mod edits;
+mod index;
+mod map;
 mod rollback;
+mod search;
 mod serve;
 mod tour;
 
@@ -43,6 +46,12 @@ enum Command {
     Tour(tour::Tour),
     /// Complete at positions of files, for scripts and evaluation
     Complete(complete::Complete),
+    /// Find the code that a question is about
+    Search(search::Search),
+    /// Show the definitions that matter most, as a model is shown them
+    Map(map::Map),
+    /// Index a folder, or say what is in its index
+    Index(index::IndexCommand),
     /// Preview the edits of a model's answer, or do them
     Apply(apply::Apply),
     /// Take back an edit by its token, and nothing else
@@ -74,6 +83,9 @@ pub fn main() -> ExitCode {
         Command::Lsp(lsp) => lsp.run(),
         Command::Tour(tour) => tour.run(),
         Command::Complete(complete) => complete.run(),
+        Command::Search(search) => search.run(),
+        Command::Map(map) => map.run(),
+        Command::Index(index) => index.run(),
         Command::Apply(apply) => apply.run(),
         Command::Rollback(rollback) => rollback.run(),
         Command::Edits(edits) => edits.run(),

@@ -30,7 +30,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::context::{self, Similar};
+use crate::context::{self, Similar, Snippet};
+use crate::index::Lookup;
 use crate::session::document::Document;
 use crate::session::{Changed, Session, Snapshot};
 use engines::Engines;
@@ -412,6 +413,8 @@ impl Request {
         if engines.model().is_none() || context::is_secret(&self.ask.document) {
             return kept.or_else(|| self.ask_local(engines, around));
         }
+        // Looked up during the wait for the next keystroke.
+        let lookup = engines.look_up(&self.ask);
         let delay = match engines.settings.complete.debounce_ms {
             Some(ms) => Duration::from_millis(ms.into()),
             None => self.with_live(|live| live.delay()),
@@ -419,7 +422,7 @@ impl Request {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let mut written = self.ask_model(engines, around)?;
+        let mut written = self.ask_model(engines, around, lookup).await?;
         // The embedded engine is asked when the model is about to be late, or has nothing to say:
         // what it computed meanwhile would only keep the model's text from being shown.
         let standby_from = self.deadline(engines) - LOCAL_NEEDS;
@@ -448,8 +451,13 @@ impl Request {
         let mut items: Vec<Item> = shown.into_iter().collect();
         if engines.model().is_some() && !context::is_secret(&self.ask.document) {
             let extent = self.extent(engines, around);
+            let found = match engines.look_up(&self.ask) {
+                Some(lookup) => lookup.take().await,
+                None => Vec::new(),
+            };
             let variants = (0..MODEL_VARIANTS).map(async |variant| {
-                let generation = self.generation(engines, around, extent, variant)?;
+                let generation =
+                    self.generation(engines, around, extent, variant, found.clone())?;
                 let mut written = generation.watch();
                 let _ = tokio::time::timeout(INVOKED_DEADLINE, wait_until(&mut written, |_| false))
                     .await;
@@ -476,12 +484,18 @@ impl Request {
     }
 
     /// Starts a stream of the model for this request and keeps it with the document.
-    fn ask_model(
+    async fn ask_model(
         &self,
         engines: &Engines,
         around: &Surroundings<'_>,
+        lookup: Option<Lookup>,
     ) -> Option<watch::Receiver<Written>> {
-        let generation = self.generation(engines, around, self.extent(engines, around), 0)?;
+        let found = match lookup {
+            Some(lookup) => lookup.take().await,
+            None => Vec::new(),
+        };
+        let extent = self.extent(engines, around);
+        let generation = self.generation(engines, around, extent, 0, found)?;
         let written = generation.watch();
         self.with_live(|live| live.add(generation));
         Some(written)
@@ -493,6 +507,7 @@ impl Request {
         around: &Surroundings<'_>,
         extent: Extent,
         variant: usize,
+        found: Vec<Snippet>,
     ) -> Option<Generation> {
         let required = self.required.as_deref()?;
         let Ask {
@@ -501,7 +516,7 @@ impl Request {
             offset,
             ..
         } = &self.ask;
-        let mut context = context::gather(snapshot, document, *offset, &self.inner.similar);
+        let mut context = context::gather(snapshot, document, *offset, &self.inner.similar, found);
         context.prefix.push_str(required);
         let stream = engines.ask_model(context, extent, variant)?;
         let owned = around.to_owned();
@@ -765,9 +780,9 @@ impl Inner {
         let there = document.text.to_string().contains(taken.text.trim());
         self.metrics.count(|c| {
             if there {
-                c.retained += 1
+                c.retained += 1;
             } else {
-                c.reverted += 1
+                c.reverted += 1;
             }
         });
     }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub complete: Complete,
     /// The embedded completion engine, which learns from the workspace and needs no model.
     pub local: Local,
+    /// The repository index, which finds the code a model is shown.
+    pub index: Index,
     /// How to reach the network, for model endpoints only.
     pub network: Network,
     /// The server's log.
@@ -124,6 +126,20 @@ impl Default for Local {
             enabled: true,
             memory_mb: 256,
         }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Index {
+    /// Whether the workspace is indexed, in the user's cache directory. Without it a model is
+    /// shown open files only.
+    pub enabled: bool,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 

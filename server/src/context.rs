@@ -1,10 +1,11 @@
-//! What a model is told besides the question: bounded blocks of text from what is open.
+//! What a model is told besides the question: bounded blocks of text from what is open and
+//! from what the repository index finds.
 //!
 //! Holds: every block has a cap in bytes and so has their sum; memory only, no disk;
 //! files that look like they hold secrets are never quoted. The windows start at lines that are
 //! multiples of [`STEP`], and the blocks keep their order while the set stays the same, so that a
 //! server's prompt cache survives typing and scrolling.
-//! Not here: how a prompt is written (`model`), the repository beyond the open files.
+//! Not here: how a prompt is written (`model`), how the repository is searched (`index`).
 
 mod similar;
 
@@ -32,7 +33,7 @@ const SUFFIX_BYTES: usize = 4 << 10;
 const SNIPPET_BYTES: usize = 1600;
 const SNIPPETS_BYTES: usize = 6 << 10;
 /// Pieces quoted from other files.
-const SNIPPETS: usize = 4;
+const SNIPPETS: usize = 6;
 /// Lines of a piece quoted around an edit.
 const EDIT_LINES: usize = 8;
 
@@ -44,9 +45,11 @@ pub enum Reason {
     RecentEdit,
     /// It shares many names with the lines above the cursor.
     Similar,
+    /// The index found it: it defines a name near the cursor, or is like the code there.
+    Repository,
 }
 
-/// A piece of another open file.
+/// A piece of another file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snippet {
@@ -70,12 +73,14 @@ pub struct Context {
     pub snippets: Vec<Snippet>,
 }
 
-/// Gathers the context of byte `offset` of `document`. Well under a millisecond.
+/// Gathers the context of byte `offset` of `document`: what is open, then `found`, what the index
+/// knows. Well under a millisecond.
 pub fn gather(
     snapshot: &Snapshot,
     document: &Document,
     offset: usize,
     similar: &Similar,
+    found: Vec<Snippet>,
 ) -> Context {
     let line = document.text.byte_to_line(offset);
     let window = window(document, offset, line);
@@ -87,6 +92,9 @@ pub fn gather(
         .collect();
     let mut snippets = edited(snapshot, &others);
     snippets.extend(similar.best(&prefix, &others, |other| shown_path(snapshot, other)));
+    // What is open stands there as it is now; the index need not repeat it.
+    let quoted: Vec<String> = snippets.iter().map(|s| s.path.clone()).collect();
+    snippets.extend(found.into_iter().filter(|s| !quoted.contains(&s.path)));
     Context {
         path: shown_path(snapshot, document),
         language: document.language.to_string(),

@@ -7,6 +7,7 @@ pub mod context;
 pub mod driver;
 pub mod edit;
 pub mod error;
+pub mod index;
 pub mod local;
 pub mod log;
 pub mod lsp;

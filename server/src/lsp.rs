@@ -32,6 +32,7 @@ use crate::complete::engines::Engines;
 use crate::complete::explain::Explanation;
 use crate::complete::{Ask, Completer, Trigger, metrics};
 use crate::config::current::Current;
+use crate::index::{FolderStatus, Found, Indexes, SearchParams};
 use crate::log::{Line, Log};
 use crate::session::Session;
 use crate::session::document::Document;
@@ -99,6 +100,8 @@ pub fn serve(
     .custom_method("textDocument/codeLens", Server::code_lens)
     .custom_method("$/setTrace", Server::set_trace)
     .custom_method("pairwright/context/explain", Server::explain)
+    .custom_method("pairwright/index/search", Server::search_index)
+    .custom_method("pairwright/index/status", Server::index_status)
     .custom_method("pairwright/diff/list", Server::diff_list)
     .custom_method("pairwright/diff/preview", Server::diff_preview)
     .custom_method("pairwright/diff/apply", Server::diff_apply)
@@ -266,7 +269,23 @@ impl Server {
         )?;
         let completer = self.completer.clone();
         off_the_reader().await;
-        Ok(ask.map(|ask| completer.explain(&ask)))
+        Ok(match ask {
+            Some(ask) => Some(completer.explain(&ask).await),
+            None => None,
+        })
+    }
+
+    async fn search_index(&self, params: SearchParams) -> Result<Vec<Found>> {
+        let index = self.completer.engines().index.clone();
+        let open = self.session.snapshot().documents;
+        let search = move || index.map(|index| index.search(&params, &open));
+        let found = tokio::task::spawn_blocking(search).await;
+        Ok(found.ok().flatten().unwrap_or_default())
+    }
+
+    async fn index_status(&self) -> Result<Vec<FolderStatus>> {
+        let index = &self.completer.engines().index;
+        Ok(index.as_ref().map_or_else(Vec::new, Indexes::statuses))
     }
 
     async fn metrics(&self, _: Value) -> Result<metrics::Report> {

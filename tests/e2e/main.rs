@@ -14,6 +14,8 @@ mod ghost_text;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod index;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod model_client;

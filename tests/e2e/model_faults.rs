@@ -10,13 +10,10 @@ use model_server::{Answer, End, Ending, Hole, Listen, ModelServer, Route, Seen};
 use pairwright::driver::{Client, PATIENCE};
 use serde_json::Value;
 
-use crate::world::{Edits, World, suggested};
+use crate::world::{Edits, TYPED, WHOLE, World, suggested};
 
-/// What the embedded engine learns, and what it says after `alpha = beta`.
-const KNOWN: &str = "alpha = beta + gamma\nalpha = beta + gamma\n";
-const LOCAL: &str = "alpha = beta + gamma";
-/// What the model says after `alpha = beta` when it is well.
-const WELL: &str = "alpha = beta - delta";
+/// What the model says after [`TYPED`] when it is well.
+const WELL: &str = "    result = multiply(first, second)";
 
 const KEY: &str = "sk-very-secret-0123456789";
 const DEADLINE: Duration = Duration::from_millis(400);
@@ -34,7 +31,7 @@ struct Session {
 impl Session {
     /// Opens a session with the model at `url` and waits until the embedded engine has learnt.
     fn with(url: &str) -> Self {
-        let world = World::new(&[("known.py", KNOWN)]).with_variable("SHOP_KEY", KEY);
+        let world = World::knowing().with_variable("SHOP_KEY", KEY);
         world.write_settings(&format!(
             "[models.complete]\napi = 'fim'\nurl = '{url}'\nmodel = 'qwen2.5-coder'\n\
              http = 'h2c'\napiKeyEnv = 'SHOP_KEY'\n\
@@ -180,19 +177,15 @@ async fn whatever_the_model_does_the_embedded_engine_answers_and_the_status_says
         let model = model(move |_| fault()).await;
         tokio::task::spawn_blocking(move || {
             let mut session = Session::with(&model.url());
-            assert_eq!(
-                session.ask("alpha = beta").as_deref(),
-                Some(LOCAL),
-                "{words:?}"
-            );
+            assert_eq!(session.ask(TYPED).as_deref(), Some(WHOLE), "{words:?}");
             let status = session.told(&words);
             assert_eq!(status["kind"], "Warning", "{status}");
             let message = status["message"].to_string();
             assert!(message.contains("using the embedded engine"), "{message}");
             assert!(!message.contains(KEY), "{message}");
             assert_eq!(
-                session.ask("alpha = bet").as_deref(),
-                Some(LOCAL),
+                session.ask("    result = multiply").as_deref(),
+                Some(WHOLE),
                 "{words:?}"
             );
             session.ends_without_telling_the_key();
@@ -215,10 +208,10 @@ async fn text_that_breaks_off_is_not_shown_as_if_it_were_whole() {
 async fn an_endless_stream_is_ended_at_the_server() {
     let model = model(|_| Answer::text(" - epsilon").ending(Ending::Endless)).await;
     let mut session = Session::with(&model.url());
-    session.ask("alpha = beta");
+    session.ask(TYPED);
     let ends = |log: &model_server::Log| {
         let endless = log.completions().into_iter();
-        let mut endless = endless.filter(|seen| Hole::of(seen).prefix.ends_with("beta"));
+        let mut endless = endless.filter(|seen| Hole::of(seen).prefix.ends_with(TYPED));
         endless.find_map(Seen::end)
     };
     assert_eq!(model.wait("its end", ends).await, End::Reset(8));
@@ -227,31 +220,27 @@ async fn an_endless_stream_is_ended_at_the_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn control_tokens_that_a_model_leaks_end_its_text() {
     let leaks: [&[&str]; 5] = [
-        &[" - delta<|fim_middle|>import os"],
-        &[" - delta<|fi", "m_pad|>", "import os"],
-        &[" - delta", "<", "|", "endoftext", "|>"],
-        &[" - delta<|file_sep|>other.py\nimport os"],
-        &[" - delta<|im_end|>"],
+        &["first, second)<|fim_middle|>import os"],
+        &["first, second)<|fi", "m_pad|>", "import os"],
+        &["first, second)", "<", "|", "endoftext", "|>"],
+        &["first, second)<|file_sep|>other.py\nimport os"],
+        &["first, second)<|im_end|>"],
     ];
     for leak in leaks {
         let model = model(move |_| Answer::pieces(leak.iter().copied())).await;
         let mut session = Session::with(&model.url());
-        assert_eq!(
-            session.ask("alpha = beta").as_deref(),
-            Some(WELL),
-            "{leak:?}"
-        );
+        assert_eq!(session.ask(TYPED).as_deref(), Some(WELL), "{leak:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_is_started_later_is_found_and_one_that_is_restarted_found_again() {
-    let well = |seen: &Seen| Answer::honest(seen, " - delta");
+    let well = |seen: &Seen| Answer::honest(seen, "first, second)");
     let model = ModelServer::start(well).await;
     let (address, url) = (model.address(), model.url());
     model.stop().await;
     let mut session = Session::with(&url);
-    assert_eq!(session.ask("alpha = beta").as_deref(), Some(LOCAL));
+    assert_eq!(session.ask(TYPED).as_deref(), Some(WHOLE));
     let status = session.told(&["refused the connection", "Start it"]);
     assert_eq!(status["kind"], "Warning");
 
@@ -263,14 +252,14 @@ async fn a_model_that_is_started_later_is_found_and_one_that_is_restarted_found_
         let model = ModelServer::listen(listen, well).await.unwrap();
         // The pause after a failure is over at some time; until then the other engine answers.
         let deadline = Instant::now() + PATIENCE;
-        while session.ask("alpha = beta").as_deref() != Some(WELL) {
+        while session.ask(TYPED).as_deref() != Some(WELL) {
             assert!(Instant::now() < deadline, "{}", session.status());
-            session.ask("alpha");
+            session.ask("    result");
         }
         assert_eq!(session.told(&["Model at"])["kind"], "Normal");
         model.stop().await;
-        session.ask("alpha");
-        assert_eq!(session.ask("alpha = beta").as_deref(), Some(LOCAL));
+        session.ask("    result");
+        assert_eq!(session.ask(TYPED).as_deref(), Some(WHOLE));
         session.told(&["refused the connection"]);
     }
     session.ends_without_telling_the_key();
@@ -283,7 +272,7 @@ async fn a_limited_model_is_asked_again_after_the_time_it_gave_and_not_before() 
         if seen.route() == Some(Route::Completions) && first.swap(false, Ordering::Relaxed) {
             Answer::error(429, "slow down").with_header("retry-after", "2")
         } else {
-            Answer::text(" - delta")
+            Answer::text("first, second)")
         }
     })
     .await;
@@ -294,12 +283,12 @@ async fn a_limited_model_is_asked_again_after_the_time_it_gave_and_not_before() 
         let asked = asked.filter(|seen| !Hole::of(seen).prefix.ends_with("[1, 2, "));
         asked.map(|seen| seen.arrived).collect::<Vec<_>>()
     };
-    assert_eq!(session.ask("alpha = beta").as_deref(), Some(LOCAL));
+    assert_eq!(session.ask(TYPED).as_deref(), Some(WHOLE));
     session.told(&["limits requests (429: slow down)"]);
     let deadline = Instant::now() + PATIENCE;
-    while session.ask("alpha = beta").as_deref() != Some(WELL) {
+    while session.ask(TYPED).as_deref() != Some(WELL) {
         assert!(Instant::now() < deadline, "{}", session.status());
-        session.ask("alpha");
+        session.ask("    result");
     }
     let asked = completions();
     let gap = asked[1].duration_since(asked[0]);

@@ -5,9 +5,18 @@ import re
 from desk import ROOT
 
 
+README = ROOT / "editors/README.md"
+
+
+def model_settings(url):
+    """The lines for a model, which stand before the first editor, with another address."""
+    block = re.search(r"^```toml\n(.*?)^```", README.read_text().split("\n## ")[0], re.M | re.S)
+    return block.group(1).replace("http://localhost:8080", url)
+
+
 def block(heading, language):
     """The first block in `language` below `## heading`."""
-    text = (ROOT / "editors/README.md").read_text()
+    text = README.read_text()
     section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     if not section:
         raise AssertionError(f"editors/README.md has no section {heading!r}")

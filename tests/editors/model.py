@@ -22,6 +22,8 @@ class Model:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Or the end of an answer waits 40 ms for the other side to acknowledge its beginning.
+            disable_nagle_algorithm = True
 
             def do_GET(self):
                 self.reply("application/json", b'{"data":[{"id":"script"}]}')

@@ -144,6 +144,7 @@ class PluginCase:
                     self.assertEqual(now["ghost"]["column"], now["column"])
                     self.assertEqual(line + now["ghost"]["text"], STORY)
         nvim.wait_ghost("ink(6 * 7);")
+        self.assertGreater(len(self.desk.sent("$/cancelRequest")), 0, "what is overtaken is cancelled")
 
     # What keys do
 
@@ -178,12 +179,12 @@ class PluginCase:
         nvim.wait_text("const")
 
     def test_text_repeated_behind_the_cursor_is_replaced_not_doubled(self):
-        nvim = self.open("call();\n", model=self.model(lambda *_: "first, second)"))
+        nvim = self.open("call()\n", model=self.model(lambda *_: "first, second)"))
         nvim.type("f(a")
         nvim.type("<M-Bslash>")
         nvim.wait_ghost("first, second")
         nvim.type("<Tab>")
-        nvim.wait_text("call(first, second);")
+        nvim.wait_text("call(first, second)")
 
     def test_tab_is_a_tab_where_nothing_is_shown(self):
         nvim = self.open(model=self.model(), config="vim.o.expandtab = false\n")
@@ -247,7 +248,7 @@ class PluginCase:
         nvim.type("A ")
         until(lambda: self.asked() > before, "asked")
         nvim.type("<BS>")
-        until(lambda: self.desk.answers(INLINE)[-1]["result"] in (None, {"items": []}), "silence")
+        until(lambda: self.desk.answers(INLINE)[-1].get("result") in (None, {"items": []}), "silence")
         self.assertEqual(nvim.ghost(), "")
         nvim.type("<Esc>")
         nvim.api.command("Pairwright resume")
@@ -270,7 +271,7 @@ class PluginCase:
             before = len(self.desk.answers(INLINE))
             nvim.type("!<BS>")
             until(lambda: len(self.desk.answers(INLINE)) > before, "an answer")
-            return self.desk.answers(INLINE)[-1]["result"] == {"items": []}
+            return self.desk.answers(INLINE)[-1].get("result") == {"items": []}
 
         # The server puts settings in force in its own time.
         until(is_silent, "silence")
@@ -445,8 +446,8 @@ class Typist:
                     self.assertEqual(now["row"], now["ghost"]["row"], f"step {step}")
                     self.assertEqual(goes_on(mirror, ""), now["ghost"]["text"], f"step {step}")
         nvim.wait_text(mirror)
-        self.assertGreater(shown, self.SEQUENCES // 20)
-        self.assertGreater(taken, self.SEQUENCES // 20)
+        self.assertGreater(shown, self.SEQUENCES // 40)
+        self.assertGreater(taken, self.SEQUENCES // 40)
 
 
 @needs(program("0.12"), "neovim-0.12")

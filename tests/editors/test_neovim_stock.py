@@ -55,7 +55,7 @@ class NeovimStock(unittest.TestCase):
         nvim.type("ix=")
         nvim.wait_ghost("1 + 2;")
         nvim.type("y")
-        until(lambda: self.desk.answers(INLINE)[-1]["result"] == {"items": []}, "an empty answer")
+        until(lambda: self.desk.answers(INLINE)[-1].get("result") == {"items": []}, "an empty answer")
         nvim.wait_no_ghost()
         nvim.type("<Tab>")
         nvim.wait_text("x=y\t")
@@ -75,6 +75,19 @@ class NeovimStock(unittest.TestCase):
         nvim.wait_ghost("<ab=>")
         given = [a["result"] for a in self.desk.answers(INLINE) if a.get("result")]
         self.assertEqual(len(given), 1, given)
+
+    def test_the_documented_lines_for_a_model_are_enough(self):
+        model = Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
+        self.addCleanup(model.close)
+        nvim = self.open("")
+        path = self.desk.home / ".config/pairwright/config.toml"
+        path.write_text(docs.model_settings(model.url))
+        until(
+            lambda: model.url in self.desk.sent("didChangeStatus", "server")[-1]["message"],
+            "the server follows its settings file",
+        )
+        nvim.type("ix=")
+        nvim.wait_ghost("1 + 2;")
 
     def test_our_plugin_can_leave_the_drawing_to_neovim(self):
         config = (

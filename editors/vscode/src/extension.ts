@@ -16,7 +16,10 @@ export class Server implements vscode.Disposable {
   private client: LanguageClient | undefined;
   private readonly bar = new StatusBar();
 
-  constructor(private readonly extension: vscode.Extension<unknown>) {}
+  constructor(
+    private readonly extension: vscode.Extension<unknown>,
+    private readonly changed: () => void,
+  ) {}
 
   get running(): LanguageClient | undefined {
     return this.client;
@@ -71,6 +74,7 @@ export class Server implements vscode.Disposable {
   }
 
   private show(status: Status): void {
+    this.changed();
     this.status = status;
     this.bar.show(status);
   }
@@ -91,9 +95,9 @@ export class Server implements vscode.Disposable {
 let server: Server | undefined;
 
 export function activate(context: vscode.ExtensionContext): void {
-  const started = new Server(context.extension);
+  const ghost: Ghost = new Ghost(() => started.running);
+  const started = new Server(context.extension, () => ghost.forget());
   server = started;
-  const ghost = new Ghost(() => started.running);
   context.subscriptions.push(
     started,
     vscode.languages.registerInlineCompletionItemProvider({ pattern: '**' }, ghost),
@@ -106,6 +110,8 @@ export function activate(context: vscode.ExtensionContext): void {
     vscode.workspace.onDidChangeConfiguration((event) => {
       if (event.affectsConfiguration('pairwright.server.path')) {
         void started.restart();
+      } else if (event.affectsConfiguration('pairwright')) {
+        ghost.forget();
       }
     }),
   );

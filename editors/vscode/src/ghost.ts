@@ -47,6 +47,11 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
     return this.hand(items, client);
   }
 
+  /** Has the next question asked anew: settings or state of the server changed. */
+  forget(): void {
+    this.remembered.forget();
+  }
+
   /** Tells that the first `length` UTF-16 units of the current suggestion were taken. */
   partiallyAccepted(length: number): void {
     if (this.current) {

@@ -12,6 +12,7 @@ use super::trim::Extent;
 use crate::config::{self, Settings};
 use crate::context::Context;
 use crate::error::UserError;
+use crate::index::{Indexes, Lookup};
 use crate::local::{self, Engine};
 use crate::model::{
     Endpoint, FimRequest, KeySource, Model, Network, NetworkSettings, Proxy, Secret, Snippet,
@@ -31,6 +32,7 @@ pub struct Engines {
     pub settings: Arc<Settings>,
     pub local: Option<Engine>,
     pub model: Option<Model>,
+    pub index: Option<Indexes>,
     network: Option<(NetworkSettings, Network)>,
     learns: Option<local::Settings>,
 }
@@ -67,7 +69,7 @@ impl Engines {
             };
             match &self.local {
                 Some(local) if self.learns.as_ref() == Some(&learns) => {
-                    next.local = Some(local.clone())
+                    next.local = Some(local.clone());
                 }
                 _ => match Engine::start(learns.clone()) {
                     Ok(local) => next.local = Some(local),
@@ -121,16 +123,46 @@ impl Engines {
         (before.local.is_none() || self.learns != before.learns).then_some(local)
     }
 
-    /// Tells the embedded engine the text of an open document.
+    /// Adds the index of the folders `roots`, kept in `cache`; goes on with that of `before` when
+    /// they are the same. Returns the index when it is new and has to be loaded.
+    pub fn add_index(
+        &mut self,
+        before: &Self,
+        roots: &[PathBuf],
+        cache: PathBuf,
+    ) -> Option<Indexes> {
+        if !self.settings.index.enabled || roots.is_empty() {
+            return None;
+        }
+        let known = before.index.as_ref().filter(|index| index.roots() == roots);
+        let index = known.cloned().unwrap_or_else(|| Indexes::new(roots, cache));
+        self.index = Some(index.clone());
+        known.is_none().then_some(index)
+    }
+
+    /// Starts to look up what a completion may need of other files than those that are open.
+    pub(super) fn look_up(&self, ask: &Ask) -> Option<Lookup> {
+        let index = self.index.as_ref()?;
+        self.model.as_ref()?;
+        Some(index.near(&ask.document, ask.offset))
+    }
+
+    /// Tells the embedded engine and the index the text of an open document.
     pub fn edited(&self, document: &Document) {
         if let Some(local) = &self.local {
             local.edited(&engine_path(document), document.text.clone());
+        }
+        if let Some(index) = &self.index {
+            index.edited(document);
         }
     }
 
     pub fn closed(&self, document: &Document) {
         if let Some(local) = &self.local {
             local.closed(&engine_path(document));
+        }
+        if let Some(index) = &self.index {
+            index.closed(document);
         }
     }
 

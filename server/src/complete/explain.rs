@@ -48,7 +48,7 @@ pub struct Guess {
 
 impl Completer {
     /// Explains what a request at the place of `ask` is made of. Sends nothing.
-    pub fn explain(&self, ask: &Ask) -> Explanation {
+    pub async fn explain(&self, ask: &Ask) -> Explanation {
         let engines = self.engines();
         let (before, after) = super::surroundings::windows(&ask.document.text, ask.offset);
         let around = Surroundings::new(&before, &after);
@@ -67,12 +67,17 @@ impl Completer {
         };
         let silence = self.reason_for_silence(ask, &around);
         let sends = silence.is_none();
+        let found = match engines.look_up(ask).filter(|_| sends) {
+            Some(lookup) => lookup.take_late().await,
+            None => Vec::new(),
+        };
         let context = sends.then(|| {
             context::gather(
                 &ask.snapshot,
                 &ask.document,
                 ask.offset,
                 &self.inner.similar,
+                found,
             )
         });
         let request = context

@@ -134,9 +134,7 @@ fn accept(
         return Err(format!("unknown setting `{key}`{hint}"));
     }
     let safe = |s: &&str| key == **s || key.starts_with(&format!("{s}."));
-    if matches!(layer.origin, Origin::WorkspaceFile(_))
-        && !SAFE_IN_WORKSPACE.iter().any(|s| safe(&s))
-    {
+    if matches!(layer.origin, Origin::WorkspaceFile(_)) && !SAFE_IN_WORKSPACE.iter().any(safe) {
         return Err(format!(
             "`{key}` is ignored in a workspace file, where it could be set by anyone who can \
              change the repository; set it in the user settings"
@@ -162,7 +160,7 @@ fn flatten<'a>(
         path.push(key.clone());
         match value {
             Value::Object(inner) if !known.is_whole(&path.join(".")) => {
-                flatten(inner, known, path, out)
+                flatten(inner, known, path, out);
             }
             _ => out.push((path.clone(), value)),
         }

@@ -71,6 +71,12 @@ pub struct KnownKeys {
     pub leaves: BTreeMap<String, Value>,
 }
 
+impl Default for KnownKeys {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl KnownKeys {
     pub fn new() -> Self {
         let mut leaves = BTreeMap::new();

@@ -55,7 +55,7 @@ fn a_bad_value_is_reported_and_the_rest_of_the_layer_counts() {
         Origin::Editor,
         json!({"complete": {"deadlineMs": "soon", "maxLines": 0, "debounceMs": 10}, "locl": {"enabled": false}}),
     );
-    insta::assert_debug_snapshot!(problems(&[bad.clone()]), @r#"
+    insta::assert_debug_snapshot!(problems(std::slice::from_ref(&bad)), @r#"
     [
         "editor: `complete.deadlineMs` has a value of the wrong kind: invalid type: string \"soon\", expected u32",
         "editor: `complete.maxLines` is 0; its minimum is 1",

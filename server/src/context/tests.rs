@@ -26,6 +26,7 @@ fn at(session: &Session, offset: usize) -> Context {
         &snapshot.documents[0],
         offset,
         &Similar::default(),
+        Vec::new(),
     )
 }
 
@@ -78,7 +79,7 @@ fn open_files_that_share_names_are_quoted_best_first_within_the_caps() {
     ]);
     let quoted: Vec<&str> = context.snippets.iter().map(|s| &*s.path).collect();
     assert_eq!(quoted, ["shape.rs"]);
-    let big = format!("{}\n", alike).repeat(2000);
+    let big = format!("{alike}\n").repeat(2000);
     let files: Vec<(String, &str)> = (0..20).map(|i| (format!("f{i}.rs"), &*big)).collect();
     let mut files: Vec<(&str, &str)> = files.iter().map(|(n, t)| (&**n, *t)).collect();
     files.insert(0, ("a.rs", query));

@@ -1,7 +1,10 @@
 //! Progress of what runs in the background, for clients that show it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use indexer::{Phase, Status};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tower_lsp_server::gen_lsp_types::ProgressToken;
 
@@ -12,6 +15,8 @@ use crate::local::{Engine, State};
 const WORTH_SHOWING: Duration = Duration::from_millis(500);
 /// Time between two reports.
 const STEP: Duration = Duration::from_millis(250);
+/// Fewer files than this are looked at before anybody would read a line about it.
+const MANY_FILES: usize = 300;
 
 impl Server {
     /// Shows how far `engine` is with learning, until it has learnt.
@@ -51,6 +56,54 @@ impl Server {
             let message = format!("{files} files, {mb} MB{capped}");
             progress.finish_with_message(message).await;
         });
+    }
+}
+
+impl Server {
+    /// Shows how far the index of `root` is, whenever there is much to look at.
+    pub(super) async fn show_indexing(self, root: PathBuf, mut status: watch::Receiver<Status>) {
+        if !self.client_can().progress {
+            return;
+        }
+        let name = root
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let is_much = |status: &Status| status.pending >= MANY_FILES;
+        // Ends when the index does, with its sender.
+        while let Ok(started) = status.wait_for(is_much).await.map(|status| status.clone()) {
+            let token = ProgressToken::from(format!("pairwright/indexing/{name}"));
+            if let Err(why) = self.client.create_work_done_progress(token.clone()).await {
+                tracing::debug!(%why, "the client does not show progress");
+                return;
+            }
+            let most = started.pending;
+            let progress = self
+                .client
+                .progress(token, format!("Pairwright indexes {name}"))
+                .with_percentage(0)
+                .begin()
+                .await;
+            let mut ticks = interval_at(Instant::now() + STEP, STEP);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let (pending, is_ready) = {
+                    let status = status.borrow();
+                    (status.pending, status.phase == Phase::Ready)
+                };
+                if is_ready || status.has_changed().is_err() {
+                    break;
+                }
+                let done = most.saturating_sub(pending) * 100 / most.max(1);
+                progress.report(done.min(100) as u32).await;
+            }
+            let n_files = status.borrow().n_indexed;
+            progress
+                .finish_with_message(format!("{n_files} files"))
+                .await;
+        }
     }
 }
 

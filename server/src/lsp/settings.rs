@@ -11,6 +11,7 @@ use tower_lsp_server::gen_lsp_types as lsp;
 use super::Server;
 use super::sync::read;
 use crate::config::layers::Resolved;
+use crate::index::{self, Indexes};
 use crate::local;
 use crate::model::Health;
 
@@ -167,10 +168,19 @@ impl Server {
             tracing::warn!("Settings: {problem}");
         }
         let roots = self.session.snapshot().roots;
-        let (engines, problems) =
+        let before = self.completer.engines();
+        let (mut engines, problems) =
             self.completer
                 .engines()
                 .with(Arc::new(settings.clone()), &roots, &self.exclude);
+        let fresh_index = match index::cache_dir(self.settings.directories()) {
+            Ok(cache) => engines.add_index(&before, &roots, cache),
+            // Nothing else depends on it.
+            Err(why) => {
+                tracing::info!("{why}");
+                None
+            }
+        };
         for problem in &problems {
             tracing::warn!("{problem}");
         }
@@ -182,7 +192,7 @@ impl Server {
             let model = model.clone();
             tokio::spawn(async move { model.probe().await });
         }
-        let fresh = engines.local_unlike(&self.completer.engines()).cloned();
+        let fresh = engines.local_unlike(&before).cloned();
         self.completer.set_engines(engines);
         if let Some(local) = fresh {
             for document in self.session.snapshot().documents.iter().rev() {
@@ -190,7 +200,27 @@ impl Server {
             }
             self.show_learning(local);
         }
+        if let Some(index) = fresh_index {
+            tokio::spawn(self.clone().load_index(index));
+        }
         self.status_may_have_changed();
+    }
+
+    /// Loads an index, tells it what is open, and shows how it comes along.
+    async fn load_index(self, index: Indexes) {
+        let loaded = index.clone();
+        if tokio::task::spawn_blocking(move || loaded.load())
+            .await
+            .is_err()
+        {
+            return;
+        }
+        for document in self.session.snapshot().documents.iter() {
+            index.edited(document);
+        }
+        for (root, status) in index.watch() {
+            tokio::spawn(self.clone().show_indexing(root, status));
+        }
     }
 }
 

@@ -89,7 +89,11 @@ impl Server {
         {
             self.settings.reload();
         }
-        if let Some(local) = &self.completer.engines().local {
+        let engines = self.completer.engines();
+        if let Some(index) = &engines.index {
+            index.changed(&paths);
+        }
+        if let Some(local) = &engines.local {
             local.changed(paths);
         }
     }
@@ -133,7 +137,7 @@ fn shown_item(method: &str, params: Value) -> Option<(Option<u64>, u64)> {
 pub(super) fn read<P: DeserializeOwned>(method: &str, params: Value) -> Option<P> {
     serde_json::from_value(params)
         .inspect_err(|why| {
-            tracing::warn!("{method} with parameters that cannot be read is ignored: {why}")
+            tracing::warn!("{method} with parameters that cannot be read is ignored: {why}");
         })
         .ok()
 }

@@ -59,6 +59,8 @@ pub(super) struct Breaker {
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
+    /// When the last of them was.
+    failed: Option<Instant>,
     pauses: u32,
     unanswered: Duration,
     /// End of what `unanswered` counts, so that no time counts twice.
@@ -69,7 +71,6 @@ struct State {
 
 #[derive(Debug)]
 struct Pause {
-    begun: Instant,
     until: Instant,
     why: ModelError,
     trying: bool,
@@ -122,14 +123,10 @@ impl Breaker {
     }
 
     /// Takes note of an answer that came without a permit, to what was asked at `asked`. An
-    /// answer does not end a pause that began after its question.
+    /// answer says nothing against a failure that came after its question.
     pub(super) fn answered(&self, asked: Instant) {
         let mut state = self.state();
-        if state
-            .paused
-            .as_ref()
-            .is_some_and(|pause| pause.begun > asked)
-        {
+        if state.failed.is_some_and(|failed| failed > asked) {
             return;
         }
         *state = State::default();
@@ -159,6 +156,8 @@ impl Breaker {
     }
 
     fn record(&self, state: &mut State, error: &ModelError) {
+        let now = Instant::now();
+        state.failed = Some(now);
         state.failures += 1;
         state.unanswered = Duration::ZERO;
         let why = Arc::new(error.user_error());
@@ -167,11 +166,9 @@ impl Breaker {
             return;
         };
         state.pauses += 1;
-        let begun = Instant::now();
-        let until = begun + pause;
+        let until = now + pause;
         tracing::info!(place = %error.place, ?pause, "leaving a failing model endpoint alone");
         state.paused = Some(Pause {
-            begun,
             until,
             why: error.clone(),
             trying: false,

@@ -141,7 +141,8 @@ async fn cancelling_one_of_many_leaves_the_others_alone() {
             log.ended(End::Answered),
             log.connections.len()
         ),
-        (32, 32, 1)
+        (32, 32, 1),
+        "{log}"
     );
 }
 

@@ -3,6 +3,7 @@
 
 ---@class pairwright.Settings
 ---@field complete? pairwright.Settings.complete Ghost text.
+---@field index? pairwright.Settings.index The repository index, which finds the code a model is shown.
 ---@field local? pairwright.Settings.local The embedded completion engine, which learns from the workspace and needs no model.
 ---@field log? pairwright.Settings.log The server's log.
 ---@field models? pairwright.Settings.models The models Pairwright may ask. Without any, everything runs on this machine.
@@ -14,6 +15,9 @@
 ---@field enabled? boolean Whether ghost text is offered at all.
 ---@field languages? table<string, boolean> Switches ghost text per language id, for example `{ "markdown": false }`. Languages not named here are on.
 ---@field maxLines? integer Most lines of one suggestion.
+
+---@class pairwright.Settings.index
+---@field enabled? boolean Whether the workspace is indexed, in the user's cache directory. Without it a model is shown open files only.
 
 ---@class pairwright.Settings.local
 ---@field enabled? boolean Whether the embedded engine learns and answers.

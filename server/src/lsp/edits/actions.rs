@@ -31,7 +31,7 @@ impl Server {
             actions.push(action(
                 "Accept hunk",
                 "pairwright.acceptHunk",
-                &[id.clone()],
+                std::slice::from_ref(&id),
             ));
             actions.push(action("Reject hunk", "pairwright.rejectHunk", &[id]));
         }
@@ -40,7 +40,7 @@ impl Server {
             actions.push(action(
                 "Accept all hunks of this file",
                 "pairwright.acceptAll",
-                &[uri.clone()],
+                std::slice::from_ref(&uri),
             ));
             actions.push(action(
                 "Reject all hunks of this file",

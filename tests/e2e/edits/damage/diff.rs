@@ -31,7 +31,7 @@ impl Hunk {
         self.side(&[' ', '-'])
     }
 
-    pub(super) fn new(&self) -> Vec<String> {
+    pub(super) fn new_lines(&self) -> Vec<String> {
         self.side(&[' ', '+'])
     }
 }

@@ -53,12 +53,13 @@ pub(super) const KINDS: &[(&str, Make)] = &[
             ..e.clone()
         };
         let (case, _) = done(&there, unified(e, d, Header::True), Must::Reject)?;
-        // What is removed may be nothing that is missed, and what is added may belong twice.
+        // What is removed may be nothing that is missed, what is added may belong twice, and the
+        // lines around may be somewhere else, too.
         let adds = d
             .hunks
             .iter()
             .all(|h| h.lines.iter().filter(|l| l.mark == '+').count() > 2);
-        adds.then_some((case, refused(Must::Reject)))
+        (adds && d.is_unique).then_some((case, refused(Must::Reject)))
     }),
     ("diff_crlf", |e, d| {
         respelled(e, unified(e, d, Header::True), unique(d), |t| {
@@ -98,7 +99,7 @@ pub(super) const KINDS: &[(&str, Make)] = &[
         let call = json!({
             "path": e.path,
             "old_string": hunk.old().join("\n"),
-            "new_string": hunk.new().join("\n"),
+            "new_string": hunk.new_lines().join("\n"),
         });
         let is_unique = e.before.matches(&hunk.old().join("\n")).count() == 1;
         done(
@@ -205,7 +206,7 @@ fn blocks(edit: &TrueEdit, diff: &Diff) -> String {
     let hunks = diff
         .hunks
         .iter()
-        .map(|h| block(&edit.path, &h.old(), &h.new()));
+        .map(|h| block(&edit.path, &h.old(), &h.new_lines()));
     hunks.collect()
 }
 
@@ -319,13 +320,20 @@ fn dedented(edit: &TrueEdit, diff: &Diff) -> Made {
         .map(|t| t.len() - t.trim_start_matches(' ').len())
         .min()?;
     (depth > 0).then_some(())?;
+    // Written less deep, a line of blanks is as good as empty: how many it had is not known.
+    let is_blanks = |t: &String| !t.is_empty() && t.trim().is_empty();
+    let changes_blanks = hunk
+        .lines
+        .iter()
+        .any(|l| l.mark != ' ' && is_blanks(&l.text));
+    (!changes_blanks).then_some(())?;
     let strip = |lines: Vec<String>| -> Vec<String> {
         let stripped = lines
             .iter()
             .map(|l| l.get(depth..).unwrap_or_default().to_owned());
         stripped.collect()
     };
-    let answer = block(&edit.path, &strip(hunk.old()), &strip(hunk.new()));
+    let answer = block(&edit.path, &strip(hunk.old()), &strip(hunk.new_lines()));
     done(edit, answer, Must::ApplyOrReject)
 }
 
@@ -335,9 +343,9 @@ fn hallucinated(edit: &TrueEdit, diff: &Diff) -> Made {
     let mut old = hunk.old();
     let at = old.iter().position(|l| l.trim().len() > 8)?;
     old[at].push_str(" // as it never was");
-    (old != hunk.new()).then_some(())?;
+    (old != hunk.new_lines()).then_some(())?;
     Some((
-        case(edit, block(&edit.path, &old, &hunk.new())),
+        case(edit, block(&edit.path, &old, &hunk.new_lines())),
         refused(Must::Reject),
     ))
 }
@@ -360,11 +368,11 @@ fn overlapping(edit: &TrueEdit, diff: &Diff) -> Made {
         .hunks
         .first()
         .filter(|h| h.lines.iter().any(|l| l.mark == '-'))?;
-    let mut other = hunk.new();
+    let mut other = hunk.new_lines();
     other.push("and this".to_owned());
     (!speaks_of_edits(edit) && diff.is_unique).then_some(())?;
     let answer =
-        block(&edit.path, &hunk.old(), &hunk.new()) + &block(&edit.path, &hunk.old(), &other);
+        block(&edit.path, &hunk.old(), &hunk.new_lines()) + &block(&edit.path, &hunk.old(), &other);
     Some((case(edit, answer), refused(Must::Reject)))
 }
 
@@ -384,6 +392,6 @@ fn elided(edit: &TrueEdit, diff: &Diff) -> Made {
             .chain(lines)
             .collect()
     };
-    let answer = block(&edit.path, &side(hunk.old()), &side(hunk.new()));
+    let answer = block(&edit.path, &side(hunk.old()), &side(hunk.new_lines()));
     done(edit, answer, Must::ApplyOrReject)
 }

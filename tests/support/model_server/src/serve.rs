@@ -352,7 +352,13 @@ impl Shop {
         shape_head(&mut response, &answer, seen.route());
         let end = match respond.send_response(response, false) {
             Ok(stream) => play(&answer, seen.route(), Sink::Http2(stream)).await,
-            Err(_) => End::Closed,
+            Err(_) => {
+                poll_fn(|cx| match respond.poll_reset(cx) {
+                    Poll::Ready(reset) => Poll::Ready(reset_end(&reset)),
+                    Poll::Pending => Poll::Ready(End::Closed),
+                })
+                .await
+            }
         };
         self.book.ended(open.nth, end);
     }
@@ -530,9 +536,15 @@ impl Sink {
                             Some(Err(_)) | None => Err(End::Closed),
                         }),
                     });
-                    let room = room.await?;
+                    // The reset can also arrive after it was looked for.
+                    let room = match room.await {
+                        Err(End::Closed) => return Err(end_now(stream).await),
+                        room => room?,
+                    };
                     let part = frame.split_to(room.min(frame.len()));
-                    stream.send_data(part, false).map_err(|_| End::Closed)?;
+                    if stream.send_data(part, false).is_err() {
+                        return Err(end_now(stream).await);
+                    }
                 }
                 Ok(())
             }
@@ -571,6 +583,15 @@ impl Sink {
             },
         }
     }
+}
+
+/// How a stream ended that takes nothing more.
+async fn end_now(stream: &mut h2::SendStream<Bytes>) -> End {
+    poll_fn(|cx| match stream.poll_reset(cx) {
+        Poll::Ready(reset) => Poll::Ready(reset_end(&reset)),
+        Poll::Pending => Poll::Ready(End::Closed),
+    })
+    .await
 }
 
 fn reset_end(reset: &Result<h2::Reason, h2::Error>) -> End {

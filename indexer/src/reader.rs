@@ -1,0 +1,275 @@
+//! The index at one moment: what every question is asked of.
+//!
+//! Holds: a [`Reader`] never changes and never blocks the writer; it is cheap to clone and to
+//! keep. It is a *base*, as of the last publishing, under an *overlay* of files that are newer:
+//! open buffers per keystroke and saved files that are not published yet. A file has one *slot*
+//! for as long as its base lives, and what the overlay says of a slot hides the base.
+//! Questions live with their subject: `search`, `context`, `graph::map`.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{
+    graph::NameIndex,
+    path::{ContentHash, RepoPath, name_hash},
+    repo::{Head, history::History},
+    store::{FileEntry, Location, UnitKey, UnitReader, defined_names},
+    syntax::{Identifier, Language, Parsed, Unit},
+    text::{
+        paths::PathIndex,
+        score::{Bags, TextBase},
+    },
+    vector::VectorBase,
+};
+
+/// A file's place in a [`Reader`]: below the base's length it is the base's, above the overlay's.
+pub(crate) type Slot = u32;
+
+/// An immutable view of the index.
+#[derive(Clone)]
+pub struct Reader {
+    pub(crate) root: Arc<PathBuf>,
+    pub(crate) base: Arc<Base>,
+    pub(crate) overlay: Arc<Overlay>,
+    pub(crate) history: Arc<History>,
+    pub(crate) head: Arc<Head>,
+    /// The files of the current branch since it left the main one.
+    pub(crate) branch_files: Arc<[RepoPath]>,
+}
+
+/// Everything as of the last publishing.
+pub(crate) struct Base {
+    /// In order of path; a file's place is its slot.
+    pub(crate) files: Vec<FileEntry>,
+    /// Where each file's unit is.
+    pub(crate) locations: Vec<Option<Location>>,
+    pub(crate) units: UnitReader,
+    pub(crate) names: NameIndex,
+    pub(crate) paths: PathIndex,
+    pub(crate) text: TextBase,
+    pub(crate) vectors: VectorBase,
+    /// Slots whose content is the same as that of an earlier slot, by that slot.
+    pub(crate) twins: FxHashMap<Slot, Vec<Slot>>,
+    /// The share of each language among the files, square root taken.
+    pub(crate) language_shares: [f32; Language::ALL.len()],
+}
+
+/// What is newer than the base.
+#[derive(Default)]
+pub(crate) struct Overlay {
+    pub(crate) files: FxHashMap<Slot, Arc<OverlayFile>>,
+    /// Base slots whose file is gone.
+    pub(crate) gone: FxHashSet<Slot>,
+    /// Slots of `files` and `gone`: where the base must not be believed.
+    pub(crate) masked: FxHashSet<Slot>,
+    /// Files the base does not know, by path; slots from the base's length on.
+    pub(crate) added: FxHashMap<RepoPath, Slot>,
+    /// Name → slots of `files` that define it.
+    pub(crate) definers: FxHashMap<u32, Vec<Slot>>,
+}
+
+/// One file that is newer than the base.
+pub(crate) struct OverlayFile {
+    pub(crate) entry: FileEntry,
+    pub(crate) parsed: Parsed,
+    pub(crate) bags: Bags,
+    pub(crate) names: Arc<[u32]>,
+    /// The text of an open buffer; `None` for a saved file.
+    pub(crate) buffer: Option<Arc<str>>,
+}
+
+impl OverlayFile {
+    pub(crate) fn new(entry: FileEntry, parsed: Parsed, buffer: Option<Arc<str>>) -> Self {
+        let bags = Bags::new(&parsed);
+        let names = defined_names(&parsed.unit);
+        Self {
+            entry,
+            parsed,
+            bags,
+            names,
+            buffer,
+        }
+    }
+}
+
+impl Overlay {
+    /// Arranges `files` over `base`; `gone` are paths that no longer exist.
+    pub(crate) fn new(
+        base: &Base,
+        files: impl Iterator<Item = Arc<OverlayFile>>,
+        gone: impl Iterator<Item = RepoPath>,
+    ) -> Self {
+        let mut overlay = Self::default();
+        for file in files {
+            let slot = base.slot(&file.entry.path).unwrap_or_else(|| {
+                let slot = (base.files.len() + overlay.added.len()) as Slot;
+                overlay.added.insert(file.entry.path.clone(), slot);
+                slot
+            });
+            for &name in file.names.iter() {
+                overlay.definers.entry(name).or_default().push(slot);
+            }
+            overlay.masked.insert(slot);
+            overlay.files.insert(slot, file);
+        }
+        for path in gone {
+            if let Some(slot) = base.slot(&path) {
+                overlay.gone.insert(slot);
+                overlay.masked.insert(slot);
+            }
+        }
+        overlay
+    }
+}
+
+impl Base {
+    pub(crate) fn n_indexed(&self) -> usize {
+        self.locations.iter().flatten().count()
+    }
+
+    pub(crate) fn slot(&self, path: &RepoPath) -> Option<Slot> {
+        self.files
+            .binary_search_by(|file| file.path.cmp(path))
+            .ok()
+            .map(|at| at as Slot)
+    }
+}
+
+impl Reader {
+    /// Returns how many files there are, indexed for content or not.
+    pub fn n_files(&self) -> usize {
+        self.base.files.len() + self.overlay.added.len() - self.overlay.gone.len()
+    }
+
+    /// Returns where the workspace stood when this was published.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Returns the files changed since this branch left the main one: the pull request's files.
+    pub fn branch_files(&self) -> &[RepoPath] {
+        &self.branch_files
+    }
+
+    /// Returns all paths, in no particular order. New files whose content is not indexed (binary,
+    /// secret, generated …) appear with the next publishing.
+    pub fn paths(&self) -> impl Iterator<Item = &RepoPath> {
+        self.slots().map(|slot| &self.entry(slot).path)
+    }
+
+    /// Returns what the index knows of a file: its definitions, chunks and imports. `None` when
+    /// its content is not indexed. Reads one record from disk unless the file is open.
+    pub fn unit(&self, path: &RepoPath) -> Option<Arc<Unit>> {
+        self.unit_at(self.slot(path)?)
+    }
+
+    /// Returns where a name is defined: (file, first line, one past the last line), zero-based.
+    pub fn definitions_of(&self, name: &str) -> Vec<(RepoPath, u32, u32)> {
+        let mut found = Vec::new();
+        for slot in self.definers(name_hash(name.as_bytes()), usize::MAX) {
+            let Some(unit) = self.unit_at(slot) else {
+                continue;
+            };
+            for definition in unit.definitions.iter().filter(|d| d.name == name) {
+                let path = self.entry(slot).path.clone();
+                found.push((path, definition.first_line, definition.end_line));
+            }
+        }
+        found
+    }
+
+    /// Returns the hash of the content that answers about `path` are based on.
+    pub fn content_hash(&self, path: &RepoPath) -> Option<ContentHash> {
+        let entry = self.entry(self.slot(path)?);
+        entry.unit.map(|_| entry.hash)
+    }
+
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        (0..self.n_slots() as Slot).filter(|slot| !self.overlay.gone.contains(slot))
+    }
+
+    pub(crate) fn n_slots(&self) -> usize {
+        self.base.files.len() + self.overlay.added.len()
+    }
+
+    pub(crate) fn slot(&self, path: &RepoPath) -> Option<Slot> {
+        let slot = self
+            .base
+            .slot(path)
+            .or_else(|| self.overlay.added.get(path).copied())?;
+        (!self.overlay.gone.contains(&slot)).then_some(slot)
+    }
+
+    pub(crate) fn entry(&self, slot: Slot) -> &FileEntry {
+        match self.overlay.files.get(&slot) {
+            Some(file) => &file.entry,
+            None => &self.base.files[slot as usize],
+        }
+    }
+
+    pub(crate) fn unit_at(&self, slot: Slot) -> Option<Arc<Unit>> {
+        if let Some(file) = self.overlay.files.get(&slot) {
+            return Some(Arc::new(file.parsed.unit.clone()));
+        }
+        let (key, location) = self.location(slot)?;
+        self.base.units.unit(key, location).ok().map(Arc::new)
+    }
+
+    pub(crate) fn identifiers(&self, slot: Slot) -> Vec<Identifier> {
+        if let Some(file) = self.overlay.files.get(&slot) {
+            return file.parsed.unit.identifiers.clone();
+        }
+        let read = |(key, location)| self.base.units.identifiers(key, location).ok();
+        self.location(slot).and_then(read).unwrap_or_default()
+    }
+
+    /// Returns the files that define a name, none when there are more than `limit`.
+    pub(crate) fn definers(&self, name: u32, limit: usize) -> Vec<Slot> {
+        let newer = self
+            .overlay
+            .definers
+            .get(&name)
+            .map_or(&[][..], Vec::as_slice);
+        let stored = self.base.names.definers(name);
+        if stored.len() > limit.saturating_add(self.overlay.masked.len()) {
+            return Vec::new();
+        }
+        let mut slots: Vec<Slot> = stored
+            .iter()
+            .map(|&(_, slot)| slot)
+            .filter(|slot| !self.overlay.masked.contains(slot))
+            .chain(newer.iter().copied())
+            .collect();
+        if slots.len() > limit {
+            slots.clear();
+        }
+        slots
+    }
+
+    fn location(&self, slot: Slot) -> Option<(UnitKey, Location)> {
+        if self.overlay.masked.contains(&slot) {
+            return None;
+        }
+        Some((
+            self.base.files.get(slot as usize)?.unit?,
+            self.base.locations[slot as usize]?,
+        ))
+    }
+
+    /// Returns the text that the index describes: the buffer when it is open, else the file if it
+    /// still is what was indexed.
+    pub(crate) fn text(&self, slot: Slot) -> Option<Arc<str>> {
+        if let Some(file) = self.overlay.files.get(&slot)
+            && let Some(buffer) = &file.buffer
+        {
+            return Some(buffer.clone());
+        }
+        let entry = self.entry(slot);
+        entry.unit?;
+        let path = entry.path.under(&self.root);
+        let (bytes, _) = crate::walk::read(&path, crate::walk::class::MAX_BYTES + 1).ok()?;
+        (ContentHash::of(&bytes) == entry.hash)
+            .then(|| Arc::from(String::from_utf8_lossy(&bytes).as_ref()))
+    }
+}

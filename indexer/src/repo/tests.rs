@@ -1,0 +1,190 @@
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use super::*;
+use crate::text::score::QueryTerm;
+
+/// A repository made by git itself.
+struct Fixture(tempfile::TempDir);
+
+impl Fixture {
+    fn new() -> Self {
+        let fixture = Self(tempfile::tempdir().unwrap());
+        fixture.git(&["init", "-q", "-b", "main"]);
+        fixture
+    }
+
+    fn git(&self, args: &[&str]) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs git to make a repository"
+        )]
+        let status = Command::new("git")
+            .args([
+                "-c",
+                "user.name=t",
+                "-c",
+                "user.email=t@t",
+                "-c",
+                "commit.gpgsign=false",
+            ])
+            .args(args)
+            .current_dir(self.0.path())
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "git {args:?}");
+    }
+
+    fn commit(&self, message: &str, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            let path = self.0.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", message]);
+    }
+
+    fn repo(&self) -> Repo {
+        Repo::open(self.0.path()).unwrap()
+    }
+}
+
+fn terms(text: &str) -> Vec<QueryTerm> {
+    analyse::prose_terms(text)
+        .iter()
+        .map(|term| QueryTerm {
+            text: term.to_owned(),
+            weight: 1.0,
+        })
+        .collect()
+}
+
+fn names(files: &[RepoPath]) -> Vec<&str> {
+    let mut names: Vec<_> = files.iter().map(RepoPath::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn past_messages_point_at_the_files_they_were_about() {
+    let fixture = Fixture::new();
+    fixture.commit("Start", &[("a.rs", "1"), ("b.rs", "1"), ("c.rs", "1")]);
+    fixture.commit(
+        "Retry with back-off when the server is busy",
+        &[("b.rs", "2"), ("c.rs", "2")],
+    );
+    fixture.commit("Rename the colour table", &[("a.rs", "2")]);
+    let history = fixture.repo().history(&History::default()).unwrap();
+    assert_eq!(history.commits().len(), 3);
+
+    let scores = history.score(&terms("server retries"));
+    let of = |name| {
+        scores
+            .get(&history.file(&RepoPath::from(name)).unwrap())
+            .copied()
+    };
+    assert!(of("b.rs").unwrap().neighbours > 0.0);
+    assert_eq!(of("b.rs"), of("c.rs"));
+    assert_eq!(of("a.rs"), None);
+
+    let b = history.file(&RepoPath::from("b.rs")).unwrap();
+    let together = history.together(&[(b, 1.0)]);
+    let c = history.file(&RepoPath::from("c.rs")).unwrap();
+    let a = history.file(&RepoPath::from("a.rs")).unwrap();
+    assert!(together[&c] > together[&a]);
+    assert!(history.recency(a).0 > history.recency(b).0);
+}
+
+#[test]
+fn only_new_commits_are_read_and_the_rest_is_kept() {
+    let fixture = Fixture::new();
+    fixture.commit("one", &[("a.rs", "1")]);
+    let first = fixture.repo().history(&History::default()).unwrap();
+    fixture.commit("two", &[("a.rs", "2")]);
+    let second = fixture.repo().history(&first).unwrap();
+    assert_eq!(second.commits().len(), 2);
+    assert!(Arc::ptr_eq(&first.commits()[0], &second.commits()[1]));
+
+    let stored = fixture.0.path().join("history");
+    second.write(&stored).unwrap();
+    let read = History::read(&stored).unwrap();
+    assert_eq!(read.commits(), second.commits());
+}
+
+#[test]
+fn the_branch_is_known_by_what_it_changed_since_it_left_main() {
+    let fixture = Fixture::new();
+    fixture.commit("one", &[("a.rs", "1"), ("b.rs", "1")]);
+    let before = fixture.repo().head();
+    assert_eq!(before.branch.as_deref(), Some("main"));
+    assert_eq!(names(&fixture.repo().branch_files()), [""; 0]);
+    fixture.git(&["checkout", "-q", "-b", "topic"]);
+    fixture.commit("two", &[("b.rs", "2"), ("dir/c.rs", "2")]);
+    let repo = fixture.repo();
+    let after = repo.head();
+    assert_eq!(after.branch.as_deref(), Some("topic"));
+    assert_eq!(names(&repo.branch_files()), ["b.rs", "dir/c.rs"]);
+    let changed = repo
+        .changed_between(&before.commit.unwrap(), &after.commit.unwrap())
+        .unwrap();
+    assert_eq!(names(&changed), ["b.rs", "dir/c.rs"]);
+}
+
+#[test]
+fn a_workspace_inside_a_repository_sees_its_own_part() {
+    let fixture = Fixture::new();
+    fixture.commit("one", &[("sub/a.rs", "1"), ("other/b.rs", "1")]);
+    let repo = Repo::open(&fixture.0.path().join("sub")).unwrap();
+    let history = repo.history(&History::default()).unwrap();
+    assert_eq!(names(&history.commits()[0].files), ["a.rs"]);
+}
+
+#[test]
+fn a_shallow_clone_gives_what_it_has() {
+    let fixture = Fixture::new();
+    fixture.commit("one", &[("a.rs", "1")]);
+    fixture.commit("two", &[("b.rs", "1")]);
+    fixture.commit("three", &[("c.rs", "1")]);
+    let clone = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", fixture.0.path().display());
+    let target = clone.path().join("c");
+    fixture.git(&[
+        "clone",
+        "-q",
+        "--depth",
+        "2",
+        &url,
+        target.to_str().unwrap(),
+    ]);
+    let repo = Repo::open(&target).unwrap();
+    assert!(repo.head().shallow);
+    let history = repo.history(&History::default()).unwrap();
+    let files: Vec<_> = history
+        .commits()
+        .iter()
+        .map(|commit| names(&commit.files))
+        .collect();
+    assert_eq!(files, [vec!["c.rs"], vec![]]);
+}
+
+#[test]
+fn damage_gives_less_and_never_fails() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.repo().head().commit, None);
+    assert!(fixture.repo().history(&History::default()).is_none());
+    fixture.commit("one", &[("a.rs", "1")]);
+    let repo = fixture.repo();
+    fs::remove_dir_all(fixture.0.path().join(".git/objects")).unwrap();
+    fs::create_dir(fixture.0.path().join(".git/objects")).unwrap();
+    let history = repo.history(&History::default());
+    assert_eq!(history.map_or(0, |history| history.commits().len()), 0);
+    fs::write(fixture.0.path().join(".git/HEAD"), "nonsense").unwrap();
+    assert!(Repo::open(fixture.0.path()).is_none_or(|repo| repo.head().commit.is_none()));
+    assert!(Repo::open(tempfile::tempdir().unwrap().path()).is_none());
+}

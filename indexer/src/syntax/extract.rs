@@ -1,0 +1,484 @@
+//! From source text to a [`Unit`]: parse, one walk over the tree, then the words of each chunk.
+
+use std::{ops::ControlFlow, ops::Range, time::Instant};
+
+use rustc_hash::FxHashMap;
+use tree_sitter::{InputEdit, Node, ParseOptions, Point, QueryCursor, StreamingIterator, Tree};
+
+use super::{
+    ChunkTerms, Definition, DefinitionKind, Identifier, LIMITS, Language, LanguageSpec, NameStyle,
+    ParseOutcome, Parsed, Unit, chunk, language::Capture, language::Role,
+};
+use crate::{path::name_hash, text::analyse};
+
+/// Terms kept of one chunk and side; a line of a megabyte is data.
+const MAX_CHUNK_TERMS: u32 = 4_000;
+const MAX_SIGNATURE: usize = 200;
+const MAX_NAME: usize = 120;
+const MAX_IMPORTS: usize = 500;
+
+/// Parsers are costly to make; each thread keeps one.
+#[derive(Default)]
+pub(crate) struct Parser {
+    parser: tree_sitter::Parser,
+    cursor: QueryCursor,
+}
+
+/// What the walk over a tree finds, before lines and chunks.
+#[derive(Default)]
+struct Found {
+    definitions: Vec<RawDefinition>,
+    imports: Vec<String>,
+    /// In rising order, without overlap once merged.
+    comments: Vec<Range<usize>>,
+    /// Last row → first row of comments and attributes that stand on their own lines.
+    attached: FxHashMap<usize, usize>,
+}
+
+struct RawDefinition {
+    name: String,
+    kind: DefinitionKind,
+    bytes: Range<usize>,
+    rows: Range<u32>,
+    name_row: u32,
+    body: Option<usize>,
+}
+
+impl Parser {
+    /// Parses `text` afresh.
+    pub(crate) fn parse(&mut self, language: Language, text: &str) -> Parsed {
+        let (tree, outcome) = self.tree(language, text, None);
+        self.extract(language, text, tree.as_ref(), outcome)
+    }
+
+    /// Parses the next version of a buffer, given the tree and text of the last one; returns the
+    /// new tree as well. Costs what the change costs, plus one walk.
+    pub(crate) fn reparse(
+        &mut self,
+        language: Language,
+        text: &str,
+        previous: Option<(&str, Tree)>,
+    ) -> (Parsed, Option<Tree>) {
+        let edited = previous.map(|(old_text, mut tree)| {
+            if let Some(edit) = edit_between(old_text, text) {
+                tree.edit(&edit);
+            }
+            tree
+        });
+        let (tree, outcome) = self.tree(language, text, edited.as_ref());
+        let parsed = self.extract(language, text, tree.as_ref(), outcome);
+        (parsed, tree)
+    }
+
+    fn tree(
+        &mut self,
+        language: Language,
+        text: &str,
+        previous: Option<&Tree>,
+    ) -> (Option<Tree>, ParseOutcome) {
+        let Some(spec) = language.spec() else {
+            return (None, ParseOutcome::NotParsed);
+        };
+        if text.len() > LIMITS.parse_bytes || self.parser.set_language(&spec.grammar).is_err() {
+            return (None, ParseOutcome::NotParsed);
+        }
+        let give_up = Instant::now() + LIMITS.parse_time;
+        let mut late = |_: &tree_sitter::ParseState| {
+            if Instant::now() > give_up {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let bytes = text.as_bytes();
+        let tree = self.parser.parse_with_options(
+            &mut |at, _| bytes.get(at..).unwrap_or_default(),
+            previous,
+            Some(ParseOptions::new().progress_callback(&mut late)),
+        );
+        if tree.is_none() {
+            // Otherwise the next parse would resume this one.
+            self.parser.reset();
+            return (None, ParseOutcome::TimedOut);
+        }
+        (tree, ParseOutcome::Complete)
+    }
+
+    fn extract(
+        &mut self,
+        language: Language,
+        text: &str,
+        tree: Option<&Tree>,
+        outcome: ParseOutcome,
+    ) -> Parsed {
+        let mut found = Found::default();
+        if let (Some(tree), Some(spec)) = (tree, language.spec()) {
+            self.walk(spec, text, tree, &mut found);
+        }
+        let line_starts = line_starts(text);
+        let n_lines = line_starts.len() as u32 - 1;
+        let definitions = definitions(text, found.definitions, &found.attached, n_lines);
+        let mut chunks = chunk::cut(text, &line_starts, &definitions);
+        let comments = merged(found.comments);
+
+        let mut names = Names::new(language);
+        let mut terms = Vec::with_capacity(chunks.len());
+        for chunk in &mut chunks {
+            let bytes =
+                line_starts[chunk.first_line as usize]..line_starts[chunk.end_line as usize];
+            let mut chunk_terms = names.chunk_terms(text, bytes, &comments);
+            for definition in definitions_in(&definitions, chunk.first_line..chunk.end_line) {
+                chunk_terms.symbols.add_word(&definition.name);
+            }
+            if let Some(of) = chunk.definition {
+                for around in enclosing(&definitions, of) {
+                    if !(chunk.first_line..chunk.end_line).contains(&around.name_line) {
+                        chunk_terms.symbols.add_word(&around.name);
+                    }
+                }
+            }
+            chunk.n_terms = chunk_terms.code.len + chunk_terms.comment.len;
+            terms.push(chunk_terms);
+        }
+        let unit = Unit {
+            n_lines,
+            definitions,
+            chunks,
+            imports: found.imports,
+            identifiers: names.into_identifiers(),
+        };
+        Parsed {
+            unit,
+            terms,
+            outcome,
+        }
+    }
+
+    /// Visits every node once, and shows the query only those where a pattern can start.
+    fn walk(&mut self, spec: &LanguageSpec, text: &str, tree: &Tree, found: &mut Found) {
+        self.cursor.set_max_start_depth(Some(0));
+        self.cursor.set_match_limit(256);
+        let mut cursor = tree.walk();
+        loop {
+            let node = cursor.node();
+            let descend = match spec.role(node.kind_id()) {
+                Role::Plain => true,
+                Role::Comment => {
+                    found.comment(&node);
+                    false
+                }
+                Role::Root => {
+                    if node.is_named() {
+                        self.captures(spec, text, node, found);
+                    }
+                    true
+                }
+            };
+            if descend && cursor.goto_first_child() {
+                continue;
+            }
+            while !cursor.goto_next_sibling() {
+                if !cursor.goto_parent() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn captures(&mut self, spec: &LanguageSpec, text: &str, node: Node<'_>, found: &mut Found) {
+        let mut matches = self.cursor.matches(&spec.query, node, text.as_bytes());
+        while let Some(found_match) = matches.next() {
+            let mut name = None;
+            let mut definition = None;
+            for capture in found_match.captures() {
+                match spec.captures[capture.index as usize] {
+                    Capture::Name => name = Some(capture.node),
+                    Capture::Definition(kind) => definition = Some((capture.node, kind)),
+                    Capture::Import => found.import(&text[capture.node.byte_range()]),
+                    Capture::Comment => found.comments.push(capture.node.byte_range()),
+                    Capture::Attached => found.attach(&capture.node),
+                    Capture::Predicate => {}
+                }
+            }
+            if let Some((node, kind)) = definition
+                && found.definitions.len() < LIMITS.definitions
+            {
+                found.define(text, node, name, kind);
+            }
+        }
+    }
+}
+
+impl Found {
+    fn comment(&mut self, node: &Node<'_>) {
+        self.comments.push(node.byte_range());
+        self.attach(node);
+    }
+
+    fn attach(&mut self, node: &Node<'_>) {
+        let (start, end) = (node.start_position(), node.end_position());
+        // Some grammars count the line end as part of the comment.
+        let last_row = if end.column == 0 && end.row > start.row {
+            end.row - 1
+        } else {
+            end.row
+        };
+        self.attached.insert(last_row, start.row);
+    }
+
+    fn import(&mut self, text: &str) {
+        if self.imports.len() < MAX_IMPORTS && text.len() <= 2_000 {
+            self.imports
+                .push(text.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+
+    fn define(&mut self, text: &str, node: Node<'_>, name: Option<Node<'_>>, kind: DefinitionKind) {
+        let name_node = name.unwrap_or(node);
+        let name = match name {
+            Some(name) => text[name.byte_range()].trim(),
+            None => node.kind().trim_end_matches("_element"),
+        };
+        let name: String = name.chars().take(MAX_NAME).collect();
+        if name.is_empty() {
+            return;
+        }
+        let end = node.end_position();
+        let end_row = if end.column == 0 {
+            end.row
+        } else {
+            end.row + 1
+        };
+        self.definitions.push(RawDefinition {
+            name: name.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
+            kind,
+            bytes: node.byte_range(),
+            rows: node.start_position().row as u32..end_row as u32,
+            name_row: name_node.start_position().row as u32,
+            body: node
+                .child_by_field_name("body")
+                .map(|body| body.start_byte()),
+        });
+    }
+}
+
+/// Orders definitions by place, drops repeats, finds parents and the documentation above.
+fn definitions(
+    text: &str,
+    mut raw: Vec<RawDefinition>,
+    attached: &FxHashMap<usize, usize>,
+    n_lines: u32,
+) -> Vec<Definition> {
+    // Two patterns can see the same thing (`const f = () => …` is a function and a constant):
+    // the one that says more comes first, and stays.
+    let vague = |kind| {
+        use DefinitionKind as Kind;
+        matches!(
+            kind,
+            Kind::Constant | Kind::Type | Kind::Field | Kind::Declaration
+        )
+    };
+    raw.sort_by_key(|d| (d.bytes.start, std::cmp::Reverse(d.bytes.end), vague(d.kind)));
+    raw.dedup_by(|later, first| later.bytes == first.bytes && later.name == first.name);
+    let mut open: Vec<u32> = Vec::new();
+    let mut out: Vec<Definition> = Vec::with_capacity(raw.len());
+    for (at, definition) in raw.iter().enumerate() {
+        while open
+            .last()
+            .is_some_and(|&o| raw[o as usize].bytes.end < definition.bytes.end)
+        {
+            open.pop();
+        }
+        let mut first_line = definition.rows.start;
+        while first_line > 0
+            && let Some(&row) = attached.get(&(first_line as usize - 1))
+            && row < first_line as usize
+        {
+            first_line = row as u32;
+        }
+        let floor = open.last().map_or(0, |&o| out[o as usize].name_line);
+        let body = definition.body.unwrap_or(definition.bytes.end);
+        out.push(Definition {
+            name: definition.name.clone(),
+            kind: definition.kind,
+            first_line: first_line.max(floor.min(definition.rows.start)),
+            name_line: definition.name_row,
+            end_line: definition
+                .rows
+                .end
+                .min(n_lines)
+                .max(definition.rows.start + 1),
+            signature: signature(&text[definition.bytes.start..body.max(definition.bytes.start)]),
+            parent: open.last().copied(),
+        });
+        open.push(at as u32);
+    }
+    out
+}
+
+/// Returns the head of a definition on one line; without a body, its first line.
+fn signature(head: &str) -> String {
+    let mut line = String::new();
+    for word in head.split_ascii_whitespace() {
+        if line.len() + word.len() >= MAX_SIGNATURE {
+            line.push('…');
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    line.trim_end_matches(['{', ':', '=', ' ']).to_owned()
+}
+
+fn definitions_in(
+    definitions: &[Definition],
+    lines: Range<u32>,
+) -> impl Iterator<Item = &Definition> {
+    definitions
+        .iter()
+        .filter(move |definition| lines.contains(&definition.name_line))
+}
+
+fn enclosing(definitions: &[Definition], of: u32) -> impl Iterator<Item = &Definition> {
+    std::iter::successors(definitions.get(of as usize), |inner| {
+        definitions.get(inner.parent? as usize)
+    })
+}
+
+/// Returns the byte at which each line starts, and the length of the text at the end.
+fn line_starts(text: &str) -> Vec<usize> {
+    let mut starts = vec![0];
+    starts.extend(
+        text.bytes()
+            .enumerate()
+            .filter(|&(_, b)| b == b'\n')
+            .map(|(at, _)| at + 1),
+    );
+    if starts.last() != Some(&text.len()) {
+        starts.push(text.len());
+    }
+    starts
+}
+
+fn merged(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut out: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+            Some(_) | None => out.push(range),
+        }
+    }
+    out
+}
+
+/// Collects the names of a file while its chunks are read.
+struct Names {
+    keywords: &'static rustc_hash::FxHashSet<&'static str>,
+    is_code: bool,
+    seen: FxHashMap<u32, (u8, NameStyle)>,
+}
+
+impl Names {
+    fn new(language: Language) -> Self {
+        Self {
+            keywords: language.keywords(),
+            is_code: language.is_code(),
+            seen: FxHashMap::default(),
+        }
+    }
+
+    fn chunk_terms(
+        &mut self,
+        text: &str,
+        bytes: Range<usize>,
+        comments: &[Range<usize>],
+    ) -> ChunkTerms {
+        let mut terms = ChunkTerms::default();
+        let mut next = comments.partition_point(|comment| comment.end <= bytes.start);
+        analyse::words(&text[bytes.clone()], |at, word| {
+            let at = bytes.start + at;
+            while comments.get(next).is_some_and(|comment| comment.end <= at) {
+                next += 1;
+            }
+            let in_comment = comments
+                .get(next)
+                .is_some_and(|comment| comment.start <= at);
+            if in_comment {
+                if terms.comment.len < MAX_CHUNK_TERMS {
+                    terms.comment.add_word(word);
+                }
+                return;
+            }
+            if word.len() <= 12 && self.keywords.contains(word) {
+                return;
+            }
+            if self.is_code {
+                self.add(word);
+            }
+            if terms.code.len < MAX_CHUNK_TERMS {
+                terms.code.add_word(word);
+            }
+        });
+        terms
+    }
+
+    fn add(&mut self, word: &str) {
+        if (2..=MAX_NAME).contains(&word.len()) && !word.as_bytes()[0].is_ascii_digit() {
+            let seen = self
+                .seen
+                .entry(name_hash(word.as_bytes()))
+                .or_insert_with(|| (0, NameStyle::of(word)));
+            seen.0 = seen.0.saturating_add(1);
+        }
+    }
+
+    fn into_identifiers(self) -> Vec<Identifier> {
+        let mut identifiers: Vec<_> = self
+            .seen
+            .into_iter()
+            .map(|(hash, (count, style))| Identifier { hash, count, style })
+            .collect();
+        identifiers.sort_unstable_by_key(|identifier| identifier.hash);
+        identifiers
+    }
+}
+
+/// Returns the one edit that turns `old` into `new`: what is left between the longest common
+/// start and end. `None` when they are equal.
+fn edit_between(old: &str, new: &str) -> Option<InputEdit> {
+    if old == new {
+        return None;
+    }
+    let (old_bytes, new_bytes) = (old.as_bytes(), new.as_bytes());
+    let start = old_bytes
+        .iter()
+        .zip(new_bytes)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let shorter = old_bytes.len().min(new_bytes.len()) - start;
+    let end = old_bytes
+        .iter()
+        .rev()
+        .zip(new_bytes.iter().rev())
+        .take(shorter);
+    let same_end = end.take_while(|(a, b)| a == b).count();
+    let (old_end, new_end) = (old_bytes.len() - same_end, new_bytes.len() - same_end);
+    Some(InputEdit {
+        start_byte: start,
+        old_end_byte: old_end,
+        new_end_byte: new_end,
+        start_position: point_at(old_bytes, start),
+        old_end_position: point_at(old_bytes, old_end),
+        new_end_position: point_at(new_bytes, new_end),
+    })
+}
+
+fn point_at(text: &[u8], byte: usize) -> Point {
+    let before = &text[..byte];
+    let row = before.iter().filter(|&&b| b == b'\n').count();
+    let column = before.iter().rev().take_while(|&&b| b != b'\n').count();
+    Point { row, column }
+}

@@ -1,0 +1,413 @@
+//! BM25 over chunks and files in one pass over the postings.
+//!
+//! A term's count in a chunk is taken over its fields together, weighted, before it saturates
+//! (BM25F). A file is scored twice: as the sum of its chunks' counts, and by its best three
+//! chunks at 1, ½ and ¼, which measured better than either whole files or best chunks alone.
+//! Terms are taken rarest first until [`MAX_POSTINGS`] is spent, so a question of common words
+//! costs no more than any other.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tantivy::{DocSet, Searcher, TERMINATED, Term, postings::Postings, schema::IndexRecordOption};
+
+use super::{Fields, paths::idf};
+use crate::{path::name_hash, store::UnitKey, syntax::Parsed};
+
+const K1: f32 = 1.2;
+const B_CHUNK: f32 = 0.6;
+const B_FILE: f32 = 0.75;
+const COMMENT_WEIGHT: f32 = 0.8;
+const SYMBOL_WEIGHT: f32 = 2.0;
+const MAX_POSTINGS: u64 = 1_500_000;
+/// No file: a document whose content nothing has, or that was deleted.
+const NONE: u32 = u32::MAX;
+
+/// A term to look for and how much it matters.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct QueryTerm {
+    pub(crate) text: String,
+    pub(crate) weight: f32,
+}
+
+/// The text index as of one commit, with what scoring needs in memory: 6 bytes a chunk.
+pub(crate) struct TextBase {
+    searcher: Searcher,
+    fields: Fields,
+    segments: Vec<Segment>,
+    /// Terms of each file, by slot.
+    file_terms: Vec<f32>,
+    mean_file_terms: f32,
+    mean_chunk_terms: f32,
+    n_chunks: f32,
+    n_files: f32,
+}
+
+struct Segment {
+    /// The file of each document.
+    slots: Vec<u32>,
+    n_terms: Vec<u16>,
+}
+
+/// The scores of one file.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct FileScore {
+    pub(crate) file: f32,
+    /// Of the best chunks, falling.
+    pub(crate) chunks: [f32; 3],
+    pub(crate) symbols: f32,
+    /// The part of the question's weight that the file has at all, 0 to 1.
+    pub(crate) coverage: f32,
+}
+
+impl FileScore {
+    pub(crate) fn best_three(&self) -> f32 {
+        self.chunks[0] + 0.5 * self.chunks[1] + 0.25 * self.chunks[2]
+    }
+
+    fn add_chunk(&mut self, score: f32) {
+        if score > self.chunks[2] {
+            self.chunks[2] = score;
+            self.chunks.sort_unstable_by(|a, b| b.total_cmp(a));
+        }
+    }
+}
+
+/// A chunk and its score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ChunkScore {
+    pub(crate) slot: u32,
+    /// The chunk's place in its unit.
+    pub(crate) chunk: u32,
+    pub(crate) score: f32,
+}
+
+/// What a question finds.
+#[derive(Debug, Default)]
+pub(crate) struct TextScores {
+    pub(crate) files: FxHashMap<u32, FileScore>,
+    /// The best chunks, falling.
+    pub(crate) chunks: Vec<ChunkScore>,
+}
+
+impl TextBase {
+    /// Prepares the index for scoring; `slot_of` tells which file has a unit. O(chunks).
+    pub(crate) fn new(
+        (searcher, fields): (Searcher, Fields),
+        n_slots: usize,
+        slot_of: impl Fn(UnitKey) -> Option<u32>,
+    ) -> tantivy::Result<Self> {
+        let mut file_terms = vec![0.0; n_slots];
+        let mut segments = Vec::new();
+        let (mut n_chunks, mut total_terms) = (0.0, 0.0);
+        let schema = searcher.schema();
+        for reader in searcher.segment_readers() {
+            let units = reader
+                .fast_fields()
+                .u64(schema.get_field_name(fields.unit))?;
+            let chunks = reader
+                .fast_fields()
+                .u64(schema.get_field_name(fields.chunk))?;
+            let n_docs = reader.max_doc() as usize;
+            let mut segment = Segment {
+                slots: vec![NONE; n_docs],
+                n_terms: vec![0; n_docs],
+            };
+            let mut last = (None, NONE);
+            for document in reader.doc_ids_alive() {
+                let unit = units.first(document);
+                if unit != last.0 {
+                    last = (
+                        unit,
+                        unit.and_then(|unit| slot_of(UnitKey(unit))).unwrap_or(NONE),
+                    );
+                }
+                let n_terms = (chunks.first(document).unwrap_or(0) >> 32) as u16;
+                segment.slots[document as usize] = last.1;
+                segment.n_terms[document as usize] = n_terms;
+                if last.1 != NONE {
+                    n_chunks += 1.0;
+                    total_terms += f32::from(n_terms);
+                    file_terms[last.1 as usize] += f32::from(n_terms);
+                }
+            }
+            segments.push(segment);
+        }
+        let n_files = file_terms.iter().filter(|&&terms| terms > 0.0).count() as f32;
+        Ok(Self {
+            searcher,
+            fields,
+            segments,
+            file_terms,
+            mean_file_terms: total_terms / n_files.max(1.0),
+            mean_chunk_terms: total_terms / f32::max(n_chunks, 1.0),
+            n_chunks,
+            n_files,
+        })
+    }
+
+    pub(crate) fn n_chunks(&self) -> usize {
+        self.n_chunks as usize
+    }
+
+    /// Returns how common each term is, as idf over chunks; what no chunk has gets the most.
+    pub(crate) fn idf(&self, term: &str) -> f32 {
+        let df = self
+            .doc_freq(self.fields.code, term)
+            .max(self.doc_freq(self.fields.comment, term));
+        idf(self.n_chunks, df as f32)
+    }
+
+    fn doc_freq(&self, field: tantivy::schema::Field, term: &str) -> u64 {
+        // A term that cannot be read is one that nothing has.
+        self.searcher
+            .doc_freq(&Term::from_field_text(field, term))
+            .unwrap_or(0)
+    }
+
+    /// Scores all files, and keeps the `n_best` chunks.
+    ///
+    /// `masked` slots are left out: their content is newer than the index (see [`score_parsed`]).
+    pub(crate) fn score(
+        &self,
+        terms: &[QueryTerm],
+        masked: &FxHashSet<u32>,
+        n_best: usize,
+    ) -> tantivy::Result<TextScores> {
+        let fields = [
+            (self.fields.symbols, SYMBOL_WEIGHT),
+            (self.fields.code, 1.0),
+            (self.fields.comment, COMMENT_WEIGHT),
+        ];
+        let mut planned: Vec<(u64, &QueryTerm)> = terms
+            .iter()
+            .map(|term| {
+                (
+                    fields
+                        .iter()
+                        .map(|&(f, _)| self.doc_freq(f, &term.text))
+                        .sum(),
+                    term,
+                )
+            })
+            .collect();
+        planned.sort_by_key(|&(df, _)| df);
+
+        let mut chunk_scores: Vec<Vec<f32>> = self
+            .segments
+            .iter()
+            .map(|segment| vec![0.0; segment.slots.len()])
+            .collect();
+        let mut files: FxHashMap<u32, FileScore> = FxHashMap::default();
+        let mut total_weight = 0.0;
+        let mut spent = 0;
+        let mut counts: Vec<(u32, f32)> = Vec::new();
+        let mut file_counts: Vec<(u32, f32, f32)> = Vec::new();
+        for (place, &(df, term)) in planned.iter().enumerate() {
+            spent += df;
+            if spent > MAX_POSTINGS && place >= 2 {
+                break;
+            }
+            let idf = term.weight * self.idf(&term.text);
+            total_weight += idf;
+            file_counts.clear();
+            for (segment_at, reader) in self.searcher.segment_readers().iter().enumerate() {
+                let segment = &self.segments[segment_at];
+                counts.clear();
+                for (field_at, &(field, weight)) in fields.iter().enumerate() {
+                    let inverted = reader.inverted_index(field)?;
+                    let wanted = Term::from_field_text(field, &term.text);
+                    let Some(mut postings) =
+                        inverted.read_postings(&wanted, IndexRecordOption::WithFreqs)?
+                    else {
+                        continue;
+                    };
+                    let n_before = counts.len();
+                    while postings.doc() != TERMINATED {
+                        counts.push((postings.doc(), weight * postings.term_freq() as f32));
+                        postings.advance();
+                    }
+                    if field_at > 0 && n_before > 0 {
+                        counts.sort_unstable_by_key(|&(document, _)| document);
+                        counts.dedup_by(|later, first| {
+                            let same = later.0 == first.0;
+                            if same {
+                                first.1 += later.1;
+                            }
+                            same
+                        });
+                    }
+                    if field == self.fields.symbols {
+                        let mut last = NONE;
+                        for &(document, _) in &counts {
+                            let slot = segment.slots[document as usize];
+                            if slot != NONE && slot != last {
+                                files.entry(slot).or_default().symbols += idf;
+                                last = slot;
+                            }
+                        }
+                    }
+                }
+                let scores = &mut chunk_scores[segment_at];
+                for &(document, count) in &counts {
+                    let document = document as usize;
+                    let slot = segment.slots[document];
+                    if slot == NONE || masked.contains(&slot) {
+                        continue;
+                    }
+                    let n_terms = f32::from(segment.n_terms[document]);
+                    scores[document] +=
+                        idf * saturated(count, n_terms / self.mean_chunk_terms, B_CHUNK);
+                    match file_counts.last_mut() {
+                        Some(last) if last.0 == slot => last.1 += count,
+                        Some(_) | None => file_counts.push((slot, count, 0.0)),
+                    }
+                }
+            }
+            let file_idf = term.weight * self::idf(self.n_files, file_counts.len() as f32);
+            for &(slot, count, _) in &file_counts {
+                let length = self.file_terms[slot as usize] / self.mean_file_terms;
+                let file = files.entry(slot).or_default();
+                file.file += file_idf * saturated(count, length, B_FILE);
+                file.coverage += idf;
+            }
+        }
+
+        let mut best: Vec<(f32, usize, u32)> = Vec::new();
+        let mut floor = 0.0;
+        for (segment_at, scores) in chunk_scores.iter().enumerate() {
+            let segment = &self.segments[segment_at];
+            for (document, &score) in scores.iter().enumerate() {
+                if score <= 0.0 {
+                    continue;
+                }
+                if let Some(file) = files.get_mut(&segment.slots[document]) {
+                    file.add_chunk(score);
+                }
+                if score > floor {
+                    best.push((score, segment_at, document as u32));
+                    if best.len() >= 4 * n_best.max(16) {
+                        best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+                        best.truncate(n_best);
+                        floor = best.last().map_or(0.0, |last| last.0);
+                    }
+                }
+            }
+        }
+        best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+        best.truncate(n_best);
+        for file in files.values_mut() {
+            file.coverage /= f32::max(total_weight, 1e-6);
+        }
+        files.retain(|slot, _| !masked.contains(slot));
+        let chunks = best
+            .into_iter()
+            .map(|(score, segment, document)| self.chunk(score, segment, document))
+            .collect::<tantivy::Result<_>>()?;
+        Ok(TextScores { files, chunks })
+    }
+
+    fn chunk(&self, score: f32, segment: usize, document: u32) -> tantivy::Result<ChunkScore> {
+        let reader = self.searcher.segment_reader(segment as u32);
+        let name = self.searcher.schema().get_field_name(self.fields.chunk);
+        let chunk = reader.fast_fields().u64(name)?.first(document).unwrap_or(0) as u32;
+        Ok(ChunkScore {
+            slot: self.segments[segment].slots[document as usize],
+            chunk,
+            score,
+        })
+    }
+
+    /// Scores a file that is not in the index as if it were.
+    pub(crate) fn score_parsed(
+        &self,
+        bags: &Bags,
+        terms: &[QueryTerm],
+    ) -> Option<(FileScore, Vec<f32>)> {
+        let mut file = FileScore::default();
+        let mut chunks = vec![0.0; bags.chunks.len()];
+        let mut total_weight = 0.0;
+        for term in terms {
+            let idf = term.weight * self.idf(&term.text);
+            total_weight += idf;
+            let hash = name_hash(term.text.as_bytes());
+            let mut in_file = 0.0;
+            for (bag, score) in bags.chunks.iter().zip(&mut chunks) {
+                let Ok(at) = bag.counts.binary_search_by_key(&hash, |&(term, _, _)| term) else {
+                    continue;
+                };
+                let (_, count, is_symbol) = bag.counts[at];
+                in_file += count;
+                *score += idf * saturated(count, bag.n_terms / self.mean_chunk_terms, B_CHUNK);
+                if is_symbol {
+                    file.symbols += idf;
+                }
+            }
+            if in_file > 0.0 {
+                let length = bags.n_terms / self.mean_file_terms.max(1.0);
+                file.file += idf * saturated(in_file, length, B_FILE);
+                file.coverage += idf;
+            }
+        }
+        for &score in &chunks {
+            file.add_chunk(score);
+        }
+        file.coverage /= f32::max(total_weight, 1e-6);
+        (file.file > 0.0).then_some((file, chunks))
+    }
+}
+
+/// The words of a file that is newer than the index, counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bags {
+    chunks: Vec<Bag>,
+    n_terms: f32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Bag {
+    /// (term, weighted count, whether it is a symbol), in rising order of term.
+    counts: Vec<(u32, f32, bool)>,
+    n_terms: f32,
+}
+
+impl Bags {
+    pub(crate) fn new(parsed: &Parsed) -> Self {
+        let chunks: Vec<_> = parsed
+            .terms
+            .iter()
+            .map(|terms| {
+                let fields = [
+                    (&terms.code, 1.0, false),
+                    (&terms.comment, COMMENT_WEIGHT, false),
+                    (&terms.symbols, SYMBOL_WEIGHT, true),
+                ];
+                let mut counts: Vec<(u32, f32, bool)> = fields
+                    .into_iter()
+                    .flat_map(|(field, weight, is_symbol)| {
+                        field
+                            .iter()
+                            .map(move |t| (name_hash(t.as_bytes()), weight, is_symbol))
+                    })
+                    .collect();
+                counts.sort_unstable_by_key(|&(term, _, _)| term);
+                counts.dedup_by(|later, first| {
+                    let same = later.0 == first.0;
+                    if same {
+                        first.1 += later.1;
+                        first.2 |= later.2;
+                    }
+                    same
+                });
+                Bag {
+                    counts,
+                    n_terms: (terms.code.len + terms.comment.len) as f32,
+                }
+            })
+            .collect();
+        let n_terms = chunks.iter().map(|bag| bag.n_terms).sum();
+        Self { chunks, n_terms }
+    }
+}
+
+fn saturated(count: f32, relative_length: f32, b: f32) -> f32 {
+    count * (K1 + 1.0) / (count + K1 * (1.0 - b + b * relative_length))
+}

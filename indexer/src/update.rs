@@ -1,0 +1,321 @@
+//! Keeping the index true: one writer thread, many readers.
+//!
+//! [`Index`] is the handle. Whatever may have changed (a keystroke, a saved file, an event, a
+//! commit) goes into the inbox, where it is coalesced; the writer takes it out, looks at the
+//! files themselves, and publishes a new [`Reader`]. Open files go first, then what git says
+//! changed, then the rest, newest first.
+//! Holds: no caller ever waits for the writer except in [`Index::wait_until_settled`]; what a
+//! message says is never believed, only looked at; with nothing to do the writer sleeps without
+//! a timer. A bad file is a [`Fault`] in the status and the update goes on.
+
+mod examine;
+mod inbox;
+mod publish;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use serde::Serialize;
+
+use self::inbox::Inbox;
+use crate::{
+    path::RepoPath,
+    reader::Reader,
+    repo::Head,
+    store::{Layout, StoreError},
+    vector::{ChunkId, VectorModel},
+    walk::Fault,
+};
+
+/// How an index is opened.
+pub struct Options {
+    /// The workspace folder.
+    pub root: PathBuf,
+    /// Where indexes are kept; each workspace has its own folder in it.
+    pub cache_dir: PathBuf,
+    /// Threads for reading and parsing; they run at low priority.
+    pub threads: usize,
+    pub watch: Watching,
+    pub vectors: VectorModel,
+    /// Above this many bytes on disk, content that no file has any more is dropped at once.
+    pub disk_cap: u64,
+    /// Called on the writer's thread whenever the status changes; must not block.
+    pub on_status: Box<dyn Fn(&Status) + Send>,
+}
+
+/// Whether the file system is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watching {
+    /// The operating system tells of changes.
+    On,
+    /// Only [`Index::changed`] and [`Index::rescan`] do.
+    Off,
+}
+
+impl Options {
+    /// Options for `root` with everything at its default and nobody listening.
+    pub fn new(root: impl Into<PathBuf>, cache_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            cache_dir: cache_dir.into(),
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
+            watch: Watching::On,
+            vectors: VectorModel::Embedded,
+            disk_cap: 16 << 30,
+            on_status: Box::new(|_| {}),
+        }
+    }
+}
+
+/// What the index is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Opening what is on disk and listing the files.
+    #[default]
+    Scanning,
+    /// Reading files that are new or changed.
+    Indexing,
+    /// Everything that is known of is indexed.
+    Ready,
+}
+
+/// Who writes the index on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    #[default]
+    Writer,
+    /// Another process writes; this one reads what it publishes and keeps its own changes in
+    /// memory until it gets its turn.
+    Follower,
+}
+
+/// The state of the index, as `pairwright/index/status` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub phase: Phase,
+    pub role: Role,
+    /// Files known, whether their content is indexed or not.
+    pub n_files: usize,
+    /// Files whose content is indexed.
+    pub n_indexed: usize,
+    /// Files that wait to be looked at.
+    pub pending: usize,
+    /// HEAD when everything was last current.
+    pub indexed_commit: Option<String>,
+    pub head: Head,
+    /// The first faults; [`n_faults`](Self::n_faults) counts all.
+    pub faults: Vec<Fault>,
+    pub n_faults: usize,
+    /// Grows with every publishing to disk.
+    pub generation: u64,
+    pub n_chunks: usize,
+    pub n_names: usize,
+    pub n_commits: usize,
+}
+
+/// Where an index is and how large, without opening it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Footprint {
+    pub dir: PathBuf,
+    pub bytes: u64,
+}
+
+/// A live index of one workspace.
+///
+/// Dropping it publishes what is not on disk yet and ends the writer.
+pub struct Index {
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+    root: PathBuf,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// What the writer hands out.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    published: Condvar,
+}
+
+pub(crate) struct State {
+    reader: Reader,
+    status: Status,
+    /// Chunks without a vector of the outside model.
+    wanted: Vec<(ChunkId, RepoPath, u32, u32)>,
+    /// Messages taken from the inbox and dealt with.
+    n_handled: u64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    /// Opens the index of a workspace and starts to bring it up to date in the background.
+    ///
+    /// Returns at once with what is on disk, if that is sound; 0.1 s for 10,000 files.
+    ///
+    /// # Errors
+    /// When the cache folder cannot be made or written. A damaged index is not an error: it is
+    /// rebuilt.
+    pub fn open(mut options: Options) -> Result<Self, StoreError> {
+        options.root = options
+            .root
+            .canonicalize()
+            .map_err(StoreError::io("open", &options.root))?;
+        let root = options.root.clone();
+        let layout = Layout::create(&options.cache_dir, &root)?;
+        let inbox = Arc::new(Inbox::default());
+        let (writer, shared) = writer::Writer::open(options, layout, inbox.clone())?;
+        let thread = std::thread::Builder::new()
+            .name("index-writer".into())
+            .spawn(move || writer.run())
+            .map_err(StoreError::io("start the writer of", &root))?;
+        Ok(Self {
+            inbox,
+            shared,
+            root,
+            writer: Some(thread),
+        })
+    }
+
+    /// Returns the newest view. Costs a few pointers.
+    pub fn reader(&self) -> Reader {
+        self.shared.lock().reader.clone()
+    }
+
+    pub fn status(&self) -> Status {
+        self.shared.lock().status.clone()
+    }
+
+    /// Shows the index the text of an open buffer; every keystroke may call this.
+    pub fn buffer_changed(&self, path: &Path, text: Arc<str>) {
+        if let Some(path) = RepoPath::below(&self.root, path) {
+            self.inbox.buffer(path, Some(text));
+        }
+    }
+
+    /// Says that a buffer was closed: the file on disk counts again.
+    pub fn buffer_closed(&self, path: &Path) {
+        if let Some(path) = RepoPath::below(&self.root, path) {
+            self.inbox.buffer(path, None);
+        }
+    }
+
+    /// Says that files or folders may have changed, appeared or gone.
+    pub fn changed(&self, paths: impl IntoIterator<Item = PathBuf>) {
+        self.inbox.changed(paths);
+    }
+
+    /// Asks for a look at every file and at git.
+    pub fn rescan(&self) {
+        self.inbox.rescan();
+    }
+
+    /// Returns chunks that the outside model has not seen, with their text, at most `n`.
+    pub fn wanted_vectors(&self, n: usize) -> Vec<(ChunkId, String)> {
+        let (reader, wanted) = {
+            let state = self.shared.lock();
+            let wanted = state.wanted.iter().take(n).cloned().collect::<Vec<_>>();
+            (state.reader.clone(), wanted)
+        };
+        let text = |(id, path, first, end): (ChunkId, RepoPath, u32, u32)| {
+            let text = reader.text(reader.slot(&path)?)?;
+            Some((id, crate::search::pack::lines(&text, first, end).to_owned()))
+        };
+        wanted.into_iter().filter_map(text).collect()
+    }
+
+    /// Hands in vectors of the outside model. Vectors of another length are dropped.
+    pub fn put_vectors(&self, vectors: Vec<(ChunkId, Vec<f32>)>) {
+        self.inbox.vectors(vectors);
+    }
+
+    /// Waits until all files have been looked at, everything said so far included, and what was
+    /// found is on disk, at most until `deadline`. Returns whether it is. A follower puts nothing
+    /// on disk; it is settled once its own view is complete.
+    pub fn wait_until_settled(&self, deadline: Instant) -> bool {
+        let target = self.inbox.settle();
+        self.wait(deadline, |state| {
+            let Status {
+                role,
+                phase,
+                pending,
+                ..
+            } = &state.status;
+            let is_settled = match role {
+                Role::Writer => *phase == Phase::Ready,
+                Role::Follower => *pending == 0 && *phase != Phase::Scanning,
+            };
+            state.n_handled >= target && is_settled
+        })
+    }
+
+    /// Waits until everything said so far can be found, on disk or not.
+    pub fn wait_until_seen(&self, deadline: Instant) -> bool {
+        let target = self.inbox.n_messages();
+        self.wait(deadline, |state| state.n_handled >= target)
+    }
+
+    fn wait(&self, deadline: Instant, done: impl Fn(&State) -> bool) -> bool {
+        let mut state = self.shared.lock();
+        while !done(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.published.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    /// Returns where the index of `root` is and how large.
+    pub fn footprint(cache_dir: &Path, root: &Path) -> Footprint {
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let layout = Layout::of(cache_dir, &root);
+        Footprint {
+            dir: layout.dir().to_owned(),
+            bytes: layout.bytes_on_disk(),
+        }
+    }
+
+    /// Removes the index of `root`; returns the bytes freed, `None` while a process writes it.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn clean(cache_dir: &Path, root: &Path) -> Result<Option<u64>, StoreError> {
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let layout = Layout::create(cache_dir, &root)?;
+        let Some(_lock) = layout.lock()? else {
+            return Ok(None);
+        };
+        let bytes = layout.bytes_on_disk();
+        layout.wipe()?;
+        Ok(Some(bytes))
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.inbox.stop();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the index writer panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What the writer has been told and has not looked at yet, coalesced as it comes in.
+//!
+//! Holds: bounded. The newest text of a buffer replaces the one before; a path said twice is
+//! there once; more paths than [`MAX_PATHS`] become one look at everything.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{path::RepoPath, repo::history::History, vector::ChunkId};
+
+const MAX_PATHS: usize = 20_000;
+const MAX_VECTORS: usize = 100_000;
+/// A burst of events is waited out for this long.
+const COALESCE: Duration = Duration::from_millis(30);
+
+/// Everything said since the writer last looked.
+#[derive(Default)]
+pub(super) struct Mail {
+    /// The newest text of each buffer, `None` once closed.
+    pub(super) buffers: FxHashMap<RepoPath, Option<Arc<str>>>,
+    pub(super) paths: FxHashSet<PathBuf>,
+    pub(super) rescan: bool,
+    pub(super) git: bool,
+    /// Of a commit, with the files of its branch.
+    pub(super) history: Option<(Option<String>, History, Vec<RepoPath>)>,
+    pub(super) vectors: Vec<(ChunkId, Vec<f32>)>,
+    /// Somebody waits for everything to be on disk.
+    pub(super) settle: bool,
+    pub(super) stop: bool,
+    /// Messages in this mail and before it.
+    pub(super) n_messages: u64,
+    is_urgent: bool,
+}
+
+impl Mail {
+    fn is_empty(&self) -> bool {
+        self.buffers.is_empty()
+            && self.paths.is_empty()
+            && !self.rescan
+            && !self.git
+            && self.history.is_none()
+            && self.vectors.is_empty()
+            && !self.settle
+            && !self.stop
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Inbox {
+    mail: Mutex<Mail>,
+    arrived: Condvar,
+}
+
+/// How long the writer may sleep.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Patience {
+    /// There is other work: only look.
+    None,
+    Until(Instant),
+    Forever,
+}
+
+impl Inbox {
+    pub(super) fn buffer(&self, path: RepoPath, text: Option<Arc<str>>) {
+        self.put(|mail| {
+            mail.buffers.insert(path, text);
+            mail.is_urgent = true;
+        });
+    }
+
+    pub(super) fn changed(&self, paths: impl IntoIterator<Item = PathBuf>) {
+        self.put(|mail| {
+            mail.paths.extend(paths);
+            if mail.paths.len() > MAX_PATHS {
+                mail.paths.clear();
+                mail.rescan = true;
+            }
+        });
+    }
+
+    pub(super) fn rescan(&self) {
+        self.put(|mail| {
+            mail.rescan = true;
+            mail.git = true;
+        });
+    }
+
+    pub(super) fn git(&self) {
+        self.put(|mail| mail.git = true);
+    }
+
+    pub(super) fn history(
+        &self,
+        commit: Option<String>,
+        history: History,
+        branch_files: Vec<RepoPath>,
+    ) {
+        self.put(|mail| mail.history = Some((commit, history, branch_files)));
+    }
+
+    pub(super) fn vectors(&self, vectors: Vec<(ChunkId, Vec<f32>)>) {
+        self.put(|mail| {
+            if mail.vectors.len() < MAX_VECTORS {
+                mail.vectors.extend(vectors);
+            }
+        });
+    }
+
+    /// Asks for everything to be published; returns the number of this message.
+    pub(super) fn settle(&self) -> u64 {
+        self.put(|mail| {
+            mail.settle = true;
+            mail.is_urgent = true;
+        })
+    }
+
+    pub(super) fn stop(&self) {
+        self.put(|mail| {
+            mail.stop = true;
+            mail.is_urgent = true;
+        });
+    }
+
+    pub(super) fn n_messages(&self) -> u64 {
+        self.lock().n_messages
+    }
+
+    /// Takes everything there is, waiting for something to come as long as `patience` says.
+    pub(super) fn take(&self, patience: Patience) -> Mail {
+        let mut mail = self.lock();
+        while mail.is_empty() {
+            match patience {
+                Patience::None => break,
+                Patience::Forever => {
+                    mail = self
+                        .arrived
+                        .wait(mail)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                Patience::Until(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    let waited = self.arrived.wait_timeout(mail, left);
+                    (mail, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+        let burst_ends = Instant::now() + COALESCE;
+        while !mail.is_empty() && !mail.is_urgent && patience != Patience::None {
+            let left = burst_ends.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.arrived.wait_timeout(mail, left);
+            (mail, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        let n_messages = mail.n_messages;
+        let taken = std::mem::take(&mut *mail);
+        mail.n_messages = n_messages;
+        taken
+    }
+
+    fn put(&self, change: impl FnOnce(&mut Mail)) -> u64 {
+        let mut mail = self.lock();
+        change(&mut mail);
+        mail.n_messages += 1;
+        let n_messages = mail.n_messages;
+        drop(mail);
+        self.arrived.notify_one();
+        n_messages
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

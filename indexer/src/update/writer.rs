@@ -1,0 +1,422 @@
+//! The one thread that changes the index.
+//!
+//! A round takes the mail, shows open buffers, then looks at one batch of waiting files, so that a
+//! keystroke never waits longer than a batch. Few changes stay in memory over the base until it is
+//! quiet; many go straight to disk and are published now and then, less often as it grows.
+
+mod look;
+mod turn;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use rustc_hash::{FxHashMap, FxHashSet};
+use tree_sitter::Tree;
+
+use super::{
+    Options, Phase, Role, Shared, State, Status, Watching,
+    examine::now,
+    inbox::{Inbox, Mail, Patience},
+    publish::{Stores, empty, read_published},
+};
+use crate::{
+    path::{ContentHash, RepoPath},
+    reader::{Base, OverlayFile, Reader},
+    repo::{Head, Repo, history::History},
+    store::{FileEntry, Layout, Manifest, StoreError, UnitKey},
+    syntax::{Language, Parser},
+    walk::{
+        Fault, Stat,
+        class::{self, FileClass},
+        watch::{Change, Watch},
+    },
+};
+
+/// Files looked at between two looks at the mail.
+const BATCH: usize = 96;
+/// Up to this many waiting files go to the overlay, more go straight to disk.
+const MAX_IN_MEMORY: usize = 400;
+/// Quiet time before what is in memory is published.
+const QUIET: Duration = Duration::from_secs(3);
+/// How often a follower asks for its turn.
+const TURN: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(30);
+const FIRST_PUBLISH: Duration = Duration::from_millis(1_500);
+const MAX_FAULTS: usize = 10_000;
+const SHOWN_FAULTS: usize = 100;
+const MAX_WANTED: usize = 4_096;
+
+/// An open buffer.
+struct Buffer {
+    text: Arc<str>,
+    tree: Option<Tree>,
+    file: Arc<OverlayFile>,
+}
+
+pub(super) struct Writer {
+    options: Options,
+    layout: Layout,
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+    pool: ThreadPool,
+    parser: Parser,
+    repo: Option<Repo>,
+    watch: Option<Watch>,
+    /// `None` while another process writes.
+    stores: Option<Stores>,
+    /// The files as last looked at, published or not.
+    files: BTreeMap<RepoPath, FileEntry>,
+    base: Arc<Base>,
+    /// Saved files that are newer than the base, and files that went.
+    fresh: FxHashMap<RepoPath, Arc<OverlayFile>>,
+    gone: FxHashSet<RepoPath>,
+    buffers: FxHashMap<RepoPath, Buffer>,
+    waiting: VecDeque<RepoPath>,
+    is_waiting: FxHashSet<RepoPath>,
+    history: Arc<History>,
+    head: Arc<Head>,
+    branch_files: Arc<[RepoPath]>,
+    reads_history: bool,
+    /// The commit whose history is known.
+    history_of: Option<String>,
+    faults: BTreeMap<String, String>,
+    phase: Phase,
+    generation: u64,
+    indexed_commit: Option<String>,
+    /// Something is only in memory that belongs on disk.
+    is_dirty: bool,
+    must_settle: bool,
+    last_change: Instant,
+    last_publish: Instant,
+    publish_interval: Duration,
+    retry_at: Option<Instant>,
+    /// Messages taken from the inbox.
+    n_told: u64,
+}
+
+impl Writer {
+    /// Opens what is on disk and makes the first reader of it.
+    pub(super) fn open(
+        options: Options,
+        layout: Layout,
+        inbox: Arc<Inbox>,
+    ) -> Result<(Self, Arc<Shared>), StoreError> {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(options.threads.max(1))
+            .thread_name(|n| format!("index-{n}"))
+            .start_handler(|_| lower_priority())
+            .build()
+            .map_err(|error| {
+                StoreError::io("start threads for", &options.root)(std::io::Error::other(error))
+            })?;
+        let mut faults = BTreeMap::new();
+        let (stores, base, manifest) = match layout.lock()? {
+            Some(lock) => {
+                let (mut stores, opened) = Stores::open(&layout, lock, &options.vectors)?;
+                for fault in opened.faults {
+                    faults.insert(fault.path, fault.message);
+                }
+                let manifest = opened.manifest;
+                let base = stores.base(manifest.files.clone())?;
+                (Some(stores), base, manifest)
+            }
+            None => match read_published(&layout) {
+                Ok(Some((base, manifest))) => (None, base, manifest),
+                Ok(None) | Err(_) => (None, empty()?, Manifest::default()),
+            },
+        };
+        let history = History::read(&layout.history()).unwrap_or_else(|error| {
+            faults.insert(String::new(), format!("reading the history again: {error}"));
+            History::default()
+        });
+        let base = Arc::new(base);
+        let reader = Reader {
+            root: Arc::new(options.root.clone()),
+            base: base.clone(),
+            overlay: Arc::default(),
+            history: Arc::new(history),
+            head: Arc::default(),
+            branch_files: Arc::default(),
+        };
+        let history = reader.history.clone();
+        let state = State {
+            reader,
+            status: Status::default(),
+            wanted: Vec::new(),
+            n_handled: 0,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            published: Condvar::new(),
+        });
+        let now = Instant::now();
+        let mut writer = Self {
+            pool,
+            inbox,
+            shared: shared.clone(),
+            parser: Parser::default(),
+            repo: None,
+            watch: None,
+            stores,
+            files: manifest
+                .files
+                .into_iter()
+                .map(|file| (file.path.clone(), file))
+                .collect(),
+            base,
+            fresh: FxHashMap::default(),
+            gone: FxHashSet::default(),
+            buffers: FxHashMap::default(),
+            waiting: VecDeque::new(),
+            is_waiting: FxHashSet::default(),
+            history,
+            head: Arc::default(),
+            branch_files: Arc::default(),
+            reads_history: false,
+            history_of: None,
+            faults,
+            phase: Phase::Scanning,
+            generation: manifest.generation,
+            indexed_commit: manifest.commit,
+            is_dirty: false,
+            must_settle: false,
+            last_change: now,
+            last_publish: now,
+            publish_interval: FIRST_PUBLISH,
+            retry_at: None,
+            n_told: 0,
+            options,
+            layout,
+        };
+        writer.report();
+        Ok((writer, shared))
+    }
+
+    /// Works until the index is dropped.
+    pub(super) fn run(mut self) {
+        self.repo = Repo::open(&self.options.root);
+        self.start_watching();
+        self.look_at_git();
+        // Buffers may already be open; they come before the long look at everything.
+        let mail = self.inbox.take(Patience::None);
+        let stops = mail.stop;
+        self.handle(mail);
+        if stops {
+            return;
+        }
+        self.reconcile();
+        loop {
+            self.report();
+            let mail = self.inbox.take(self.patience());
+            let stops = mail.stop;
+            self.handle(mail);
+            if stops {
+                break;
+            }
+            self.look_at_batch();
+            self.publish_if_due();
+            if self.stores.is_none() {
+                self.ask_for_turn();
+            }
+        }
+        if self.is_dirty && self.stores.is_some() {
+            self.publish();
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        let has_turn = self.stores.is_some();
+        if !self.waiting.is_empty() && (has_turn || self.fresh.len() < 4 * MAX_IN_MEMORY) {
+            Patience::None
+        } else if !has_turn {
+            Patience::Until(Instant::now() + TURN)
+        } else if self.is_dirty {
+            let due = self.last_change + QUIET;
+            Patience::Until(self.retry_at.map_or(due, |retry| retry.max(due)))
+        } else {
+            Patience::Forever
+        }
+    }
+
+    fn handle(&mut self, mail: Mail) {
+        let mut is_visible = false;
+        for (path, text) in mail.buffers {
+            is_visible |= match text {
+                Some(text) => self.show_buffer(path, text),
+                None => self.close_buffer(&path),
+            };
+        }
+        if is_visible {
+            self.show();
+        }
+        if let Some((commit, history, branch_files)) = mail.history {
+            self.reads_history = false;
+            self.history_of = commit;
+            if self.stores.is_some()
+                && let Err(error) = history.write(&self.layout.history())
+            {
+                self.fault("", &error);
+            }
+            self.history = Arc::new(history);
+            self.branch_files = branch_files.into();
+            self.show();
+            self.read_history();
+        }
+        if mail.git {
+            self.look_at_git();
+        }
+        if mail.rescan {
+            self.reconcile();
+        } else if !mail.paths.is_empty() {
+            self.look_at(mail.paths.into_iter().collect());
+        }
+        if !mail.vectors.is_empty() {
+            self.keep_vectors(mail.vectors);
+        }
+        self.must_settle |= mail.settle;
+        self.n_told = mail.n_messages;
+    }
+
+    /// Parses the new text of a buffer; returns whether it can be seen.
+    fn show_buffer(&mut self, path: RepoPath, text: Arc<str>) -> bool {
+        if class::by_name(path.as_str()) != FileClass::Content
+            || text.len() as u64 > class::MAX_BYTES
+            || !self.is_ours(&path)
+        {
+            return self.buffers.remove(&path).is_some();
+        }
+        let previous = self.buffers.remove(&path);
+        if previous
+            .as_ref()
+            .is_some_and(|previous| previous.text == text)
+        {
+            self.buffers
+                .extend(previous.map(|previous| (path, previous)));
+            return false;
+        }
+        let head = &text[..text.floor_char_boundary(4_096)];
+        let language = Language::detect(path.file_name(), head);
+        let previous = previous
+            .filter(|previous| previous.file.entry.language == language)
+            .and_then(|previous| Some((previous.text, previous.tree?)));
+        let (parsed, tree) = self.parser.reparse(
+            language,
+            &text,
+            previous
+                .as_ref()
+                .map(|(text, tree)| (&**text, tree.clone())),
+        );
+        let hash = ContentHash::of(text.as_bytes());
+        let entry = FileEntry {
+            path: path.clone(),
+            stat: Stat::default(),
+            seen: now(),
+            class: FileClass::Content,
+            language,
+            hash,
+            unit: Some(UnitKey::new(hash, language)),
+            n_lines: parsed.unit.n_lines,
+            n_definitions: parsed.unit.definitions.len() as u32,
+        };
+        let file = Arc::new(OverlayFile::new(entry, parsed, Some(text.clone())));
+        self.buffers.insert(path, Buffer { text, tree, file });
+        true
+    }
+
+    fn close_buffer(&mut self, path: &RepoPath) -> bool {
+        let was_open = self.buffers.remove(path).is_some();
+        self.look_at(vec![path.under(&self.options.root)]);
+        was_open
+    }
+
+    fn changed_something(&mut self) {
+        self.is_dirty = true;
+        self.last_change = Instant::now();
+    }
+
+    fn start_watching(&mut self) {
+        if self.options.watch == Watching::Off {
+            return;
+        }
+        let inbox = self.inbox.clone();
+        let git_dir = self.repo.as_ref().map(Repo::git_dir);
+        let heard = move |change| match change {
+            Change::Paths(paths) => inbox.changed(paths),
+            Change::Git => inbox.git(),
+            Change::Lost => inbox.rescan(),
+        };
+        match Watch::start(&self.options.root, git_dir.as_deref(), heard) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => self.fault("", &format!("files cannot be watched: {error}")),
+        }
+    }
+
+    fn fault(&mut self, path: impl Into<String>, message: &(impl ToString + ?Sized)) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.insert(path.into(), message.to_string());
+        }
+    }
+
+    /// Tells the status to whoever asks or waits.
+    fn report(&mut self) {
+        if self.phase == Phase::Indexing && self.waiting.is_empty() && !self.is_dirty {
+            self.phase = Phase::Ready;
+        }
+        let faults = self.faults.iter().take(SHOWN_FAULTS);
+        let status = Status {
+            phase: match self.phase {
+                Phase::Ready if self.reads_history => Phase::Indexing,
+                phase => phase,
+            },
+            role: if self.stores.is_some() {
+                Role::Writer
+            } else {
+                Role::Follower
+            },
+            n_files: self.files.len(),
+            n_indexed: self.base.n_indexed() + self.fresh.len(),
+            pending: self.is_waiting.len(),
+            indexed_commit: self.indexed_commit.clone(),
+            head: (*self.head).clone(),
+            faults: faults
+                .map(|(path, message)| Fault::new(path.clone(), message))
+                .collect(),
+            n_faults: self.faults.len(),
+            generation: self.generation,
+            n_chunks: self.base.text.n_chunks(),
+            n_names: self.base.names.len(),
+            n_commits: self.history.commits().len(),
+        };
+        let mut state = self.shared.lock();
+        let changed = state.status != status;
+        // Said, but its files still wait: only counts as handled once they have been looked at.
+        if self.waiting.is_empty() {
+            state.n_handled = self.n_told;
+        }
+        state.status = status.clone();
+        drop(state);
+        self.shared.published.notify_all();
+        if changed {
+            (self.options.on_status)(&status);
+        }
+    }
+}
+
+/// Where in the line a file goes.
+#[derive(Clone, Copy)]
+enum Order {
+    First,
+    Last,
+}
+
+/// Gives way to everything else on the machine, where that can be asked of one thread.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(10) {
+        tracing::debug!(%error, "indexing runs at normal priority");
+    }
+}

@@ -1,0 +1,325 @@
+//! What may have changed, in line, and what looking at it gave.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use rayon::prelude::*;
+use rustc_hash::FxHashSet;
+
+use super::{
+    super::{
+        Phase,
+        examine::{Known, Outcome, examine},
+    },
+    BATCH, MAX_IN_MEMORY, Order, Writer,
+};
+use crate::{
+    path::RepoPath,
+    reader::OverlayFile,
+    repo::Repo,
+    store::FileEntry,
+    syntax::Parsed,
+    vector::{Row, VectorModel},
+    walk::{Fault, IGNORE_FILE, not_ignored, walk},
+};
+
+impl Writer {
+    /// Returns whether the workspace's rules let a path in: known, new, or not ignored.
+    pub(super) fn is_ours(&self, path: &RepoPath) -> bool {
+        self.files.contains_key(path)
+            || self.buffers.contains_key(path)
+            || !path.under(&self.options.root).exists()
+            || !not_ignored(&self.options.root, std::slice::from_ref(path)).is_empty()
+    }
+
+    /// Puts paths that may have changed in line, folders with everything in them.
+    pub(super) fn look_at(&mut self, paths: Vec<PathBuf>) {
+        let root = self.options.root.clone();
+        let mut unknown = Vec::new();
+        let mut needs_walk = false;
+        for on_disk in paths {
+            let Some(path) = RepoPath::below(&root, &on_disk) else {
+                continue;
+            };
+            let name = path.file_name();
+            needs_walk |= name == ".gitignore" || name == ".ignore" || name == IGNORE_FILE;
+            if self.files.contains_key(&path) {
+                self.await_file(path, Order::First);
+            } else if on_disk.is_dir() {
+                needs_walk = true;
+            } else if on_disk.is_file() {
+                unknown.push(path);
+            } else {
+                // A folder may have gone: everything that was in it is looked at.
+                let inside = format!("{path}/");
+                let lost: Vec<_> = self
+                    .files
+                    .range(RepoPath::from(inside.clone())..)
+                    .take_while(|(path, _)| path.as_str().starts_with(&inside))
+                    .map(|(path, _)| path.clone())
+                    .collect();
+                for path in lost {
+                    self.await_file(path, Order::First);
+                }
+            }
+        }
+        if needs_walk {
+            self.reconcile();
+        } else if !unknown.is_empty() {
+            for path in not_ignored(&root, &unknown) {
+                self.await_file(path, Order::First);
+            }
+        }
+    }
+
+    /// Lists all files and puts those in line that are new, changed or gone.
+    pub(super) fn reconcile(&mut self) {
+        if self.phase == Phase::Scanning {
+            self.report();
+        }
+        let walked = self
+            .pool
+            .install(|| walk(&self.options.root, self.options.threads));
+        if let Some(watch) = &mut self.watch
+            && let Err(error) = watch.add(&walked.folders)
+        {
+            self.fault("", &format!("some folders cannot be watched: {error}"));
+        }
+        for fault in walked.faults {
+            self.fault(fault.path, &fault.message);
+        }
+        let mut changed: Vec<(i64, RepoPath)> = Vec::new();
+        let mut lost: FxHashSet<RepoPath> = self.files.keys().cloned().collect();
+        let found: FxHashSet<&RepoPath> = walked.files.iter().map(|(path, _)| path).collect();
+        self.is_waiting.retain(|path| found.contains(path));
+        for (path, stat) in walked.files {
+            lost.remove(&path);
+            if !self
+                .files
+                .get(&path)
+                .is_some_and(|entry| entry.is_current(stat))
+            {
+                changed.push((-stat.modified, path));
+            }
+        }
+        changed.sort_unstable();
+        // Those that still exist are ignored now.
+        for path in lost {
+            self.forget(path);
+        }
+        for (_, path) in changed {
+            self.await_file(path, Order::Last);
+        }
+        for path in self.buffers.keys().cloned().collect::<Vec<_>>() {
+            if self.is_waiting.contains(&path) {
+                self.await_file(path, Order::First);
+            }
+        }
+        self.phase = Phase::Indexing;
+    }
+
+    /// Notices a new commit or branch, and reads its history in the background.
+    pub(super) fn look_at_git(&mut self) {
+        if self.repo.is_none() {
+            self.repo = Repo::open(&self.options.root);
+        }
+        let Some(repo) = self.repo.clone() else {
+            return;
+        };
+        let head = repo.head();
+        if *self.head == head {
+            return;
+        }
+        let commits = (self.head.commit.as_deref(), head.commit.as_deref());
+        if let (Some(old), Some(new)) = commits
+            && old != new
+        {
+            for path in repo.changed_between(old, new).unwrap_or_default() {
+                if self.files.contains_key(&path) || path.under(&self.options.root).is_file() {
+                    self.await_file(path, Order::Last);
+                }
+            }
+        }
+        self.head = Arc::new(head);
+        self.read_history();
+    }
+
+    /// Reads the history of HEAD in the background, unless that is known or being read.
+    pub(super) fn read_history(&mut self) {
+        let is_read = self.history_of == self.head.commit;
+        let Some(repo) = self
+            .repo
+            .clone()
+            .filter(|_| !is_read && !self.reads_history)
+        else {
+            return;
+        };
+        self.reads_history = true;
+        let (inbox, known) = (self.inbox.clone(), self.history.clone());
+        let commit = self.head.commit.clone();
+        self.pool.spawn(move || {
+            // Damaged objects are the business of another crate, which may not be ready for all.
+            let read = || {
+                (
+                    repo.history(&known).unwrap_or_default(),
+                    repo.branch_files(),
+                )
+            };
+            let (history, branch_files) = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
+            inbox.history(commit, history, branch_files);
+        });
+    }
+
+    /// Looks at the next waiting files.
+    pub(super) fn look_at_batch(&mut self) {
+        if self.waiting.is_empty() {
+            if self.phase == Phase::Indexing {
+                self.indexed_commit.clone_from(&self.head.commit);
+                self.phase = if self.is_dirty {
+                    Phase::Indexing
+                } else {
+                    Phase::Ready
+                };
+            }
+            return;
+        }
+        let in_memory = self.stores.is_none() || self.waiting.len() <= MAX_IN_MEMORY;
+        if self.stores.is_none() && self.fresh.len() >= 4 * MAX_IN_MEMORY {
+            self.fault(
+                "",
+                "another process is indexing this workspace; waiting for its turn",
+            );
+            return;
+        }
+        let mut batch = Vec::with_capacity(BATCH);
+        while batch.len() < BATCH
+            && let Some(path) = self.waiting.pop_front()
+        {
+            // A path said again while it waited stands twice in line.
+            if self.is_waiting.remove(&path) {
+                batch.push(path);
+            }
+        }
+        let embeds = self.options.vectors == VectorModel::Embedded;
+        let (files, root, stores) = (&self.files, &self.options.root, &self.stores);
+        let unit = |unit| {
+            // In memory, a file must be parsed to be shown, whether it is stored or not.
+            let stores = stores.as_ref().filter(|_| !in_memory)?;
+            stores.known(unit, embeds)
+        };
+        let known = Known {
+            unit: &unit,
+            embeds,
+        };
+        let looked: Vec<(Outcome, Option<Fault>)> = self.pool.install(|| {
+            batch
+                .par_iter()
+                .map(|path| {
+                    let look = || examine(root, path, files.get(path), &known);
+                    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
+                        let fault = Fault::new(path.clone(), "looking at it failed; a bug");
+                        (Outcome::Unknown, Some(fault))
+                    })
+                })
+                .collect()
+        });
+        for (path, (outcome, fault)) in batch.into_iter().zip(looked) {
+            match fault {
+                Some(fault) => self.fault(fault.path, &fault.message),
+                None => {
+                    self.faults.remove(path.as_str());
+                }
+            }
+            match outcome {
+                Outcome::Unknown => {}
+                Outcome::Gone => self.forget(path),
+                Outcome::Entry(entry) => self.keep_entry(path, &entry),
+                Outcome::Parsed(parsed) => {
+                    let (entry, parsed, rows) = *parsed;
+                    if in_memory {
+                        self.keep_in_memory(path, entry, parsed);
+                    } else {
+                        self.keep_on_disk(path, entry, parsed, &rows);
+                    }
+                }
+            }
+        }
+        self.phase = Phase::Indexing;
+        if in_memory {
+            self.show();
+        }
+    }
+
+    pub(super) fn forget(&mut self, path: RepoPath) {
+        if self.files.remove(&path).is_some() {
+            self.fresh.remove(&path);
+            self.gone.insert(path);
+            self.changed_something();
+        }
+    }
+
+    pub(super) fn keep_entry(&mut self, path: RepoPath, entry: &FileEntry) {
+        let before = self.files.insert(path.clone(), entry.clone());
+        if before.as_ref() == Some(entry) {
+            return;
+        }
+        let is_same = before.is_some_and(|b| b.unit == entry.unit && b.class == entry.class);
+        if !is_same {
+            self.fresh.remove(&path);
+            self.gone.remove(&path);
+            if entry.unit.is_none() && self.base.slot(&path).is_some() {
+                // The base shows content that is no longer indexed.
+                self.gone.insert(path);
+            }
+        }
+        self.changed_something();
+    }
+
+    pub(super) fn keep_in_memory(&mut self, path: RepoPath, entry: FileEntry, parsed: Parsed) {
+        let in_base = self
+            .base
+            .slot(&path)
+            .map(|slot| &self.base.files[slot as usize]);
+        let is_same = in_base.is_some_and(|before| before.unit == entry.unit);
+        self.gone.remove(&path);
+        self.files.insert(path.clone(), entry.clone());
+        if is_same {
+            self.fresh.remove(&path);
+        } else {
+            self.fresh
+                .insert(path, Arc::new(OverlayFile::new(entry, parsed, None)));
+        }
+        self.changed_something();
+    }
+
+    pub(super) fn keep_on_disk(
+        &mut self,
+        path: RepoPath,
+        mut entry: FileEntry,
+        parsed: Parsed,
+        rows: &[Row],
+    ) {
+        if let (Some(stores), Some(unit)) = (&mut self.stores, entry.unit)
+            && let Err(error) = stores.add(unit, parsed, rows)
+        {
+            entry.unit = None;
+            self.fault("", &error);
+        }
+        self.fresh.remove(&path);
+        self.gone.remove(&path);
+        self.files.insert(path, entry);
+        self.changed_something();
+    }
+
+    pub(super) fn await_file(&mut self, path: RepoPath, order: Order) {
+        let is_new = self.is_waiting.insert(path.clone());
+        match order {
+            Order::First => self.waiting.push_front(path),
+            Order::Last if is_new => self.waiting.push_back(path),
+            Order::Last => {}
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The repository index of the workspace folders, as completion and the editor use it.
+//!
+//! Holds: indexing runs on threads of its own, at low priority; telling it of a change and asking
+//! for its state cost a few copies and never wait. What a completion is given is looked up off the
+//! request's thread and taken only if it is there within [`LOOKUP`].
+//! Not here: how code is found (the `indexer` crate), what goes into a prompt (`context`).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use indexer::{CursorQuery, Index, Options, Query, RepoPath, Status, Tokens};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
+
+use crate::config::sources::Directories;
+use crate::context::{Reason, Snippet};
+use crate::error::{Kind, UserError};
+use crate::session::document::Document;
+
+/// How long a completion waits for snippets of the repository.
+pub const LOOKUP: Duration = Duration::from_millis(3);
+/// Pieces asked for, and the tokens they may take together.
+const SNIPPETS: usize = 4;
+const BUDGET: Tokens = Tokens(1024);
+/// Text on each side of the cursor that is looked at.
+const WINDOW: usize = 16 << 10;
+/// Larger buffers are data, and are not shown to the index.
+const MAX_BUFFER: usize = 2 << 20;
+
+/// Returns where indexes are kept.
+///
+/// # Errors
+/// When the user has no home directory.
+pub fn cache_dir(directories: &Directories) -> Result<PathBuf, UserError> {
+    let cache = directories.cache.as_ref().ok_or_else(|| {
+        UserError::new(
+            Kind::Settings,
+            "There is no place for an index: the home directory is unknown.",
+        )
+        .with_hint("Set HOME or XDG_CACHE_HOME.")
+    })?;
+    Ok(cache.join("index"))
+}
+
+/// The indexes of all workspace folders. Cheap to clone; dropping the last clone ends them.
+#[derive(Clone)]
+pub struct Indexes {
+    roots: Arc<[PathBuf]>,
+    cache: PathBuf,
+    /// Empty until they are loaded.
+    folders: Arc<OnceLock<Vec<Folder>>>,
+}
+
+struct Folder {
+    root: PathBuf,
+    index: Index,
+    status: watch::Receiver<Status>,
+}
+
+/// The state of one folder's index: the answer to `pairwright/index/status`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderStatus {
+    pub root: PathBuf,
+    #[serde(flatten)]
+    pub status: Status,
+}
+
+/// `pairwright/index/search`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SearchParams {
+    pub query: String,
+    /// Names or paths the user pointed at.
+    #[serde(default)]
+    pub mentioned: Vec<String>,
+    /// Files to return; ten when not given.
+    pub limit: Option<usize>,
+}
+
+/// A file found, in one of the folders.
+#[derive(Debug, Serialize)]
+pub struct Found {
+    pub root: PathBuf,
+    #[serde(flatten)]
+    pub hit: indexer::FileHit,
+}
+
+impl Indexes {
+    /// Prepares the indexes of `roots`, kept in `cache`. They know nothing until
+    /// [`load`](Self::load) was called.
+    pub fn new(roots: &[PathBuf], cache: PathBuf) -> Self {
+        Self {
+            roots: roots.into(),
+            cache,
+            folders: Arc::default(),
+        }
+    }
+
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
+    /// Reads what is on disk and starts to bring it up to date. Blocks for a tenth of a second for
+    /// 10,000 files. A folder whose index cannot be kept is left out, and the log says why.
+    pub fn load(&self) {
+        self.folders.get_or_init(|| {
+            let open = |root: &PathBuf| {
+                let (tell, status) = watch::channel(Status::default());
+                let opened = Index::open(Options {
+                    on_status: Box::new(move |status| {
+                        tell.send_replace(status.clone());
+                    }),
+                    ..Options::new(root, &self.cache)
+                });
+                let index = opened.inspect_err(|why| {
+                    tracing::warn!("the index of {} cannot be kept: {why}", root.display());
+                });
+                Some(Folder {
+                    root: root.clone(),
+                    index: index.ok()?,
+                    status,
+                })
+            };
+            self.roots.iter().filter_map(open).collect()
+        });
+    }
+
+    /// Shows the text of an open document.
+    pub fn edited(&self, document: &Document) {
+        if let Some((folder, path)) = self.folder_of(document)
+            && document.text.len_bytes() <= MAX_BUFFER
+        {
+            folder
+                .index
+                .buffer_changed(path, document.text.to_string().into());
+        }
+    }
+
+    pub fn closed(&self, document: &Document) {
+        if let Some((folder, path)) = self.folder_of(document) {
+            folder.index.buffer_closed(path);
+        }
+    }
+
+    /// Says that files may have changed.
+    pub fn changed(&self, paths: &[PathBuf]) {
+        for folder in self.folders() {
+            let inside = paths.iter().filter(|path| path.starts_with(&folder.root));
+            let inside: Vec<PathBuf> = inside.cloned().collect();
+            if !inside.is_empty() {
+                folder.index.changed(inside);
+            }
+        }
+    }
+
+    /// Starts to look up what a completion at byte `offset` may need of other files.
+    pub fn near(&self, document: &Document, offset: usize) -> Lookup {
+        let (tell, told) = oneshot::channel();
+        let Some((folder, path)) = self.folder_of(document) else {
+            return Lookup(told);
+        };
+        let Some(path) = RepoPath::below(&folder.root, path) else {
+            return Lookup(told);
+        };
+        let reader = folder.index.reader();
+        let start = document
+            .text
+            .line_to_byte(document.text.byte_to_line(offset.saturating_sub(WINDOW)));
+        let end = document
+            .text
+            .byte_to_line((offset + WINDOW).min(document.text.len_bytes()));
+        let end = document.text.line_to_byte(end).max(offset);
+        let text = document.slice(start..end);
+        let asked = Instant::now();
+        tokio::task::spawn_blocking(move || {
+            let snippets = reader.near_cursor(&CursorQuery {
+                path: &path,
+                text: &text,
+                cursor: offset.saturating_sub(start),
+                limit: SNIPPETS,
+                budget: BUDGET,
+                until: Some(asked + LOOKUP),
+            });
+            let snippet = |found: indexer::Snippet| Snippet {
+                path: found.path.to_string(),
+                line: found.first_line as usize,
+                text: found.text,
+                reason: Reason::Repository,
+            };
+            // Nobody listens any more when it took too long.
+            let _ = tell.send(snippets.into_iter().map(snippet).collect());
+        });
+        Lookup(told)
+    }
+
+    /// Finds the files that a question is about, best first within each folder.
+    pub fn search(&self, params: &SearchParams, open: &[Arc<Document>]) -> Vec<Found> {
+        let limit = params.limit.unwrap_or(10).min(1000);
+        let mut found: Vec<Found> = Vec::new();
+        for folder in self.folders() {
+            let open: Vec<RepoPath> = open
+                .iter()
+                .filter_map(|document| RepoPath::below(&folder.root, document.path.as_deref()?))
+                .collect();
+            let hits = folder.index.reader().search(&Query {
+                open: &open,
+                mentioned: &params.mentioned,
+                limit,
+                ..Query::new(&params.query)
+            });
+            let root = folder.root.clone();
+            found.extend(hits.into_iter().map(|hit| Found {
+                root: root.clone(),
+                hit,
+            }));
+        }
+        found.sort_by(|a, b| b.hit.score.total_cmp(&a.hit.score));
+        found.truncate(limit);
+        found
+    }
+
+    pub fn statuses(&self) -> Vec<FolderStatus> {
+        let status = |folder: &Folder| FolderStatus {
+            root: folder.root.clone(),
+            status: folder.index.status(),
+        };
+        self.folders().iter().map(status).collect()
+    }
+
+    /// Returns the state of each folder as it changes.
+    pub fn watch(&self) -> Vec<(PathBuf, watch::Receiver<Status>)> {
+        let watch = |folder: &Folder| (folder.root.clone(), folder.status.clone());
+        self.folders().iter().map(watch).collect()
+    }
+
+    fn folders(&self) -> &[Folder] {
+        self.folders.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the innermost folder that a document lies in, and its path.
+    fn folder_of<'a>(&'a self, document: &'a Document) -> Option<(&'a Folder, &'a Path)> {
+        let path = document.path.as_deref()?;
+        let inside = self
+            .folders()
+            .iter()
+            .filter(|folder| path.starts_with(&folder.root));
+        let folder = inside.max_by_key(|folder| folder.root.as_os_str().len())?;
+        Some((folder, path))
+    }
+}
+
+impl std::fmt::Debug for Indexes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.roots.iter()).finish()
+    }
+}
+
+/// Snippets on their way.
+#[derive(Debug)]
+pub struct Lookup(oneshot::Receiver<Vec<Snippet>>);
+
+impl Lookup {
+    /// Waits at most [`LOOKUP`]; late is nothing.
+    pub async fn take(self) -> Vec<Snippet> {
+        match tokio::time::timeout(LOOKUP, self.0).await {
+            Ok(Ok(snippets)) => snippets,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// Waits for as long as it takes; for showing what would be sent.
+    pub async fn take_late(self) -> Vec<Snippet> {
+        self.0.await.unwrap_or_default()
+    }
+}

@@ -1,0 +1,121 @@
+"""Emacs in a terminal, with the lines of the documentation: lsp-mode's ghost text, eglot's menu."""
+
+import subprocess
+import unittest
+
+import docs
+from desk import PREFIX, PRICES, Desk, Terminal, limit_time, needs, until
+
+EMACS = PREFIX / "emacs"
+PROGRAM = EMACS / "usr/bin/emacs-nox"
+
+INLINE = "textDocument/inlineCompletion"
+
+#: What every session needs: a server to ask it by, and nothing in the way.
+COMMON = """\
+(setq inhibit-startup-screen t make-backup-files nil auto-save-default nil create-lockfiles nil
+      server-socket-dir "{folder}" server-name "emacs" indent-tabs-mode nil
+      ;; No compiler comes along.
+      native-comp-enable-subr-trampolines nil native-comp-jit-compilation nil)
+(require 'server)
+(server-start)
+(electric-indent-mode -1)
+(setq js-mode-hook nil)
+"""
+
+#: Packages as they lie in the unpacked distribution, and no questions asked.
+LSP_MODE = """\
+(dolist (folder (directory-files "{packages}" t "^[a-z]"))
+  (add-to-list 'load-path folder)
+  (let ((clients (expand-file-name "clients" folder)))
+    (when (file-directory-p clients) (add-to-list 'load-path clients))))
+(load "lsp-mode-autoloads" nil t)
+(setq lsp-client-packages nil lsp-auto-guess-root t lsp-restart 'ignore
+      lsp-enable-suggest-server-download nil lsp-session-file "{folder}/session"
+      lsp-idle-delay 0.05 lsp-inline-completion-idle-delay 0.2)
+"""
+
+
+def relocated():
+    """Where an Emacs that was moved finds its own files."""
+    (share,) = (EMACS / "usr/share/emacs").glob("[0-9]*")
+    (libexec,) = (EMACS / "usr/libexec/emacs").glob("[0-9]*/*/")
+    folders = [share / "lisp", *(path for path in (share / "lisp").rglob("*") if path.is_dir())]
+    (dump,) = libexec.glob("*.pdmp")
+    return dump, {
+        "EMACSLOADPATH": ":".join(map(str, folders)),
+        "EMACSDATA": str(share / "etc"),
+        "EMACSDOC": str(share / "etc"),
+        "EMACSPATH": str(libexec),
+    }
+
+
+@needs(PROGRAM, "emacs")
+class Emacs(unittest.TestCase):
+    def setUp(self):
+        limit_time(120)
+        self.addCleanup(limit_time, 0)
+
+    def open(self, text, before, block):
+        self.desk = Desk({"a.js": text})
+        self.addCleanup(self.desk.close)
+        init = self.desk.home / "init.el"
+        names = {"folder": self.desk.folder, "packages": EMACS / "usr/share/emacs/site-lisp/elpa-src"}
+        init.write_text((COMMON + before).format(**names) + block)
+        dump, self.environment = relocated()
+        command = [PROGRAM, f"--dump-file={dump}", "-nw", "-Q", "-l", init, "a.js"]
+        terminal = Terminal("emacs", command, self.desk, **self.environment)
+        self.addCleanup(terminal.close)
+        try:
+            until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server", 40)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; on screen is:\n{terminal.screen()}") from None
+        self.desk.wait_ready()
+        return terminal
+
+    def eval(self, expression):
+        client = EMACS / "usr/bin/emacsclient.emacs"
+        done = subprocess.run(
+            [client, "-s", self.desk.folder / "emacs", "--eval", expression],
+            env=self.desk.environment(),
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        return done.stdout.strip()
+
+    def buffer(self):
+        text = self.eval('(with-current-buffer "a.js" (buffer-substring-no-properties 1 (point-max)))')
+        return text.strip('"').replace("\\n", "\n")
+
+    def test_lsp_mode_shows_ghost_text_and_takes_it_by_tab(self):
+        terminal = self.open(PRICES, LSP_MODE, docs.block("Emacs with lsp-mode", "elisp"))
+        terminal.keys("M->")
+        terminal.type("export function totalDepth(items) {")
+        terminal.keys("C-j")
+        terminal.type("  let")
+
+        def suggestion():
+            answers = self.desk.answers(INLINE)
+            items = answers and (answers[-1].get("result") or {}).get("items")
+            return items and items[0]["insertText"]
+
+        text = until(suggestion, "a suggestion")
+        terminal.wait_for(text.strip())
+        terminal.save_screen("emacs-lsp-mode")
+        terminal.keys("Tab")
+        until(lambda: text in self.buffer(), "taken")
+        until(lambda: self.desk.commands("pairwright.didAcceptCompletion"), "the server is told")
+
+    def test_eglot_offers_menu_items(self):
+        terminal = self.open(PRICES, "", docs.block("Emacs with eglot", "elisp"))
+        terminal.keys("M->")
+        terminal.type("export function totalDepth(items) {")
+        terminal.keys("C-j")
+        terminal.type("  let tot")
+        terminal.keys("C-M-i")
+        until(lambda: "let total" in self.buffer().split("totalDepth")[-1], "the item is taken")
+
+
+if __name__ == "__main__":
+    unittest.main()
