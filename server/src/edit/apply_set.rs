@@ -301,6 +301,11 @@ fn find<'e>(
         }
         return Err(locate::no_match(index.text(), &readings[0]));
     }
+    // A place that is almost right may be another one, if the right one is done already.
+    let is_lax = |p: &Place| p.level == Level::OneContextLine;
+    if places.iter().any(is_lax) && readings.iter().any(|b| is_there_already(index, b)) {
+        return Err(already_applied());
+    }
     if hints.at_end {
         places.retain(|p| p.end() == index.text().n_lines());
         if places.is_empty() {

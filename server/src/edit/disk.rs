@@ -195,8 +195,9 @@ impl Spot {
         }
     }
 
-    /// Writes `bytes` to the disk as a new file beside this one, under the name `temp`, with the
-    /// mode and attributes the file will have. `like` is the file it takes after.
+    /// Writes `bytes` as a new file beside this one, under the name `temp`, with the mode and
+    /// attributes the file will have. `like` is the file it takes after.
+    /// [`sync_temp`](Self::sync_temp) has to follow.
     pub fn stage(&self, temp: &str, bytes: &[u8], mode: u32, like: Option<&Self>) -> Result<()> {
         let failed = |doing, why: io::Error| self.failed(doing, why);
         faults::at(Step::CreateTemp).map_err(|why| failed("creating a temporary file", why))?;
@@ -216,9 +217,14 @@ impl Spot {
         }
         fchmod(&temp, Mode::from_raw_mode(mode))
             .map_err(|why| failed("setting the mode", why.into()))?;
-        faults::at(Step::SyncTemp)
-            .and_then(|()| temp.sync_all())
-            .map_err(|why| failed("writing to the disk", why))
+        Ok(())
+    }
+
+    /// Makes the bytes of a staged file last through a power cut.
+    pub fn sync_temp(&self, temp: &str) -> Result<()> {
+        let file = self.beside(temp).open(OFlags::RDONLY)?;
+        file.sync_all()
+            .map_err(|why| self.failed("writing to the disk", why))
     }
 
     /// Whether a file of another owner can be replaced by one of ours that looks the same.
@@ -364,7 +370,7 @@ impl Spot {
         rename_free(&self.dir, std::ffi::OsStr::new(from), to)
     }
 
-    fn failed(&self, doing: &'static str, why: impl Into<io::Error>) -> DiskError {
+    pub(super) fn failed(&self, doing: &'static str, why: impl Into<io::Error>) -> DiskError {
         DiskError::Io {
             path: self.shown(),
             doing,

@@ -221,15 +221,19 @@ pub fn now() -> i64 {
     since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Writes down what is about to be done.
+/// Writes down what is about to be done, and that nothing is left over of `swept`.
 pub fn begin(
     store: &Store,
     token: &Token,
     purpose: &Purpose,
     records: &[Record],
     directories: &[String],
+    swept: &[Token],
 ) -> Result<(), StoreError> {
     store.write(|t| {
+        for token in swept {
+            set_swept(t, token)?;
+        }
         t.execute(
             "INSERT INTO transactions
                 (id, at, state, kind, author, proposal, hunks, undoes, request, directories)
@@ -288,13 +292,7 @@ pub fn undo(store: &Store, token: &Token) -> Result<(), StoreError> {
 
 /// Notes that no temporary file of the transaction is left.
 pub fn swept(store: &Store, token: &Token) -> Result<(), StoreError> {
-    store.write(|t| {
-        t.execute(
-            "UPDATE transactions SET is_swept = 1 WHERE id = ?1",
-            [token.as_str()],
-        )
-        .map(|_| ())
-    })
+    store.write(|t| set_swept(t, token))
 }
 
 /// Adds rows to the log.
@@ -452,6 +450,14 @@ fn keep(t: &Transaction<'_>, image: Option<&Image>) -> rusqlite::Result<Option<[
         params![hash, image.bytes],
     )?;
     Ok(Some(hash))
+}
+
+fn set_swept(t: &Transaction<'_>, token: &Token) -> rusqlite::Result<()> {
+    t.execute(
+        "UPDATE transactions SET is_swept = 1 WHERE id = ?1",
+        [token.as_str()],
+    )
+    .map(|_| ())
 }
 
 fn set_state(t: &Transaction<'_>, token: &Token, state: &str) -> rusqlite::Result<()> {

@@ -34,6 +34,8 @@ pub struct Workspace {
     store: Store,
     lock: Mutex<File>,
     proposals: Mutex<BTreeMap<String, Proposal>>,
+    /// Transactions that left no temporary file, which the next one writes down.
+    swept: Mutex<Vec<Token>>,
 }
 
 /// Why a workspace cannot be opened.
@@ -132,6 +134,7 @@ impl Workspace {
             store,
             lock: Mutex::new(lock),
             proposals: Mutex::new(proposals),
+            swept: Mutex::default(),
         };
         workspace.recover()?;
         Ok(workspace)
@@ -143,6 +146,16 @@ impl Workspace {
 
     pub(super) fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(super) fn was_swept(&self, token: Token) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        swept.push(token);
+    }
+
+    pub(super) fn take_swept(&self) -> Vec<Token> {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut swept)
     }
 
     /// Takes back what was cut off, and cleans up after what was not.

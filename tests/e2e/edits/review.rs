@@ -14,8 +14,6 @@ use crate::world::{Edits, World};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Honest,
-    /// Answers first, and tells the new text afterwards.
-    AnswersFirst,
     Refuses,
     /// Says it did, and did not.
     Lies,
@@ -110,7 +108,7 @@ fn react(manner: Manner, documents: &Documents, params: &Value) -> (Vec<Value>, 
             Manner::Refuses => return (Vec::new(), done(false)),
             Manner::Lies => return (Vec::new(), done(true)),
             Manner::Partial if !messages.is_empty() => continue,
-            Manner::Honest | Manner::AnswersFirst | Manner::Partial => {}
+            Manner::Honest | Manner::Partial => {}
         }
         let mut edits = change["edits"].as_array().unwrap().clone();
         edits.reverse();

@@ -19,6 +19,8 @@ pub(super) struct Machine {
     hunk: Option<Hunk>,
     fence: Option<Fence>,
     previous: String,
+    /// The last line was not ended.
+    is_open: bool,
 }
 
 /// What the headers say about the file the next hunks are for.
@@ -69,6 +71,7 @@ impl Machine {
         edits: &mut Vec<Edit>,
     ) -> Result<(), Refusal> {
         let previous = std::mem::replace(&mut self.previous, line.text.to_owned());
+        self.is_open = !line.ended;
         let Some(hunk) = &mut self.hunk else {
             return self.outside(line, &previous, edits);
         };
@@ -114,6 +117,11 @@ impl Machine {
             && self.fence.is_some()
             && !hunk.is_complete()
         {
+            return Err(cut());
+        }
+        // The counts cannot tell whether all of the last line is there.
+        let last = self.hunk.as_ref().and_then(|h| h.lines.last());
+        if self.is_open && last.is_some_and(|l| l.kind == LineKind::Added) {
             return Err(cut());
         }
         let n_edits = edits.len();

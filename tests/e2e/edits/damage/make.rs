@@ -53,12 +53,13 @@ pub(super) const KINDS: &[(&str, Make)] = &[
             ..e.clone()
         };
         let (case, _) = done(&there, unified(e, d, Header::True), Must::Reject)?;
-        // What is removed may be nothing that is missed, and what is added may belong twice.
+        // What is removed may be nothing that is missed, what is added may belong twice, and the
+        // lines around may be somewhere else, too.
         let adds = d
             .hunks
             .iter()
             .all(|h| h.lines.iter().filter(|l| l.mark == '+').count() > 2);
-        adds.then_some((case, refused(Must::Reject)))
+        (adds && d.is_unique).then_some((case, refused(Must::Reject)))
     }),
     ("diff_crlf", |e, d| {
         respelled(e, unified(e, d, Header::True), unique(d), |t| {
@@ -172,7 +173,9 @@ fn speaks_of_edits(edit: &TrueEdit) -> bool {
 }
 
 fn unique(diff: &Diff) -> Must {
-    if diff.is_unique {
+    // A search for nothing but blank lines is no search.
+    let is_blank = |h: &Hunk| h.old().iter().all(|l| l.trim().is_empty());
+    if diff.is_unique && !diff.hunks.iter().any(is_blank) {
         Must::Apply
     } else {
         Must::ApplyOrReject
@@ -317,6 +320,13 @@ fn dedented(edit: &TrueEdit, diff: &Diff) -> Made {
         .map(|t| t.len() - t.trim_start_matches(' ').len())
         .min()?;
     (depth > 0).then_some(())?;
+    // Written less deep, a line of blanks is as good as empty: how many it had is not known.
+    let is_blanks = |t: &String| !t.is_empty() && t.trim().is_empty();
+    let changes_blanks = hunk
+        .lines
+        .iter()
+        .any(|l| l.mark != ' ' && is_blanks(&l.text));
+    (!changes_blanks).then_some(())?;
     let strip = |lines: Vec<String>| -> Vec<String> {
         let stripped = lines
             .iter()

@@ -33,7 +33,8 @@ fn moments(folder: &Folder, work: impl FnOnce()) -> Vec<Moment> {
     faults::set(Some(Box::new(move |step| {
         let (moments, synced) = &mut *taking.borrow_mut();
         let tree = tree_of(&root);
-        if moments.last().is_some_and(|m| m.step == Step::SyncTemp) {
+        let was_sync = moments.last().is_some_and(|m| m.step == Step::SyncTemp);
+        if was_sync && step != Step::SyncTemp {
             let temps = tree.iter().filter(|(name, _)| name.ends_with('~'));
             synced.extend(temps.map(|(_, (bytes, _))| bytes.clone()));
         }
