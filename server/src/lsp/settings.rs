@@ -114,6 +114,8 @@ impl Server {
         let mut settings = self.settings.watch();
         settings.mark_unchanged();
         let (_watcher, mut file_changed) = watch_user_file(self);
+        // What changed before the watch began was seen by nobody.
+        self.settings.reload();
         let mut told_health = None;
         loop {
             let health = self

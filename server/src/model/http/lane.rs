@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
@@ -146,6 +146,8 @@ pub(super) struct Http2Lane {
     sender: http2::SendRequest<Full<Bytes>>,
     in_flight: Arc<AtomicUsize>,
     used: Arc<std::sync::Mutex<Instant>>,
+    /// Whether it has carried an answer before; then the server may close it at any time.
+    reused: Arc<AtomicBool>,
 }
 
 impl Http2Lane {
@@ -166,6 +168,7 @@ impl Http2Lane {
             sender,
             in_flight: Arc::default(),
             used: Arc::new(std::sync::Mutex::new(Instant::now())),
+            reused: Arc::default(),
         };
         let (in_flight, used) = (Arc::clone(&lane.in_flight), Arc::clone(&lane.used));
         tokio::spawn(async move {
@@ -200,11 +203,13 @@ impl Http2Lane {
         };
         *request.uri_mut() = uri;
         let used = Used::new(&self);
+        let reused = self.reused.load(Ordering::Relaxed);
         if self.sender.ready().await.is_err() {
             return Sent::NeverArrived;
         }
         match self.sender.try_send_request(request).await {
             Ok(response) => {
+                self.reused.store(true, Ordering::Relaxed);
                 let (head, body) = response.into_parts();
                 Sent::Answered(Answer {
                     status: head.status,
@@ -218,7 +223,7 @@ impl Http2Lane {
             Err(mut error) => {
                 let unsent = error.take_message().is_some();
                 let error = error.into_error();
-                if unsent || was_refused(&error) {
+                if unsent || was_refused(&error) || (reused && was_closed(&error)) {
                     Sent::NeverArrived
                 } else {
                     Sent::Failed(classify(&error))
@@ -331,6 +336,7 @@ fn header(text: &str) -> HeaderValue {
 fn was_closed(error: &hyper::Error) -> bool {
     error.is_incomplete_message()
         || error.is_closed()
+        || cause::<h2::Error>(error).is_some_and(h2::Error::is_io)
         || io_kind(error).is_some_and(|kind| {
             matches!(
                 kind,
