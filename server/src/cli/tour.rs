@@ -81,6 +81,14 @@ struct Guide<W> {
 struct Suggestion<'a> {
     place: &'a Place,
     text: String,
+    took: Duration,
+}
+
+impl Suggestion<'_> {
+    /// Whether it is just what the author wrote.
+    fn is_exact(&self) -> bool {
+        self.text.trim_end() == self.place.rest.trim_end()
+    }
 }
 
 impl<W: Write> Guide<W> {
@@ -107,7 +115,7 @@ impl<W: Write> Guide<W> {
         Ok(())
     }
 
-    /// Asks at every place and shows some of the answers; returns the longest right one.
+    /// Asks at every place and shows the best answers; returns the longest right one.
     fn ghost_text<'p>(&mut self, places: &'p [Place]) -> anyhow::Result<Option<Suggestion<'p>>> {
         self.title("Ghost text")?;
         writeln!(
@@ -117,67 +125,49 @@ impl<W: Write> Guide<W> {
                 "the rest of a line is taken away and asked for; the file itself is not among what was learnt"
             )
         )?;
-        let (mut n_spoke, mut n_exact, mut n_shown) = (0, 0, 0);
         let mut times = Vec::new();
-        let mut best: Option<Suggestion<'p>> = None;
-        for (n, place) in places.iter().enumerate() {
+        let mut spoken: Vec<Suggestion<'p>> = Vec::new();
+        for place in places {
             self.open(place, &place.buffer())?;
             let Answer { result, took } = self.complete(place, &place.before)?;
             self.close(place)?;
             times.push(took);
-            let Some(text) = result
-                .as_ref()
-                .ok()
-                .and_then(|r| suggested(r, &place.before))
-            else {
-                continue;
-            };
-            n_spoke += 1;
-            let exact = text.trim_end() == place.rest.trim_end();
-            n_exact += usize::from(exact);
-            let longest = best.as_ref().map_or(0, |b| b.text.len());
-            if exact && text.len() > longest {
-                best = Some(Suggestion {
-                    place,
-                    text: text.clone(),
-                });
-            }
-            // Spread what is shown over all that is asked.
-            if n_shown * places.len() <= n * SHOWN && n_shown < SHOWN {
-                n_shown += 1;
-                self.show(place, &text, took, exact)?;
+            let answer = result.as_ref().ok();
+            if let Some(text) = answer.and_then(|r| suggested(r, &place.before)) {
+                spoken.push(Suggestion { place, text, took });
             }
         }
+        let n_exact = spoken.iter().filter(|s| s.is_exact()).count();
+        spoken.sort_by_key(|s| std::cmp::Reverse((s.is_exact(), s.text.len())));
+        for suggestion in spoken.iter().take(SHOWN) {
+            self.show(suggestion)?;
+        }
         times.sort();
-        let median = times[times.len() / 2];
-        let n = places.len();
+        let (n, n_spoke) = (places.len(), spoken.len());
         writeln!(
             self.out,
-            "\n  asked at {n} places: spoke at {n_spoke}, {n_exact} of them just as the author wrote it"
+            "\n  asked at {n} places: spoke at {n_spoke}, {n_exact} of them just as the author wrote it {}",
+            faint("(shown: the longest, right ones first)")
         )?;
         writeln!(
             self.out,
             "  median {}, slowest {}\n",
-            ms(median),
+            ms(times[n / 2]),
             ms(times[n - 1])
         )?;
-        Ok(best)
+        Ok(spoken.into_iter().next().filter(Suggestion::is_exact))
     }
 
-    fn show(
-        &mut self,
-        place: &Place,
-        text: &str,
-        took: Duration,
-        exact: bool,
-    ) -> std::io::Result<()> {
+    fn show(&mut self, suggestion: &Suggestion<'_>) -> std::io::Result<()> {
+        let Suggestion { place, text, took } = suggestion;
+        let exact = suggestion.is_exact();
         let mark = if exact {
             paint(style::GOOD, "✓")
         } else {
             paint(style::WARN, "·")
         };
         let at = format!("{}:{}", place.path.display(), place.line + 1);
-        writeln!(self.out, "\n  {mark} {} {}", faint(at), faint(ms(took)))?;
+        writeln!(self.out, "\n  {mark} {} {}", faint(at), faint(ms(*took)))?;
         writeln!(
             self.out,
             "    {}{}",
@@ -196,7 +186,7 @@ impl<W: Write> Guide<W> {
 
     /// Types the beginning of a suggestion: the rest of it stays, without being asked for again.
     fn type_through(&mut self, suggestion: &Suggestion) -> anyhow::Result<()> {
-        let Suggestion { place, text } = suggestion;
+        let Suggestion { place, text, .. } = suggestion;
         self.title("Typing along")?;
         self.open(place, &place.buffer())?;
         self.complete(place, &place.before)?;

@@ -81,7 +81,7 @@ fn in_file(root: &Path, path: &Path, n: usize) -> Vec<Place> {
         .collect()
 }
 
-/// Splits a line of code at about a third of its words, as if its author had come so far.
+/// Splits a line of code at about half of its words, as if its author had come so far.
 fn split(line: &str) -> Option<(&str, &str)> {
     let line = line.trim_end();
     let code = line.trim_start();
@@ -96,7 +96,7 @@ fn split(line: &str) -> Option<(&str, &str)> {
         .match_indices([' ', '(', '.', ','])
         .map(|(i, c)| i + c.len())
         .collect();
-    let at = indent + *words.get(words.len() / 3)?;
+    let at = indent + *words.get(words.len() / 2)?;
     let (before, rest) = line.split_at(at);
     (rest.trim().len() >= 4).then_some((before, rest))
 }
