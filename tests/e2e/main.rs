@@ -2,6 +2,8 @@
 
 // `cfg(test)` always holds here; clippy takes it as the sign of test code.
 #[cfg(test)]
+mod architecture;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod command_line;
