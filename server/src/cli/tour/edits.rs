@@ -76,7 +76,7 @@ pub(super) fn show(out: &mut impl Write) -> anyhow::Result<()> {
         ),
         false => paint(style::BAD, "the rollback left other text than expected"),
     };
-    writeln!(out, "{verdict}")?;
+    writeln!(out, "{verdict}\n")?;
     Ok(())
 }
 

@@ -10,6 +10,8 @@ const CODE: &[&str] = &[
     "rs", "py", "js", "mjs", "jsx", "ts", "tsx", "go", "java", "c", "h", "cc", "cpp", "hpp", "cs",
     "rb", "php", "swift", "kt", "scala", "lua", "sh",
 ];
+/// Folders of sources that nobody writes: inputs of tests, copies of others' work.
+const COPIES: &[&str] = &["cases", "fixtures", "testdata", "third_party", "vendor"];
 /// Sizes of the files that are taken, in bytes.
 const SIZES: std::ops::Range<usize> = 1 << 8..100 << 10;
 
@@ -42,6 +44,7 @@ pub(super) fn pick(root: &Path, n: usize) -> Vec<Place> {
         .build()
         .flatten()
         .map(ignore::DirEntry::into_path)
+        .filter(|path| !path.iter().any(|part| COPIES.iter().any(|c| part == *c)))
         .filter(|path| {
             path.extension()
                 .and_then(OsStr::to_str)
