@@ -105,6 +105,7 @@ function M.lsp_config()
   -- The plugin speaks it, also where Neovim does not; without it the server would offer the same
   -- text in the completion menu.
   capabilities.textDocument.inlineCompletion = { dynamicRegistration = false }
+  capabilities.experimental = { pairwright = { status = true, hunks = true } }
   return {
     name = NAME,
     cmd = settings.cmd,
