@@ -22,6 +22,8 @@ mod model_client;
 #[cfg(test)]
 mod model_faults;
 #[cfg(test)]
+mod protocol;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod world;

@@ -3,44 +3,9 @@
 import unittest
 
 from desk import Desk, limit_time, needs, until
+from edits import FILES, NUMBERS, OTHER, THIRD
 from nvim import Neovim, program
 from test_neovim import CONFIG
-
-NUMBERS = "".join(f"line {n}\n" for n in range(1, 21))
-OTHER = "alpha\nbeta\n"
-THIRD = "one\ntwo\n"
-
-#: Two hunks in a.txt, one each in b.txt and c.txt.
-ANSWER = """\
-a.txt
-<<<<<<< SEARCH
-line 3
-=======
-LINE 3
-and more
->>>>>>> REPLACE
-
-a.txt
-<<<<<<< SEARCH
-line 15
-=======
-LINE 15
->>>>>>> REPLACE
-
-b.txt
-<<<<<<< SEARCH
-beta
-=======
-BETA
->>>>>>> REPLACE
-
-c.txt
-<<<<<<< SEARCH
-one
-=======
-ONE
->>>>>>> REPLACE
-"""
 
 #: What is marked and what stands below, by row.
 HUNKS = """
@@ -66,8 +31,7 @@ class HunkCase:
         self.addCleanup(limit_time, 0)
 
     def open(self, config="", file="a.txt"):
-        files = {"a.txt": NUMBERS, "b.txt": OTHER, "c.txt": THIRD, "answer.md": ANSWER}
-        self.desk = Desk(files, {"local": {"enabled": False}})
+        self.desk = Desk(FILES, {"local": {"enabled": False}})
         self.addCleanup(self.desk.close)
         # Messages are what a user reads; in a test nobody presses a key for them.
         quiet = "_G.said = {}\nvim.notify = function(m) table.insert(_G.said, m) end\n"
