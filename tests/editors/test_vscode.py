@@ -331,10 +331,16 @@ class VsCode(unittest.TestCase):
 
         press_to("Alt+k", "a.txt", 15)
         until(lambda: lenses() == 2, "two hunks have code lenses")
+        behind = window.page.evaluate(
+            """() => [...document.querySelectorAll('.view-line span')]
+              .map(e => getComputedStyle(e, '::after').content).filter(text => text.includes('LINE'))"""
+        )
+        behind = [text.replace("\u00a0", " ").strip('"') for text in behind]
+        self.assertEqual(behind, ["+ LINE 3 … 1 more", "+ LINE 15"])
         window.picture("vscode-hunks")
-        press_to("Alt+j", "b.txt", 2)
-        press_to("Alt+j", "c.txt", 1)
-        press_to("Alt+j", "a.txt", 3)
+        press_to("Alt+k", "a.txt", 3)
+        press_to("Alt+j", "a.txt", 15)
+        press_to("Alt+k", "a.txt", 3)
         # What is proposed stands behind the lines, not in the text.
         self.assertEqual(disk("a.txt"), edits.NUMBERS)
 
