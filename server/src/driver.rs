@@ -141,7 +141,10 @@ impl Client {
             "clientInfo": { "name": "pairwright driver" },
             "rootUri": uri_of(root),
             "workspaceFolders": [folder],
-            "capabilities": { "textDocument": { "inlineCompletion": {} } },
+            "capabilities": {
+                "textDocument": { "inlineCompletion": {} },
+                "experimental": { "pairwright": { "status": true, "hunks": true } },
+            },
         }))
     }
 

@@ -177,12 +177,12 @@ impl Server {
 
 impl LanguageServer for Server {
     async fn initialize(&self, params: lsp::InitializeParams) -> Result<lsp::InitializeResult> {
-        let client = capabilities::Client::of(&params.capabilities);
+        let roots = convert::roots(&params);
+        let options = params.initialization_options.unwrap_or(Value::Null);
+        let client = capabilities::Client::of(&params.capabilities, &options);
         let _ = self.capabilities.set(client);
         self.session.set_encoding(client.encoding);
-        let roots = convert::roots(&params);
         self.session.set_roots(roots.clone());
-        let options = params.initialization_options.unwrap_or(Value::Null);
         self.settings.start(&options, roots);
         if let Some(process) = params.process_id {
             parent::exit_with(process);

@@ -26,6 +26,13 @@ fn recorded() -> Vec<(String, Value)> {
         .collect()
 }
 
+/// A recorded client that also takes the server's own notifications, by which tests learn when it
+/// is ready.
+fn listening(mut params: Value) -> Value {
+    params["capabilities"]["experimental"] = json!({ "pairwright": { "status": true } });
+    params
+}
+
 /// Puts the workspace of this test in the place of the recorded one, wherever it is named.
 fn moved_to(params: &Value, root: &Path) -> Value {
     let text = params.to_string();
@@ -41,7 +48,8 @@ fn every_recorded_client_gets_ghost_text_in_its_own_units() {
     for (name, params) in recorded {
         let world = World::knowing();
         let mut client = world.server();
-        let answer = client.initialize_with(&moved_to(&params, &world.root()));
+        let params = listening(moved_to(&params, &world.root()));
+        let answer = client.initialize_with(&params);
         let result = answer
             .unwrap()
             .result
@@ -108,5 +116,41 @@ fn clients_that_show_ghost_text_are_not_offered_the_same_as_menu_items() {
         let shows = !params["capabilities"]["textDocument"]["inlineCompletion"].is_null();
         let offered = &answer.unwrap().result.unwrap()["capabilities"]["completionProvider"];
         assert_eq!(offered.is_null(), shows, "{name}");
+    }
+}
+
+/// Some editors open a window about every message they do not know.
+#[test]
+fn clients_that_announced_nothing_hear_nothing_but_the_protocol() {
+    for (name, params) in recorded() {
+        let world = World::new(&[("a.txt", "one\n")]);
+        let mut client = world.server();
+        client
+            .initialize_with(&moved_to(&params, &world.root()))
+            .unwrap();
+        let uri = world.uri("a.txt");
+        client.open(&uri, "plaintext", "one\n");
+        let answer = "<<<<<<< SEARCH\none\n=======\ntwo\n>>>>>>> REPLACE\n";
+        let preview = json!({ "answer": answer, "textDocument": { "uri": uri } });
+        let commands = [
+            ("pairwright.diff.preview", json!([preview])),
+            ("pairwright.rejectAll", json!([])),
+            ("pairwright.snooze", json!([5])),
+            ("pairwright.resume", json!([])),
+            ("pairwright.showStatus", json!([])),
+        ];
+        for (command, arguments) in commands {
+            let params = json!({ "command": command, "arguments": arguments });
+            let answer = client.request("workspace/executeCommand", &params).unwrap();
+            answer
+                .result
+                .unwrap_or_else(|why| panic!("{name}: {command}: {why}"));
+        }
+        let strange = client
+            .notices()
+            .iter()
+            .map(|notice| notice.method.as_str())
+            .find(|method| *method == "didChangeStatus" || method.starts_with("pairwright/"));
+        assert_eq!(strange, None, "{name}");
     }
 }

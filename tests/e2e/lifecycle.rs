@@ -134,7 +134,7 @@ fn several_folders_and_files_outside_all_of_them_are_served() {
         "processId": null,
         "rootUri": null,
         "workspaceFolders": [folder(world.uri("elsewhere"))],
-        "capabilities": {},
+        "capabilities": { "experimental": { "pairwright": { "status": true } } },
     });
     client.initialize_with(&params).unwrap().result.unwrap();
     client.learnt();
@@ -171,7 +171,10 @@ fn learning_shows_progress_to_clients_that_show_it() {
     let params = json!({
         "processId": null,
         "rootUri": world.uri(""),
-        "capabilities": { "window": { "workDoneProgress": true } },
+        "capabilities": {
+            "window": { "workDoneProgress": true },
+            "experimental": { "pairwright": { "status": true } },
+        },
     });
     client.initialize_with(&params).unwrap().result.unwrap();
     client.learnt();

@@ -24,6 +24,8 @@ mod model_client;
 #[cfg(test)]
 mod model_faults;
 #[cfg(test)]
+mod protocol;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod world;

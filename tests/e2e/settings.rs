@@ -38,10 +38,13 @@ fn the_editors_settings_win_over_the_users_file_and_can_change() {
     let params = json!({
         "processId": null,
         "rootUri": world.uri(""),
-        "capabilities": { "workspace": {
-            "configuration": true,
-            "didChangeConfiguration": { "dynamicRegistration": true },
-        } },
+        "capabilities": {
+            "workspace": {
+                "configuration": true,
+                "didChangeConfiguration": { "dynamicRegistration": true },
+            },
+            "experimental": { "pairwright": { "status": true } },
+        },
     });
     client.initialize_with(&params).unwrap().result.unwrap();
     client

@@ -210,12 +210,22 @@ class Desk:
     def kill_server(self):
         os.kill(self.server_pids()[-1], signal.SIGKILL)
 
-    def wait_ready(self):
-        """Waits until the server has learnt the workspace."""
-        until(
-            lambda: any(not p["busy"] for p in self.sent("didChangeStatus", "server")),
-            "the server says that it is ready",
-        )
+    def wait_ready(self, ask=None):
+        """Waits until the server has learnt the workspace. It says so to editors that announce
+        that they listen; of others it is asked: `ask()` sends `pairwright/status/get`."""
+        if ask is None:
+            until(
+                lambda: any(not p["busy"] for p in self.sent("didChangeStatus", "server")),
+                "the server says that it is ready",
+            )
+            return
+
+        def is_ready():
+            ask()
+            status = (self.answers("pairwright/status/get") or [{}])[-1].get("result")
+            return status and not status["busy"] and status["kind"] == "Normal"
+
+        until(is_ready, "the server answers that it is ready")
 
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -56,7 +56,8 @@ class Emacs(unittest.TestCase):
         limit_time(120)
         self.addCleanup(limit_time, 0)
 
-    def open(self, text, before, block):
+    def open(self, text, before, block, ask):
+        """`ask` is an expression that sends `pairwright/status/get`."""
         self.desk = Desk({"a.js": text})
         self.addCleanup(self.desk.close)
         init = self.desk.home / "init.el"
@@ -70,7 +71,8 @@ class Emacs(unittest.TestCase):
             until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server", 40)
         except AssertionError as late:
             raise AssertionError(f"{late}; on screen is:\n{terminal.screen()}") from None
-        self.desk.wait_ready()
+        asking = f'(with-current-buffer "a.js" {ask} nil)'
+        self.desk.wait_ready(lambda: self.eval(asking))
         return terminal
 
     def eval(self, expression):
@@ -89,7 +91,8 @@ class Emacs(unittest.TestCase):
         return text.strip('"').replace("\\n", "\n")
 
     def test_lsp_mode_shows_ghost_text_and_takes_it_by_tab(self):
-        terminal = self.open(PRICES, LSP_MODE, docs.block("Emacs with lsp-mode", "elisp"))
+        ask = '(lsp-request "pairwright/status/get" nil)'
+        terminal = self.open(PRICES, LSP_MODE, docs.block("Emacs with lsp-mode", "elisp"), ask)
         terminal.keys("M->")
         terminal.type("export function totalDepth(items) {")
         terminal.keys("C-j")
@@ -104,12 +107,14 @@ class Emacs(unittest.TestCase):
         terminal.wait_for(text.strip())
         terminal.save_screen("emacs-lsp-mode")
         self.assertNotIn("Warning", terminal.screen())
+        self.assertEqual(self.eval('(get-buffer "*Warnings*")'), "nil")
         terminal.keys("Tab")
         until(lambda: text in self.buffer(), "taken")
         until(lambda: self.desk.commands("pairwright.didAcceptCompletion"), "the server is told")
 
     def test_eglot_offers_menu_items(self):
-        terminal = self.open(PRICES, "", docs.block("Emacs with eglot", "elisp"))
+        ask = "(jsonrpc-request (eglot-current-server) :pairwright/status/get nil)"
+        terminal = self.open(PRICES, "", docs.block("Emacs with eglot", "elisp"), ask)
         terminal.keys("M->")
         terminal.type("export function totalDepth(items) {")
         terminal.keys("C-j")

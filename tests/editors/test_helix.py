@@ -26,6 +26,10 @@ class Helix(unittest.TestCase):
         configuration.mkdir(parents=True)
         # The language's own server is not part of the test.
         languages = docs.block("Helix", "toml").replace('  "typescript-language-server",\n', "")
+        # So that the test hears when the server is ready; what Helix does not know it drops.
+        heard = 'args = ["lsp"]\nconfig = { editorPluginInfo = { name = "test" } }\n'
+        self.assertIn('args = ["lsp"]\n', languages)
+        languages = languages.replace('args = ["lsp"]\n', heard)
         (configuration / "languages.toml").write_text(languages)
         (configuration / "config.toml").write_text("[editor]\nidle-timeout = 50\nauto-pairs = false\n")
         runtime = PREFIX / "helix/usr/lib/hx/runtime"

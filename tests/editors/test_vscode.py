@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import docs
+import edits
 from desk import ARTIFACTS, PRICES, PREFIX, ROOT, Desk, Timeout, limit_time, needs, until
 from model import Model
 
@@ -297,6 +298,75 @@ class VsCode(unittest.TestCase):
         self.assertEqual(self.desk.broken(), [])
         only_ours = self.desk.sent("workspace/configuration", "server")
         self.assertTrue(only_ours)
+
+    def test_edits_of_three_files_are_reviewed_and_one_key_takes_them_back(self):
+        window = self.window(edits.FILES, self.model())
+
+        def disk(name):
+            return (self.desk.workspace / name).read_text()
+
+        def lenses():
+            return window.page.locator(".codelens-decoration >> text=Accept hunk").count()
+
+        window.open("answer.md")
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+        window.press("Control+a")
+        window.run_command("Pairwright: Propose the Edits of an Answer")
+        until(lambda: self.desk.sent("pairwright/diff/changed", "server"), "hunks are there")
+        until(lambda: self.desk.answers("pairwright/diff/list"), "the extension knows them")
+        window.page.click(".editor-instance .view-lines")
+
+        def press_to(key, name, line):
+            def place():
+                where = window.page.text_content("#status\\.editor\\.selection")
+                tab = window.page.query_selector(".tab.active")
+                return tab.get_attribute("data-resource-name"), where or ""
+
+            window.press(key)
+            try:
+                until(lambda: place()[0] == name and f"Ln {line}," in place()[1], f"{name}:{line}")
+            except Timeout as late:
+                window.picture("vscode-hunks-late")
+                raise Timeout(f"{late}; it is at {place()}") from None
+
+        press_to("Alt+k", "a.txt", 15)
+        until(lambda: lenses() == 2, "two hunks have code lenses")
+        behind = window.page.evaluate(
+            """() => [...document.querySelectorAll('.view-line span')]
+              .map(e => getComputedStyle(e, '::after').content).filter(text => text.includes('LINE'))"""
+        )
+        behind = [text.replace("\u00a0", " ").strip('"') for text in behind]
+        self.assertEqual(behind, ["+ LINE 3 … 1 more", "+ LINE 15"])
+        window.picture("vscode-hunks")
+        press_to("Alt+k", "a.txt", 3)
+        press_to("Alt+j", "a.txt", 15)
+        press_to("Alt+k", "a.txt", 3)
+        # What is proposed stands behind the lines, not in the text.
+        self.assertEqual(disk("a.txt"), edits.NUMBERS)
+
+        with self.subTest("the first is rejected, and the user types into the file"):
+            window.press("Alt+n")
+            until(lambda: lenses() == 1, "one is left")
+            window.press("Control+End")
+            window.type("typed\n")
+            until(lambda: self.desk.sent("textDocument/didChange"), "typed")
+
+        with self.subTest("all others are accepted, in a file with unsaved changes too"):
+            window.press("Alt+Shift+y")
+            until(lambda: disk("b.txt") == "alpha\nBETA\n", "a file that is not open is written")
+            self.assertEqual(disk("c.txt"), "ONE\ntwo\n")
+            until(lambda: lenses() == 0, "none waits")
+            accepted = edits.NUMBERS.replace("line 15\n", "LINE 15\n") + "typed\n"
+            self.assertEqual(window.save("a.txt"), accepted)
+
+        with self.subTest("one key takes all back, but not what was typed"):
+            window.type("elsewhere")
+            window.press("Control+Alt+z")
+            until(lambda: disk("b.txt") == edits.OTHER, "taken back")
+            self.assertEqual(disk("c.txt"), edits.THIRD)
+            until(lambda: self.desk.answers("workspace/executeCommand")[-1]["result"]["paths"], "answered")
+            self.assertEqual(window.save("a.txt"), edits.NUMBERS + "typed\nelsewhere")
+        self.assertEqual(self.desk.broken(), [])
 
     def test_with_nothing_configured_the_embedded_engine_answers(self):
         window = self.window({"a.js": PRICES + "\n"})

@@ -6,6 +6,9 @@ end
 vim.g.loaded_pairwright = true
 
 vim.api.nvim_set_hl(0, 'PairwrightGhost', { default = true, link = 'Comment' })
+vim.api.nvim_set_hl(0, 'PairwrightAdded', { default = true, link = 'DiffAdd' })
+vim.api.nvim_set_hl(0, 'PairwrightRemoved', { default = true, link = 'DiffDelete' })
+vim.api.nvim_set_hl(0, 'PairwrightNote', { default = true, link = 'Comment' })
 
 for name, call in pairs({
   accept = 'accept()',
@@ -24,10 +27,29 @@ for name, call in pairs({
   )
 end
 
+for _, name in ipairs({
+  'next-hunk',
+  'previous-hunk',
+  'accept-hunk',
+  'reject-hunk',
+  'accept-all',
+  'reject-all',
+  'rollback',
+}) do
+  vim.keymap.set(
+    'n',
+    '<Plug>(pairwright-' .. name .. ')',
+    '<Cmd>lua require("pairwright").' .. name:gsub('-', '_') .. '()<CR>',
+    { silent = true, desc = 'Pairwright: ' .. name:gsub('-', ' ') }
+  )
+end
+
 vim.api.nvim_create_user_command('Pairwright', function(command)
-  require('pairwright.command').run(command.fargs)
+  local range = command.range > 0 and { command.line1, command.line2 } or nil
+  require('pairwright.command').run(command.fargs, range)
 end, {
   nargs = '*',
+  range = true,
   desc = 'Pairwright',
   complete = function(typed, line)
     return require('pairwright.command').complete(typed, line)

@@ -64,5 +64,14 @@ export function connect(
     },
   };
   const client = new LanguageClient('pairwright', 'Pairwright', server, options);
+  client.registerFeature({
+    fillClientCapabilities: (capabilities) => {
+      const ours = { pairwright: { status: true, hunks: true } };
+      capabilities.experimental = { ...(capabilities.experimental as object | undefined), ...ours };
+    },
+    initialize: () => undefined,
+    getState: () => ({ kind: 'static' }),
+    clear: () => undefined,
+  });
   return client;
 }

@@ -82,6 +82,8 @@ export function commands(server: Server, ghost: Ghost): Record<string, Command> 
       { label: '$(bell-slash) Snooze…', command: 'pairwright.snoozeFor' },
       { label: '$(bell) End snooze', command: 'pairwright.endSnooze' },
       { label: '$(symbol-keyword) Switch this language on or off', command: 'pairwright.toggleLanguage' },
+      { label: '$(diff) Propose edits of the selection, or of what was copied', command: 'pairwright.proposeFromSelection' },
+      { label: '$(discard) Take back the last edit', command: 'pairwright.rollBack' },
       { label: '$(eye) Show what is sent', command: 'pairwright.explain' },
       { label: '$(graph) Show metrics', command: 'pairwright.showNumbers' },
       { label: '$(pulse) Run doctor', command: 'pairwright.runDoctor' },

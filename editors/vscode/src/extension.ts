@@ -5,6 +5,7 @@ import { type LanguageClient, State } from 'vscode-languageclient/node';
 import { connect, find } from './client';
 import { commands } from './commands';
 import { Ghost } from './ghost';
+import { Hunks } from './hunks';
 import type { Status } from './protocol';
 import { StatusBar } from './status';
 
@@ -19,6 +20,7 @@ export class Server implements vscode.Disposable {
   constructor(
     private readonly extension: vscode.Extension<unknown>,
     private readonly changed: () => void,
+    private readonly hunksChanged: () => void,
   ) {}
 
   get running(): LanguageClient | undefined {
@@ -33,9 +35,11 @@ export class Server implements vscode.Disposable {
       const client = connect(found, this.extension, this.log);
       this.client = client;
       client.onNotification('didChangeStatus', (status: Status) => this.show(status));
+      client.onNotification('pairwright/diff/changed', this.hunksChanged);
       client.onDidChangeState(({ newState }) => {
         if (newState === State.Stopped) {
           this.show({ busy: false, kind: 'Error', message: 'The server has ended; see the log' });
+          this.hunksChanged();
         }
       });
       await client.start();
@@ -96,10 +100,16 @@ let server: Server | undefined;
 
 export function activate(context: vscode.ExtensionContext): void {
   const ghost: Ghost = new Ghost(() => started.running);
-  const started = new Server(context.extension, () => ghost.forget());
+  const started: Server = new Server(
+    context.extension,
+    () => ghost.forget(),
+    () => void hunks.refresh(),
+  );
+  const hunks = new Hunks((method, params) => started.request(method, params));
   server = started;
   context.subscriptions.push(
     started,
+    hunks,
     vscode.languages.registerInlineCompletionItemProvider({ pattern: '**' }, ghost),
     vscode.window.onDidChangeActiveTextEditor((editor) => {
       if (started.running?.isRunning()) {
@@ -115,7 +125,7 @@ export function activate(context: vscode.ExtensionContext): void {
       }
     }),
   );
-  for (const [name, command] of Object.entries(commands(started, ghost))) {
+  for (const [name, command] of Object.entries({ ...commands(started, ghost), ...hunks.commands() })) {
     context.subscriptions.push(vscode.commands.registerCommand(name, command));
   }
   void vscode.commands.executeCommand('setContext', 'pairwright.active', true);

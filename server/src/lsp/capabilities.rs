@@ -1,5 +1,6 @@
 //! What the client can do, resolved once, and what the server offers it.
 
+use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 
 use super::{commands, edits};
@@ -21,10 +22,34 @@ pub(super) struct Client {
     pub(super) document_changes: bool,
     /// Asks for code lenses again when told to.
     pub(super) refreshes_lenses: bool,
+    pub(super) announced: Announced,
+}
+
+/// Which of the server's own notifications the client has said it takes. Others would be strange
+/// to it, and some editors open a window about every strange message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Announced {
+    /// `didChangeStatus`.
+    pub(super) status: bool,
+    /// `pairwright/diff/changed`.
+    pub(super) hunks: bool,
+}
+
+impl Announced {
+    /// Reads `capabilities.experimental.pairwright`. Clients of another completion server know
+    /// `didChangeStatus` too, and give themselves away by the name of their plugin among `options`.
+    fn of(capabilities: &lsp::ClientCapabilities, options: &Value) -> Self {
+        let ours = capabilities.experimental.as_ref().map(|e| &e["pairwright"]);
+        let says = |what: &str| ours.is_some_and(|ours| ours[what] == true);
+        Self {
+            status: says("status") || options.get("editorPluginInfo").is_some(),
+            hunks: says("hunks"),
+        }
+    }
 }
 
 impl Client {
-    pub(super) fn of(capabilities: &lsp::ClientCapabilities) -> Self {
+    pub(super) fn of(capabilities: &lsp::ClientCapabilities, options: &Value) -> Self {
         let workspace = capabilities.workspace.as_ref();
         let text = capabilities.text_document.as_ref();
         let window = capabilities.window.as_ref();
@@ -49,6 +74,7 @@ impl Client {
                 .and_then(|w| w.code_lens.as_ref())
                 .and_then(|l| l.refresh_support)
                 == Some(true),
+            announced: Announced::of(capabilities, options),
         }
     }
 }

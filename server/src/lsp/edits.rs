@@ -292,8 +292,10 @@ impl Server {
     fn tell_hunks_changed(&self, uris: Vec<String>) {
         let server = self.clone();
         tokio::spawn(async move {
-            let told = DiffChangedParams { uris };
-            server.client.send_notification::<DiffChanged>(told).await;
+            if server.client_can().announced.hunks {
+                let told = DiffChangedParams { uris };
+                server.client.send_notification::<DiffChanged>(told).await;
+            }
             if server.client_can().refreshes_lenses {
                 // Nothing depends on whether the client did.
                 let _ = server.client.code_lens_refresh().await;

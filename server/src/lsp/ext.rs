@@ -87,7 +87,7 @@ pub(super) enum StatusKind {
     Inactive,
 }
 
-/// `didChangeStatus`, sent to the client when the status changes.
+/// `didChangeStatus`, sent when the status changes, to clients that announced that they take it.
 pub(super) enum DidChangeStatus {}
 
 impl Notification for DidChangeStatus {

@@ -31,7 +31,7 @@ impl Server {
         }
     }
 
-    /// Tells the client the state if it is another than the last it was told.
+    /// Tells the client the state if it is another than the last it was told, and it listens.
     pub(super) fn status_may_have_changed(&self) {
         let status = self.status();
         let changed = self.told.send_if_modified(|told| {
@@ -41,6 +41,9 @@ impl Server {
         });
         if changed {
             self.send_old_status(status.clone());
+            if !self.client_can().announced.status {
+                return;
+            }
             let client = self.client.clone();
             tokio::spawn(async move { client.send_notification::<DidChangeStatus>(status).await });
         }

@@ -27,6 +27,16 @@ end
 local function on_attach(client, buf)
   attached[buf] = client.id
   require('pairwright.ghost').attach(client, buf)
+  require('pairwright.hunks').attach(client.id, buf)
+end
+
+--- The buffers that a client serves.
+---@param client_id integer
+---@return integer[]
+function M.buffers(client_id)
+  return vim.tbl_filter(function(buf)
+    return attached[buf] == client_id and api.nvim_buf_is_loaded(buf)
+  end, vim.tbl_keys(attached))
 end
 
 --- Buffers to serve again as soon as no server runs any more, after |restart()|.
@@ -66,6 +76,7 @@ local function on_exit(code, signal, client_id)
       if id == client_id then
         attached[buf] = nil
         require('pairwright.ghost').detach(buf)
+        require('pairwright.hunks').detach(client_id, buf)
         table.insert(left, buf)
       end
     end
@@ -105,6 +116,7 @@ function M.lsp_config()
   -- The plugin speaks it, also where Neovim does not; without it the server would offer the same
   -- text in the completion menu.
   capabilities.textDocument.inlineCompletion = { dynamicRegistration = false }
+  capabilities.experimental = { pairwright = { status = true, hunks = true } }
   return {
     name = NAME,
     cmd = settings.cmd,
@@ -115,6 +127,10 @@ function M.lsp_config()
     handlers = {
       ['didChangeStatus'] = function(_, status, context)
         require('pairwright.status').set(context.client_id, status)
+      end,
+      ['pairwright/diff/changed'] = function(_, _, context)
+        require('pairwright.keys').attach_rollback()
+        require('pairwright.hunks').refresh(context.client_id)
       end,
     },
     on_attach = on_attach,

@@ -152,9 +152,51 @@ function commands.doctor()
   end
 end
 
+function commands.hunks()
+  require('pairwright.hunks').list()
+end
+
+---@param action 'accept'|'reject'
+---@return fun(buf: integer, what?: string)
+local function decides(action)
+  return function(_, what)
+    if what == nil then
+      require('pairwright.hunks').decide(action)
+    elseif what == 'all' or what == 'file' then
+      require('pairwright.hunks').decide_all(action, what == 'file' and what or nil)
+    else
+      local message = 'Pairwright: %s takes `file`, `all` or nothing, not %s'
+      vim.notify(message:format(action, what), vim.log.levels.ERROR)
+    end
+  end
+end
+
+commands.accept = decides('accept')
+commands.reject = decides('reject')
+
+function commands.rollback(_, token)
+  require('pairwright.hunks').roll_back(token)
+end
+
+--- Proposes the edits of a model's answer: the lines of a range, a register, or a file.
+function commands.apply(buf, from, range)
+  local lines
+  if range then
+    lines = api.nvim_buf_get_lines(buf, range[1] - 1, range[2], false)
+  elseif from == nil or #from == 1 then
+    lines = vim.fn.getreg(from or '"', 1, true)
+  elseif vim.fn.filereadable(from) == 1 then
+    lines = vim.fn.readfile(from)
+  else
+    return vim.notify('Pairwright: cannot read ' .. from, vim.log.levels.ERROR)
+  end
+  require('pairwright.hunks').preview(table.concat(lines, '\n') .. '\n')
+end
+
 --- Runs one subcommand; without any, tells the status.
 ---@param arguments string[]
-function M.run(arguments)
+---@param range? integer[] First and last line, where they were given.
+function M.run(arguments, range)
   local name = arguments[1] or 'status'
   local command = commands[name]
   if not command then
@@ -162,7 +204,7 @@ function M.run(arguments)
     local message = 'Pairwright: there is no `%s`; there are: %s'
     return vim.notify(message:format(name, known), vim.log.levels.ERROR)
   end
-  command(api.nvim_get_current_buf(), unpack(arguments, 2))
+  command(api.nvim_get_current_buf(), arguments[2], range)
 end
 
 --- Completes the first argument.

@@ -12,13 +12,20 @@ local M = {}
 ---@field previous string|false
 ---@field dismiss string|false
 ---@field suggest string|false
+---@field next_hunk string|false
+---@field previous_hunk string|false
+---@field accept_hunk string|false
+---@field reject_hunk string|false
+---@field accept_all string|false
+---@field reject_all string|false
+---@field rollback string|false
 
 ---@class pairwright.Config
 ---@field enabled boolean Start with every file.
 ---@field cmd string[] How the server is started.
 ---@field root_markers string[] A folder that holds one of these is a workspace.
 ---@field ghost 'plugin'|'native'|'off' Who draws: this plugin, Neovim 0.12 itself, or nobody.
----@field keymaps pairwright.Keymaps|false Keys in insert mode; only those nobody else has mapped.
+---@field keymaps pairwright.Keymaps|false Keys, of those that nobody else has mapped.
 ---@field filetypes table<string, boolean> Switches ghost text per file type; not named is on.
 ---@field hide_with_menu boolean No ghost text while a completion menu is open.
 ---@field settings pairwright.Settings Settings of the server.
@@ -37,6 +44,13 @@ M.defaults = {
     previous = '<M-[>',
     dismiss = '<C-]>',
     suggest = '<M-\\>',
+    next_hunk = ']h',
+    previous_hunk = '[h',
+    accept_hunk = '<M-y>',
+    reject_hunk = '<M-n>',
+    accept_all = '<M-Y>',
+    reject_all = '<M-N>',
+    rollback = '<M-u>',
   },
   filetypes = {},
   hide_with_menu = true,

@@ -84,8 +84,9 @@ local function check_keys(settings)
   if not settings.keymaps then
     return nvim.health.info('Default keys are off; map <Plug>(pairwright-accept) and so on')
   end
+  local keys = require('pairwright.keys')
   for name, key in pairs(settings.keymaps) do
-    if key and require('pairwright.keys').is_taken(key) then
+    if key and keys.is_taken(key, keys.mode(name)) then
       nvim.health.info(
         ('%s is mapped by something else, so it does not %s; map <Plug>(pairwright-%s) yourself'):format(
           key,
@@ -93,6 +94,26 @@ local function check_keys(settings)
           (name:gsub('_', '-'))
         )
       )
+    end
+  end
+end
+
+--- Says which edits wait for a decision, so that none is forgotten.
+local function check_hunks()
+  for _, client in ipairs(nvim.clients('pairwright')) do
+    local listed = nvim.request_sync(client, 'pairwright/diff/list', vim.empty_dict(), 2000)
+    local waiting = 0
+    for _, file in ipairs(listed and listed.files or {}) do
+      for _, hunk in ipairs(file.hunks) do
+        waiting = waiting + (hunk.state == 'pending' and 1 or 0)
+      end
+    end
+    if not listed then
+      nvim.health.warn('The server does not tell which edits wait for a decision')
+    elseif waiting > 0 then
+      nvim.health.info(('%d hunks wait for a decision: :Pairwright hunks'):format(waiting))
+    else
+      nvim.health.ok('Edits can be reviewed and taken back; none waits for a decision')
     end
   end
 end
@@ -113,6 +134,7 @@ function M.check()
   end
   if check_program(settings) then
     check_server()
+    check_hunks()
   end
   check_ghost(settings)
   check_keys(settings)

@@ -70,6 +70,42 @@ function M.suggest()
   require('pairwright.ghost').suggest()
 end
 
+--- Goes to the next hunk that waits for a decision, in this file or another.
+function M.next_hunk()
+  require('pairwright.hunks').jump(1)
+end
+
+function M.previous_hunk()
+  require('pairwright.hunks').jump(-1)
+end
+
+--- Puts the hunk at the cursor into the text.
+function M.accept_hunk()
+  require('pairwright.hunks').decide('accept')
+end
+
+--- Drops the hunk at the cursor.
+function M.reject_hunk()
+  require('pairwright.hunks').decide('reject')
+end
+
+--- Accepts every hunk of every file, or of this one.
+---@param where? 'file'
+function M.accept_all(where)
+  require('pairwright.hunks').decide_all('accept', where)
+end
+
+---@param where? 'file'
+function M.reject_all(where)
+  require('pairwright.hunks').decide_all('reject', where)
+end
+
+--- Takes back the last edit that stands, or the one of `token`.
+---@param token? string
+function M.rollback(token)
+  require('pairwright.hunks').roll_back(token)
+end
+
 --- Switches ghost text in one buffer.
 ---@param on boolean
 ---@param buf? integer

@@ -1,4 +1,5 @@
---- Default keys in insert mode. A key that somebody has mapped stays theirs.
+--- Default keys: in insert mode for ghost text, in normal mode for hunks. A key that somebody has
+--- mapped stays theirs; those of hunks are mapped only where and while hunks wait.
 local config = require('pairwright.config')
 local nvim = require('pairwright.nvim')
 
@@ -16,13 +17,35 @@ local plugs = {
 --- What works without ghost text on screen.
 local always = { next = true, previous = true, suggest = true }
 
+--- In normal mode.
+local review = {
+  next_hunk = 'next-hunk',
+  previous_hunk = 'previous-hunk',
+  accept_hunk = 'accept-hunk',
+  reject_hunk = 'reject-hunk',
+  accept_all = 'accept-all',
+  reject_all = 'reject-all',
+}
+local ROLLBACK = 'rollback'
+
 local mapped = false
+local mapped_rollback = false
+--- Keys of hunks that are mapped, by buffer.
+local reviewed = {} ---@type table<integer, string[]>
+
+--- The mode that a key of the settings is for.
+---@param name string
+---@return 'i'|'n'
+function M.mode(name)
+  return plugs[name] and 'i' or 'n'
+end
 
 --- Whether a mapping is the user's: Neovim itself maps <Tab> to jump in snippets.
 ---@param key string
+---@param mode 'i'|'n'
 ---@return boolean
-function M.is_taken(key)
-  local map = vim.fn.maparg(key, 'i', false, true)
+function M.is_taken(key, mode)
+  local map = vim.fn.maparg(key, mode, false, true)
   if vim.tbl_isempty(map) then
     return false
   end
@@ -62,7 +85,7 @@ function M.attach()
   mapped = true
   for name, plug in pairs(plugs) do
     local key = keymaps[name]
-    if key and not M.is_taken(key) then
+    if key and not M.is_taken(key, 'i') then
       vim.keymap.set('i', key, function()
         return meaning(name, key)
       end, {
@@ -73,6 +96,55 @@ function M.attach()
         desc = 'Pairwright: ' .. plug:gsub('-', ' '),
       })
     end
+  end
+end
+
+---@param key string
+---@param plug string
+---@param buf? integer
+local function map_normal(key, plug, buf)
+  vim.keymap.set('n', key, '<Plug>(pairwright-' .. plug .. ')', {
+    buffer = buf,
+    remap = true,
+    silent = true,
+    desc = 'Pairwright: ' .. plug:gsub('-', ' '),
+  })
+end
+
+--- Maps the keys of hunks in a buffer, or takes them away again.
+---@param buf integer
+---@param on boolean
+function M.review(buf, on)
+  local keymaps = config.get().keymaps
+  if not on then
+    for _, key in ipairs(reviewed[buf] or {}) do
+      pcall(vim.keymap.del, 'n', key, { buffer = buf })
+    end
+    reviewed[buf] = nil
+  elseif keymaps and not reviewed[buf] then
+    reviewed[buf] = {}
+    vim.api.nvim_buf_call(buf, function()
+      for name, plug in pairs(review) do
+        local key = keymaps[name]
+        if key and not M.is_taken(key, 'n') then
+          map_normal(key, plug, buf)
+          table.insert(reviewed[buf], key)
+        end
+      end
+    end)
+  end
+end
+
+--- Maps the key that takes an edit back, from the first edit on.
+function M.attach_rollback()
+  local keymaps = config.get().keymaps
+  if mapped_rollback or not keymaps then
+    return
+  end
+  mapped_rollback = true
+  local key = keymaps[ROLLBACK]
+  if key and not M.is_taken(key, 'n') then
+    map_normal(key, ROLLBACK)
   end
 end
 

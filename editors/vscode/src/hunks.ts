@@ -1,0 +1,200 @@
+/**
+ * Review of edits: hunks that wait are shown where they are, decided, and taken back.
+ *
+ * Lines that would go are marked; lines that would come are behind the mark's hover and in the
+ * code lens, because the editor lets no extension draw lines between others. The server knows the
+ * hunks; what is here is its last answer, asked for again when hunks or a text that has some
+ * change.
+ */
+import * as vscode from 'vscode';
+
+import { type Decided, type FileHunks, type Hunk, at, beyond, lineOf, pending, refusals } from './pending';
+
+/** Sends a request to the server. */
+type Request = (method: string, params: object) => Promise<unknown>;
+
+const LIST = 'pairwright/diff/list';
+/** Characters of new text that stand behind a line. */
+const SHORT = 80;
+
+export class Hunks implements vscode.Disposable {
+  private files: FileHunks[] = [];
+  private asking = false;
+  private again = false;
+  private readonly removed = vscode.window.createTextEditorDecorationType({
+    isWholeLine: true,
+    backgroundColor: new vscode.ThemeColor('diffEditor.removedLineBackground'),
+    overviewRulerColor: new vscode.ThemeColor('editorOverviewRuler.deletedForeground'),
+    overviewRulerLane: vscode.OverviewRulerLane.Left,
+  });
+  private readonly added = vscode.window.createTextEditorDecorationType({
+    isWholeLine: true,
+    after: { margin: '0 0 0 2em' },
+    overviewRulerColor: new vscode.ThemeColor('editorOverviewRuler.addedForeground'),
+    overviewRulerLane: vscode.OverviewRulerLane.Left,
+  });
+  private readonly listeners = vscode.Disposable.from(
+    vscode.window.onDidChangeVisibleTextEditors(() => this.show()),
+    vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
+      if (contentChanges.length > 0 && this.of(document).length > 0) {
+        void this.refresh();
+      }
+    }),
+  );
+
+  constructor(private readonly request: Request) {}
+
+  /** Asks the server what waits, and shows it. At most one question is under way. */
+  async refresh(): Promise<void> {
+    if (this.asking) {
+      this.again = true;
+      return;
+    }
+    this.asking = true;
+    try {
+      do {
+        this.again = false;
+        const answer = (await this.request(LIST, {})) as { files: FileHunks[] };
+        this.files = pending(answer.files);
+      } while (this.again);
+    } catch {
+      // The server has ended, and its proposals with it.
+      this.files = [];
+    } finally {
+      this.asking = false;
+    }
+    this.show();
+  }
+
+  commands(): Record<string, () => unknown> {
+    return {
+      'pairwright.nextHunk': () => this.jump(1),
+      'pairwright.previousHunk': () => this.jump(-1),
+      'pairwright.acceptHunkHere': () => this.decideHere('accept'),
+      'pairwright.rejectHunkHere': () => this.decideHere('reject'),
+      'pairwright.acceptHunksOfFile': () => this.decideFile('accept'),
+      'pairwright.rejectHunksOfFile': () => this.decideFile('reject'),
+      'pairwright.acceptAllHunks': () => this.run('pairwright.acceptAll', []),
+      'pairwright.rejectAllHunks': () => this.run('pairwright.rejectAll', []),
+      'pairwright.rollBack': () => this.rollBack(),
+      'pairwright.proposeFromSelection': () => this.propose(),
+    };
+  }
+
+  dispose(): void {
+    this.listeners.dispose();
+    this.removed.dispose();
+    this.added.dispose();
+  }
+
+  private of(document: vscode.TextDocument): Hunk[] {
+    const path = document.uri.toString();
+    return this.files.find(({ uri }) => vscode.Uri.parse(uri).toString() === path)?.hunks ?? [];
+  }
+
+  private show(): void {
+    for (const editor of vscode.window.visibleTextEditors) {
+      const hunks = this.of(editor.document);
+      const last = editor.document.lineCount - 1;
+      const line = (n: number): number => Math.min(n, last);
+      editor.setDecorations(
+        this.removed,
+        hunks
+          .filter(({ range }) => range.end.line > range.start.line)
+          .map(({ range }) => new vscode.Range(line(range.start.line), 0, line(range.end.line - 1), 0)),
+      );
+      editor.setDecorations(
+        this.added,
+        hunks.map((hunk) => {
+          const here = line(Math.max(hunk.range.end.line - 1, lineOf(hunk)));
+          return { range: new vscode.Range(here, 0, here, 0), ...appearance(hunk) };
+        }),
+      );
+    }
+    const count = this.files.reduce((n, { hunks }) => n + hunks.length, 0);
+    void vscode.commands.executeCommand('setContext', 'pairwright.hunks', count > 0);
+  }
+
+  private async jump(step: 1 | -1): Promise<void> {
+    const editor = vscode.window.activeTextEditor;
+    const place = { uri: this.uriOf(editor), line: editor?.selection.active.line ?? 0 };
+    const target = beyond(this.files, place, step);
+    if (!target) {
+      vscode.window.setStatusBarMessage('Pairwright: no hunk waits for a decision', 3000);
+      return;
+    }
+    const selection = new vscode.Range(target.line, 0, target.line, 0);
+    await vscode.window.showTextDocument(vscode.Uri.parse(target.uri), { selection });
+  }
+
+  private async decideHere(action: 'accept' | 'reject'): Promise<void> {
+    const editor = vscode.window.activeTextEditor;
+    const place = { uri: this.uriOf(editor), line: editor?.selection.active.line ?? 0 };
+    const hunk = at(this.files, place);
+    if (!hunk) {
+      vscode.window.setStatusBarMessage('Pairwright: no hunk at the cursor', 3000);
+      return;
+    }
+    await this.run('pairwright.diff.resolve', [{ hunks: [hunk.id], action }]);
+  }
+
+  private async decideFile(action: 'accept' | 'reject'): Promise<void> {
+    const uri = this.uriOf(vscode.window.activeTextEditor);
+    await this.run('pairwright.diff.resolve', [{ textDocument: { uri }, action }]);
+  }
+
+  private async rollBack(): Promise<void> {
+    const done = await this.run('pairwright.undoLastEdit', []);
+    if (done && done.paths.length > 0) {
+      vscode.window.setStatusBarMessage(`Pairwright: took back the edit of ${done.paths.join(', ')}`, 5000);
+    }
+  }
+
+  /** Proposes the edits of a model's answer: the selected text, else what was copied. */
+  private async propose(): Promise<void> {
+    const editor = vscode.window.activeTextEditor;
+    const selected = editor?.document.getText(editor.selection) ?? '';
+    const answer = selected === '' ? await vscode.env.clipboard.readText() : selected;
+    const uri = this.uriOf(editor);
+    const document = uri === '' ? {} : { textDocument: { uri } };
+    await this.run('pairwright.diff.preview', [{ answer, ...document }]);
+  }
+
+  /** The document as the server names it. */
+  private uriOf(editor: vscode.TextEditor | undefined): string {
+    const own = editor?.document.uri.toString() ?? '';
+    return this.files.find(({ uri }) => vscode.Uri.parse(uri).toString() === own)?.uri ?? own;
+  }
+
+  private async run(command: string, given: unknown[]): Promise<Decided | undefined> {
+    try {
+      const params = { command, arguments: given };
+      const done = (await this.request('workspace/executeCommand', params)) as Partial<Decided>;
+      const decided = { applied: [], paths: [], conflicts: [], ...done };
+      refusals(decided).forEach((message) => {
+        void vscode.window.showWarningMessage(`Pairwright: ${message}`);
+      });
+      return decided;
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      void vscode.window.showWarningMessage(`Pairwright: ${message}`);
+      return undefined;
+    }
+  }
+}
+
+/** The new text in short behind the line, in full on hover. */
+function appearance(hunk: Hunk): Pick<vscode.DecorationOptions, 'hoverMessage' | 'renderOptions'> {
+  const [first = '', ...rest] = hunk.new.replace(/\n$/, '').split('\n');
+  const more = rest.length > 0 ? ` … ${rest.length} more` : '';
+  const text = hunk.new === '' ? `− ${hunk.author}` : `+ ${first.trim().slice(0, SHORT)}${more}`;
+  const diff = [
+    ...hunk.old.split('\n').slice(0, -1).map((line) => `-${line}`),
+    ...hunk.new.split('\n').slice(0, -1).map((line) => `+${line}`),
+  ];
+  const edited = hunk.isEdited ? ', edited since' : '';
+  const hover = new vscode.MarkdownString(`Proposed by `);
+  hover.appendText(`${hunk.author}${edited}`).appendCodeblock(diff.join('\n'), 'diff');
+  const color = new vscode.ThemeColor('gitDecoration.addedResourceForeground');
+  return { hoverMessage: hover, renderOptions: { after: { contentText: text, color } } };
+}

@@ -1,0 +1,82 @@
+/**
+ * Hunks that wait for a decision: where they are, and what lies before and after a place.
+ *
+ * Nothing here knows the editor.
+ */
+
+export interface Hunk {
+  id: string;
+  author: string;
+  kind: 'lines' | 'create' | 'delete' | 'move' | 'mode';
+  state: 'pending' | 'accepted' | 'rejected';
+  /** Whole lines of the text as it is now; empty where lines are only added. */
+  range: { start: { line: number }; end: { line: number } };
+  isEdited: boolean;
+  old: string;
+  new: string;
+}
+
+/** What `pairwright/diff/list` tells of one file. */
+export interface FileHunks {
+  uri: string;
+  hunks: Hunk[];
+}
+
+/** What decisions and rollbacks answer. */
+export interface Decided {
+  applied: string[];
+  paths: string[];
+  conflicts: { path: string; lines: { start: number } }[];
+}
+
+export interface Place {
+  uri: string;
+  line: number;
+}
+
+/** Keeps what still waits, one entry a file, files by name and hunks by line. */
+export function pending(files: FileHunks[]): FileHunks[] {
+  const byUri = new Map<string, Hunk[]>();
+  for (const { uri, hunks } of files) {
+    const waiting = hunks.filter((hunk) => hunk.state === 'pending');
+    if (waiting.length > 0) {
+      byUri.set(uri, [...(byUri.get(uri) ?? []), ...waiting]);
+    }
+  }
+  return [...byUri]
+    .map(([uri, hunks]) => ({ uri, hunks: hunks.sort((a, b) => lineOf(a) - lineOf(b)) }))
+    .sort((a, b) => (a.uri < b.uri ? -1 : 1));
+}
+
+/** The line to stand on for a hunk: of one that only adds lines, the line they follow. */
+export function lineOf(hunk: Hunk): number {
+  const { start, end } = hunk.range;
+  return start.line === end.line ? Math.max(start.line - 1, 0) : start.line;
+}
+
+/** The hunk that covers a line. */
+export function at(files: FileHunks[], place: Place): Hunk | undefined {
+  const hunks = files.find((file) => file.uri === place.uri)?.hunks ?? [];
+  return hunks.find((hunk) => {
+    const first = lineOf(hunk);
+    return first <= place.line && place.line <= Math.max(hunk.range.end.line - 1, first);
+  });
+}
+
+/** The next hunk after a place (or the one before), also in other files, round at the ends. */
+export function beyond(files: FileHunks[], place: Place, step: 1 | -1): Place | undefined {
+  const places = files.flatMap(({ uri, hunks }) => hunks.map((hunk) => ({ uri, line: lineOf(hunk) })));
+  const compare = (a: Place, b: Place): number =>
+    a.uri === b.uri ? a.line - b.line : a.uri < b.uri ? -1 : 1;
+  if (step === 1) {
+    return places.find((other) => compare(other, place) > 0) ?? places[0];
+  }
+  return places.filter((other) => compare(other, place) < 0).at(-1) ?? places.at(-1);
+}
+
+/** What a user should know of a decision that did not do all. */
+export function refusals(decided: Decided): string[] {
+  return decided.conflicts.map(
+    ({ path, lines }) => `${path} was changed at line ${lines.start + 1} since; nothing was done there`,
+  );
+}

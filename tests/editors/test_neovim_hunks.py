@@ -1,0 +1,220 @@
+"""Review of edits in real Neovims: shown, decided hunk by hunk, taken back by one key."""
+
+import unittest
+
+from desk import Desk, limit_time, needs, until
+from edits import FILES, NUMBERS, OTHER, THIRD
+from nvim import Neovim, program
+from test_neovim import CONFIG
+
+#: What is marked and what stands below, by row.
+HUNKS = """
+local ns = vim.api.nvim_get_namespaces()['pairwright.hunks']
+local removed, added = {}, {}
+for _, mark in ipairs(vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, { details = true })) do
+  if mark[4].hl_group == 'PairwrightRemoved' then
+    table.insert(removed, vim.api.nvim_buf_get_lines(0, mark[2], mark[2] + 1, false)[1])
+  end
+  for _, chunks in ipairs(mark[4].virt_lines or {}) do
+    table.insert(added, { mark[2], chunks[1][1], chunks[1][2] })
+  end
+end
+return { removed = removed, added = added }
+"""
+
+
+class HunkCase:
+    version = ""
+
+    def setUp(self):
+        limit_time(60)
+        self.addCleanup(limit_time, 0)
+
+    def open(self, config="", file="a.txt"):
+        self.desk = Desk(FILES, {"local": {"enabled": False}})
+        self.addCleanup(self.desk.close)
+        # Messages are what a user reads; in a test nobody presses a key for them.
+        quiet = "_G.said = {}\nvim.notify = function(m) table.insert(_G.said, m) end\n"
+        self.nvim = Neovim(self.desk, self.version, CONFIG + quiet + config, file)
+        self.addCleanup(self.nvim.close)
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+        self.nvim.api.command("set hidden")
+        return self.nvim
+
+    def propose(self):
+        self.nvim.api.command(f"Pairwright apply {self.desk.workspace / 'answer.md'}")
+        self.wait_hunks(2)
+
+    def hunks(self):
+        return self.nvim.lua(HUNKS)
+
+    def wait_hunks(self, count):
+        counted = "return require('pairwright.hunks').count()"
+        try:
+            until(lambda: self.nvim.lua(counted) == count, f"{count} hunks")
+        except AssertionError as late:
+            raise AssertionError(f"{late}; said {self.nvim.lua('return said')}") from None
+
+    def wait_said(self, part):
+        try:
+            until(lambda: any(part in message for message in self.nvim.lua("return said")), part)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; said {self.nvim.lua('return said')}") from None
+
+    def row(self):
+        return self.nvim.now()["row"]
+
+    def disk(self, name):
+        return (self.desk.workspace / name).read_text()
+
+    def test_what_would_go_is_marked_and_what_would_come_stands_below(self):
+        nvim = self.open()
+        self.propose()
+        self.assertEqual(
+            self.hunks(),
+            {
+                "removed": ["line 3", "line 15"],
+                "added": [
+                    [2, "LINE 3", "PairwrightAdded"],
+                    [2, "and more", "PairwrightAdded"],
+                    [14, "LINE 15", "PairwrightAdded"],
+                ],
+            },
+        )
+        screen = nvim.screen()
+        self.assertTrue(screen[2].startswith("line 3 "), screen)
+        self.assertEqual(screen[3:6], ["LINE 3", "and more", "line 4"])
+        # Nothing is in the text yet.
+        self.assertEqual(nvim.text() + "\n", NUMBERS)
+        self.assertEqual(self.disk("a.txt"), NUMBERS)
+
+    def test_three_files_are_reviewed_and_one_key_takes_all_back_but_what_was_typed(self):
+        nvim = self.open()
+        self.propose()
+        nvim.type("]h")
+        until(lambda: self.row() == 2, "the first hunk")
+        nvim.type("]h")
+        until(lambda: self.row() == 14, "the second hunk")
+        nvim.type("<M-n>")
+        self.wait_hunks(1)
+        # An unsaved change among the files.
+        nvim.type("Gotyped<Esc>")
+        unsaved = NUMBERS + "typed\n"
+        until(lambda: nvim.text() + "\n" == unsaved, "typed")
+        nvim.type("<M-Y>")
+        self.wait_hunks(0)
+        accepted = unsaved.replace("line 3\n", "LINE 3\nand more\n")
+        until(lambda: nvim.text() + "\n" == accepted, "the rest is accepted")
+        until(lambda: self.disk("b.txt") == "alpha\nBETA\n", "a file that is not open is written")
+        self.assertEqual(self.disk("c.txt"), "ONE\ntwo\n")
+        self.assertEqual(self.hunks(), {"removed": [], "added": []})
+        nvim.type("Goelsewhere<Esc>")
+        until(lambda: nvim.text() + "\n" == accepted + "elsewhere\n", "typed elsewhere")
+        nvim.type("<M-u>")
+        until(lambda: nvim.text() + "\n" == unsaved + "elsewhere\n", "taken back")
+        until(lambda: self.disk("b.txt") == OTHER, "b.txt is taken back")
+        self.assertEqual(self.disk("c.txt"), THIRD)
+        nvim.api.command("write")
+        self.assertEqual(self.disk("a.txt"), unsaved + "elsewhere\n")
+        self.assertEqual(self.desk.broken(), [])
+
+    def test_the_hunk_at_the_cursor_is_accepted_alone_also_after_typing_above(self):
+        nvim = self.open()
+        self.propose()
+        nvim.type("ggOabove<Esc>")
+        until(lambda: nvim.text().startswith("above\n"), "typed")
+        nvim.type("]h]h")
+        until(lambda: self.row() == 15, "the second hunk, one line lower")
+        nvim.type("<M-y>")
+        self.wait_hunks(1)
+        expected = "above\n" + NUMBERS.replace("line 15\n", "LINE 15\n")
+        until(lambda: nvim.text() + "\n" == expected, "only the second is in the text")
+        self.assertEqual(self.hunks()["removed"], ["line 3"])
+
+    def test_next_and_previous_go_on_in_other_files(self):
+        nvim = self.open()
+        self.propose()
+
+        def place():
+            return nvim.api.funcs.expand("%:t"), self.row()
+
+        seen = []
+        for _ in range(5):
+            before = place()
+            nvim.type("]h")
+            until(lambda: place() != before and nvim.lua("return require('pairwright.hunks').count()"), "moved")
+            seen.append(place())
+        self.assertEqual(seen, [("a.txt", 2), ("a.txt", 14), ("b.txt", 1), ("c.txt", 0), ("a.txt", 2)])
+        nvim.type("[h")
+        until(lambda: place() == ("c.txt", 0), "the one before the first is the last")
+        # There the key stands too, and the hunk is this file's.
+        nvim.type("<M-y>")
+        until(lambda: nvim.text() == "ONE\ntwo", "accepted")
+        self.assertEqual(self.disk("c.txt"), THIRD)
+
+    def test_keys_that_are_mapped_stay_and_ours_are_there_only_while_hunks_wait(self):
+        mine = "vim.keymap.set('n', ']h', function() _G.mine = true end)\n"
+        nvim = self.open(mine)
+
+        def mapped(key):
+            return nvim.lua("return vim.fn.maparg(..., 'n', false, true).desc or ''", key)
+
+        self.assertEqual(mapped("<M-y>"), "")
+        self.propose()
+        self.assertEqual(mapped("<M-y>"), "Pairwright: accept hunk")
+        nvim.type("]h")
+        until(lambda: nvim.lua("return _G.mine"), "the user's own mapping")
+        self.assertEqual(self.row(), 0)
+        nvim.api.command("Pairwright reject file")
+        self.wait_hunks(0)
+        self.assertEqual(mapped("<M-y>"), "")
+        self.assertEqual(nvim.text() + "\n", NUMBERS)
+
+    def test_commands_do_what_keys_do_and_say_what_cannot_be_done(self):
+        nvim = self.open()
+        self.propose()
+        nvim.api.command("Pairwright accept")
+        self.wait_said("no hunk at the cursor; 2 in this file")
+        nvim.api.command("3")
+        nvim.api.command("Pairwright accept")
+        self.wait_hunks(1)
+        nvim.api.command("Pairwright hunks")
+        self.assertEqual([nvim.api.funcs.fnamemodify(nvim.api.funcs.bufname(i["bufnr"]), ":t")
+                          for i in nvim.api.funcs.getqflist()], ["a.txt", "b.txt", "c.txt"])
+        nvim.api.command("cclose")
+        nvim.api.command("Pairwright rollback")
+        self.wait_said("took back the edit of a.txt")
+        self.assertEqual(nvim.text() + "\n", NUMBERS)
+        nvim.api.command("Pairwright rollback")
+        self.wait_said("no edit stands")
+
+    def test_a_hunk_that_was_overwritten_is_a_conflict_and_nothing_is_done(self):
+        nvim = self.open()
+        self.propose()
+        nvim.type("ggjjccmine<Esc>")
+        mine = NUMBERS.replace("line 3\n", "mine\n")
+        until(lambda: nvim.text() + "\n" == mine, "typed")
+        nvim.type("<M-y>")
+        self.wait_said("a.txt was changed at line 3")
+        self.assertEqual(nvim.text() + "\n", mine)
+
+    def test_an_answer_in_the_text_is_proposed_by_its_range(self):
+        nvim = self.open()
+        block = ["b.txt", "<<<<<<< SEARCH", "alpha", "=======", "ALPHA", ">>>>>>> REPLACE"]
+        nvim.lua("vim.api.nvim_buf_set_lines(0, -1, -1, false, ...)", block)
+        nvim.api.command("21,26Pairwright apply")
+        self.wait_said("1 hunk in 1 file waits")
+        # Hunks of a file that is opened later are shown there.
+        nvim.api.command(f"edit {self.desk.workspace / 'b.txt'}")
+        self.wait_hunks(1)
+        self.assertEqual(self.hunks(), {"removed": ["alpha"], "added": [[0, "ALPHA", "PairwrightAdded"]]})
+
+
+for version in ("0.12", "0.10", "0.7"):
+    name = f"NeovimHunks{version.replace('.', '_')}"
+    case = type(name, (HunkCase, unittest.TestCase), {"version": version})
+    globals()[name] = needs(program(version), f"neovim-{version}")(case)
+del case
+
+if __name__ == "__main__":
+    unittest.main()
