@@ -328,7 +328,7 @@ impl Reader {
 
     /// Scores words in the base and in what is newer.
     pub(crate) fn text_scores(&self, terms: &[QueryTerm]) -> TextScores {
-        let scored = self.base.text.score(terms, &self.overlay.masked, N_CHUNKS);
+        let scored = self.base.text.score(terms, &self.overlay.hidden, N_CHUNKS);
         let mut scores = scored.unwrap_or_else(|error| {
             tracing::warn!(%error, "the text index cannot be read");
             TextScores::default()
@@ -340,6 +340,12 @@ impl Reader {
                     .filter(|twin| !self.overlay.masked.contains(twin));
                 scores.files.extend(live.map(|&twin| (twin, score)));
             }
+        }
+        scores
+            .files
+            .retain(|slot, _| !self.overlay.masked.contains(slot));
+        for hit in &mut scores.chunks {
+            hit.slot = self.overlay.stand_in(hit.slot);
         }
         for (&slot, file) in &self.overlay.files {
             if let Some((score, chunks)) = self.base.text.score_parsed(&file.bags, terms) {
@@ -471,14 +477,15 @@ impl Reader {
         for near in self
             .base
             .vectors
-            .nearest(vector, &self.overlay.masked, N_NEAR_CHUNKS)
+            .nearest(vector, &self.overlay.hidden, N_NEAR_CHUNKS)
         {
             if near.cosine > 0.0 {
-                let best = scores.entry(near.slot).or_insert(near.cosine);
+                let slot = self.overlay.stand_in(near.slot);
+                let best = scores.entry(slot).or_insert(near.cosine);
                 *best = best.max(near.cosine);
                 let score = 1e-3 * near.cosine;
                 chunks.push(ChunkScore {
-                    slot: near.slot,
+                    slot,
                     chunk: near.chunk,
                     score,
                 });

@@ -263,7 +263,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn after_any_changes_the_index_is_as_if_built_built_anew(
+    fn after_any_changes_the_index_is_as_if_built_anew(
         steps in proptest::collection::vec(step(), 1..14),
     ) {
         let workspace = Workspace::new(&[("a.rs", TEXTS[0]), ("deep/c.rs", TEXTS[1])]);
@@ -310,6 +310,33 @@ proptest! {
         let place = format!("{}: {:?}", damaged.display(), index.status());
         prop_assert_eq!(portrait(&index.reader()), workspace.built_anew(), "{}", place);
     }
+}
+
+#[test]
+fn a_file_is_found_by_words_that_only_files_now_gone_had() {
+    let workspace = Workspace::new(&[("a.js", TEXTS[3]), ("b.py", TEXTS[3])]);
+    let index = workspace.settled();
+    for name in ["a.js", "b.py"] {
+        fs::remove_file(workspace.path(name)).unwrap();
+    }
+    settle(&index);
+    workspace.write("c.rs", TEXTS[3]);
+    index.changed([workspace.path("c.rs")]);
+    assert!(index.wait_until_seen(soon()));
+    assert_eq!(portrait(&index.reader()), workspace.built_anew());
+}
+
+#[test]
+fn a_file_is_found_when_the_one_that_said_the_same_changes() {
+    let workspace = Workspace::new(&[("a.rs", TEXTS[1]), ("b.rs", TEXTS[1])]);
+    let index = workspace.settled();
+    workspace.write("a.rs", TEXTS[0]);
+    index.changed([workspace.path("a.rs")]);
+    assert!(index.wait_until_seen(soon()));
+    assert_eq!(portrait(&index.reader()), workspace.built_anew());
+    let hits = index.reader().search(&Query::new("shared gamma"));
+    assert_eq!(hits[0].path.as_str(), "b.rs");
+    assert!(!hits[0].chunks.is_empty());
 }
 
 fn files_below(dir: &Path) -> Vec<PathBuf> {
