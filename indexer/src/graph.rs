@@ -250,3 +250,6 @@ impl Imports {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,13 +14,13 @@ use super::*;
 use crate::{CursorQuery, Query, path::Tokens, search::query_terms, vector::embed};
 
 /// A workspace and a cache folder of its own.
-struct Workspace {
+pub(crate) struct Workspace {
     dir: tempfile::TempDir,
     cache: tempfile::TempDir,
 }
 
 impl Workspace {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let workspace = Self {
             dir: tempfile::tempdir().unwrap(),
             cache: tempfile::tempdir().unwrap(),
@@ -31,7 +31,7 @@ impl Workspace {
         workspace
     }
 
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -54,7 +54,7 @@ impl Workspace {
     }
 
     /// Opens the index and waits until everything is on disk.
-    fn settled(&self) -> Index {
+    pub(crate) fn settled(&self) -> Index {
         let index = self.open();
         settle(&index);
         index
