@@ -121,11 +121,18 @@ fn warm(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> 
     )?;
     let places = places(&index, root);
     let reader = index.reader();
-    let mut row = |what: &str, mut times: Vec<Duration>| {
-        times.sort_unstable();
-        let at = |share: f64| ms(times[((times.len() - 1) as f64 * share) as usize]);
-        let (p50, p99, n) = (at(0.5), at(0.99), times.len());
-        writeln!(out, "| {what}, p50 / p99 (n = {n}) | {p50} / {p99} |")
+    let mut row = |what: &str, mut times: Vec<Taken>| {
+        let mut at = |of: fn(&Taken) -> Duration| {
+            times.sort_unstable_by_key(of);
+            let share = |share: f64| ms(of(&times[((times.len() - 1) as f64 * share) as usize]));
+            format!("{} / {}", share(0.5), share(0.99))
+        };
+        let (wall, cpu) = (at(|taken| taken.wall), at(|taken| taken.cpu));
+        let n = times.len();
+        writeln!(
+            out,
+            "| {what}, p50 / p99 (n = {n}); CPU of the caller | {wall}; {cpu} |"
+        )
     };
     row(
         "search",
@@ -231,17 +238,38 @@ fn places(index: &Index, root: &Path) -> Vec<Place> {
         .collect()
 }
 
-fn time<R>(places: &[Place], mut call: impl FnMut(&Place) -> R) -> Vec<Duration> {
+/// What one call took.
+#[derive(Clone, Copy)]
+struct Taken {
+    wall: Duration,
+    cpu: Duration,
+}
+
+fn time<R>(places: &[Place], mut call: impl FnMut(&Place) -> R) -> Vec<Taken> {
     let mut measure = |place: &Place| {
-        let started = Instant::now();
+        let (started, busy) = (Instant::now(), thread_cpu());
         std::hint::black_box(call(place));
-        started.elapsed()
+        Taken {
+            wall: started.elapsed(),
+            cpu: thread_cpu().saturating_sub(busy),
+        }
     };
     // What is read from disk for the first time is not what is measured.
     for place in places.iter().take(20) {
         measure(place);
     }
     places.iter().map(measure).collect()
+}
+
+/// Returns the CPU time of this thread; Linux only.
+fn thread_cpu() -> Duration {
+    #[cfg(target_os = "linux")]
+    {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Duration::ZERO
 }
 
 fn open(root: &Path, cache: &Path) -> Result<Index, Failure> {

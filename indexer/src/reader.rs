@@ -15,7 +15,7 @@ use crate::{
     path::{ContentHash, RepoPath, name_hash},
     repo::{Head, history::History},
     store::{FileEntry, Location, UnitKey, UnitReader, defined_names},
-    syntax::{Identifier, Language, Parsed, Unit},
+    syntax::{Language, Parsed, Unit},
     text::{
         paths::PathIndex,
         score::{Bags, TextBase},
@@ -230,14 +230,6 @@ impl Reader {
         }
         let (key, location) = self.location(slot)?;
         self.base.units.unit(key, location).ok().map(Arc::new)
-    }
-
-    pub(crate) fn identifiers(&self, slot: Slot) -> Vec<Identifier> {
-        if let Some(file) = self.overlay.files.get(&slot) {
-            return file.parsed.unit.identifiers.clone();
-        }
-        let read = |(key, location)| self.base.units.identifiers(key, location).ok();
-        self.location(slot).and_then(read).unwrap_or_default()
     }
 
     /// Returns the files that define a name, none when there are more than `limit`.

@@ -120,7 +120,7 @@ fn portrait(reader: &Reader) -> String {
         };
         writeln!(out, "{} {:?} {:?}", entry.path, entry.class, entry.language).unwrap();
         assert_eq!(reader.content_hash(&entry.path), Some(entry.hash));
-        assert_eq!(reader.identifiers(slot), unit.identifiers);
+        writeln!(out, "  {:?}", unit.identifiers).unwrap();
         writeln!(out, "  {} {:?}", entry.hash, unit.chunks).unwrap();
         for at in 0..unit.definitions.len() as u32 {
             writeln!(out, "  {}", unit.qualified_name(at)).unwrap();
