@@ -418,3 +418,6 @@ fn signatures(unit: &Unit, of: u32) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,9 +104,12 @@ pub(crate) struct Seeds {
 impl Reader {
     /// Returns the edges out of a file.
     pub(crate) fn edges(&self, from: Slot, mentioned: &FxHashSet<u32>) -> Vec<Edge> {
-        let imports = self.imports(from);
+        let Some(unit) = self.unit_at(from) else {
+            return Vec::new();
+        };
+        let imports = Imports::new(&unit.imports);
         let mut edges = Vec::new();
-        for identifier in self.identifiers(from) {
+        for identifier in &unit.identifiers {
             let definers = self.definers(identifier.hash, MAX_DEFINERS);
             if definers.is_empty() || definers.contains(&from) {
                 continue;
@@ -250,3 +253,6 @@ impl Imports {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

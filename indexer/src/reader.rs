@@ -15,7 +15,7 @@ use crate::{
     path::{ContentHash, RepoPath, name_hash},
     repo::{Head, history::History},
     store::{FileEntry, Location, UnitKey, UnitReader, defined_names},
-    syntax::{Identifier, Language, Parsed, Unit},
+    syntax::{Language, Parsed, Unit},
     text::{
         paths::PathIndex,
         score::{Bags, TextBase},
@@ -63,6 +63,10 @@ pub(crate) struct Overlay {
     pub(crate) gone: FxHashSet<Slot>,
     /// Slots of `files` and `gone`: where the base must not be believed.
     pub(crate) masked: FxHashSet<Slot>,
+    /// Those of `masked` whose content, as the base knows it, no file has any more.
+    pub(crate) hidden: FxHashSet<Slot>,
+    /// The others → a file that still has that content.
+    stand_ins: FxHashMap<Slot, Slot>,
     /// Files the base does not know, by path; slots from the base's length on.
     pub(crate) added: FxHashMap<RepoPath, Slot>,
     /// Name → slots of `files` that define it.
@@ -119,7 +123,19 @@ impl Overlay {
                 overlay.masked.insert(slot);
             }
         }
+        for &slot in &overlay.masked {
+            let twins = base.twins.get(&slot).into_iter().flatten();
+            match twins.copied().find(|twin| !overlay.masked.contains(twin)) {
+                Some(twin) => overlay.stand_ins.insert(slot, twin).is_none(),
+                None => overlay.hidden.insert(slot),
+            };
+        }
         overlay
+    }
+
+    /// Returns the file to name for what the base says of the content of `slot`.
+    pub(crate) fn stand_in(&self, slot: Slot) -> Slot {
+        self.stand_ins.get(&slot).copied().unwrap_or(slot)
     }
 }
 
@@ -214,14 +230,6 @@ impl Reader {
         }
         let (key, location) = self.location(slot)?;
         self.base.units.unit(key, location).ok().map(Arc::new)
-    }
-
-    pub(crate) fn identifiers(&self, slot: Slot) -> Vec<Identifier> {
-        if let Some(file) = self.overlay.files.get(&slot) {
-            return file.parsed.unit.identifiers.clone();
-        }
-        let read = |(key, location)| self.base.units.identifiers(key, location).ok();
-        self.location(slot).and_then(read).unwrap_or_default()
     }
 
     /// Returns the files that define a name, none when there are more than `limit`.

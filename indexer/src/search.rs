@@ -183,3 +183,6 @@ pub(crate) fn query_terms(text: &str) -> Vec<QueryTerm> {
     }
     order
 }
+
+#[cfg(test)]
+mod tests;

@@ -318,4 +318,4 @@ impl Drop for Index {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

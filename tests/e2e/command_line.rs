@@ -95,6 +95,7 @@ fn the_tour_shows_ghost_text_for_a_folder_and_says_what_is_wrong_with_an_empty_o
         "Ghost text",
         "Typing along",
         "Taking it back",
+        "Search and map",
         "Status",
         "square(radius)",
     ] {

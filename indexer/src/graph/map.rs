@@ -90,12 +90,9 @@ impl Reader {
                 too_many = guess;
             }
             guess = match too_many {
-                n if n > ranked.len() => (fits * 2).clamp(fits + 1, ranked.len()),
+                n if n > ranked.len() => (2 * fits).min(ranked.len()),
                 n => fits.midpoint(n),
             };
-            if fits >= ranked.len() {
-                break;
-            }
         }
         best
     }

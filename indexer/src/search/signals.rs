@@ -19,6 +19,8 @@ use crate::{
 
 /// Files each signal may name.
 const N_CANDIDATES: usize = 100;
+/// Places a signal gives: the next ones say nothing.
+const N_ORDERED: usize = 4 * N_CANDIDATES;
 /// Lexical hits from which rank flows and changes are followed.
 const N_SEEDS: usize = 15;
 /// Steps of rank flow: some milliseconds.
@@ -110,7 +112,7 @@ impl Signals {
 /// One signal's word on all files it knows: by slot, larger is better.
 type Scores = FxHashMap<Slot, f32>;
 
-/// Files in falling order of a signal.
+/// What one signal says, and its best files in falling order, at most [`N_ORDERED`].
 struct Column {
     scores: Scores,
     order: Vec<Slot>,
@@ -119,8 +121,15 @@ struct Column {
 
 impl Column {
     fn new(scores: Scores) -> Self {
-        let mut order: Vec<Slot> = scores.keys().copied().collect();
-        order.sort_unstable_by(|a, b| scores[b].total_cmp(&scores[a]).then(a.cmp(b)));
+        let mut ranked: Vec<(Slot, f32)> =
+            scores.iter().map(|(&slot, &score)| (slot, score)).collect();
+        let falling = |a: &(Slot, f32), b: &(Slot, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if ranked.len() > N_ORDERED {
+            ranked.select_nth_unstable_by(N_ORDERED, falling);
+            ranked.truncate(N_ORDERED);
+        }
+        ranked.sort_unstable_by(falling);
+        let order: Vec<Slot> = ranked.into_iter().map(|(slot, _)| slot).collect();
         let best = order.first().map_or(1.0, |slot| scores[slot]).max(1e-9);
         Self {
             scores,
@@ -138,12 +147,7 @@ impl Column {
     /// Returns slot → 1/(10 + place).
     fn places(&self) -> Scores {
         let place = |(at, &slot): (usize, &Slot)| (slot, 1.0 / (10.0 + at as f32));
-        self.order
-            .iter()
-            .take(4 * N_CANDIDATES)
-            .enumerate()
-            .map(place)
-            .collect()
+        self.order.iter().enumerate().map(place).collect()
     }
 }
 
@@ -328,7 +332,7 @@ impl Reader {
 
     /// Scores words in the base and in what is newer.
     pub(crate) fn text_scores(&self, terms: &[QueryTerm]) -> TextScores {
-        let scored = self.base.text.score(terms, &self.overlay.masked, N_CHUNKS);
+        let scored = self.base.text.score(terms, &self.overlay.hidden, N_CHUNKS);
         let mut scores = scored.unwrap_or_else(|error| {
             tracing::warn!(%error, "the text index cannot be read");
             TextScores::default()
@@ -340,6 +344,12 @@ impl Reader {
                     .filter(|twin| !self.overlay.masked.contains(twin));
                 scores.files.extend(live.map(|&twin| (twin, score)));
             }
+        }
+        scores
+            .files
+            .retain(|slot, _| !self.overlay.masked.contains(slot));
+        for hit in &mut scores.chunks {
+            hit.slot = self.overlay.stand_in(hit.slot);
         }
         for (&slot, file) in &self.overlay.files {
             if let Some((score, chunks)) = self.base.text.score_parsed(&file.bags, terms) {
@@ -471,14 +481,15 @@ impl Reader {
         for near in self
             .base
             .vectors
-            .nearest(vector, &self.overlay.masked, N_NEAR_CHUNKS)
+            .nearest(vector, &self.overlay.hidden, N_NEAR_CHUNKS)
         {
             if near.cosine > 0.0 {
-                let best = scores.entry(near.slot).or_insert(near.cosine);
+                let slot = self.overlay.stand_in(near.slot);
+                let best = scores.entry(slot).or_insert(near.cosine);
                 *best = best.max(near.cosine);
                 let score = 1e-3 * near.cosine;
                 chunks.push(ChunkScore {
-                    slot: near.slot,
+                    slot,
                     chunk: near.chunk,
                     score,
                 });
@@ -506,7 +517,7 @@ impl Reader {
 fn fused(columns: &[(&Column, f32)]) -> Scores {
     let mut scores = Scores::default();
     for (column, weight) in columns {
-        for (at, &slot) in column.order.iter().take(4 * N_CANDIDATES).enumerate() {
+        for (at, &slot) in column.order.iter().enumerate() {
             *scores.entry(slot).or_default() += weight / (20.0 + at as f32);
         }
     }

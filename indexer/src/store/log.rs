@@ -178,13 +178,6 @@ impl UnitReader {
         decode(&record[HEADER..]).ok_or_else(damaged)
     }
 
-    /// Reads only the identifiers.
-    pub(crate) fn identifiers(&self, key: UnitKey, at: Location) -> io::Result<Vec<Identifier>> {
-        let record = self.record(key, at)?;
-        let (_, identifiers) = split(&record[HEADER..]).ok_or_else(damaged)?;
-        Ok(identifiers.chunks_exact(6).map(identifier).collect())
-    }
-
     fn record(&self, key: UnitKey, location: Location) -> io::Result<Vec<u8>> {
         let mut record = vec![0; location.len as usize];
         let file = self.file.as_ref().ok_or_else(damaged)?;

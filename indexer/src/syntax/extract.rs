@@ -70,7 +70,7 @@ impl Parser {
         (parsed, tree)
     }
 
-    fn tree(
+    pub(crate) fn tree(
         &mut self,
         language: Language,
         text: &str,

@@ -38,6 +38,9 @@ pub(crate) struct TextBase {
     mean_file_terms: f32,
     mean_chunk_terms: f32,
     n_chunks: f32,
+    /// Chunks of any content, also of one that no file has any more: what a term's documents are
+    /// counted among.
+    n_documents: f32,
     n_files: f32,
 }
 
@@ -131,6 +134,8 @@ impl TextBase {
             }
             segments.push(segment);
         }
+        let n_documents = segments.iter().map(|segment| segment.slots.len() as f32);
+        let n_documents = n_documents.sum();
         let n_files = file_terms.iter().filter(|&&terms| terms > 0.0).count() as f32;
         Ok(Self {
             searcher,
@@ -140,6 +145,7 @@ impl TextBase {
             mean_file_terms: total_terms / n_files.max(1.0),
             mean_chunk_terms: total_terms / f32::max(n_chunks, 1.0),
             n_chunks,
+            n_documents,
             n_files,
         })
     }
@@ -153,7 +159,7 @@ impl TextBase {
         let df = self
             .doc_freq(self.fields.code, term)
             .max(self.doc_freq(self.fields.comment, term));
-        idf(self.n_chunks, df as f32)
+        idf(self.n_documents, df as f32)
     }
 
     fn doc_freq(&self, field: tantivy::schema::Field, term: &str) -> u64 {

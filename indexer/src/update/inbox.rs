@@ -15,8 +15,10 @@ use crate::{path::RepoPath, repo::history::History, vector::ChunkId};
 
 const MAX_PATHS: usize = 20_000;
 const MAX_VECTORS: usize = 100_000;
-/// A burst of events is waited out for this long.
-const COALESCE: Duration = Duration::from_millis(30);
+/// A burst of events is over once none came for this long,
+const PAUSE: Duration = Duration::from_millis(4);
+/// and is not waited out for longer than this.
+const MAX_BURST: Duration = Duration::from_millis(30);
 
 /// Everything said since the writer last looked.
 #[derive(Default)]
@@ -152,14 +154,15 @@ impl Inbox {
                 }
             }
         }
-        let burst_ends = Instant::now() + COALESCE;
+        let burst_ends = Instant::now() + MAX_BURST;
         while !mail.is_empty() && !mail.is_urgent && patience != Patience::None {
             let left = burst_ends.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let n_messages = mail.n_messages;
+            let waited = self.arrived.wait_timeout(mail, left.min(PAUSE));
+            (mail, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if left.is_zero() || mail.n_messages == n_messages {
                 break;
             }
-            let waited = self.arrived.wait_timeout(mail, left);
-            (mail, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
         let n_messages = mail.n_messages;
         let taken = std::mem::take(&mut *mail);

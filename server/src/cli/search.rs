@@ -146,7 +146,7 @@ fn print(out: &mut impl Write, hit: &FileHit, explain: bool) -> io::Result<()> {
 }
 
 /// Names come from the repository; their control characters must not reach the terminal.
-fn printable(name: &str) -> String {
+pub(super) fn printable(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect()

@@ -2,6 +2,7 @@
 
 mod edits;
 mod places;
+mod retrieval;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ impl Tour {
         let mut guide = Guide {
             client: Client::start(this_server()?)?,
             out,
-            root,
+            root: root.clone(),
             version: 1,
         };
         guide.start()?;
@@ -64,7 +65,15 @@ impl Tour {
         guide.cancel(&places[0])?;
         guide.title("An edit, reviewed and taken back")?;
         edits::show(&mut guide.out)?;
-        guide.finish()?;
+        let mut out = guide.finish()?;
+        // The server has gone, so the index it built is free.
+        writeln!(out, "{}", paint(style::TITLE, "Search and map"))?;
+        retrieval::show(&mut out, &root, &places)?;
+        writeln!(
+            out,
+            "In your editor: see README.md. Problems: {}.",
+            paint(style::TITLE, "pairwright doctor")
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -242,7 +251,8 @@ impl<W: Write> Guide<W> {
         Ok(())
     }
 
-    fn finish(mut self) -> anyhow::Result<()> {
+    /// Shows the status and ends the server.
+    fn finish(mut self) -> anyhow::Result<W> {
         self.title("Status")?;
         let status = self
             .client
@@ -270,13 +280,9 @@ impl<W: Write> Guide<W> {
                 m["cancelled"]
             )?;
         }
-        writeln!(
-            self.out,
-            "\nIn your editor: see README.md. Problems: {}.",
-            paint(style::TITLE, "pairwright doctor")
-        )?;
+        writeln!(self.out)?;
         self.client.leave()?;
-        Ok(())
+        Ok(self.out)
     }
 
     fn title(&mut self, text: &str) -> std::io::Result<()> {
