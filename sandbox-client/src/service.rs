@@ -34,6 +34,9 @@ use crate::client::{Address, Addressing, Endpoint};
 use crate::protocol::LimitsAsked;
 use crate::tier::Tier;
 
+/// How the directories of private sockets are named, before the service's process.
+const SOCKETS: &str = "pairwright-sandboxd-";
+
 /// How a service is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -157,15 +160,16 @@ impl Service {
     /// # Errors
     /// When the socket cannot be made.
     pub fn start_private(options: Options) -> io::Result<Self> {
-        let mut named = tempfile::Builder::new();
-        let named = named
-            .prefix("pairwright-")
-            .permissions(std::fs::Permissions::from_mode(0o700));
         // The runtime directory is this user's own, and short enough for a socket's name.
-        let directory = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-            Some(own) if own.is_dir() => named.tempdir_in(own)?,
-            _ => named.tempdir()?,
-        };
+        let parent = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let parent = parent
+            .filter(|own| own.is_dir())
+            .unwrap_or_else(std::env::temp_dir);
+        sweep_sockets(&parent);
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("{SOCKETS}{}-", std::process::id()))
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir_in(parent)?;
         let path = directory.path().join("sandboxd");
         let mut service = Self::start_unix(path, options)?;
         service._directory = Some(directory);
@@ -223,6 +227,23 @@ impl Service {
         let all: Vec<_> = self.state.sandboxes().drain().collect();
         for (_, sandbox) in all {
             sandbox.destroy().await;
+        }
+    }
+}
+
+/// Removes the private sockets of services that are no more.
+fn sweep_sockets(parent: &std::path::Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let service = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(SOCKETS)?.split('-').next())
+            .and_then(|pid| pid.parse::<u32>().ok());
+        if service.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }

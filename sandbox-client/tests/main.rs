@@ -4,6 +4,8 @@
 #[cfg(all(test, target_os = "linux"))]
 mod commands;
 #[cfg(all(test, target_os = "linux"))]
+mod red_team;
+#[cfg(all(test, target_os = "linux"))]
 mod returned;
 #[cfg(all(test, target_os = "linux"))]
 mod world;

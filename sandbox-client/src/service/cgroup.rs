@@ -168,6 +168,16 @@ impl Groups {
     }
 }
 
+impl Drop for Groups {
+    /// A sandbox that was dropped rather than destroyed may have processes that still die; then
+    /// the next service sweeps.
+    fn drop(&mut self) {
+        for directory in &self.directories {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
 /// Removes the groups of services that are no more. Their processes died with them.
 pub(super) fn sweep() {
     for hierarchy in hierarchies() {

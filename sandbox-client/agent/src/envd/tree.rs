@@ -4,7 +4,10 @@
 //! leave: seccomp refuses the calls and they have no power to make another. So the namespace marks
 //! them all. Process 1 makes the namespace before it forks, so that there is no moment without it.
 
+use std::fs::File;
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -15,8 +18,12 @@ const ROUNDS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// The mark of one command's processes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mark(std::path::PathBuf);
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    namespace: PathBuf,
+    /// While it is open, no other command gets the same number.
+    _held: Arc<File>,
+}
 
 impl Mark {
     /// Gives this thread, and what it forks from now on, a new mark.
@@ -24,7 +31,11 @@ impl Mark {
     pub(super) fn take() -> io::Result<Self> {
         // SAFETY: a new host-name namespace changes no descriptor and no memory.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUTS)? };
-        std::fs::read_link("/proc/thread-self/ns/uts").map(Self)
+        let own = "/proc/thread-self/ns/uts";
+        Ok(Self {
+            namespace: std::fs::read_link(own)?,
+            _held: Arc::new(File::open(own)?),
+        })
     }
 
     /// The living processes that have it. One that cannot be looked at counts: it is hiding.
@@ -40,7 +51,7 @@ impl Mark {
             .filter(|pid| {
                 let namespace = format!("/proc/{}/ns/uts", pid.as_raw_nonzero());
                 match std::fs::read_link(namespace) {
-                    Ok(found) => found == self.0,
+                    Ok(found) => found == self.namespace,
                     Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
                 }
             })
