@@ -42,6 +42,16 @@ pub enum Address {
     Url(String),
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            #[cfg(unix)]
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Url(url) => f.write_str(url),
+        }
+    }
+}
+
 /// How requests name the sandbox they are for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressing {

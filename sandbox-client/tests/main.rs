@@ -4,6 +4,12 @@
 #[cfg(all(test, target_os = "linux"))]
 mod commands;
 #[cfg(all(test, target_os = "linux"))]
+mod faulty;
+#[cfg(all(test, target_os = "linux"))]
+mod lifetimes;
+#[cfg(test)]
+mod properties;
+#[cfg(all(test, target_os = "linux"))]
 mod red_team;
 #[cfg(all(test, target_os = "linux"))]
 mod returned;

@@ -331,7 +331,8 @@ async fn follow(
             () = &mut deadline => break None,
             _ = keepalive.tick() => {
                 let silent = ProcessEvent { keepalive: Some(Empty {}), ..ProcessEvent::default() };
-                readers.event(silent).await;
+                // Who does not read must not hold up the deadline.
+                let _ = tokio::time::timeout_at(deadline.deadline(), readers.event(silent)).await;
             }
         }
     };
