@@ -17,7 +17,8 @@ mod lifecycle;
 mod model_client;
 #[cfg(test)]
 mod model_faults;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod sandbox;
 #[cfg(test)]
 mod settings;

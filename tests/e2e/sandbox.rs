@@ -43,7 +43,12 @@ fn a_command_runs_and_its_changes_are_shown_but_not_made() {
 fn programs_get_json_lines_with_the_tier() {
     let world = World::knowing();
     let workspace = tempfile::tempdir().unwrap();
-    let output = run(&world, workspace.path(), &["--json"], "echo said; echo n > new");
+    let output = run(
+        &world,
+        workspace.path(),
+        &["--json"],
+        "echo said; echo n > new",
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<Value> = text
         .lines()

@@ -74,7 +74,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the bytes cannot be a stream; nothing can be read after that.
-    pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+    pub fn take(&mut self) -> Result<Option<Frame>, FrameError> {
         if self.ended {
             return match self.held.is_empty() {
                 true => Ok(None),

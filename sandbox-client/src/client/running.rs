@@ -217,7 +217,7 @@ impl Running {
         };
         self.decoder.feed(&data);
         let wrong = |error: String| ClientError::Protocol(error);
-        while let Some(frame) = self.decoder.next().map_err(|e| wrong(e.to_string()))? {
+        while let Some(frame) = self.decoder.take().map_err(|e| wrong(e.to_string()))? {
             match frame {
                 Frame::Message(message) => {
                     let Streamed { event } =

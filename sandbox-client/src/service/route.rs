@@ -132,6 +132,13 @@ struct Target {
 fn target(request: &Request<Incoming>) -> Option<Target> {
     let header = |name: &str| request.headers().get(name)?.to_str().ok();
     let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    // E2B's client 2.20 names the sandbox also to the control plane, whose paths no `envd` has.
+    if ["/sandboxes", "/v2/sandboxes"]
+        .iter()
+        .any(|own| path.starts_with(own))
+    {
+        return None;
+    }
     if let Some(id) = header(SANDBOX_HEADER) {
         let port = header(PORT_HEADER).and_then(|port| port.parse().ok());
         return Some(Target {
@@ -301,14 +308,14 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, (Sta
 
 async fn create(state: &Arc<State>, request: Request<Incoming>) -> Outcome {
     let asked: Create = read(request).await?;
-    let asked = Asked::check(asked, &state.options).or_else(launch_refused)?;
+    let asked = Asked::check(asked, &state.options).or_else(|error| launch_refused(&error))?;
     if state.sandboxes().len() >= state.options.sandboxes {
         let why = format!("{} sandboxes run already", state.options.sandboxes);
         return refuse(StatusCode::TOO_MANY_REQUESTS, why);
     }
     let sandbox = Sandbox::launch(&state.options, asked)
         .await
-        .or_else(launch_refused)?;
+        .or_else(|error| launch_refused(&error))?;
     let sandbox = Arc::new(sandbox);
     state
         .sandboxes()
@@ -325,7 +332,7 @@ async fn create(state: &Arc<State>, request: Request<Incoming>) -> Outcome {
     Ok(answer)
 }
 
-fn launch_refused<T>(error: LaunchError) -> Result<T, (StatusCode, String)> {
+fn launch_refused<T>(error: &LaunchError) -> Result<T, (StatusCode, String)> {
     let status = match error {
         LaunchError::Asked(_) => StatusCode::BAD_REQUEST,
         LaunchError::TooWeak(_) => StatusCode::PRECONDITION_FAILED,

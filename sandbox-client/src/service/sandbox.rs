@@ -20,7 +20,7 @@ use super::cgroup::Groups;
 use super::host::is_plain_directory;
 use super::key::{Key, random_hex};
 use super::{Limits, Options, Workspaces};
-use crate::protocol::{Create, LimitsAsked, LocalCreate};
+use crate::protocol::{Create, LocalCreate};
 use crate::service::route::Forwarded;
 use crate::tier::Tier;
 
@@ -166,9 +166,7 @@ impl Sandbox {
     pub(super) async fn launch(options: &Options, asked: Asked) -> Result<Self, LaunchError> {
         let id = random_hex().map_err(LaunchError::Start)?;
         let token = random_hex().map_err(LaunchError::Start)?;
-        let limits = options
-            .limits
-            .with(asked.local.limits.unwrap_or(LimitsAsked::default()));
+        let limits = options.limits.with(asked.local.limits.unwrap_or_default());
         let groups = Groups::make(&id, &limits);
         let spec = asked.spec(options, &limits, &groups);
         let launched = tokio::time::timeout(LAUNCH, start(options, &groups, spec)).await;

@@ -50,10 +50,9 @@ impl Layer {
     pub(super) fn list(&self, asked: &ListChanges) -> Outcome<Changes> {
         let mut changes = Changes::default();
         for Base64(path) in &asked.directories {
-            let directory = match self.open(path, OFlags::DIRECTORY) {
-                Ok(directory) => directory,
-                // Removed since it was listed, or shut by its owner.
-                Err(_) => continue,
+            // Removed since it was listed, or shut by its owner.
+            let Ok(directory) = self.open(path, OFlags::DIRECTORY) else {
+                continue;
             };
             for entry in Dir::read_from(&directory)? {
                 let entry = entry?;

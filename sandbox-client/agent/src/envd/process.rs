@@ -249,7 +249,7 @@ impl Commands {
                     readers.finish(None).await;
                 }
                 None => {
-                    let why = format!("the command took longer than {} s", limit.as_secs_f64());
+                    let why = format!("the command took longer than {:.1} s", limit.as_secs_f64());
                     let late = Refusal::new("deadline_exceeded", why);
                     readers.finish(Some(late)).await;
                 }
@@ -434,11 +434,13 @@ pub(super) async fn attach(
     Ok(stream(Either::Right(channel)))
 }
 
-/// The time a caller gives, as Connect says it.
+/// The time a caller gives, as Connect says it, less a little: the answer is to be there by then,
+/// or callers that count themselves take it for a dead connection.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let milliseconds = headers.get("connect-timeout-ms")?.to_str().ok()?;
-    let milliseconds = milliseconds.parse().ok().filter(|ms| *ms > 0)?;
-    Some(Duration::from_millis(milliseconds))
+    let milliseconds: u64 = milliseconds.parse().ok().filter(|ms| *ms > 0)?;
+    let on_the_way = (milliseconds / 20).min(50);
+    Some(Duration::from_millis(milliseconds - on_the_way))
 }
 
 /// The one message of a request that is answered by a stream.
@@ -450,7 +452,7 @@ async fn first_message<T: serde::de::DeserializeOwned>(request: Request<Incoming
         .map_err(|_| wrong("the request is too long or was cut"))?;
     let mut decoder = Decoder::new(REQUEST_BYTES);
     decoder.feed(&body.to_bytes());
-    match decoder.next() {
+    match decoder.take() {
         Ok(Some(Frame::Message(message))) => serde_json::from_slice(&message)
             .map_err(|error| wrong(&format!("not the request: {error}"))),
         Ok(_) => Err(wrong("the request has no message")),

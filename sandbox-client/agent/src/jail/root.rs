@@ -68,15 +68,26 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Of `/proc`, what acts on the whole machine: read-only, also for a user who is root outside.
 const PROC_READ_ONLY: [&str; 6] = ["acpi", "bus", "fs", "irq", "scsi", "sys"];
 /// Of `/proc`, what shows or does things to the whole machine: empty.
-const PROC_EMPTY: [&str; 8] = [
+const PROC_EMPTY: [&str; 19] = [
+    "iomem",
+    "ioports",
+    "kallsyms",
     "kcore",
-    "keys",
     "key-users",
+    "keys",
     "kmsg",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
     "latency_stats",
+    "modules",
+    "mtrr",
+    "pagetypeinfo",
     "sched_debug",
+    "slabinfo",
     "sysrq-trigger",
     "timer_list",
+    "vmallocinfo",
 ];
 
 /// Builds the file system and makes it the root. Returns the workspace's layer of changes.
