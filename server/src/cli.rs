@@ -11,6 +11,10 @@ mod index;
 mod map;
 mod rollback;
 mod search;
+#[cfg(target_os = "linux")]
+mod sandbox;
+#[cfg(target_os = "linux")]
+mod sandboxd;
 mod serve;
 mod tour;
 
@@ -60,6 +64,12 @@ enum Command {
     Edits(edits::Edits),
     /// Check settings, model endpoint and engine, with the next step for each problem
     Doctor(doctor::Doctor),
+    /// Run a command in a sandbox of this machine
+    #[cfg(target_os = "linux")]
+    Sandbox(sandbox::SandboxCommand),
+    /// Serve sandboxes to other programs, by E2B's protocol
+    #[cfg(target_os = "linux")]
+    Sandboxd(sandboxd::Sandboxd),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {
@@ -70,6 +80,10 @@ enum Command {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    // Before anything else: a process with threads cannot become a sandbox.
+    if let Some(code) = sandbox_agent::main_if_asked(std::env::args_os().skip(1)) {
+        return code;
+    }
     let arguments = Arguments::parse();
     let command = match arguments.command {
         Some(command) => command,
@@ -90,6 +104,10 @@ pub fn main() -> ExitCode {
         Command::Rollback(rollback) => rollback.run(),
         Command::Edits(edits) => edits.run(),
         Command::Doctor(doctor) => doctor.run(),
+        #[cfg(target_os = "linux")]
+        Command::Sandbox(sandbox) => sandbox.run(),
+        #[cfg(target_os = "linux")]
+        Command::Sandboxd(sandboxd) => sandboxd.run(),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -25,6 +25,8 @@ mod model_client;
 mod model_faults;
 #[cfg(test)]
 mod protocol;
+#[cfg(target_os = "linux")]
+mod sandbox;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]

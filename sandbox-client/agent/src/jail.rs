@@ -1,0 +1,234 @@
+//! The walls: namespaces, a file system of what was named, and nothing to get out with.
+//!
+//! In two processes, because whoever unshares the process namespace is not in it: [`enter`] has
+//! new user, mount, process, network, IPC, host-name and control-group namespaces and starts
+//! [`init`], which is process 1. Process 1 builds the file system with the powers of the outer
+//! user namespace, forbids further ones, and moves into an inner user namespace as an ordinary
+//! user: no process after that owns any mount or network. Commands also get Landlock and seccomp
+//! when they are started ([`confine`]).
+//!
+//! Holds: process 1 cannot be read, traced or signalled from inside (not dumpable; the kernel
+//! spares process 1). Whatever of this the kernel refuses is a failure that names the step; no
+//! sandbox starts with less.
+
+mod confine;
+mod root;
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitCode};
+
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit,
+};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities, set_no_new_privs, unshare_unsafe,
+};
+
+pub(crate) use self::confine::Confinement;
+use crate::INIT_ARGUMENT;
+use crate::spec::{Limits, Spec, USER, Verdict, read_frame, write_frame};
+
+/// What process 1 has when the walls stand.
+pub(crate) struct Jail {
+    pub(crate) spec: Spec,
+    /// The socket to the service.
+    pub(crate) channel: UnixStream,
+    /// The layer that holds what was changed in the workspace. Has no path inside.
+    pub(crate) upper: Option<OwnedFd>,
+    pub(crate) confinement: Confinement,
+}
+
+/// A step that failed, in words.
+type Step<T> = Result<T, String>;
+
+/// Names the step of a failure.
+fn at<T, E: std::fmt::Display>(step: &str, outcome: Result<T, E>) -> Step<T> {
+    outcome.map_err(|error| format!("{step}: {error}"))
+}
+
+/// The first process: unshares, starts process 1 and waits for it.
+pub(crate) fn enter() -> ExitCode {
+    let Ok(mut channel) = channel() else {
+        return ExitCode::from(2);
+    };
+    // Control groups are in place when this byte comes.
+    if channel.read_exact(&mut [0]).is_err() {
+        return ExitCode::FAILURE;
+    }
+    match unshare_and_start() {
+        Ok(code) => code,
+        Err(step) => {
+            let _ = write_frame(&mut channel, &Verdict::Failed { step });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn channel() -> std::io::Result<UnixStream> {
+    let stdin = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    Ok(UnixStream::from(stdin))
+}
+
+fn unshare_and_start() -> Step<ExitCode> {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    unshare(
+        UnshareFlags::NEWUSER
+            | UnshareFlags::NEWNS
+            | UnshareFlags::NEWPID
+            | UnshareFlags::NEWNET
+            | UnshareFlags::NEWIPC
+            | UnshareFlags::NEWUTS
+            | UnshareFlags::NEWCGROUP,
+    )
+    .map_err(|error| format!("make user, mount, process and network namespaces: {error}"))?;
+    map_user(0, uid.as_raw(), gid.as_raw())?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "starts this program again, as process 1"
+    )]
+    let mut init = Command::new("/proc/self/exe");
+    let status = at("start process 1", init.arg(INIT_ARGUMENT).status())?;
+    Ok(match status.success() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+#[expect(unsafe_code, reason = "a system call that the library calls unsafe")]
+fn unshare(namespaces: UnshareFlags) -> std::io::Result<()> {
+    // SAFETY: open files stay shared, so no descriptor changes its meaning.
+    unsafe { unshare_unsafe(namespaces) }.map_err(Into::into)
+}
+
+/// Makes the user outside be `inside` in the user namespace just made.
+fn map_user(inside: u32, uid: u32, gid: u32) -> Step<()> {
+    let write = |file: &str, text: String| at(&format!("write {file}"), std::fs::write(file, text));
+    write("/proc/self/setgroups", "deny".to_owned())?;
+    write("/proc/self/uid_map", format!("{inside} {uid} 1"))?;
+    write("/proc/self/gid_map", format!("{inside} {gid} 1"))
+}
+
+/// Process 1: builds the walls, answers, and serves until the socket closes.
+pub(crate) fn init() -> ExitCode {
+    let Ok(mut channel) = channel() else {
+        return ExitCode::from(2);
+    };
+    let Ok(spec) = read_frame::<Spec>(&mut channel) else {
+        return ExitCode::FAILURE;
+    };
+    let built = build(&spec);
+    let verdict = match &built {
+        Ok((_, confinement)) => Verdict::Ready {
+            landlock: confinement.has_landlock(),
+        },
+        Err(step) => Verdict::Failed { step: step.clone() },
+    };
+    let answered = write_frame(&mut channel, &verdict).and_then(|()| channel.flush());
+    let (Ok((upper, confinement)), Ok(())) = (built, answered) else {
+        return ExitCode::FAILURE;
+    };
+    let jail = Jail {
+        spec,
+        channel,
+        upper,
+        confinement,
+    };
+    match crate::envd::serve(jail) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn build(spec: &Spec) -> Step<(Option<OwnedFd>, Confinement)> {
+    at("set the host name", rustix::system::sethostname(b"sandbox"))?;
+    raise_loopback()?;
+    let upper = root::build(spec)?;
+    enter_inner_user()?;
+    limit(&spec.limits)?;
+    let confinement = Confinement::prepare(spec)?;
+    Ok((upper, confinement))
+}
+
+/// Leaves the user namespace that owns the mounts for one that owns nothing.
+///
+/// The outer one then has as many descendants as it may have, so no process inside can make
+/// another and be mighty in it. Root has set that limit in [`root::build`].
+fn enter_inner_user() -> Step<()> {
+    at(
+        "make the inner user namespace",
+        unshare(UnshareFlags::NEWUSER),
+    )?;
+    map_user(USER, 0, 0)?;
+    // What is kept is worth nothing outside the inner namespace, which owns nothing but processes:
+    // to give each command a namespace that marks it, to read the marks, and to kill by them.
+    let kept = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE | CapabilitySet::KILL;
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    at("drop capabilities", set_capabilities(None, sets))?;
+    at("forbid new privileges", set_no_new_privs(true))?;
+    at(
+        "forbid reading process 1",
+        set_dumpable_behavior(DumpableBehavior::NotDumpable),
+    )?;
+    // Changing users forgets this, so it comes last.
+    at(
+        "die with the first process",
+        set_parent_process_death_signal(Some(Signal::KILL)),
+    )
+}
+
+fn limit(limits: &Limits) -> Step<()> {
+    let set = |what: Resource, most: u64| {
+        // What is stricter already stays.
+        let most = getrlimit(what).maximum.map_or(most, |own| own.min(most));
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        at(&format!("limit {what:?}"), setrlimit(what, limit))
+    };
+    set(Resource::Core, 0)?;
+    set(Resource::Nproc, limits.processes)?;
+    set(Resource::Nofile, limits.open_files)?;
+    set(Resource::Fsize, limits.disk_bytes)?;
+    if let Some(bytes) = limits.data_bytes {
+        set(Resource::Data, bytes)?;
+    }
+    set(Resource::Memlock, 64 << 10)?;
+    set(Resource::Msgqueue, 1 << 20)
+}
+
+/// Brings up the loopback of the new network, which has nothing else: test suites use it.
+#[expect(unsafe_code, reason = "no library has this request without unsafe")]
+fn raise_loopback() -> Step<()> {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    use std::os::fd::AsRawFd;
+
+    let socket = at(
+        "open a socket",
+        socket(AddressFamily::INET, SocketType::DGRAM, None),
+    )?;
+    // SAFETY: all-zero bytes are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
+    // SAFETY: the request is a whole `ifreq` with a name that ends in a zero, and outlives the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    match done {
+        0 => Ok(()),
+        _ => at(
+            "bring up the loopback",
+            Err(std::io::Error::last_os_error()),
+        ),
+    }
+}

@@ -1,0 +1,224 @@
+//! What a command gets on top of the namespaces: Landlock and seccomp.
+//!
+//! Both are prepared by process 1 and put on by the child between fork and exec, with system calls
+//! alone. Seccomp says "not permitted" or "no such call" rather than killing, so that programs can
+//! do without. It is a list of what is refused, not of what is allowed: the kernel shows what it
+//! shows to any user, and the list takes away what has let users become more than that.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use landlock::{
+    ABI, Access as _, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    path_beneath_rules,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, sock_filter,
+};
+
+use super::{Step, at};
+use crate::spec::{Access, HOME, Spec};
+
+/// The newest Landlock this was written for; older kernels do what they can.
+const LANDLOCK: ABI = ABI::V5;
+
+/// Refused with "operation not permitted".
+const NOT_PERMITTED: [libc::c_long; 46] = [
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_adjtimex,
+    libc::SYS_bpf,
+    libc::SYS_chroot,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_fanotify_init,
+    libc::SYS_finit_module,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_init_module,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_kcmp,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_move_pages,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_nfsservctl,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_perf_event_open,
+    libc::SYS_pivot_root,
+    libc::SYS_process_vm_writev,
+    libc::SYS_quotactl,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_setns,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_userfaultfd,
+    libc::SYS_vhangup,
+];
+
+/// Every flag of `clone` that makes a namespace.
+const NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+
+/// Put on by each command.
+#[derive(Debug, Clone)]
+pub(crate) struct Confinement {
+    filters: Arc<[BpfProgram]>,
+    /// `None` where the kernel has no Landlock.
+    landlock: Option<Arc<OwnedFd>>,
+}
+
+impl Confinement {
+    pub(super) fn prepare(spec: &Spec) -> Step<Self> {
+        let filters = at("prepare seccomp", filters())?;
+        let landlock = at("prepare Landlock", landlock(spec))?;
+        Ok(Self {
+            filters: filters.into(),
+            landlock: landlock.map(Arc::new),
+        })
+    }
+
+    pub(super) fn has_landlock(&self) -> bool {
+        self.landlock.is_some()
+    }
+
+    /// Restricts this process for good. Allocates nothing, as it runs between fork and exec.
+    #[expect(unsafe_code, reason = "no library puts on a prepared ruleset")]
+    pub(crate) fn put_on(&self) -> io::Result<()> {
+        if let Some(ruleset) = &self.landlock {
+            // SAFETY: takes two numbers; the descriptor is open.
+            let done =
+                unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
+            if done != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        for filter in self.filters.iter() {
+            seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error())?;
+        }
+        Ok(())
+    }
+}
+
+/// Reading everything that is there; writing where writing is meant.
+fn landlock(spec: &Spec) -> Result<Option<OwnedFd>, landlock::RulesetError> {
+    let writable = spec
+        .mounts
+        .iter()
+        .filter(|mount| mount.access != Access::ReadOnly)
+        .map(|mount| mount.path.as_path())
+        .chain(spec.workspace.as_deref())
+        .chain([HOME, "/tmp", "/var/tmp", "/dev", "/proc"].map(std::path::Path::new));
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .create()?
+        .add_rules(path_beneath_rules(["/"], AccessFs::from_read(LANDLOCK)))?
+        .add_rules(path_beneath_rules(writable, AccessFs::from_all(LANDLOCK)))?;
+    Ok(ruleset.into())
+}
+
+fn filters() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
+    let errno = |number: i32| SeccompAction::Errno(number.cast_unsigned());
+    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = NOT_PERMITTED
+        .into_iter()
+        .map(|call| (call, Vec::new()))
+        .collect();
+    let namespaces = (0..32)
+        .map(|bit| 1u64 << bit)
+        .filter(|bit| u64::from(NAMESPACES.cast_unsigned()) & bit != 0)
+        .map(|bit| rule(0, SeccompCmpOp::MaskedEq(bit), bit))
+        .collect::<Result<_, _>>()?;
+    refused.insert(libc::SYS_clone, namespaces);
+    // Typing for the user, and pasting for them.
+    let terminal = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCCONS]
+        .into_iter()
+        .map(|request| rule(1, SeccompCmpOp::Eq, request))
+        .collect::<Result<_, _>>()?;
+    refused.insert(libc::SYS_ioctl, terminal);
+    let not_default = vec![SeccompRule::new(vec![
+        condition(0, SeccompCmpOp::Ne, 0)?,
+        condition(0, SeccompCmpOp::Ne, 0xffff_ffff)?,
+    ])?];
+    refused.insert(libc::SYS_personality, not_default);
+    // A `clone3` hides its flags behind a pointer; without it, programs use `clone`.
+    let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6]
+        .into_iter()
+        .map(|family| condition(0, SeccompCmpOp::Ne, u64::from(family.cast_unsigned())))
+        .collect::<Result<_, _>>()?;
+    let families = BTreeMap::from([(libc::SYS_socket, vec![SeccompRule::new(families)?])]);
+    [
+        (refused, errno(libc::EPERM)),
+        (absent, errno(libc::ENOSYS)),
+        (families, errno(libc::EAFNOSUPPORT)),
+    ]
+    .into_iter()
+    .map(|(rules, action)| {
+        let arch = std::env::consts::ARCH.try_into()?;
+        SeccompFilter::new(rules, SeccompAction::Allow, action, arch)?.try_into()
+    })
+    .chain([Ok(other_numbering())])
+    .collect()
+}
+
+fn condition(
+    argument: u8,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+}
+
+fn rule(
+    argument: u8,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![condition(argument, operator, value)?])
+}
+
+/// Refuses the calls of the x32 numbering, which are the same calls by numbers the rules above do
+/// not name. (32-bit calls have another architecture, for which those filters kill.)
+fn other_numbering() -> BpfProgram {
+    const X32: u32 = 0x4000_0000;
+    let code = |class: u32| u16::try_from(class).unwrap_or_default();
+    let step = |class: u32, jt: u8, k: u32| sock_filter {
+        code: code(class),
+        jt,
+        jf: 0,
+        k,
+    };
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+    vec![
+        // The call's number is the first word of what a filter sees.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, X32),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+        step(libc::BPF_RET | libc::BPF_K, 0, refuse),
+    ]
+}

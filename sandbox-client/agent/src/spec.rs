@@ -1,0 +1,113 @@
+//! What the service tells the agent, and what the agent answers before it speaks HTTP.
+//!
+//! On the socket, in order: the service sends one byte when limits from outside (control groups)
+//! are in place; then a frame with [`Spec`]; the agent answers a frame with [`Verdict`]. A frame is
+//! a big-endian `u32` length and JSON.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// No frame is longer.
+const FRAME_BYTES: u32 = 1 << 20;
+/// The home directory inside.
+pub const HOME: &str = "/home/user";
+/// The user inside, and its group.
+pub const USER: u32 = 1000;
+
+/// A sandbox, in full. What is not named here does not exist inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// Seen at its own path; writes go to memory and are what [`crate::wire::Changes`] lists.
+    pub workspace: Option<PathBuf>,
+    /// Other parts of the host's file system, each at its own path. Parents come before children.
+    pub mounts: Vec<Mount>,
+    /// Files that are empty and directories that have nothing, whatever is mounted there.
+    pub masks: Vec<PathBuf>,
+    /// The whole environment of a command, before what the command adds.
+    pub env: BTreeMap<String, String>,
+    pub limits: Limits,
+}
+
+/// A part of the host's file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mount {
+    pub path: PathBuf,
+    pub access: Access,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Access {
+    /// The host's, and cannot be written.
+    ReadOnly,
+    /// The host's below, writes go to memory and are forgotten.
+    Scratch,
+    /// An empty directory in memory; the host's is not read.
+    Empty,
+}
+
+/// Limits that hold inside. Memory, processors and processes of all commands together are limited
+/// from outside, where control groups can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// All that is written, together. Memory holds it.
+    pub disk_bytes: u64,
+    /// Files, directories and links that can be made.
+    pub files: u64,
+    /// Processes and threads of the sandbox, process 1 included.
+    pub processes: u64,
+    pub open_files: u64,
+    /// Memory of one process; `None` where that of all together is limited from outside.
+    pub data_bytes: Option<u64>,
+    /// No command lives longer, whatever it asked for.
+    pub command_ms: u64,
+}
+
+/// The agent's answer to [`Spec`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// The walls stand.
+    Ready {
+        /// Whether Landlock restricts commands too; not every kernel has it.
+        landlock: bool,
+    },
+    /// The step that failed and why.
+    Failed { step: String },
+}
+
+/// Reads one frame.
+///
+/// # Errors
+/// When the socket ends or fails, or the frame is too long or is not a `T`.
+pub fn read_frame<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length);
+    if length > FRAME_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "frame too long"));
+    }
+    let mut body = vec![0; length as usize];
+    from.read_exact(&mut body)?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// Writes one frame.
+///
+/// # Errors
+/// When the socket fails or `frame` is too long.
+pub fn write_frame<T: Serialize>(to: &mut impl Write, frame: &T) -> io::Result<()> {
+    let body = serde_json::to_vec(frame)?;
+    let length = u32::try_from(body.len())
+        .ok()
+        .filter(|n| *n <= FRAME_BYTES)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "frame too long"))?;
+    to.write_all(&[&length.to_be_bytes(), body.as_slice()].concat())
+}

@@ -1,0 +1,494 @@
+//! What a sandbox changed in the workspace, as data that nobody has believed yet.
+//!
+//! Holds: a path has only plain names, below the workspace; nothing of `.git` comes back; nothing
+//! but regular files, removals and links that stay inside; everything is bounded. Files that the
+//! user's machine or tools would run are marked apart. What was refused is listed with the reason.
+//!
+//! Not here: writing. The caller shows this to the user and applies what was accepted.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use bytes::{Buf, Bytes};
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use sandbox_agent::wire::{Base64, Change, ChangeKind};
+use serde::Serialize;
+
+use crate::client::{ClientError, Sandbox};
+
+/// How much may come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Entries looked at, ignored ones included.
+    pub entries: usize,
+    pub file_bytes: u64,
+    pub total_bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            entries: 100_000,
+            file_bytes: 8 << 20,
+            total_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Everything that was changed and may be offered to the user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// By path.
+    pub files: Vec<FileChange>,
+    pub refused: Vec<Refused>,
+    /// Whether there was more than the bounds allow: then what is here is not all.
+    pub truncated: bool,
+}
+
+/// A change of one path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileChange {
+    /// Relative to the workspace, with `/`.
+    pub path: String,
+    pub kind: Kind,
+    pub class: Class,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// New, or with new contents.
+    #[serde(rename_all = "camelCase")]
+    Written {
+        #[serde(skip)]
+        contents: Bytes,
+        executable: bool,
+    },
+    /// A link to somewhere in the workspace.
+    Link {
+        target: String,
+    },
+    Deleted,
+}
+
+/// Whether a file only lies there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Class {
+    Ordinary,
+    /// Tools on the user's machine run it, or do what it says, without being asked: never part of
+    /// "accept all".
+    RunsOnYourMachine,
+}
+
+/// A change that is not offered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Readable; not to be used as a path.
+    pub path: String,
+    pub reason: Reason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
+pub enum Reason {
+    #[error("the path leaves the workspace or cannot be everywhere")]
+    Path,
+    #[error("nothing of .git comes back")]
+    Git,
+    #[error("the link leads out of the workspace")]
+    LinkOut,
+    #[error("it is no file, directory or link")]
+    Special,
+    #[error("it is too large")]
+    TooLarge,
+    #[error("it could not be read")]
+    Unreadable,
+}
+
+/// Asks a sandbox what it changed in `workspace`, which it was created with.
+///
+/// Files that git ignores are left out by the rules of the workspace as it is outside, so that a
+/// command cannot hide what it did; files that are as they were are left out too.
+///
+/// # Errors
+/// As [`ClientError`] says; a service that answers what was not asked is [`ClientError::Protocol`].
+pub async fn collect(
+    sandbox: &Sandbox,
+    workspace: &Path,
+    bounds: Bounds,
+) -> Result<Changes, ClientError> {
+    let mut walk = Walk {
+        workspace,
+        rules: HashMap::new(),
+        changes: Changes::default(),
+        wanted: Vec::new(),
+    };
+    let mut level = vec![String::new()];
+    let mut seen = 0;
+    while !level.is_empty() {
+        let asked: Vec<Base64> = level
+            .iter()
+            .map(|path| Base64(path.clone().into()))
+            .collect();
+        let answer = sandbox.changes_in(asked).await?;
+        walk.changes.truncated |= answer.truncated;
+        seen += answer.entries.len();
+        if seen > bounds.entries {
+            walk.changes.truncated = true;
+            break;
+        }
+        let mut next = Vec::new();
+        for change in answer.entries {
+            let Some(path) = walk.accept(&change, &level)? else {
+                continue;
+            };
+            if let Some(directory) = walk.take(path, change.kind, bounds) {
+                next.push(directory);
+            }
+        }
+        level = next;
+    }
+    walk.fetch(sandbox, bounds).await?;
+    let mut changes = walk.changes;
+    changes.files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(changes)
+}
+
+struct Walk<'a> {
+    workspace: &'a Path,
+    /// The ignore rules of each directory, by its path.
+    rules: HashMap<String, Gitignore>,
+    changes: Changes,
+    /// Files whose contents are needed: path, size, whether executable.
+    wanted: Vec<(String, u64, bool)>,
+}
+
+impl Walk<'_> {
+    fn refuse(&mut self, path: &[u8], reason: Reason) {
+        let path = String::from_utf8_lossy(path);
+        let path = path
+            .chars()
+            .take(300)
+            .flat_map(char::escape_debug)
+            .collect();
+        self.changes.refused.push(Refused { path, reason });
+    }
+
+    /// Checks that an entry is directly in one of the directories asked for, has a name that can
+    /// be one, and is not ignored.
+    fn accept(&mut self, change: &Change, asked: &[String]) -> Result<Option<String>, ClientError> {
+        let Base64(bytes) = &change.path;
+        let Ok(path) = std::str::from_utf8(bytes) else {
+            self.refuse(bytes, Reason::Path);
+            return Ok(None);
+        };
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if !asked.iter().any(|asked| asked == parent) {
+            let why = "changes in a directory that was not asked about";
+            return Err(ClientError::Protocol(why.to_owned()));
+        }
+        if is_git(name) {
+            self.refuse(bytes, Reason::Git);
+            return Ok(None);
+        }
+        if !is_plain_name(name) {
+            self.refuse(bytes, Reason::Path);
+            return Ok(None);
+        }
+        let is_directory = matches!(change.kind, ChangeKind::Directory { .. });
+        Ok((!self.is_ignored(path, is_directory)).then(|| path.to_owned()))
+    }
+
+    /// Whether git ignores it, by the rules of the workspace outside.
+    fn is_ignored(&mut self, path: &str, is_directory: bool) -> bool {
+        let mut directory = path;
+        loop {
+            directory = directory.rsplit_once('/').map_or("", |(parent, _)| parent);
+            let root = self.workspace.join(directory);
+            let rules = self.rules.entry(directory.to_owned()).or_insert_with(|| {
+                let mut rules = GitignoreBuilder::new(&root);
+                // One that is not there, or is wrong in a line, has fewer rules.
+                let _ = rules.add(root.join(".gitignore"));
+                rules.build().unwrap_or_else(|_| Gitignore::empty())
+            });
+            let found = rules.matched(self.workspace.join(path), is_directory);
+            if !found.is_none() {
+                return found.is_ignore();
+            }
+            if directory.is_empty() {
+                return false;
+            }
+        }
+    }
+
+    /// Takes a change over. Returns the directory to look into, if it is one.
+    fn take(&mut self, path: String, kind: ChangeKind, bounds: Bounds) -> Option<String> {
+        match kind {
+            ChangeKind::Directory { opaque } => {
+                if opaque {
+                    self.delete_below(&path);
+                }
+                return Some(path);
+            }
+            ChangeKind::File { size, .. } if size > bounds.file_bytes => {
+                self.refuse(path.as_bytes(), Reason::TooLarge);
+            }
+            ChangeKind::File { size, mode } => self.wanted.push((path, size, mode & 0o100 != 0)),
+            ChangeKind::Symlink {
+                target: Base64(target),
+            } => match String::from_utf8(target) {
+                Ok(target) if stays_inside(&path, &target) => {
+                    let same = fs::read_link(self.workspace.join(&path))
+                        .is_ok_and(|own| own == Path::new(&target));
+                    if !same {
+                        self.add(path, Kind::Link { target });
+                    }
+                }
+                _ => self.refuse(path.as_bytes(), Reason::LinkOut),
+            },
+            ChangeKind::Deleted => self.delete(&path),
+            ChangeKind::Special => self.refuse(path.as_bytes(), Reason::Special),
+        }
+        None
+    }
+
+    fn add(&mut self, path: String, kind: Kind) {
+        // What was removed with its directory may have been made again.
+        self.changes.files.retain(|own| own.path != path);
+        let class = class_of(&path);
+        self.changes.files.push(FileChange { path, kind, class });
+    }
+
+    /// A removed directory is each of its files removed.
+    fn delete(&mut self, path: &str) {
+        match fs::symlink_metadata(self.workspace.join(path)) {
+            Ok(found) if found.is_dir() => self.delete_below(path),
+            Ok(_) => self.add(path.to_owned(), Kind::Deleted),
+            Err(_) => {}
+        }
+    }
+
+    fn delete_below(&mut self, path: &str) {
+        let mut files = ignore::WalkBuilder::new(self.workspace.join(path));
+        files
+            .standard_filters(false)
+            .git_ignore(true)
+            .require_git(false);
+        for found in files.build().flatten() {
+            let inside = found.path().strip_prefix(self.workspace).ok();
+            let is_file = found.file_type().is_some_and(|kind| !kind.is_dir());
+            let Some(inside) = inside.and_then(Path::to_str).filter(|_| is_file) else {
+                continue;
+            };
+            if !inside.split('/').any(is_git) {
+                self.add(inside.to_owned(), Kind::Deleted);
+            }
+        }
+    }
+
+    /// Gets the contents, within the bounds, and leaves out what is as it was.
+    async fn fetch(&mut self, sandbox: &Sandbox, bounds: Bounds) -> Result<(), ClientError> {
+        let mut total = 0;
+        let mut wanted = Vec::new();
+        for (path, size, executable) in std::mem::take(&mut self.wanted) {
+            total += size;
+            if total > bounds.total_bytes {
+                self.changes.truncated = true;
+                self.refuse(path.as_bytes(), Reason::TooLarge);
+            } else {
+                wanted.push((path, size, executable));
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let paths = wanted.iter().map(|(path, ..)| Base64(path.clone().into()));
+        let framing = wanted.len() * size_of::<u64>();
+        let cap = usize::try_from(bounds.total_bytes).unwrap_or(usize::MAX) + framing;
+        let mut stream = sandbox.contents_of(paths.collect(), cap).await?;
+        for (path, _, executable) in wanted {
+            let short = || ClientError::Protocol("contents that end early".to_owned());
+            let length = stream.try_get_u64().map_err(|_| short())?;
+            if length == u64::MAX {
+                self.refuse(path.as_bytes(), Reason::Unreadable);
+                continue;
+            }
+            let length = usize::try_from(length).ok().filter(|n| *n <= stream.len());
+            let contents = stream.split_to(length.ok_or_else(short)?);
+            if !self.is_as_it_was(&path, &contents, executable) {
+                let kind = Kind::Written {
+                    contents,
+                    executable,
+                };
+                self.add(path, kind);
+            } else {
+                self.changes.files.retain(|own| own.path != path);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_as_it_was(&self, path: &str, contents: &[u8], executable: bool) -> bool {
+        let Some(own) = plain_file(self.workspace, path) else {
+            return false;
+        };
+        let same_length = own.1 == contents.len() as u64;
+        same_length && own.2 == executable && fs::read(own.0).is_ok_and(|own| own == contents)
+    }
+}
+
+/// A file of the workspace that is reached without links: where it is, its length, whether it is
+/// executable.
+fn plain_file(workspace: &Path, path: &str) -> Option<(PathBuf, u64, bool)> {
+    let mut at = workspace.to_owned();
+    let mut found = None;
+    for name in path.split('/') {
+        at.push(name);
+        let about = fs::symlink_metadata(&at).ok()?;
+        if about.is_symlink() {
+            return None;
+        }
+        found = Some(about);
+    }
+    let found = found.filter(fs::Metadata::is_file)?;
+    #[cfg(unix)]
+    let executable = std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o100 != 0;
+    #[cfg(not(unix))]
+    let executable = false;
+    Some((at, found.len(), executable))
+}
+
+/// The original contents of a changed file, at most `cap` bytes of it; `None` when there was none.
+pub fn original(workspace: &Path, path: &str, cap: u64) -> Option<Vec<u8>> {
+    let (at, length, _) = plain_file(workspace, path)?;
+    (length <= cap).then(|| fs::read(at).ok()).flatten()
+}
+
+/// Whether a name can be one on every machine: no separators, control characters, reserved names,
+/// or characters that show it as another.
+fn is_plain_name(name: &str) -> bool {
+    let reserved = |stem: &str| {
+        let stem = stem.to_ascii_uppercase();
+        ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str())
+            || (stem.len() == 4
+                && (stem.starts_with("COM") || stem.starts_with("LPT"))
+                && stem.ends_with(|c: char| c.is_ascii_digit()))
+    };
+    !name.is_empty()
+        && name.len() <= 255
+        && !matches!(name, "." | "..")
+        && !name.ends_with([' ', '.'])
+        && !name.chars().any(|c| {
+            c.is_control()
+                || matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        })
+        && !reserved(name.split('.').next().unwrap_or_default())
+}
+
+/// Whether some file system takes the name for `.git`.
+fn is_git(name: &str) -> bool {
+    let plain: String = name
+        .chars()
+        .filter(|c| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
+        .collect();
+    let plain = plain.trim_end_matches([' ', '.']).to_ascii_lowercase();
+    let plain = plain.split(':').next().unwrap_or_default();
+    plain == ".git" || plain == "git~1"
+}
+
+/// Whether a link at `path` leads to somewhere in the workspace, and not into `.git`.
+fn stays_inside(path: &str, target: &str) -> bool {
+    let mut depth = path.split('/').count() - 1;
+    for component in Path::new(target).components() {
+        match component {
+            Component::Normal(name) if name.to_str().is_some_and(is_plain_name) => {
+                if name.to_str().is_some_and(is_git) {
+                    return false;
+                }
+                depth += 1;
+            }
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::CurDir => {}
+            _ => return false,
+        }
+    }
+    !target.is_empty()
+}
+
+/// Directories whose files are run or obeyed by tools.
+const RUN_DIRECTORIES: [&str; 14] = [
+    ".cargo",
+    ".claude",
+    ".codex",
+    ".cursor",
+    ".devcontainer",
+    ".githooks",
+    ".github",
+    ".gitlab",
+    ".helix",
+    ".husky",
+    ".idea",
+    ".vscode",
+    ".zed",
+    ".pairwright",
+];
+
+/// Files that are run or obeyed by tools, by their whole name in lower case.
+const RUN_FILES: [&str; 42] = [
+    ".bashrc",
+    ".envrc",
+    ".exrc",
+    ".gitattributes",
+    ".gitconfig",
+    ".gitlab-ci.yml",
+    ".gitmodules",
+    ".mcp.json",
+    ".npmrc",
+    ".nvim.lua",
+    ".pairwright.toml",
+    ".pre-commit-config.yaml",
+    ".profile",
+    ".pypirc",
+    ".yarnrc",
+    ".yarnrc.yml",
+    ".zshrc",
+    ".cursorrules",
+    "agents.md",
+    "build.gradle",
+    "build.gradle.kts",
+    "build.rs",
+    "cargo.toml",
+    "claude.md",
+    "cmakelists.txt",
+    "conftest.py",
+    "containerfile",
+    "dockerfile",
+    "gemini.md",
+    "gnumakefile",
+    "jenkinsfile",
+    "justfile",
+    "lefthook.yml",
+    "makefile",
+    "package.json",
+    "pip.conf",
+    "pom.xml",
+    "pyproject.toml",
+    "rust-toolchain",
+    "rust-toolchain.toml",
+    "setup.py",
+    "tox.ini",
+];
+
+fn class_of(path: &str) -> Class {
+    let lower = path.to_lowercase();
+    let (directories, name) = lower.rsplit_once('/').unwrap_or(("", &lower));
+    let runs =
+        RUN_FILES.contains(&name) || directories.split('/').any(|d| RUN_DIRECTORIES.contains(&d));
+    match runs {
+        true => Class::RunsOnYourMachine,
+        false => Class::Ordinary,
+    }
+}

@@ -1,0 +1,437 @@
+//! A client of any E2B service, near or far.
+//!
+//! Holds: a sandbox whose connection is lost is gone, never "perhaps alive"; a command is waited
+//! for no longer than its time and a little more, whatever the service does; dropping a command
+//! kills it. What a service says is checked and capped before it is believed.
+
+mod http;
+mod running;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Method, StatusCode};
+use bytes::Bytes;
+use sandbox_agent::wire::{Base64, Changes, ListChanges};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::http::{Ask, Http};
+pub use self::running::{Command, End, Event, Finished, Running, Stdin};
+use crate::protocol::{Create, Created, Info, Network, Refused, SetTimeout, TOKEN_HEADER};
+use crate::tier::Tier;
+
+/// Answers to requests that are not streams are no longer.
+const ANSWER_BYTES: usize = 16 << 20;
+/// Requests that are not commands are answered in this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Tries of a request that the service asks to repeat.
+const TRIES: u32 = 4;
+/// No wait between tries is longer, whatever the service asks for.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Where a service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A socket of this machine.
+    #[cfg(unix)]
+    Unix(PathBuf),
+    /// `http://` or `https://`, without a path.
+    Url(String),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            #[cfg(unix)]
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Url(url) => f.write_str(url),
+        }
+    }
+}
+
+/// How requests name the sandbox they are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addressing {
+    /// By headers; one address serves all.
+    Header,
+    /// By the host's first label: `https://<port>-<id>.<domain>`. The domain is the service's
+    /// answer, or this.
+    Subdomain(String),
+    /// By the path: `/kruise/<id>/<port>`.
+    Path,
+}
+
+/// A service and how to use it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: Address,
+    pub key: String,
+    pub addressing: Addressing,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("address", &self.address)
+            .field("addressing", &self.addressing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why something could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The service cannot be reached.
+    #[error("the sandbox service could not be reached: {0}")]
+    Unreachable(String),
+    /// The service refused, with its reason.
+    #[error("the sandbox service refused ({status}): {message}")]
+    Refused { status: u16, message: String },
+    /// The sandbox is no more; whatever ran in it is dead.
+    #[error("the sandbox is gone")]
+    Gone,
+    /// What came back is not the protocol.
+    #[error("the sandbox service answered what it must not: {0}")]
+    Protocol(String),
+    #[error("the sandbox service did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The sandbox is weaker than what was asked for.
+    #[error("the service has sandboxes of the tier {has}, at least {wanted} was asked for", has = .has.name(), wanted = .wanted.name())]
+    TooWeak { has: Tier, wanted: Tier },
+}
+
+type Outcome<T> = Result<T, ClientError>;
+
+/// A connection to a service. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    http: Arc<Http>,
+}
+
+impl Client {
+    /// # Errors
+    /// [`ClientError::Unreachable`] when the address cannot be one.
+    pub fn new(endpoint: Endpoint) -> Outcome<Self> {
+        Ok(Self {
+            http: Arc::new(Http::new(endpoint)?),
+        })
+    }
+
+    /// Creates a sandbox. What it may reach is always said in full: nothing, if `create` names
+    /// nothing, so that no service's default can open it.
+    ///
+    /// # Errors
+    /// [`ClientError::TooWeak`] when it is not of the tier asked for; it is destroyed then.
+    pub async fn create(&self, mut create: Create) -> Outcome<Sandbox> {
+        let network = create.network.take().unwrap_or_default();
+        create.allow_internet_access = Some(!network.allow_out.is_empty());
+        create.network = Some(Network {
+            allow_out: network.allow_out,
+            ..Network::none()
+        });
+        create.secure = true;
+        let wanted = create.pairwright.as_ref().and_then(|p| p.min_isolation);
+        let old = self
+            .control(Method::POST, "/sandboxes", Some(&create))
+            .await;
+        let made: Created = match old {
+            Err(ClientError::Refused {
+                status: 404 | 405 | 410,
+                ..
+            }) => {
+                self.control(Method::POST, "/v2/sandboxes", Some(&create))
+                    .await?
+            }
+            made => made?,
+        };
+        let sandbox = self.sandbox(made)?;
+        match wanted {
+            Some(wanted) if sandbox.tier < wanted => {
+                let has = sandbox.tier;
+                sandbox.kill().await?;
+                Err(ClientError::TooWeak { has, wanted })
+            }
+            _ => Ok(sandbox),
+        }
+    }
+
+    /// Takes up a sandbox that runs already, for `lifetime` from now.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when the service does not know it.
+    pub async fn connect(&self, id: &str, lifetime: Duration) -> Outcome<Sandbox> {
+        let path = format!("/sandboxes/{}/connect", checked_id(id)?);
+        let asked = SetTimeout {
+            timeout: Some(lifetime.as_secs()),
+            duration: None,
+        };
+        let made: Created = self.control(Method::POST, &path, Some(&asked)).await?;
+        if made.sandbox_id != id {
+            let why = "another sandbox than the one asked for";
+            return Err(ClientError::Protocol(why.to_owned()));
+        }
+        self.sandbox(made)
+    }
+
+    /// Lists the sandboxes that run.
+    ///
+    /// # Errors
+    /// When the service does not answer or refuses.
+    pub async fn list(&self) -> Outcome<Vec<Info>> {
+        self.control(Method::GET, "/v2/sandboxes", None::<&()>)
+            .await
+    }
+
+    fn sandbox(&self, made: Created) -> Outcome<Sandbox> {
+        checked_id(&made.sandbox_id)?;
+        // A service far away may say what it likes of itself; only a socket here is ours.
+        let (tier, notes) = match (made.pairwright, self.http.is_local()) {
+            (Some(local), true) => (local.tier, local.notes),
+            _ => (Tier::Remote, Vec::new()),
+        };
+        Ok(Sandbox {
+            client: self.clone(),
+            id: made.sandbox_id,
+            token: made.envd_access_token,
+            domain: made.domain,
+            tier,
+            notes,
+        })
+    }
+
+    /// One request to the control plane, repeated while the service asks for it.
+    async fn control<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Outcome<T> {
+        let body = body.map(encode).unwrap_or_default();
+        let mut wait = Duration::from_millis(200);
+        for attempt in 1.. {
+            let ask = Ask::control(method.clone(), path, body.clone());
+            let answer = tokio::time::timeout(PATIENCE, self.http.ask(ask)).await;
+            let answer = answer.map_err(|_| ClientError::Silent(PATIENCE))??;
+            if answer.status.is_success() {
+                return decode(&answer.whole(ANSWER_BYTES).await?);
+            }
+            let again = answer.asks_to_repeat();
+            let asked_wait = answer.retry_after();
+            let refusal = refusal(answer.status, &answer.whole(ANSWER_BYTES).await?);
+            if attempt == TRIES || !again {
+                return Err(refusal);
+            }
+            tokio::time::sleep(asked_wait.unwrap_or(wait).min(LONGEST_WAIT)).await;
+            wait *= 2;
+        }
+        Err(ClientError::Silent(PATIENCE))
+    }
+}
+
+fn encode(body: &impl Serialize) -> Bytes {
+    serde_json::to_vec(body).unwrap_or_default().into()
+}
+
+/// An empty answer is one that says nothing, and so has every default.
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Outcome<T> {
+    let body = if body.is_empty() { b"null" } else { body };
+    serde_json::from_slice(body).map_err(|error| ClientError::Protocol(error.to_string()))
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
+    let said: Refused = serde_json::from_slice(body).unwrap_or_default();
+    let message: String = said
+        .message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(500)
+        .collect();
+    ClientError::Refused {
+        status: status.as_u16(),
+        message,
+    }
+}
+
+/// An id goes into paths and host names.
+fn checked_id(id: &str) -> Outcome<&str> {
+    let fine = !id.is_empty()
+        && id.len() <= 128
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    match fine {
+        true => Ok(id),
+        false => Err(ClientError::Protocol("an id that cannot be one".to_owned())),
+    }
+}
+
+/// A sandbox that was created or connected to. Dropping it leaves it running until its time ends;
+/// [`Sandbox::kill`] destroys it.
+#[derive(Clone)]
+pub struct Sandbox {
+    client: Client,
+    id: String,
+    token: Option<String>,
+    domain: Option<String>,
+    tier: Tier,
+    notes: Vec<String>,
+}
+
+impl Sandbox {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What it really is.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Where it is weaker, in words.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The tier and its notes, as users see them.
+    pub fn label(&self) -> String {
+        match self.notes.is_empty() {
+            true => self.tier.label().to_owned(),
+            false => format!("{} ({})", self.tier.label(), self.notes.join("; ")),
+        }
+    }
+
+    /// Destroys it and everything in it. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// When the service does not answer or refuses: it may still run until its time is over.
+    pub async fn kill(&self) -> Outcome<()> {
+        let path = format!("/sandboxes/{}", self.id);
+        let gone = self
+            .client
+            .control::<(), Option<serde_json::Value>>(Method::DELETE, &path, None)
+            .await;
+        match gone {
+            Ok(_) | Err(ClientError::Refused { status: 404, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets it live for `lifetime` from now.
+    ///
+    /// # Errors
+    /// When the service does not answer or refuses.
+    pub async fn set_lifetime(&self, lifetime: Duration) -> Outcome<()> {
+        self.change(
+            "timeout",
+            &SetTimeout {
+                timeout: Some(lifetime.as_secs()),
+                duration: None,
+            },
+        )
+        .await
+    }
+
+    /// Stops it where it is, to be taken up by [`Client::connect`].
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] by services that cannot, ours among them.
+    pub async fn pause(&self) -> Outcome<()> {
+        self.change("pause", &serde_json::json!({})).await
+    }
+
+    async fn change(&self, what: &str, body: &impl Serialize) -> Outcome<()> {
+        let path = format!("/sandboxes/{}/{what}", self.id);
+        self.client
+            .control::<_, Option<serde_json::Value>>(Method::POST, &path, Some(body))
+            .await
+            .map(drop)
+    }
+
+    /// Replaces what it may reach by `allowed`, and denies the rest in words.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] by a service that cannot allow it.
+    pub async fn set_network(&self, allowed: Vec<String>) -> Outcome<()> {
+        let path = format!("/sandboxes/{}/network", self.id);
+        let network = Network {
+            allow_out: allowed,
+            ..Network::none()
+        };
+        self.client
+            .control::<_, Option<serde_json::Value>>(Method::PUT, &path, Some(&network))
+            .await
+            .map(drop)
+    }
+
+    /// Writes a file inside; directories are made.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when it cannot be written, with the sandbox's reason.
+    pub async fn write_file(&self, path: &str, contents: Bytes) -> Outcome<()> {
+        let mut ask = self.ask(Method::POST, &files(path), contents);
+        ask.kind = "application/octet-stream";
+        self.answer(ask, ANSWER_BYTES).await.map(drop)
+    }
+
+    /// Reads a file inside, of at most `cap` bytes.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when there is none; [`ClientError::Protocol`] when it is longer.
+    pub async fn read_file(&self, path: &str, cap: usize) -> Outcome<Bytes> {
+        let ask = self.ask(Method::GET, &files(path), Bytes::new());
+        self.answer(ask, cap).await
+    }
+
+    /// What changed directly in these directories of the workspace.
+    pub(crate) async fn changes_in(&self, directories: Vec<Base64>) -> Outcome<Changes> {
+        let ask = self.ask(
+            Method::POST,
+            "/x/changes",
+            encode(&ListChanges { directories }),
+        );
+        decode(&self.answer(ask, ANSWER_BYTES).await?)
+    }
+
+    /// The contents of changed files, in one stream, of at most `cap` bytes.
+    pub(crate) async fn contents_of(&self, paths: Vec<Base64>, cap: usize) -> Outcome<Bytes> {
+        let asked = ListChanges { directories: paths };
+        let ask = self.ask(Method::POST, "/x/contents", encode(&asked));
+        self.answer(ask, cap).await
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Ask {
+        let mut ask = Ask::data(&self.id, self.domain.as_deref(), method, path, body);
+        if let Some(token) = &self.token {
+            ask.headers.push((TOKEN_HEADER, token.clone()));
+        }
+        ask
+    }
+
+    async fn answer(&self, ask: Ask, cap: usize) -> Outcome<Bytes> {
+        let whole = async {
+            let answer = self.client.http.ask(ask).await?;
+            if answer.status == StatusCode::BAD_GATEWAY {
+                return Err(ClientError::Gone);
+            }
+            let status = answer.status;
+            let body = answer.whole(cap).await?;
+            match status.is_success() {
+                true => Ok(body),
+                false => Err(refusal(status, &body)),
+            }
+        };
+        let whole = tokio::time::timeout(PATIENCE, whole).await;
+        whole.map_err(|_| ClientError::Silent(PATIENCE))?
+    }
+}
+
+fn files(path: &str) -> String {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    format!(
+        "/files?path={}",
+        utf8_percent_encode(path, NON_ALPHANUMERIC)
+    )
+}

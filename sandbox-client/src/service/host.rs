@@ -1,0 +1,107 @@
+//! What of this machine can be read inside: system programs and toolchains, and no one's secrets.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sandbox_agent::spec::{Access, HOME, Mount};
+
+/// Directories of programs. Those that are links are shown as links.
+const SYSTEM: [&str; 8] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+];
+
+/// Of a home directory, what toolchains need. Directories that may hold credentials are made empty
+/// and only parts of them are shown.
+const TOOLCHAINS: [(&str, Access); 10] = [
+    (".cargo", Access::Empty),
+    (".cargo/bin", Access::ReadOnly),
+    (".cargo/git", Access::Scratch),
+    (".cargo/registry", Access::Scratch),
+    (".rustup", Access::ReadOnly),
+    (".pyenv", Access::ReadOnly),
+    (".nvm/versions", Access::ReadOnly),
+    (".deno/bin", Access::ReadOnly),
+    (".bun/bin", Access::ReadOnly),
+    ("go/pkg/mod", Access::Scratch),
+];
+
+/// The environment that toolchains find themselves by.
+const VARIABLES: [(&str, &str); 2] = [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")];
+
+/// The readable parts of this machine and the environment that goes with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    pub(super) mounts: Vec<Mount>,
+    pub(super) env: BTreeMap<String, String>,
+}
+
+impl Host {
+    /// Finds programs, and the toolchains below `home`. `path` is a search path to take what is
+    /// readable inside from.
+    pub fn find(home: Option<&Path>, path: Option<&std::ffi::OsStr>) -> Self {
+        let system = SYSTEM.iter().map(|path| Mount {
+            path: PathBuf::from(path),
+            access: Access::ReadOnly,
+        });
+        let mut mounts: Vec<Mount> = system
+            .filter(|mount| mount.path.symlink_metadata().is_ok())
+            .collect();
+        let mut env = BTreeMap::from(
+            [
+                ("HOME", HOME),
+                ("USER", "user"),
+                ("LOGNAME", "user"),
+                ("SHELL", "/bin/bash"),
+                ("LANG", "C.UTF-8"),
+                ("TMPDIR", "/tmp"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        if let Some(home) = home {
+            for (name, access) in TOOLCHAINS {
+                let path = home.join(name);
+                if is_plain_directory(&path) {
+                    mounts.push(Mount { path, access });
+                }
+            }
+            for (name, directory) in VARIABLES {
+                let directory = home.join(directory);
+                if let Some(directory) = directory.to_str().filter(|_| directory.is_dir()) {
+                    env.insert(name.to_owned(), directory.to_owned());
+                }
+            }
+        }
+        let shown = |path: &PathBuf| {
+            mounts
+                .iter()
+                .any(|mount| mount.access != Access::Empty && path.starts_with(&mount.path))
+        };
+        let mut search: Vec<PathBuf> = path
+            .map(|path| std::env::split_paths(path).filter(&shown).collect())
+            .unwrap_or_default();
+        for own in ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from) {
+            if !search.contains(&own) {
+                search.push(own);
+            }
+        }
+        let search = std::env::join_paths(search).ok();
+        let search = search.and_then(|search| search.into_string().ok());
+        env.insert(
+            "PATH".to_owned(),
+            search.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned()),
+        );
+        Self { mounts, env }
+    }
+}
+
+/// Whether it is there and reached without a link, so that it means the same inside.
+pub(super) fn is_plain_directory(path: &Path) -> bool {
+    path.is_dir() && path.canonicalize().is_ok_and(|real| real == path)
+}

@@ -1,0 +1,383 @@
+//! Requests: to the control plane, or on to a sandbox's `envd`.
+//!
+//! A request that names a sandbox is for that sandbox, and shows its token; every other is for the
+//! control plane, and shows the service's key.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+
+use super::State;
+use super::sandbox::{Asked, LaunchError, Sandbox};
+use crate::protocol::{
+    Create, Created, ENVD_PORT, ENVD_VERSION, Info, KEY_HEADER, LocalCreated, Network, PORT_HEADER,
+    Refused, SANDBOX_HEADER, SetTimeout, TOKEN_HEADER,
+};
+use crate::tier::Tier;
+
+/// No request to the control plane is longer.
+const REQUEST_BYTES: usize = 1 << 20;
+/// A caller has this long to say what it wants.
+const HEADERS: Duration = Duration::from_secs(10);
+/// Connections at one time.
+const CONNECTIONS: usize = 1_024;
+/// What `envd` needs of a request's headers.
+const FORWARDED: [header::HeaderName; 4] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::AUTHORIZATION,
+];
+
+/// A body on its way to a sandbox.
+pub(super) type Forwarded = Incoming;
+type Body = Either<Full<Bytes>, Incoming>;
+
+pub(super) async fn serve_unix(state: Arc<State>, listener: UnixListener) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        keep(&mut connections, &state, stream).await;
+    }
+}
+
+pub(super) async fn serve_tcp(state: Arc<State>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        keep(&mut connections, &state, stream).await;
+    }
+}
+
+/// Serves a connection beside the others; a full house waits for one to leave.
+async fn keep<S>(connections: &mut JoinSet<()>, state: &Arc<State>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    while connections.try_join_next().is_some() {}
+    if connections.len() >= CONNECTIONS {
+        connections.join_next().await;
+    }
+    let state = Arc::clone(state);
+    connections.spawn(async move {
+        let service = service_fn(move |request| {
+            let state = Arc::clone(&state);
+            async move { Ok::<_, Infallible>(answer(&state, request).await) }
+        });
+        let mut server = auto::Builder::new(TokioExecutor::new());
+        server
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS);
+        // A connection that breaks is its caller's to notice.
+        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    });
+}
+
+async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body> {
+    let outcome = match target(&request) {
+        Some(target) => forward(state, request, target).await,
+        None => control(state, request).await,
+    };
+    outcome.unwrap_or_else(|(status, message)| {
+        let refused = Refused {
+            code: status.as_u16(),
+            message,
+        };
+        json(status, &refused)
+    })
+}
+
+type Outcome = Result<Response<Body>, (StatusCode, String)>;
+
+fn refuse<T>(status: StatusCode, message: impl Into<String>) -> Result<T, (StatusCode, String)> {
+    Err((status, message.into()))
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn empty(status: StatusCode) -> Outcome {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// The sandbox a request is for, and the path there.
+struct Target {
+    id: String,
+    port: u16,
+    path: String,
+}
+
+/// Reads any of the three forms of address: headers, the host's first label, the path.
+fn target(request: &Request<Incoming>) -> Option<Target> {
+    let header = |name: &str| request.headers().get(name)?.to_str().ok();
+    let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    // E2B's client 2.20 names the sandbox also to the control plane, whose paths no `envd` has.
+    if ["/sandboxes", "/v2/sandboxes"]
+        .iter()
+        .any(|own| path.starts_with(own))
+    {
+        return None;
+    }
+    if let Some(id) = header(SANDBOX_HEADER) {
+        let port = header(PORT_HEADER).and_then(|port| port.parse().ok());
+        return Some(Target {
+            id: id.to_owned(),
+            port: port.unwrap_or(ENVD_PORT),
+            path: path.to_owned(),
+        });
+    }
+    if let Some(rest) = path.strip_prefix("/kruise/") {
+        let (id, rest) = rest.split_once('/')?;
+        let (port, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        return Some(Target {
+            id: id.to_owned(),
+            port: port.parse().ok()?,
+            path: format!("/{rest}"),
+        });
+    }
+    let host = request.uri().host().or_else(|| header("host"))?;
+    let (port, id) = host.split('.').next()?.split_once('-')?;
+    Some(Target {
+        id: id.to_owned(),
+        port: port.parse().ok()?,
+        path: path.to_owned(),
+    })
+}
+
+/// Passes a request on to a sandbox, body and answer as they stream.
+async fn forward(state: &Arc<State>, request: Request<Incoming>, to: Target) -> Outcome {
+    const GONE: &str = "The sandbox was not found";
+    let sandbox = state.sandboxes().get(&to.id).map(Arc::clone);
+    let Some(sandbox) = sandbox.filter(|sandbox| !sandbox.is_over()) else {
+        return refuse(StatusCode::BAD_GATEWAY, GONE);
+    };
+    if to.port != ENVD_PORT {
+        let why = "The sandbox is running but port is not open";
+        return refuse(StatusCode::BAD_GATEWAY, why);
+    }
+    if !shows(request.headers(), TOKEN_HEADER, |shown| {
+        sandbox.token.is(shown)
+    }) {
+        return refuse(
+            StatusCode::UNAUTHORIZED,
+            "the sandbox's token is missing or wrong",
+        );
+    }
+    let (parts, body) = request.into_parts();
+    let mut onward = Request::new(body);
+    *onward.method_mut() = parts.method;
+    *onward.uri_mut() = format!("http://sandbox{}", to.path)
+        .parse::<Uri>()
+        .or_else(|_| refuse(StatusCode::BAD_REQUEST, "the path cannot be"))?;
+    for name in FORWARDED
+        .iter()
+        .map(header::HeaderName::as_str)
+        .chain(["connect-timeout-ms", "connect-protocol-version"])
+    {
+        if let Some(value) = parts.headers.get(name)
+            && let Ok(name) = header::HeaderName::from_bytes(name.as_bytes())
+        {
+            onward.headers_mut().insert(name, value.clone());
+        }
+    }
+    match sandbox.envd().send_request(onward).await {
+        Ok(answer) => Ok(answer.map(Either::Right)),
+        Err(_) => refuse(StatusCode::BAD_GATEWAY, GONE),
+    }
+}
+
+fn shows(headers: &HeaderMap, name: &str, is_right: impl Fn(&str) -> bool) -> bool {
+    let shown = headers.get(name).and_then(|value| value.to_str().ok());
+    shown.is_some_and(is_right)
+}
+
+/// The control plane.
+async fn control(state: &Arc<State>, request: Request<Incoming>) -> Outcome {
+    if request.uri().path() == "/health" {
+        return empty(StatusCode::NO_CONTENT);
+    }
+    let key = &state.options.key;
+    if !shows(request.headers(), KEY_HEADER, |shown| key.is(shown)) {
+        return refuse(StatusCode::UNAUTHORIZED, "the API key is missing or wrong");
+    }
+    let path = request.uri().path().to_owned();
+    let path = path.strip_prefix("/v2").unwrap_or(&path);
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let method = request.method().clone();
+    match (&method, segments.as_slice()) {
+        (&Method::POST, ["sandboxes"]) => create(state, request).await,
+        (&Method::GET, ["sandboxes"]) => {
+            let all = state.sandboxes();
+            let mut all: Vec<Info> = all.values().map(|sandbox| info(sandbox)).collect();
+            all.sort_by(|a, b| a.started_at.cmp(&b.started_at));
+            Ok(json(StatusCode::OK, &all))
+        }
+        (method, ["sandboxes", id, rest @ ..]) => {
+            let found = state.sandboxes().get(*id).map(Arc::clone);
+            let Some(sandbox) = found else {
+                let id: String = id.chars().take(80).collect();
+                return refuse(StatusCode::NOT_FOUND, format!("sandbox '{id}' not found"));
+            };
+            one(state, &sandbox, method, rest, request).await
+        }
+        _ => refuse(StatusCode::NOT_FOUND, "there is nothing at this path"),
+    }
+}
+
+/// Requests about one sandbox.
+async fn one(
+    state: &Arc<State>,
+    sandbox: &Arc<Sandbox>,
+    method: &Method,
+    rest: &[&str],
+    request: Request<Incoming>,
+) -> Outcome {
+    match (method, rest) {
+        (&Method::GET, []) => Ok(json(StatusCode::OK, &info(sandbox))),
+        (&Method::DELETE, []) => {
+            state.sandboxes().remove(&sandbox.id);
+            sandbox.destroy().await;
+            empty(StatusCode::NO_CONTENT)
+        }
+        (&Method::POST, ["timeout" | "refreshes"]) => {
+            let asked: SetTimeout = read(request).await?;
+            let Some(seconds) = asked.timeout.or(asked.duration) else {
+                return refuse(StatusCode::BAD_REQUEST, "a timeout is needed");
+            };
+            sandbox.set_lifetime(Duration::from_secs(seconds));
+            empty(StatusCode::NO_CONTENT)
+        }
+        (&Method::POST, ["connect"]) => {
+            let asked: SetTimeout = read(request).await?;
+            if let Some(seconds) = asked.timeout {
+                sandbox.set_lifetime(Duration::from_secs(seconds));
+            }
+            Ok(json(StatusCode::OK, &created(sandbox)))
+        }
+        (&Method::PUT, ["network"]) => {
+            let asked: Network = read(request).await?;
+            if asked.allow_out.is_empty() {
+                return empty(StatusCode::NO_CONTENT);
+            }
+            refuse(
+                StatusCode::BAD_REQUEST,
+                "this sandbox has no network, so nothing of it can be allowed",
+            )
+        }
+        _ => refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            "this service does not offer that for its sandboxes",
+        ),
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, (StatusCode, String)> {
+    let body = Limited::new(request.into_body(), REQUEST_BYTES)
+        .collect()
+        .await
+        .or_else(|_| {
+            refuse(
+                StatusCode::BAD_REQUEST,
+                "the request is too long or was cut",
+            )
+        })?;
+    serde_json::from_slice(&body.to_bytes())
+        .or_else(|error| refuse(StatusCode::BAD_REQUEST, format!("not the request: {error}")))
+}
+
+async fn create(state: &Arc<State>, request: Request<Incoming>) -> Outcome {
+    let asked: Create = read(request).await?;
+    let asked = Asked::check(asked, &state.options).or_else(|error| launch_refused(&error))?;
+    if state.sandboxes().len() >= state.options.sandboxes {
+        let why = format!("{} sandboxes run already", state.options.sandboxes);
+        return refuse(StatusCode::TOO_MANY_REQUESTS, why);
+    }
+    let sandbox = Sandbox::launch(&state.options, asked)
+        .await
+        .or_else(|error| launch_refused(&error))?;
+    let sandbox = Arc::new(sandbox);
+    state
+        .sandboxes()
+        .insert(sandbox.id.clone(), Arc::clone(&sandbox));
+    let answer = json(StatusCode::CREATED, &created(&sandbox));
+    let owner = Arc::downgrade(state);
+    tokio::spawn(async move {
+        Arc::clone(&sandbox).over().await;
+        if let Some(state) = owner.upgrade() {
+            state.sandboxes().remove(&sandbox.id);
+        }
+        sandbox.destroy().await;
+    });
+    Ok(answer)
+}
+
+fn launch_refused<T>(error: &LaunchError) -> Result<T, (StatusCode, String)> {
+    let status = match error {
+        LaunchError::Asked(_) => StatusCode::BAD_REQUEST,
+        LaunchError::TooWeak(_) => StatusCode::PRECONDITION_FAILED,
+        LaunchError::Refused(_) => StatusCode::NOT_IMPLEMENTED,
+        LaunchError::Start(_) | LaunchError::Silent | LaunchError::Ended => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    };
+    refuse(status, error.to_string())
+}
+
+fn created(sandbox: &Sandbox) -> Created {
+    Created {
+        template_id: sandbox.template.clone(),
+        sandbox_id: sandbox.id.clone(),
+        client_id: "pairwright".to_owned(),
+        envd_version: ENVD_VERSION.to_owned(),
+        envd_access_token: Some(sandbox.token.reveal().to_owned()),
+        domain: None,
+        pairwright: Some(LocalCreated {
+            tier: Tier::Namespace,
+            notes: sandbox.notes().to_vec(),
+        }),
+    }
+}
+
+fn info(sandbox: &Sandbox) -> Info {
+    Info {
+        template_id: sandbox.template.clone(),
+        sandbox_id: sandbox.id.clone(),
+        client_id: "pairwright".to_owned(),
+        started_at: timestamp(sandbox.started),
+        end_at: timestamp(SystemTime::now() + sandbox.ends_in()),
+        state: "running".to_owned(),
+        cpu_count: sandbox.limits.processors,
+        memory_mb: sandbox.limits.memory_bytes >> 20,
+        disk_size_mb: sandbox.limits.disk_bytes >> 20,
+        envd_version: ENVD_VERSION.to_owned(),
+        metadata: sandbox.metadata.clone(),
+    }
+}
+
+fn timestamp(time: SystemTime) -> String {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    sandbox_agent::wire::timestamp(i64::try_from(since.as_secs()).unwrap_or_default())
+}

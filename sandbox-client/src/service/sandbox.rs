@@ -1,0 +1,314 @@
+//! One sandbox: the agent's process, the connection to it, and its end.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use sandbox_agent::spec::{self, Access, Mount, Spec, Verdict};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::cgroup::Groups;
+use super::host::is_plain_directory;
+use super::key::{Key, random_hex};
+use super::{Limits, Options, Workspaces};
+use crate::protocol::{Create, LocalCreate};
+use crate::service::route::Forwarded;
+use crate::tier::Tier;
+
+/// The agent builds the walls in milliseconds; a machine that needs longer than this is stuck.
+const LAUNCH: Duration = Duration::from_secs(10);
+/// Memory of one process, where that of all cannot be limited.
+const OPEN_FILES: u64 = 4096;
+/// Files are held in memory; each costs about a kilobyte.
+const BYTES_A_FILE: u64 = 4 << 10;
+/// Paths that one sandbox may hide.
+const MASKS: usize = 4_000;
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("the sandbox's process could not be started: {0}")]
+    Start(#[source] std::io::Error),
+    #[error("this machine does not allow a sandbox: could not {0}")]
+    Refused(String),
+    #[error("the sandbox did not answer within {} s", LAUNCH.as_secs())]
+    Silent,
+    #[error("the sandbox ended before it answered")]
+    Ended,
+    #[error("a sandbox of at least the tier {wanted} was asked for; this machine has {has}", wanted = .0.name(), has = Tier::Namespace.name())]
+    TooWeak(Tier),
+    #[error("{0}")]
+    Asked(String),
+}
+
+/// What a creator asked for, checked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    template: String,
+    metadata: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
+    local: LocalCreate,
+    lifetime: Option<Duration>,
+}
+
+impl Asked {
+    /// The least there is.
+    pub(super) fn probe() -> Self {
+        Self {
+            template: "base".to_owned(),
+            metadata: BTreeMap::new(),
+            env: BTreeMap::new(),
+            local: LocalCreate::default(),
+            lifetime: None,
+        }
+    }
+
+    pub(super) fn check(create: Create, options: &Options) -> Result<Self, LaunchError> {
+        let refuse = |why: String| Err(LaunchError::Asked(why));
+        if !["base", "code-interpreter-v1", ""].contains(&create.template_id.as_str()) {
+            let name: String = create.template_id.chars().take(80).collect();
+            return refuse(format!("there is no template '{name}'; there is 'base'"));
+        }
+        let bad = |name: &String| name.is_empty() || name.contains(['=', '\0']);
+        if create.env_vars.keys().any(bad) || create.env_vars.values().any(|v| v.contains('\0')) {
+            return refuse("an environment variable has a name or value that cannot be".into());
+        }
+        if create
+            .network
+            .as_ref()
+            .is_some_and(|n| !n.allow_out.is_empty())
+        {
+            return refuse(
+                "this sandbox has no network, so nothing of it can be allowed; leave allowOut empty"
+                    .into(),
+            );
+        }
+        let local = create.pairwright.unwrap_or_default();
+        if let Some(wanted) = local.min_isolation.filter(|tier| *tier > Tier::Namespace) {
+            return Err(LaunchError::TooWeak(wanted));
+        }
+        let named = local.workspace.iter().chain(&local.read_roots);
+        for path in named {
+            if options.workspaces == Workspaces::None {
+                return refuse("this service shows no directories of its machine".into());
+            }
+            if !is_plain_directory(path) || path.parent().is_none() {
+                let path = path.display();
+                return refuse(format!(
+                    "{path} cannot be shown: it must be a directory below /, named without links"
+                ));
+            }
+        }
+        if local.masks.len() > MASKS {
+            return refuse(format!("more than {MASKS} paths to hide"));
+        }
+        Ok(Self {
+            template: create.template_id,
+            metadata: create.metadata,
+            env: create.env_vars,
+            local,
+            lifetime: create.timeout.map(Duration::from_secs),
+        })
+    }
+
+    fn spec(&self, options: &Options, limits: &Limits, groups: &Groups) -> Spec {
+        let mut mounts = options.host.mounts.clone();
+        mounts.extend(self.local.read_roots.iter().map(|path| Mount {
+            path: path.clone(),
+            access: Access::ReadOnly,
+        }));
+        let mut env = options.host.env.clone();
+        env.extend(self.env.clone());
+        Spec {
+            workspace: self.local.workspace.clone(),
+            mounts,
+            masks: self.local.masks.clone(),
+            env,
+            limits: spec::Limits {
+                disk_bytes: limits.disk_bytes,
+                files: (limits.disk_bytes / BYTES_A_FILE).max(1 << 10),
+                processes: limits.processes,
+                open_files: OPEN_FILES,
+                data_bytes: (!groups.limits_memory).then_some(limits.memory_bytes),
+                command_ms: limits.command_seconds * 1_000,
+            },
+        }
+    }
+}
+
+/// A running sandbox.
+pub(super) struct Sandbox {
+    pub(super) id: String,
+    pub(super) token: Key,
+    pub(super) template: String,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) limits: Limits,
+    pub(super) started: SystemTime,
+    notes: Vec<String>,
+    envd: SendRequest<Forwarded>,
+    end: watch::Sender<Instant>,
+    /// Gone when it is destroyed.
+    process: tokio::sync::Mutex<Option<Child>>,
+    groups: Groups,
+}
+
+impl Sandbox {
+    /// Builds the walls and waits until they stand.
+    pub(super) async fn launch(options: &Options, asked: Asked) -> Result<Self, LaunchError> {
+        let id = random_hex().map_err(LaunchError::Start)?;
+        let token = random_hex().map_err(LaunchError::Start)?;
+        let limits = options.limits.with(asked.local.limits.unwrap_or_default());
+        let groups = Groups::make(&id, &limits);
+        let spec = asked.spec(options, &limits, &groups);
+        let launched = tokio::time::timeout(LAUNCH, start(options, &groups, spec)).await;
+        let launched = launched.map_err(|_| LaunchError::Silent).and_then(|l| l);
+        let (process, channel, landlock) = match launched {
+            Ok(launched) => launched,
+            Err(error) => {
+                groups.remove().await;
+                return Err(error);
+            }
+        };
+        let channel = tokio::net::UnixStream::from_std(channel).map_err(LaunchError::Start)?;
+        let (envd, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .handshake(TokioIo::new(channel))
+            .await
+            .map_err(|_| LaunchError::Ended)?;
+        // Ends when either side does; whoever waits for answers then sees it.
+        tokio::spawn(connection);
+        let mut notes = vec!["no network".to_owned()];
+        for (holds, what) in [
+            (
+                groups.limits_memory,
+                "memory limit: best effort (per process)",
+            ),
+            (
+                groups.limits_processes,
+                "process limit: best effort (per user)",
+            ),
+            (groups.limits_processors, "no processor limit"),
+            (landlock, "without Landlock"),
+        ] {
+            if !holds {
+                notes.push(what.to_owned());
+            }
+        }
+        let lifetime = Duration::from_secs(limits.lifetime_seconds);
+        let lifetime = asked.lifetime.unwrap_or(lifetime);
+        let (end, _) = watch::channel(Instant::now() + lifetime.min(most_lifetime()));
+        Ok(Self {
+            id,
+            token: Key::from_text(token),
+            template: asked.template,
+            metadata: asked.metadata,
+            limits,
+            started: SystemTime::now(),
+            notes,
+            envd,
+            end,
+            process: tokio::sync::Mutex::new(Some(process)),
+            groups,
+        })
+    }
+
+    /// Where it is weaker than its tier's name says.
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    pub(super) fn envd(&self) -> SendRequest<Forwarded> {
+        self.envd.clone()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.envd.is_closed()
+    }
+
+    /// Sets when it is destroyed.
+    pub(super) fn set_lifetime(&self, lifetime: Duration) {
+        self.end
+            .send_replace(Instant::now() + lifetime.min(most_lifetime()));
+    }
+
+    pub(super) fn ends_in(&self) -> Duration {
+        let end = *self.end.borrow();
+        end.saturating_duration_since(Instant::now())
+    }
+
+    /// Returns when its time is over or its process has ended.
+    pub(super) async fn over(self: Arc<Self>) {
+        let mut changed = self.end.subscribe();
+        let mut looks = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            let end = *changed.borrow_and_update();
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                _ = changed.changed() => {}
+                _ = looks.tick() => if self.is_over() { return },
+            }
+        }
+    }
+
+    /// Kills everything in it and waits until it is gone.
+    pub(super) async fn destroy(&self) {
+        if let Some(mut process) = self.process.lock().await.take() {
+            // Process 1 dies with its parent, and takes the rest along.
+            let _ = process.kill().await;
+        }
+        self.groups.remove().await;
+    }
+}
+
+fn most_lifetime() -> Duration {
+    Duration::from_secs(Limits::MOST.lifetime_seconds)
+}
+
+/// Starts the agent, limits it from outside, and tells it what to build.
+async fn start(
+    options: &Options,
+    groups: &Groups,
+    spec: Spec,
+) -> Result<(Child, UnixStream, bool), LaunchError> {
+    let (own, theirs) = UnixStream::pair().map_err(LaunchError::Start)?;
+    let process = Command::new(&options.agent.program)
+        .args(&options.agent.arguments)
+        .env_clear()
+        .current_dir(PathBuf::from("/"))
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(LaunchError::Start)?;
+    if let Some(pid) = process.id() {
+        groups.take(pid).map_err(LaunchError::Start)?;
+    }
+    let answered = tokio::task::spawn_blocking(move || {
+        let mut channel = own;
+        channel.set_read_timeout(Some(LAUNCH))?;
+        channel.write_all(&[1])?;
+        spec::write_frame(&mut channel, &spec)?;
+        let verdict: Verdict = spec::read_frame(&mut channel)?;
+        channel.set_read_timeout(None)?;
+        channel.set_nonblocking(true)?;
+        Ok::<_, std::io::Error>((channel, verdict))
+    });
+    let (channel, verdict) = answered
+        .await
+        .map_err(|_| LaunchError::Ended)?
+        .map_err(|_| LaunchError::Ended)?;
+    match verdict {
+        Verdict::Ready { landlock } => Ok((process, channel, landlock)),
+        Verdict::Failed { step } => Err(LaunchError::Refused(step)),
+    }
+}

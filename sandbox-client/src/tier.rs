@@ -1,0 +1,41 @@
+//! How strong a sandbox's walls are, in the words that users see.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What separates a command from the machine. In rising order of strength, so that "at least" can
+/// be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Namespaces, a file system of what was named, Landlock and seccomp, under the kernel that
+    /// everything else runs under.
+    Namespace,
+    /// Another machine's, as strong as it says.
+    Remote,
+}
+
+impl Tier {
+    /// What a user is told, wherever a result is shown.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Namespace => "Process sandbox: shares your kernel",
+            Self::Remote => "Remote sandbox: isolation as that service states",
+        }
+    }
+
+    /// The name in settings and on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::Remote => "remote",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}

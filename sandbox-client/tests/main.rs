@@ -1,0 +1,23 @@
+//! The client against the service of this machine: real sandboxes, commands and files.
+
+// `cfg(test)` always holds here; clippy takes it as the sign of test code.
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod commands;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod faulty;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod lifetimes;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod red_team;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod returned;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod world;

@@ -1,0 +1,132 @@
+//! What comes back of a workspace, and that the workspace itself stays as it was.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use sandbox_client::changes::{Changes, Class, Kind};
+
+use crate::world::{World, run, tree};
+
+/// Changes as text, one a line.
+fn list(changes: &Changes) -> String {
+    let files = changes.files.iter().map(|file| {
+        let what = match &file.kind {
+            Kind::Written {
+                contents,
+                executable,
+            } => format!(
+                "written{} {:?}",
+                if *executable { " +x" } else { "" },
+                String::from_utf8_lossy(contents)
+            ),
+            Kind::Link { target } => format!("link {target}"),
+            Kind::Deleted => "deleted".to_owned(),
+        };
+        let runs = match file.class {
+            Class::Ordinary => "",
+            Class::RunsOnYourMachine => " RUNS",
+        };
+        format!("{}: {what}{runs}\n", file.path)
+    });
+    let mut refused: Vec<String> = changes
+        .refused
+        .iter()
+        .map(|refused| format!("refused {}: {}\n", refused.path, refused.reason))
+        .collect();
+    refused.sort();
+    files.chain(refused).collect()
+}
+
+#[tokio::test]
+async fn changes_come_back_and_the_workspace_is_untouched() {
+    let world = World::new();
+    world.write("a.txt", "one\n");
+    world.write("touched.txt", "same\n");
+    world.write("gone.txt", "x");
+    world.write("old/inner.txt", "x");
+    world.write("replaced/old.txt", "x");
+    world.write("replaced/kept.txt", "kept");
+    world.write(".gitignore", "build/\n*.log\n");
+    let before = tree(&world.root());
+    let sandbox = world.sandbox().await;
+    let script = "set -e
+        echo two >> a.txt; echo same > touched.txt; rm gone.txt; rm -r old
+        rm -r replaced; mkdir replaced; printf kept > replaced/kept.txt; echo n > replaced/new.txt
+        mkdir -p new/deep build; echo x > new/deep/file; echo o > build/out; echo l > run.log
+        printf '#!/bin/sh\\n' > tool; chmod 755 tool; ln -s deep/file new/link
+        echo 'fn main() {}' > build.rs; mkdir -p .github/workflows; echo y > .github/workflows/ci.yml";
+    let finished = run(&sandbox, script).await;
+    assert_eq!(finished.stderr.text(), "");
+    let changes = world.changes(&sandbox).await;
+    assert_eq!(
+        list(&changes),
+        ".github/workflows/ci.yml: written \"y\\n\" RUNS\n\
+         a.txt: written \"one\\ntwo\\n\"\n\
+         build.rs: written \"fn main() {}\\n\" RUNS\n\
+         gone.txt: deleted\n\
+         new/deep/file: written \"x\\n\"\n\
+         new/link: link deep/file\n\
+         old/inner.txt: deleted\n\
+         replaced/new.txt: written \"n\\n\"\n\
+         replaced/old.txt: deleted\n\
+         tool: written +x \"#!/bin/sh\\n\"\n"
+    );
+    assert_eq!(tree(&world.root()), before);
+}
+
+#[tokio::test]
+async fn what_would_lead_out_or_into_git_is_refused() {
+    let world = World::new();
+    world.write(".git/config", "[core]\n");
+    world.write("a", "1");
+    symlink("a", world.root().join("link")).unwrap();
+    let before = tree(&world.root());
+    let sandbox = world.sandbox().await;
+    let script = "mkdir -p .git/hooks sub/.GIT deep
+        echo x > .git/hooks/pre-commit; echo y >> .git/config; echo z > sub/.GIT/config
+        ln -s /etc/passwd absolute; ln -s ../../x deep/up; ln -s .git/config deep/../into-git
+        mkfifo pipe; echo t > 'trailing '; echo c > con.txt; echo n > \"$(printf 'new\\nline')\"
+        truncate -s 900M sparse; truncate -s 9M big; chmod 4755 a; ln -sf a link";
+    run(&sandbox, script).await;
+    let changes = world.changes(&sandbox).await;
+    assert_eq!(
+        list(&changes),
+        "a: written +x \"1\"\n\
+         refused .git: nothing of .git comes back\n\
+         refused absolute: the link leads out of the workspace\n\
+         refused big: it is too large\n\
+         refused con.txt: the path leaves the workspace or cannot be everywhere\n\
+         refused deep/up: the link leads out of the workspace\n\
+         refused into-git: the link leads out of the workspace\n\
+         refused new\\nline: the path leaves the workspace or cannot be everywhere\n\
+         refused pipe: it is no file, directory or link\n\
+         refused sparse: it is too large\n\
+         refused sub/.GIT: nothing of .git comes back\n\
+         refused trailing : the path leaves the workspace or cannot be everywhere\n"
+    );
+    assert_eq!(tree(&world.root()), before);
+    let mode = world
+        .root()
+        .join("a")
+        .metadata()
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o7000, 0);
+}
+
+#[tokio::test]
+async fn a_file_goes_in_and_comes_out_whole() {
+    let world = World::new();
+    let sandbox = world.sandbox().await;
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let path = "/home/user/some where/ü.bin";
+    sandbox
+        .write_file(path, bytes.clone().into())
+        .await
+        .unwrap();
+    let sum = run(&sandbox, "wc -c < '/home/user/some where/ü.bin'").await;
+    assert_eq!(sum.stdout.text().trim(), "3000000");
+    assert_eq!(sandbox.read_file(path, 4 << 20).await.unwrap(), bytes);
+    assert!(sandbox.read_file(path, 1000).await.is_err(), "over the cap");
+    assert!(sandbox.read_file("/home/user/none", 1000).await.is_err());
+}

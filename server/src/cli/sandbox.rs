@@ -1,0 +1,412 @@
+//! `pairwright sandbox`: a command in a sandbox of this machine, tried by hand.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDiffConfig};
+use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
+use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
+use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
+use sandbox_client::service::{self, Agent, Host, Key, Limits, Options, Service, Workspaces};
+use sandbox_client::tier::Tier;
+use serde::Serialize;
+
+use super::style::{self, paint};
+use crate::error::{Kind as ErrorKind, UserError};
+use crate::secret;
+
+/// What `timeout(1)` exits with.
+const TIMED_OUT: u8 = 124;
+/// A command killed by a signal has no code; shells say 128 and the signal's number, which the
+/// protocol does not tell.
+const KILLED: u8 = 128;
+/// Files looked at for secrets.
+const FILES: usize = 200_000;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SandboxCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Run a command in a sandbox, and show what it would change; nothing is written
+    Run(Run),
+    /// Say whether this machine can run sandboxes, and why not
+    Doctor(Doctor),
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// Folder that the command sees as it is; what it writes there stays in the sandbox
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+    /// More folders of this machine that the command can read
+    #[arg(long, value_name = "DIR")]
+    read: Vec<PathBuf>,
+    /// Seconds until the command and all it started are killed
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    timeout: u64,
+    /// Memory of all that runs, in MiB; what is written counts too
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    memory: u64,
+    /// How much may be written, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    disk: u64,
+    /// Processors that all that runs may use together
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    processors: u32,
+    /// Print JSON lines: the output as it comes, then the end and the changes
+    #[arg(long)]
+    json: bool,
+    /// The command
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Doctor {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl SandboxCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = super::runtime()?;
+        let code = match self.what {
+            What::Run(run) => runtime.block_on(run.run()),
+            What::Doctor(doctor) => runtime.block_on(doctor.run()),
+        };
+        runtime.shutdown_background();
+        code
+    }
+}
+
+/// A service for this user alone.
+pub(super) fn options(workspaces: Workspaces, key: Key) -> Options {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let path = std::env::var_os("PATH");
+    Options {
+        agent: Agent::this_program(),
+        key,
+        host: Host::find(home.as_deref(), path.as_deref()),
+        workspaces,
+        limits: Limits::default(),
+        sandboxes: 64,
+    }
+}
+
+impl Run {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let root = real_directory(&self.root)?;
+        let read_roots = self
+            .read
+            .iter()
+            .map(|path| real_directory(path))
+            .collect::<anyhow::Result<_>>()?;
+        let key = Key::generate().context("no key could be made")?;
+        let service = Service::start_private(options(Workspaces::OfThisMachine, key))
+            .context("the sandbox service could not be started")?;
+        let client = Client::new(service.endpoint().clone())?;
+        let create = Create {
+            template_id: "base".to_owned(),
+            timeout: Some(self.timeout + 60),
+            pairwright: Some(LocalCreate {
+                workspace: Some(root.clone()),
+                masks: secrets_of(&root),
+                read_roots,
+                min_isolation: Some(Tier::Namespace),
+                limits: Some(LimitsAsked {
+                    memory_bytes: Some(self.memory << 20),
+                    disk_bytes: Some(self.disk << 20),
+                    processors: Some(self.processors),
+                    command_seconds: Some(self.timeout),
+                }),
+            }),
+            ..Create::default()
+        };
+        let sandbox = client.create(create).await.map_err(|error| {
+            UserError::new(
+                ErrorKind::Workspace,
+                format!("There is no sandbox: {error}."),
+            )
+            .with_hint("`pairwright sandbox doctor` says what this machine can do.")
+        })?;
+        let directory = std::env::current_dir()
+            .ok()
+            .filter(|at| at.starts_with(&root));
+        let outcome = self.show(&sandbox, &root, directory.as_deref()).await;
+        service.stop().await;
+        outcome
+    }
+
+    async fn show(
+        &self,
+        sandbox: &Sandbox,
+        root: &Path,
+        directory: Option<&Path>,
+    ) -> anyhow::Result<ExitCode> {
+        let (program, arguments) = self.command.split_first().context("a command is needed")?;
+        let command = Command {
+            program: program.clone(),
+            arguments: arguments.to_vec(),
+            directory: directory.map(|at| at.to_string_lossy().into_owned()),
+            env: BTreeMap::new(),
+            input: Stdin::Nothing,
+            timeout: Duration::from_secs(self.timeout),
+        };
+        if !self.json {
+            let label = paint(style::FAINT, sandbox.label());
+            writeln!(anstream::stderr(), "{label}")?;
+        }
+        let started = Instant::now();
+        let mut running = sandbox.start(command).await?;
+        let end = loop {
+            match running.next().await? {
+                Event::Stdout(bytes) if self.json => said("stdout", &bytes)?,
+                Event::Stderr(bytes) if self.json => said("stderr", &bytes)?,
+                Event::Stdout(bytes) => pass_on(io::stdout().lock(), &bytes)?,
+                Event::Stderr(bytes) => pass_on(io::stderr().lock(), &bytes)?,
+                Event::End(end) => break end,
+            }
+        };
+        let took = started.elapsed();
+        let changes = changes::collect(sandbox, root, Bounds::default()).await?;
+        if self.json {
+            let ended = Ended {
+                end: &end,
+                tier: sandbox.tier(),
+                notes: sandbox.notes(),
+                ms: took.as_secs_f64() * 1e3,
+                changes: &changes,
+            };
+            writeln!(io::stdout(), "{}", serde_json::to_string(&ended)?)?;
+        } else {
+            print(&changes, root)?;
+            let how = match &end {
+                End::Exited(0) => "done".to_owned(),
+                End::Exited(code) => format!("exited with {code}"),
+                End::Killed(how) => how.clone(),
+                End::TimedOut => format!("killed after {} s", self.timeout),
+            };
+            let note = format!("{how} in {:.2} s", took.as_secs_f64());
+            writeln!(anstream::stderr(), "{}", paint(style::FAINT, note))?;
+        }
+        Ok(match end {
+            End::Exited(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
+            End::Killed(_) => ExitCode::from(KILLED),
+            End::TimedOut => ExitCode::from(TIMED_OUT),
+        })
+    }
+}
+
+fn real_directory(path: &Path) -> anyhow::Result<PathBuf> {
+    let real = path
+        .canonicalize()
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    if !real.is_dir() {
+        bail!("{} is not a folder", real.display());
+    }
+    Ok(real)
+}
+
+/// Files of a workspace that hold secrets, by their names. They are empty inside.
+fn secrets_of(root: &Path) -> Vec<PathBuf> {
+    let mut files = ignore::WalkBuilder::new(root);
+    // Ignored files are where secrets are; what is installed or built is not.
+    files.standard_filters(false).filter_entry(|entry| {
+        !matches!(
+            entry.file_name().to_str(),
+            Some(".git" | "node_modules" | "target")
+        )
+    });
+    let is_secret = |entry: &ignore::DirEntry| {
+        entry.file_type().is_some_and(|kind| kind.is_file())
+            && entry.file_name().to_str().is_some_and(secret::is_file_name)
+    };
+    let files = files.build().flatten().take(FILES).filter(is_secret);
+    files.map(ignore::DirEntry::into_path).collect()
+}
+
+/// One piece of output, as JSON.
+fn said(stream: &str, bytes: &[u8]) -> io::Result<()> {
+    let text = String::from_utf8_lossy(bytes);
+    writeln!(io::stdout(), "{}", serde_json::json!({ stream: text }))
+}
+
+/// The last line of `--json`.
+#[derive(Debug, Serialize)]
+struct Ended<'a> {
+    end: &'a End,
+    tier: Tier,
+    notes: &'a [String],
+    ms: f64,
+    changes: &'a Changes,
+}
+
+/// Passes output on as it is, except to a terminal, which must not obey it.
+fn pass_on(mut to: impl Write + IsTerminal, bytes: &[u8]) -> io::Result<()> {
+    if to.is_terminal() {
+        to.write_all(harmless(&String::from_utf8_lossy(bytes)).as_bytes())?;
+    } else {
+        to.write_all(bytes)?;
+    }
+    to.flush()
+}
+
+/// Shows what a terminal would obey, and characters that show others as what they are not.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            // The end of a line of other systems; elsewhere it writes over what was shown.
+            '\r' => {}
+            c if c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                shown.extend(c.escape_unicode());
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+fn print(changes: &Changes, root: &Path) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    for file in &changes.files {
+        print_file(&mut out, file, root)?;
+    }
+    for refused in &changes.refused {
+        let line = format!("not offered: {}: {}", refused.path, refused.reason);
+        writeln!(out, "{}", paint(style::WARN, line))?;
+    }
+    if changes.truncated {
+        let line = "there are more changes than can be shown";
+        writeln!(out, "{}", paint(style::WARN, line))?;
+    }
+    Ok(())
+}
+
+fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::Result<()> {
+    let runs = match file.class {
+        Class::Ordinary => String::new(),
+        Class::RunsOnYourMachine => format!(" {}", paint(style::BAD, "runs on your machine")),
+    };
+    let path = harmless(&file.path);
+    let before = changes::original(root, &file.path, Bounds::default().file_bytes);
+    let before = before.unwrap_or_default();
+    let (what, after) = match &file.kind {
+        Kind::Link { target } => {
+            writeln!(
+                out,
+                "{} → {}{runs}",
+                paint(style::TITLE, path),
+                harmless(target)
+            )?;
+            return Ok(());
+        }
+        Kind::Deleted => ("deleted", &[][..]),
+        Kind::Written { contents, .. } if before.is_empty() => ("new", contents.as_ref()),
+        Kind::Written { contents, .. } => ("changed", contents.as_ref()),
+    };
+    writeln!(out, "{} {what}{runs}", paint(style::TITLE, path))?;
+    let (Ok(before), Ok(after)) = (str::from_utf8(&before), str::from_utf8(after)) else {
+        writeln!(out, "{}", paint(style::FAINT, "not text"))?;
+        return Ok(());
+    };
+    let input = InternedInput::new(before, after);
+    let mut diff = Diff::compute(Algorithm::Histogram, &input);
+    diff.postprocess_lines(&input);
+    let printer = BasicLineDiffPrinter(&input.interner);
+    let unified = diff.unified_diff(&printer, UnifiedDiffConfig::default(), &input);
+    for line in unified.to_string().lines() {
+        let style = match line.as_bytes().first() {
+            Some(b'+') => style::GOOD,
+            Some(b'-') => style::BAD,
+            Some(b'@') => style::FAINT,
+            _ => anstyle::Style::new(),
+        };
+        writeln!(out, "{}", paint(style, harmless(line)))?;
+    }
+    Ok(())
+}
+
+/// What `sandbox doctor` finds.
+#[derive(Debug, Serialize)]
+struct Report {
+    tier: Option<Tier>,
+    label: Option<&'static str>,
+    notes: Vec<String>,
+    problem: Option<String>,
+    ms: f64,
+}
+
+impl Doctor {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let options = options(Workspaces::None, Key::generate()?);
+        let started = Instant::now();
+        let found = service::probe(&options).await;
+        let ms = started.elapsed().as_secs_f64() * 1e3;
+        let report = match found {
+            Ok((tier, notes)) => Report {
+                tier: Some(tier),
+                label: Some(tier.label()),
+                notes,
+                problem: None,
+                ms,
+            },
+            Err(error) => Report {
+                tier: None,
+                label: None,
+                notes: Vec::new(),
+                problem: Some(error.to_string()),
+                ms,
+            },
+        };
+        let mut out = anstream::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        } else if let Some(problem) = &report.problem {
+            writeln!(out, "{} {problem}", paint(style::BAD, "no sandbox:"))?;
+            writeln!(
+                out,
+                "Commands are refused here. Sandboxes need Linux 5.12 or newer with user namespaces: \
+                 see `sysctl kernel.unprivileged_userns_clone user.max_user_namespaces \
+                 kernel.apparmor_restrict_unprivileged_userns`."
+            )?;
+        } else if let Some(label) = report.label {
+            writeln!(
+                out,
+                "{} (made and removed one in {ms:.0} ms)",
+                paint(style::GOOD, label)
+            )?;
+            for note in &report.notes {
+                writeln!(out, "  {note}")?;
+            }
+        }
+        Ok(match report.problem {
+            None => ExitCode::SUCCESS,
+            Some(_) => ExitCode::FAILURE,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_given_nothing_to_obey() {
+        let hostile = "\u{1b}]52;c;eA==\u{7} a\rb \u{9b}6n \u{202e}x\tok\n";
+        let shown = "\\u{1b}]52;c;eA==\\u{7} ab \\u{9b}6n \\u{202e}x\tok\n";
+        assert_eq!(harmless(hostile), shown);
+    }
+}
