@@ -10,11 +10,11 @@ mod edits;
 mod index;
 mod map;
 mod rollback;
-mod search;
 #[cfg(target_os = "linux")]
 mod sandbox;
 #[cfg(target_os = "linux")]
 mod sandboxd;
+mod search;
 mod serve;
 mod tour;
 
