@@ -18,9 +18,6 @@ mod model_client;
 #[cfg(test)]
 mod model_faults;
 #[cfg(test)]
-#[cfg(target_os = "linux")]
-mod sandbox;
-#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod world;
