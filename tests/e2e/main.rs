@@ -25,6 +25,7 @@ mod model_client;
 mod model_faults;
 #[cfg(test)]
 mod protocol;
+#[cfg(test)]
 #[cfg(target_os = "linux")]
 mod sandbox;
 #[cfg(test)]

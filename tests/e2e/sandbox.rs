@@ -1,0 +1,89 @@
+//! A sandbox at a prompt.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::world::World;
+
+fn run(world: &World, root: &Path, arguments: &[&str], script: &str) -> Output {
+    let root = root.to_str().unwrap();
+    let before = ["sandbox", "run", "--root", root];
+    let after = ["--", "/bin/sh", "-c", script];
+    world
+        .command(&[&before[..], arguments, &after[..]].concat())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_command_runs_and_its_changes_are_shown_but_not_made() {
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    fs::write(workspace.path().join("a.txt"), "one\n").unwrap();
+    fs::write(workspace.path().join(".env"), "TOKEN=hush\n").unwrap();
+    let script = "cat .env; echo said; sed -i s/one/two/ a.txt; echo x > build.rs; exit 3";
+    let output = run(&world, workspace.path(), &[], script);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "said\na.txt changed\n@@ -1,1 +1,1 @@\n-one\n+two\n\
+         build.rs new runs on your machine\n@@ -1,0 +1,1 @@\n+x\n"
+    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("shares your kernel"));
+    assert_eq!(output.status.code(), Some(3));
+    let left = fs::read_to_string(workspace.path().join("a.txt")).unwrap();
+    assert_eq!(left, "one\n");
+    assert!(!workspace.path().join("build.rs").exists());
+}
+
+#[test]
+fn programs_get_json_lines_with_the_tier() {
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    let output = run(
+        &world,
+        workspace.path(),
+        &["--json"],
+        "echo said; echo n > new",
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["stdout"], "said\n");
+    let last = lines.last().unwrap();
+    assert_eq!(last["end"]["exited"], 0);
+    assert_eq!(last["tier"], "namespace");
+    assert_eq!(last["changes"]["files"][0]["path"], "new");
+}
+
+#[test]
+fn a_command_that_takes_too_long_is_killed_with_a_code_of_its_own() {
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    let output = run(&world, workspace.path(), &["--timeout", "1"], "sleep 300");
+    assert_eq!(output.status.code(), Some(124));
+}
+
+#[test]
+fn the_service_refuses_to_be_reached_by_others_and_keys_that_others_can_read() {
+    let world = World::knowing();
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("key");
+    let key_text = key.to_str().unwrap();
+    let start = |listen: &str| {
+        let arguments = ["sandboxd", "--listen", listen, "--key-file", key_text];
+        let output = world.command(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(start("0.0.0.0:0").contains("can be reached by others"));
+    let mode = fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(start("127.0.0.1:0").contains("can be read by others"));
+}
