@@ -325,8 +325,7 @@ class PluginCase:
 
     def test_ghost_text_is_there_soon_after_the_key(self):
         model = self.model(after_prefix("1 + 2;"))
-        # An answer that is late on a busy machine is late, and not missing.
-        nvim = self.open(model=model, complete={"debounceMs": 31})
+        nvim = self.open(model=model)
         nvim.lua(
             """_G.times = {}
             local draw = require('pairwright.draw')
