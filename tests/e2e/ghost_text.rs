@@ -107,6 +107,31 @@ async fn a_newer_request_answers_the_older_with_nothing_and_resets_its_stream() 
     assert_eq!(end, End::Reset(8));
 }
 
+/// Neovim 0.7 sends such a change when a request comes right after an edit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_nothing_does_not_take_the_answer_away() {
+    let (model, world) = with_model(|seen| {
+        Answer::honest(seen, "compute(first, second)").after(Duration::from_millis(300))
+    })
+    .await;
+    let mut client = world.session();
+    let uri = world.uri("sum.py");
+    client.open(&uri, "python", "total = \n");
+    client.replace(&uri, 2, "total = \n");
+    let id = client.ask_inline(&uri, (0, 8));
+    model
+        .wait("the request", |log| {
+            let asked = |seen: &&Seen| Hole::of(seen).prefix.ends_with("total = ");
+            log.requests.iter().find(asked).map(|seen| seen.nth)
+        })
+        .await;
+    let document = json!({ "uri": uri, "version": 2 });
+    let nothing = json!({ "textDocument": document, "contentChanges": [] });
+    client.notify("textDocument/didChange", &nothing).unwrap();
+    let answer = client.answer(id).unwrap();
+    assert_eq!(suggested(&answer), Some("total = compute(first, second)"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_request_is_answered_once_and_its_stream_reset() {
     let (model, world) = with_model(|seen| {

@@ -39,6 +39,10 @@ impl Server {
             tracing::warn!("a change to {uri}, which is not open, is ignored");
             return;
         };
+        if changes.is_empty() && document.version == changed.previous {
+            // Neovim 0.7 says so between two keys; the answer under way is still wanted.
+            return;
+        }
         if document.version <= changed.previous {
             let previous = changed.previous;
             tracing::warn!(
