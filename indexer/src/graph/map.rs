@@ -81,7 +81,7 @@ impl Reader {
         // Most definitions cost 6 to 20 tokens, so the search starts near the answer.
         let guess = query.budget.0 as usize / 12;
         let mut units: FxHashMap<Slot, Option<Arc<Unit>>> = FxHashMap::default();
-        self.weigh(&mut ranked, LOOKED_AT * guess + LOOKED_AT, &mut units);
+        self.weigh_kinds(&mut ranked, LOOKED_AT * guess + LOOKED_AT, &mut units);
         let (mut fits, mut too_many) = (0, ranked.len() + 1);
         let mut best = RepoMap::empty();
         let mut guess = guess.clamp(1, ranked.len().max(1));
@@ -173,7 +173,7 @@ impl Reader {
     }
 
     /// Weighs the first `n` definitions by what they are, and drops those that a map does not show.
-    fn weigh(
+    fn weigh_kinds(
         &self,
         ranked: &mut Vec<((Slot, u32), f32)>,
         n: usize,
@@ -182,11 +182,11 @@ impl Reader {
         ranked.truncate(n);
         ranked.retain_mut(|((slot, name), rank)| {
             let unit = units.entry(*slot).or_insert_with(|| self.unit_at(*slot));
-            let definitions = unit.iter().flat_map(|unit| &unit.definitions);
+            let Some(unit) = unit else { return false };
+            let definitions = unit.definitions.iter();
             let named = definitions.filter(|d| name_hash(d.name.as_bytes()) == *name);
-            let worth = named.map(worth).fold(0.0, f32::max);
-            *rank *= worth;
-            worth > 0.0
+            *rank *= named.map(|d| worth(unit, d)).fold(0.0, f32::max);
+            *rank > 0.0
         });
         ranked.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     }
@@ -239,19 +239,28 @@ impl RepoMap {
 /// How much of its rank a definition keeps. Names bind files, and a field or a method of one plain
 /// word (`is_empty`, `iter`) shares its name with what the language's own library has: most of its
 /// rank is meant for that.
-fn worth(definition: &Definition) -> f32 {
+fn worth(unit: &Unit, definition: &Definition) -> f32 {
+    let around = definition
+        .parent
+        .map(|at| unit.definitions[at as usize].kind);
+    let is_member = matches!(
+        around,
+        Some(DefinitionKind::Class | DefinitionKind::Interface | DefinitionKind::Implementation)
+    );
     match definition.kind {
+        DefinitionKind::Function | DefinitionKind::Method | DefinitionKind::Constant
+            if is_member && NameStyle::of(&definition.name) != NameStyle::Descriptive =>
+        {
+            0.1
+        }
         DefinitionKind::Function
+        | DefinitionKind::Method
         | DefinitionKind::Class
         | DefinitionKind::Interface
         | DefinitionKind::Type
         | DefinitionKind::Constant
         | DefinitionKind::Macro => 1.0,
         DefinitionKind::Declaration => 0.5,
-        DefinitionKind::Method => match NameStyle::of(&definition.name) {
-            NameStyle::Descriptive => 1.0,
-            NameStyle::Plain | NameStyle::Private => 0.1,
-        },
         DefinitionKind::Implementation
         | DefinitionKind::Module
         | DefinitionKind::Field
@@ -271,7 +280,8 @@ fn flow(edges: &[Edge], rank: f32, into: &mut FxHashMap<(Slot, u32), f32>) {
 fn outline<'u>(unit: &'u Unit, names: &FxHashSet<u32>) -> Vec<(usize, &'u str)> {
     let mut shown = vec![false; unit.definitions.len()];
     for (at, definition) in unit.definitions.iter().enumerate() {
-        if worth(definition) == 0.0 || !names.contains(&name_hash(definition.name.as_bytes())) {
+        if worth(unit, definition) == 0.0 || !names.contains(&name_hash(definition.name.as_bytes()))
+        {
             continue;
         }
         let mut next = Some(at as u32);

@@ -80,7 +80,7 @@ fn a_map_shows_types_and_functions_and_of_members_those_that_are_told_by_their_n
     let reader = workspace.settled().reader();
     let method = "  impl Wanted\n    pub fn wait_for_answer(&self)\n";
     assert_eq!(
-        map(&reader, 24, &[]),
+        map(&reader, 28, &[]),
         format!("a.rs:\n  pub struct Wanted\n{method}")
     );
     assert_eq!(
