@@ -29,11 +29,13 @@ export async function find(extension: vscode.Extension<unknown>): Promise<Found>
   return check(await locate({ setting, path: process.env['PATH'], bundled }));
 }
 
-/** Makes the client of a server that is not started yet. */
+/** Makes the client of a server that is not started yet. `changed` is called when the server was told
+ * of a change. */
 export function connect(
   found: Found,
   extension: vscode.Extension<unknown>,
   log: vscode.LogOutputChannel,
+  changed: (event: vscode.TextDocumentChangeEvent) => void,
 ): LanguageClient {
   const server: ServerOptions = {
     command: found.program,
@@ -50,6 +52,10 @@ export function connect(
     initializationOptions: settings(extension),
     outputChannel: log,
     middleware: {
+      didChange: async (event, next) => {
+        await next(event);
+        changed(event);
+      },
       // Ghost text comes from `ghost.ts`; the client's own would ask for the same once more.
       provideInlineCompletionItems: () => undefined,
       workspace: {

@@ -19,7 +19,7 @@ export class Server implements vscode.Disposable {
 
   constructor(
     private readonly extension: vscode.Extension<unknown>,
-    private readonly changed: () => void,
+    private readonly ghost: Ghost,
     private readonly hunksChanged: () => void,
   ) {}
 
@@ -32,7 +32,7 @@ export class Server implements vscode.Disposable {
       const found = await find(this.extension);
       this.program = found.program;
       this.log.info(`Pairwright ${found.version}: ${found.program}`);
-      const client = connect(found, this.extension, this.log);
+      const client = connect(found, this.extension, this.log, (event) => this.ghost.changed(event));
       this.client = client;
       client.onNotification('didChangeStatus', (status: Status) => this.show(status));
       client.onNotification('pairwright/diff/changed', this.hunksChanged);
@@ -78,7 +78,7 @@ export class Server implements vscode.Disposable {
   }
 
   private show(status: Status): void {
-    this.changed();
+    this.ghost.forget();
     this.status = status;
     this.bar.show(status);
   }
@@ -102,7 +102,7 @@ export function activate(context: vscode.ExtensionContext): void {
   const ghost: Ghost = new Ghost(() => started.running);
   const started: Server = new Server(
     context.extension,
-    () => ghost.forget(),
+    ghost,
     () => void hunks.refresh(),
   );
   const hunks = new Hunks((method, params) => started.request(method, params));
