@@ -14,13 +14,13 @@ def model_settings(url):
     return block.group(1).replace("http://localhost:8080", url)
 
 
-def block(heading, language):
-    """The first block in `language` below `## heading`."""
+def block(heading, language, number=0):
+    """A block in `language` below `## heading`, the first unless told otherwise."""
     text = README.read_text()
     section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     if not section:
         raise AssertionError(f"editors/README.md has no section {heading!r}")
-    found = re.search(rf"^```{language}\n(.*?)^```", section.group(1), re.M | re.S)
-    if not found:
-        raise AssertionError(f"section {heading!r} has no block in {language}")
-    return found.group(1)
+    found = re.findall(rf"^```{language}\n(.*?)^```", section.group(1), re.M | re.S)
+    if len(found) <= number:
+        raise AssertionError(f"section {heading!r} has {len(found)} blocks in {language}")
+    return found[number]
