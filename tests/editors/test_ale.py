@@ -13,7 +13,6 @@ CONFIG = """\
 set nocompatible nomodeline noswapfile viminfo=
 filetype on
 set runtimepath^={ale}
-runtime plugin/ale.vim
 let g:ale_lint_on_text_changed = 'never'
 " So that the test hears when the server is ready; what a server does not know it drops.
 let s:heard = {{'initialization_options': {{'editorPluginInfo': {{'name': 'test'}}}}}}

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import unittest
+from pathlib import Path
 
 import docs
 import edits
@@ -21,6 +22,15 @@ def story(prefix, _suffix):
 class VsCode(Case):
     def test_units(self):
         node("scripts/test.mjs", cwd=EXTENSION, stdout=subprocess.DEVNULL)
+
+    def test_in_its_host_the_extension_has_all_that_it_announces(self):
+        model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
+        script = Path(__file__).resolve().parent / "in_host.js"
+        for outcome, code in (("succeed", 0), ("fail", 1)):
+            with self.subTest(f"told to {outcome}"):
+                window = self.window({"a.js": ""}, model, in_host=script, PAIRWRIGHT_IN_HOST=outcome)
+                self.assertEqual(window.exit_code(), code, window.logged[-5:])
+                window.close()
 
     def test_a_session(self):
         """One window, because starting one takes long: shown, typed along, taken in parts and in

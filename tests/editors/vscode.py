@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import docs
 from desk import ARTIFACTS, PREFIX, ROOT, Desk, Timeout, limit_time, needs, until
 from model import Model
 
@@ -52,8 +54,10 @@ def node(*arguments, **options):
 class Window:
     """A window of VS Code on the desk's workspace."""
 
-    def __init__(self, desk, vsix, settings=None, trusted=True):
+    def __init__(self, desk, vsix, settings=None, trusted=True, in_host=None, **environment):
+        """`in_host` is a script to run in the extension host, beside the extension's sources."""
         self.desk = desk
+        self.in_host = in_host
         self.data = desk.folder / "code"
         self.extensions = desk.folder / "extensions"
         (self.data / "User").mkdir(parents=True)
@@ -64,13 +68,17 @@ class Window:
         (self.data / "User/settings.json").write_text(json.dumps(self.settings))
         # VS Code takes PATH from the user's login shell.
         (desk.home / ".profile").write_text(f"export PATH={desk.programs}:$PATH\n")
-        self.environment = desk.environment(EXTENSIONS_GALLERY="{}", CI="")
+        self.environment = desk.environment(EXTENSIONS_GALLERY="{}", CI="", **environment)
         self.environment["PATH"] = f"{desk.programs}:{NODE}:/usr/bin:/bin"
-        self.run("--install-extension", vsix)
+        if not in_host:
+            self.run("--install-extension", vsix)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        trust = [] if not trusted else ["--disable-workspace-trust"]
+        options = [] if not trusted else ["--disable-workspace-trust"]
+        if in_host:
+            # Or the script is never looked at.
+            options += ["--vscode-option", "enable-smoke-test-driver"]
         self.server = subprocess.Popen(
             [
                 *self.command(),
@@ -79,7 +87,7 @@ class Window:
                 "--disable-telemetry",
                 "--disable-update-check",
                 "--disable-getting-started-override",
-                *trust,
+                *options,
                 "-e",
             ],
             env=self.environment,
@@ -100,8 +108,30 @@ class Window:
         self.page = self.browser.new_page(viewport={"width": 1100, "height": 640})
         self.hosts = set()
         self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2].split(":")[0]))
-        self.page.goto(f"http://127.0.0.1:{self.port}/?folder={desk.workspace}")
+        self.ended, self.logged = [], []
+        self.page.expose_function("codeAutomationExit", lambda code, *_: self.ended.append(code))
+        self.page.expose_function("codeAutomationLog", lambda *said: self.logged.append(str(said)))
+        self.page.goto(f"http://127.0.0.1:{self.port}/?folder={desk.workspace}{self.payload()}")
         self.page.wait_for_selector(".monaco-workbench", timeout=90_000)
+
+    def payload(self):
+        if not self.in_host:
+            return ""
+        there = f"vscode-remote://127.0.0.1:{self.port}"
+        paths = {"extensionDevelopmentPath": EXTENSION, "extensionTestsPath": self.in_host}
+        payload = json.dumps([[name, f"{there}{path}"] for name, path in paths.items()])
+        return f"&payload={urllib.parse.quote(payload)}"
+
+    def exit_code(self):
+        """What the script in the extension host ended with."""
+
+        def code():
+            # Calls of the page are heard while the page is waited for.
+            self.page.wait_for_timeout(20)
+            return self.ended
+
+        (code,) = until(code, "the script in the extension host ends", 90)
+        return code
 
     def command(self):
         entry = CODE / "out/node/entry.js"
@@ -170,6 +200,8 @@ class Window:
         self.page.screenshot(path=str(ARTIFACTS / f"{name}.png"))
 
     def close(self):
+        if self.server.poll() is not None:
+            return
         self.browser.close()
         self.playwright.stop()
         os.killpg(self.server.pid, signal.SIGTERM)
@@ -181,17 +213,22 @@ class Case(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
+        """Makes the extension as its page says."""
+        install, package, sideload = docs.block("Install", "sh", page=docs.VSCODE).splitlines()
+        environment = {**os.environ, "PATH": f"{NODE}:{os.environ['PATH']}"}
         if not (EXTENSION / "node_modules").exists():
-            environment = {**os.environ, "PATH": f"{NODE}:{os.environ['PATH']}"}
-            subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=EXTENSION, env=environment, check=True)
-        cls.vsix = ROOT / "target/pairwright.vsix"
-        node("scripts/package.mjs", cls.vsix, cwd=EXTENSION, stdout=subprocess.DEVNULL)
+            subprocess.run([*install.split(), "--ignore-scripts"], cwd=EXTENSION, env=environment, check=True)
+        subprocess.run(package.split(), cwd=EXTENSION, env=environment, check=True, stdout=subprocess.DEVNULL)
+        code, option, vsix = sideload.split()
+        if (code, option) != ("code", "--install-extension"):
+            raise AssertionError(f"the extension is installed by {sideload!r}")
+        cls.vsix = EXTENSION / vsix
 
     def setUp(self):
         limit_time(180)
         self.addCleanup(limit_time, 0)
 
-    def window(self, files, model=None, settings=None, trusted=True, elsewhere=None):
+    def window(self, files, model=None, settings=None, trusted=True, elsewhere=None, **more):
         values = model.settings() if model else {}
         values["local"] = {"enabled": model is None}
         values["complete"] = {"deadlineMs": 5000, "debounceMs": 0}
@@ -199,7 +236,7 @@ class Case(unittest.TestCase):
         self.addCleanup(self.desk.close)
         if elsewhere:
             (self.desk.programs / "pairwright").rename(elsewhere)
-        window = Window(self.desk, self.vsix, settings, trusted)
+        window = Window(self.desk, self.vsix, settings, trusted, **more)
         self.addCleanup(window.close)
         return window
 

@@ -58,7 +58,7 @@ impl Buffers {
 
     /// Takes up a question. Blocks for as long as it takes to read one file.
     pub(super) fn begin(&self, question: &Question) -> Begun {
-        let file = self.recognise(question);
+        let (files, file) = self.recognise(question);
         let (uri, language, text, offset) = match file {
             Some(path) => {
                 let (text, offset) = whole(&path, question);
@@ -66,8 +66,9 @@ impl Buffers {
             }
             None => {
                 let Question { prefix, suffix } = question;
-                let (text, offset) = (format!("{prefix}{suffix}"), prefix.len());
-                (UNNAMED.to_owned(), "plaintext".to_owned(), text, offset)
+                let language = files.language().unwrap_or("plaintext").to_owned();
+                let text = format!("{prefix}{suffix}");
+                (UNNAMED.to_owned(), language, text, prefix.len())
             }
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +87,7 @@ impl Buffers {
         }
     }
 
-    fn recognise(&self, question: &Question) -> Option<Arc<Path>> {
+    fn recognise(&self, question: &Question) -> (Arc<Files>, Option<Arc<Path>>) {
         let find = |files: &Files| files.of(&question.prefix, &question.suffix).cloned();
         let (files, read) = {
             let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
@@ -94,12 +95,13 @@ impl Buffers {
         };
         let found = find(&files);
         if found.is_some() || read.elapsed() < STALE {
-            return found;
+            return (files, found);
         }
         let files = Arc::new(Files::read(&self.roots));
         let found = find(&files);
-        *self.files.write().unwrap_or_else(PoisonError::into_inner) = (files, Instant::now());
-        found
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) =
+            (Arc::clone(&files), Instant::now());
+        (files, found)
     }
 
     /// Makes `text` the newest version of the document.

@@ -14,9 +14,14 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::secret;
+use crate::session::language;
 
 const MAX_FILES: usize = 20_000;
 const MAX_LINES: usize = 1_000_000;
+/// Languages, by id or ending, in which few files of a project are written that people type in.
+const PROSE: &[&str] = &[
+    "", "csv", "json", "lock", "markdown", "svg", "toml", "txt", "xml", "yaml",
+];
 /// Larger files are data.
 const MAX_FILE: u64 = 1 << 20;
 /// Characters without which a line (`}`, `return x;`) tells too little to be kept.
@@ -30,6 +35,8 @@ const ENOUGH: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct Files {
     paths: Vec<Arc<Path>>,
+    /// The language of most files.
+    language: Option<String>,
     /// Hash of a line, without the blanks around it, to the one file that has it.
     lines: FxHashMap<u64, Owner>,
 }
@@ -43,6 +50,12 @@ enum Owner {
 impl Files {
     pub(super) fn read(roots: &[PathBuf]) -> Self {
         let mut files = Self::default();
+        files.add_all(roots);
+        files.language = files.most_common_language();
+        files
+    }
+
+    fn add_all(&mut self, roots: &[PathBuf]) {
         for root in roots {
             let walk = ignore::WalkBuilder::new(root)
                 .follow_links(false)
@@ -50,15 +63,34 @@ impl Files {
                 .sort_by_file_path(Path::cmp)
                 .build();
             for entry in walk.flatten() {
-                if files.paths.len() >= MAX_FILES || files.lines.len() >= MAX_LINES {
-                    return files;
+                if self.paths.len() >= MAX_FILES || self.lines.len() >= MAX_LINES {
+                    return;
                 }
                 if entry.file_type().is_some_and(|kind| kind.is_file()) {
-                    files.add(entry.path());
+                    self.add(entry.path());
                 }
             }
         }
-        files
+    }
+
+    fn most_common_language(&self) -> Option<String> {
+        let mut counts: FxHashMap<String, usize> = FxHashMap::default();
+        for path in &self.paths {
+            let language = language::of_path(path);
+            if !PROSE.contains(&&*language) {
+                *counts.entry(language).or_default() += 1;
+            }
+        }
+        // Names decide between equals, so that the order of a map does not.
+        let most = counts
+            .into_iter()
+            .max_by(|a, b| (a.1, &b.0).cmp(&(b.1, &a.0)));
+        most.map(|(language, _)| language)
+    }
+
+    /// What a text that no file is known for is most likely written in.
+    pub(super) fn language(&self) -> Option<&str> {
+        self.language.as_deref()
     }
 
     fn add(&mut self, path: &Path) {
