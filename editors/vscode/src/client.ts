@@ -4,11 +4,14 @@ import {
   type LanguageClientOptions,
   LanguageClient,
   type ServerOptions,
+  State,
   TransportKind,
 } from 'vscode-languageclient/node';
 
 import { type Found, check, locate } from './server';
 import { type Inspected, type Tree, explicit } from './settings';
+
+export { State };
 
 /** The settings of the server that the user has made. */
 export function settings(extension: vscode.Extension<unknown>): Tree {

@@ -1,8 +1,7 @@
 /** Entry point: starts the server, and holds what belongs to one session. */
 import * as vscode from 'vscode';
-import { type LanguageClient, State } from 'vscode-languageclient/node';
+import type { LanguageClient } from 'vscode-languageclient/node';
 
-import { connect, find } from './client';
 import { commands } from './commands';
 import { Ghost } from './ghost';
 import { Hunks } from './hunks';
@@ -29,6 +28,8 @@ export class Server implements vscode.Disposable {
 
   async start(): Promise<void> {
     try {
+      // The language client is most of the code; activation does not wait until it is loaded.
+      const { State, connect, find } = await import('./client.js');
       const found = await find(this.extension);
       this.program = found.program;
       this.log.info(`Pairwright ${found.version}: ${found.program}`);
