@@ -190,9 +190,8 @@ async fn zed_is_answered_with_the_context_that_it_left_out() {
     assert_eq!(said["choices"][0]["text"], "area_of_circle(1)");
     assert_eq!(said["choices"][0]["finish_reason"], "stop");
 
-    let log = model.log();
-    let asked = log.completions().into_iter().next_back().unwrap().clone();
-    let hole = Hole::of(&asked);
+    let asked = questions(&model);
+    let hole = asked.last().unwrap();
     assert!(hole.prefix.contains("the head of the file"), "{hole:?}");
     assert!(hole.prefix.ends_with("unit = "), "{hole:?}");
 }
@@ -205,13 +204,13 @@ async fn typing_what_was_suggested_asks_no_model() {
         .post("/v1/completions", &of_zed("unit = "))
         .await
         .json();
-    let before = model.log().completions().len();
+    let before = questions(&model).len();
     let said = endpoint
         .post("/v1/completions", &of_zed("unit = area_of"))
         .await
         .json();
     assert_eq!(said["choices"][0]["text"], "_circle(1)");
-    assert_eq!(model.log().completions().len(), before);
+    assert_eq!(questions(&model).len(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,18 +281,17 @@ async fn nobody_is_served_without_the_token() {
             assert!(!said.body.contains(&endpoint.token));
         }
     }
-    assert_eq!(
-        model
-            .log()
-            .completions()
-            .iter()
-            .filter(|seen| !is_probe(seen))
-            .count(),
-        0
-    );
+    assert_eq!(questions(&model), []);
     let key = [("X-Api-Key", &*endpoint.token)];
     let models = endpoint.send("GET", "/v1/models", &key, "").await.json();
     assert_eq!(models["data"][0]["id"], "pairwright");
+}
+
+/// What the model was asked, without the questions of probes.
+fn questions(model: &ModelServer) -> Vec<Hole> {
+    let log = model.log();
+    let asked = log.completions().into_iter().filter(|seen| !is_probe(seen));
+    asked.map(Hole::of).collect()
 }
 
 fn is_probe(seen: &Seen) -> bool {
@@ -321,7 +319,7 @@ async fn what_cannot_be_read_is_refused_without_repeating_it() {
             "{\"prompt\": [\"hunter2\", \"b\"]}",
             400,
         ),
-        ("POST", "/infill", "[\"hunter2\"]", 400),
+        ("POST", "/infill", "{\"prompt\": [\"hunter2\"]}", 400),
         ("POST", "/v1/completions", &*huge, 413),
         ("GET", "/v1/completions", "", 405),
         ("POST", "/v1/chat/completions", "{}", 404),

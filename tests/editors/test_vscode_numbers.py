@@ -107,12 +107,14 @@ class VsCodeNumbers(Case):
 
         with self.subTest("activation"):
             window.run_command("Developer: Show Running Extensions")
-            row = ".runtime-extensions-editor .extension"
-            window.page.wait_for_selector(row)
-            rows = window.page.eval_on_selector_all(row, "all => all.map(e => e.textContent)")
-            (ours,) = (text for text in rows if "Pairwright" in text)
-            milliseconds = int(re.search(r"(\d+)ms", ours).group(1))
-            print(f"vscode: activation: {milliseconds} ms ({ours!r})", flush=True)
+
+            def ours():
+                row = ".runtime-extensions-editor .extension"
+                rows = window.page.eval_on_selector_all(row, "all => all.map(e => e.textContent)")
+                return next((t for t in rows if re.search(r"Pairwright.*Activation: \d+ms", t)), None)
+
+            milliseconds = int(re.search(r"Activation: (\d+)ms", until(ours, "the row")).group(1))
+            print(f"vscode: activation: {milliseconds} ms", flush=True)
             # Twice what is promised, because machines that test are busy.
             self.assertLess(milliseconds, 200)
 

@@ -113,12 +113,14 @@ export function activate(context: vscode.ExtensionContext): void {
     hunks,
     vscode.languages.registerInlineCompletionItemProvider({ pattern: '**' }, ghost),
     vscode.window.onDidChangeActiveTextEditor((editor) => {
+      ghost.look();
       if (started.running?.isRunning()) {
         const focus = editor ? { textDocument: { uri: editor.document.uri.toString() } } : {};
         void started.running.sendNotification('textDocument/didFocus', focus);
       }
     }),
     vscode.workspace.onDidChangeConfiguration((event) => {
+      ghost.look();
       if (event.affectsConfiguration('pairwright.server.path')) {
         void started.restart();
       } else if (event.affectsConfiguration('pairwright')) {

@@ -20,8 +20,20 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
   private readonly ahead = new Ahead<Answer | null>();
   private readonly told = new Set<string>();
   private current: Item | undefined;
+  /** Where the editor is going to ask for suggestions by itself. */
+  private typedIn: vscode.TextDocument | undefined;
 
-  constructor(private readonly client: () => LanguageClient | undefined) {}
+  constructor(private readonly client: () => LanguageClient | undefined) {
+    this.look();
+  }
+
+  /** Finds out where the editor asks; to be called when its active editor or its settings changed.
+   * Settings take a quarter of a millisecond to read, which is too long for every key. */
+  look(): void {
+    const document = vscode.window.activeTextEditor?.document;
+    const editor = vscode.workspace.getConfiguration('editor', document);
+    this.typedIn = editor.get('inlineSuggest.enabled', true) ? document : undefined;
+  }
 
   async provideInlineCompletionItems(
     document: vscode.TextDocument,
@@ -65,7 +77,7 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
     this.ahead.drop();
     const client = this.client();
     const cursor = reason === undefined ? cursorAfter(contentChanges) : undefined;
-    if (!cursor || !client?.isRunning() || !isWaitedFor(document)) {
+    if (!cursor || !client?.isRunning() || document !== this.typedIn) {
       return;
     }
     const position = new vscode.Position(cursor.line, cursor.character);
@@ -165,10 +177,4 @@ function placeOf(document: vscode.TextDocument, position: vscode.Position): Plac
 /** A name for text and cursor together. */
 function stateOf(document: vscode.TextDocument, position: vscode.Position): string {
   return `${position.line}:${position.character} ${document.version} ${document.uri.toString()}`;
-}
-
-/** Whether the editor is going to ask for suggestions in `document` by itself. */
-function isWaitedFor(document: vscode.TextDocument): boolean {
-  const isActive = vscode.window.activeTextEditor?.document === document;
-  return isActive && vscode.workspace.getConfiguration('editor', document).get('inlineSuggest.enabled', true);
 }
