@@ -47,10 +47,10 @@ class Ale(unittest.TestCase):
             return items and items[-1]["label"]
 
         shown = until(label, "an item")
-        self.assertTrue("let total = 0;".endswith(shown), shown)
-        terminal.wait_for(f"{shown} ")
+        self.assertIn(shown, "let total = 0;")
+        terminal.wait_for(f"{shown} v Pairwright")
         terminal.save_screen("ale-menu")
-        terminal.keys("C-y")
+        terminal.keys("C-n", "C-y")
         terminal.keys("Escape")
         terminal.type(":w")
         terminal.keys("Enter")

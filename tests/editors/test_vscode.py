@@ -25,7 +25,7 @@ class VsCode(Case):
 
     def test_in_its_host_the_extension_has_all_that_it_announces(self):
         model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
-        script = Path(__file__).resolve().parent / "in_host.js"
+        script = Path(__file__).resolve().parent / "in_host.cjs"
         for outcome, code in (("succeed", 0), ("fail", 1)):
             with self.subTest(f"told to {outcome}"):
                 window = self.window({"a.js": ""}, model, in_host=script, PAIRWRIGHT_IN_HOST=outcome)
