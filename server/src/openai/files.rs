@@ -132,7 +132,9 @@ impl Files {
 /// Reads a file that is text and no secret; `None` for others.
 pub(super) fn read(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy();
-    if secret::is_file_name(&name) {
+    // A path that was a file when the folder was walked may be a link out of it now, or a pipe.
+    let is_file = path.symlink_metadata().ok()?.is_file();
+    if secret::is_file_name(&name) || !is_file {
         return None;
     }
     let mut text = String::new();
@@ -294,6 +296,19 @@ mod tests {
         ] {
             assert_eq!(name(&files, prefix, suffix), None, "{prefix}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_became_a_link_is_not_read() {
+        let folder = folder();
+        let (file, link) = (
+            folder.path().join("circle.py"),
+            folder.path().join("link.py"),
+        );
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(read(&file).as_deref(), Some(CIRCLE));
+        assert_eq!(read(&link), None);
     }
 
     #[test]
