@@ -118,7 +118,7 @@ class VsCode(Case):
         window.press("Control+a")
         window.run_command("Pairwright: Propose the Edits of an Answer")
         until(lambda: self.desk.sent("pairwright/diff/changed", "server"), "hunks are there")
-        until(lambda: self.desk.answers("pairwright/diff/list"), "the extension knows them")
+        window.page.wait_for_selector("text=/4 hunks in 3 files/")
         window.page.click(".editor-instance .view-lines")
 
         def press_to(key, name, line):

@@ -56,8 +56,12 @@ export function connect(
     outputChannel: log,
     middleware: {
       didChange: async (event, next) => {
+        const { version } = event.document;
         await next(event);
-        changed(event);
+        // Keys come faster than they are told; what is asked about is the text as it is.
+        if (event.document.version === version) {
+          changed(event);
+        }
       },
       // Ghost text comes from `ghost.ts`; the client's own would ask for the same once more.
       provideInlineCompletionItems: () => undefined,
