@@ -14,7 +14,7 @@ mod dialect;
 mod endpoint;
 mod exchange;
 mod failure;
-mod fim;
+pub mod fim;
 mod http;
 mod key;
 mod network;
