@@ -13,9 +13,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use indexer::FileClass;
 use serde::Serialize;
 
+use crate::secret;
 use crate::session::Snapshot;
 use crate::session::document::Document;
 
@@ -108,7 +108,7 @@ pub fn gather(
 pub fn is_secret(document: &Document) -> bool {
     let path = document.path.as_deref().map(Path::to_string_lossy);
     let path = path.as_deref().unwrap_or(&document.uri);
-    FileClass::of_path(path) == FileClass::Secret
+    secret::is_path(path)
 }
 
 /// Bytes of the document that are shown as prefix and suffix.

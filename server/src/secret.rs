@@ -5,6 +5,8 @@
 //! [`indexer::FileClass`].
 //! Not here: what a reader does about it, secrets among the server's own settings (`config`).
 
+use indexer::FileClass;
+
 /// Beginnings of keys that well-known services hand out.
 const KEY_STARTS: &[&str] = &[
     "AIza",
@@ -21,6 +23,11 @@ const KEY_STARTS: &[&str] = &[
     "xoxb",
     "xoxp",
 ];
+
+/// Returns whether a file of this path holds keys, passwords or other credentials by its name.
+pub fn is_path(path: &str) -> bool {
+    FileClass::of_path(path) == FileClass::Secret
+}
 
 /// Returns whether a text holds a private key.
 pub fn is_key_file(text: &str) -> bool {

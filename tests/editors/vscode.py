@@ -66,6 +66,10 @@ class Window:
             self.settings["security.workspace.trust.enabled"] = True
             self.settings["security.workspace.trust.startupPrompt"] = "never"
         (self.data / "User/settings.json").write_text(json.dumps(self.settings))
+        # The window is a remote one to VS Code: settings of the machine are read on its side alone.
+        (self.data / "Machine").mkdir()
+        of_machine = {key: value for key, value in self.settings.items() if key == "pairwright.server.path"}
+        (self.data / "Machine/settings.json").write_text(json.dumps(of_machine))
         # VS Code takes PATH from the user's login shell.
         (desk.home / ".profile").write_text(f"export PATH={desk.programs}:$PATH\n")
         self.environment = desk.environment(EXTENSIONS_GALLERY="{}", CI="", **environment)

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDiffConfig};
-use indexer::FileClass;
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
 use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
@@ -18,6 +17,7 @@ use serde::Serialize;
 
 use super::style::{self, paint};
 use crate::error::{Kind as ErrorKind, UserError};
+use crate::secret;
 
 /// What `timeout(1)` exits with.
 const TIMED_OUT: u8 = 124;
@@ -228,7 +228,7 @@ fn secrets_of(root: &Path) -> Vec<PathBuf> {
     });
     let is_secret = |entry: &ignore::DirEntry| {
         entry.file_type().is_some_and(|kind| kind.is_file())
-            && FileClass::of_path(&entry.path().to_string_lossy()) == FileClass::Secret
+            && secret::is_path(&entry.path().to_string_lossy())
     };
     let files = files.build().flatten().take(FILES).filter(is_secret);
     files.map(ignore::DirEntry::into_path).collect()

@@ -131,10 +131,9 @@ impl Files {
 
 /// Reads a file that is text and no secret; `None` for others.
 pub(super) fn read(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_string_lossy();
     // A path that was a file when the folder was walked may be a link out of it now, or a pipe.
     let is_file = path.symlink_metadata().ok()?.is_file();
-    if secret::is_file_name(&name) || !is_file {
+    if secret::is_path(&path.to_string_lossy()) || !is_file {
         return None;
     }
     let mut text = String::new();
