@@ -6,7 +6,7 @@
 For every case the repository is checked out at the parent commit in WORK, indexed in place as an
 editor would after a branch switch, and asked for the candidates of the full and of the vague
 question and for the files near the cursor. OUT/<repository>.npz holds the rows of all candidates;
-fit_ranker.py and report.py read it. Needs numpy.
+fit_ranker.py and compare.py read it. Needs numpy.
 """
 
 import collections
@@ -61,7 +61,10 @@ def cursor_case(index, root, cursor):
         return None
     at = len(before.encode())
     near = index.ask(op="cursor", path=cursor["path"], text=text, cursor=at, limit=20)
-    return {"gold": sorted(gold), **near}
+    candidates = near.pop("candidates")
+    paths = [path for path, _ in candidates]
+    case = {"kind": "cursor", "gold": sorted(gold), "paths": paths, "is_gold": [path in gold for path in paths], **near}
+    return case, [row for _, row in candidates]
 
 
 def collect(serve, repo, cases, work, out):
@@ -71,7 +74,7 @@ def collect(serve, repo, cases, work, out):
         subprocess.run(["git", "clone", "-q", "--shared", "--no-checkout", repo, root], check=True)
     os.makedirs(cache, exist_ok=True)
     index = Index(serve, root, cache)
-    kept, rows, cursors, absent = [], [], [], set()
+    kept, rows, cursors, cursor_rows, absent = [], [], [], [], set()
     started = time.time()
     for case in cases:
         if not checkout(root, case["parent"], absent):
@@ -91,15 +94,16 @@ def collect(serve, repo, cases, work, out):
             paths = [path for path, _ in found]
             is_gold = [path in case["gold"] for path in paths]
             kept.append(
-                {"repo": name, "commit": case["commit"], "kind": kind, "gold": case["gold"], "paths": paths,
+                {"repo": name, "commit": case["commit"], "newest": case["newest"], "kind": kind, "gold": case["gold"], "paths": paths,
                  "is_gold": is_gold, "n_files": synced["status"]["nIndexed"],
                  "sync_seconds": seconds, "ask_seconds": time.time() - asked}
             )
             rows.append(np.array([row for _, row in found], np.float32).reshape(len(found), -1))
         if case["cursor"]:
             near = cursor_case(index, root, case["cursor"])
-            if near:
-                cursors.append({"repo": name, "commit": case["commit"], **near})
+            if near and near[1]:
+                cursors.append({"repo": name, "commit": case["commit"], "newest": case["newest"], **near[0]})
+                cursor_rows.append(np.array(near[1], np.float32))
     signals = index.ask(op="signals")
     index.process.stdin.close()
     index.process.wait()
@@ -109,7 +113,10 @@ def collect(serve, repo, cases, work, out):
         ends=np.cumsum([len(part) for part in rows]),
         cases=json.dumps(kept),
         cursors=json.dumps(cursors),
-        signals=json.dumps(signals),
+        cursor_rows=np.concatenate(cursor_rows),
+        cursor_ends=np.cumsum([len(part) for part in cursor_rows]),
+        signals=json.dumps(signals["files"]),
+        cursor_signals=json.dumps(signals["cursor"]),
     )
     print(f"{name}: {len(kept)} questions, {len(cursors)} cursors, {time.time() - started:.0f} s", flush=True)
 

@@ -29,7 +29,7 @@ mod vector;
 mod walk;
 
 pub use self::{
-    context::{CursorQuery, Relevant},
+    context::{CursorQuery, Relevant, cursor_signal_names},
     graph::map::{MapQuery, RepoMap},
     path::{ContentHash, RepoPath, Tokens},
     reader::Reader,
@@ -38,6 +38,6 @@ pub use self::{
     store::StoreError,
     syntax::{Chunk, Definition, DefinitionKind, Identifier, Language, NameStyle, Unit},
     update::{Footprint, Index, Options, Phase, Role, Status, Watching},
-    vector::{ChunkId, VectorModel},
+    vector::{ChunkId, OutsideModel},
     walk::{Fault, FileClass, IGNORE_FILE},
 };

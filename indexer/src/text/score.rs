@@ -6,11 +6,11 @@
 //! Terms are taken rarest first until [`MAX_POSTINGS`] is spent, so a question of common words
 //! costs no more than any other.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use tantivy::{DocSet, Searcher, TERMINATED, Term, postings::Postings, schema::IndexRecordOption};
 
 use super::{Fields, paths::idf};
-use crate::{path::name_hash, store::UnitKey, syntax::Parsed};
+use crate::{path::name_hash, store::UnitKey, syntax::ChunkTerms};
 
 const K1: f32 = 1.2;
 const B_CHUNK: f32 = 0.6;
@@ -86,9 +86,41 @@ pub(crate) struct ChunkScore {
 /// What a question finds.
 #[derive(Debug, Default)]
 pub(crate) struct TextScores {
-    pub(crate) files: FxHashMap<u32, FileScore>,
+    /// By slot; all zero for a file without any of the words.
+    pub(crate) files: Vec<FileScore>,
+    /// The files with a score.
+    pub(crate) found: Vec<u32>,
     /// The best chunks, falling.
     pub(crate) chunks: Vec<ChunkScore>,
+}
+
+impl TextScores {
+    pub(crate) fn new(n_slots: usize) -> Self {
+        Self {
+            files: vec![FileScore::default(); n_slots],
+            found: Vec::new(),
+            chunks: Vec::new(),
+        }
+    }
+
+    /// Gives a file its score, whether it had one or not.
+    pub(crate) fn set(&mut self, slot: u32, score: FileScore) {
+        if let Some(file) = self.files.get_mut(slot as usize) {
+            if file.file == 0.0 {
+                self.found.push(slot);
+            }
+            *file = score;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) {
+        if let Some(file) = self.files.get_mut(slot as usize)
+            && file.file > 0.0
+        {
+            *file = FileScore::default();
+            self.found.retain(|&other| other != slot);
+        }
+    }
 }
 
 impl TextBase {
@@ -202,7 +234,8 @@ impl TextBase {
             .iter()
             .map(|segment| vec![0.0; segment.slots.len()])
             .collect();
-        let mut files: FxHashMap<u32, FileScore> = FxHashMap::default();
+        let mut found = TextScores::new(self.file_terms.len());
+        let files = &mut found.files;
         let mut total_weight = 0.0;
         let mut spent = 0;
         let mut counts: Vec<(u32, f32)> = Vec::new();
@@ -245,8 +278,8 @@ impl TextBase {
                         let mut last = NONE;
                         for &(document, _) in &counts {
                             let slot = segment.slots[document as usize];
-                            if slot != NONE && slot != last {
-                                files.entry(slot).or_default().symbols += idf;
+                            if slot != NONE && slot != last && !masked.contains(&slot) {
+                                files[slot as usize].symbols += idf;
                                 last = slot;
                             }
                         }
@@ -271,7 +304,10 @@ impl TextBase {
             let file_idf = term.weight * self::idf(self.n_files, file_counts.len() as f32);
             for &(slot, count, _) in &file_counts {
                 let length = self.file_terms[slot as usize] / self.mean_file_terms;
-                let file = files.entry(slot).or_default();
+                let file = &mut files[slot as usize];
+                if file.file == 0.0 {
+                    found.found.push(slot);
+                }
                 file.file += file_idf * saturated(count, length, B_FILE);
                 file.coverage += idf;
             }
@@ -285,9 +321,7 @@ impl TextBase {
                 if score <= 0.0 {
                     continue;
                 }
-                if let Some(file) = files.get_mut(&segment.slots[document]) {
-                    file.add_chunk(score);
-                }
+                files[segment.slots[document] as usize].add_chunk(score);
                 if score > floor {
                     best.push((score, segment_at, document as u32));
                     if best.len() >= 4 * n_best.max(16) {
@@ -300,15 +334,14 @@ impl TextBase {
         }
         best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         best.truncate(n_best);
-        for file in files.values_mut() {
-            file.coverage /= f32::max(total_weight, 1e-6);
+        for &slot in &found.found {
+            files[slot as usize].coverage /= f32::max(total_weight, 1e-6);
         }
-        files.retain(|slot, _| !masked.contains(slot));
-        let chunks = best
+        found.chunks = best
             .into_iter()
             .map(|(score, segment, document)| self.chunk(score, segment, document))
             .collect::<tantivy::Result<_>>()?;
-        Ok(TextScores { files, chunks })
+        Ok(found)
     }
 
     fn chunk(&self, score: f32, segment: usize, document: u32) -> tantivy::Result<ChunkScore> {
@@ -376,9 +409,8 @@ struct Bag {
 }
 
 impl Bags {
-    pub(crate) fn new(parsed: &Parsed) -> Self {
-        let chunks: Vec<_> = parsed
-            .terms
+    pub(crate) fn new(terms: &[ChunkTerms]) -> Self {
+        let chunks: Vec<_> = terms
             .iter()
             .map(|terms| {
                 let fields = [

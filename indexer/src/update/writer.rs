@@ -29,6 +29,7 @@ use crate::{
     repo::{Head, Repo, history::History},
     store::{FileEntry, Layout, Manifest, StoreError, UnitKey},
     syntax::{Language, Parser},
+    vector::{OutsideModel, VectorLog},
     walk::{
         Fault, Stat,
         class::{self, FileClass},
@@ -49,6 +50,8 @@ const FIRST_PUBLISH: Duration = Duration::from_millis(1_500);
 const MAX_FAULTS: usize = 10_000;
 const SHOWN_FAULTS: usize = 100;
 const MAX_WANTED: usize = 4_096;
+/// How often vectors that come in are shown before all of them are there.
+const VECTORS_SHOWN: Duration = Duration::from_secs(30);
 
 /// An open buffer.
 struct Buffer {
@@ -90,6 +93,11 @@ pub(super) struct Writer {
     /// Something is only in memory that belongs on disk.
     is_dirty: bool,
     must_settle: bool,
+    /// Whose vectors are kept beside the embedded ones.
+    outside: Option<OutsideModel>,
+    /// Units all of whose chunks have one.
+    has_vectors: FxHashSet<UnitKey>,
+    has_new_vectors: bool,
     last_change: Instant,
     last_publish: Instant,
     publish_interval: Duration,
@@ -116,7 +124,7 @@ impl Writer {
         let mut faults = BTreeMap::new();
         let (stores, base, manifest) = match layout.lock()? {
             Some(lock) => {
-                let (mut stores, opened) = Stores::open(&layout, lock, &options.vectors)?;
+                let (mut stores, opened) = Stores::open(&layout, lock)?;
                 for fault in opened.faults {
                     faults.insert(fault.path, fault.message);
                 }
@@ -138,6 +146,7 @@ impl Writer {
             root: Arc::new(options.root.clone()),
             base: base.clone(),
             overlay: Arc::default(),
+            past_slots: base.past_slots(&history),
             history: Arc::new(history),
             head: Arc::default(),
             branch_files: Arc::default(),
@@ -147,6 +156,7 @@ impl Writer {
             reader,
             status: Status::default(),
             wanted: Vec::new(),
+            known_texts: FxHashSet::default(),
             n_handled: 0,
         };
         let shared = Arc::new(Shared {
@@ -184,6 +194,9 @@ impl Writer {
             indexed_commit: manifest.commit,
             is_dirty: false,
             must_settle: false,
+            outside: None,
+            has_vectors: FxHashSet::default(),
+            has_new_vectors: false,
             last_change: now,
             last_publish: now,
             publish_interval: FIRST_PUBLISH,
@@ -219,6 +232,7 @@ impl Writer {
             }
             self.look_at_batch();
             self.publish_if_due();
+            self.show_vectors_if_due();
             if self.stores.is_none() {
                 self.ask_for_turn();
             }
@@ -273,6 +287,9 @@ impl Writer {
             self.reconcile();
         } else if !mail.paths.is_empty() {
             self.look_at(mail.paths.into_iter().collect());
+        }
+        if let Some(model) = mail.outside {
+            self.use_outside(model);
         }
         if !mail.vectors.is_empty() {
             self.keep_vectors(mail.vectors);
@@ -355,6 +372,11 @@ impl Writer {
         }
     }
 
+    fn n_vectors(&self) -> usize {
+        let log = self.stores.as_ref().and_then(|s| s.outside.as_ref());
+        log.map_or(0, VectorLog::n_rows)
+    }
+
     fn fault(&mut self, path: impl Into<String>, message: &(impl ToString + ?Sized)) {
         if self.faults.len() < MAX_FAULTS {
             self.faults.insert(path.into(), message.to_string());
@@ -390,8 +412,14 @@ impl Writer {
             n_chunks: self.base.text.n_chunks(),
             n_names: self.base.names.len(),
             n_commits: self.history.commits().len(),
+            n_vectors: self.n_vectors(),
+            n_wanted_vectors: 0,
         };
         let mut state = self.shared.lock();
+        let status = Status {
+            n_wanted_vectors: state.wanted.len(),
+            ..status
+        };
         let changed = state.status != status;
         // Said, but its files still wait: only counts as handled once they have been looked at.
         if self.waiting.is_empty() {
