@@ -10,7 +10,7 @@ use pairwright::driver::Client;
 
 use crate::input::Input;
 use crate::stage::{
-    SAID, Stage, Wire, initialize, learnt, number_in, proc_status, start, wait_until,
+    SAID, Stage, Wire, indexed, initialize, learnt, number_in, proc_status, start, wait_until,
     write_settings,
 };
 use crate::table::{Table, Times};
@@ -37,10 +37,23 @@ pub(crate) fn run(input: &Input, table: &mut Table) -> anyhow::Result<()> {
     );
 
     let bare = tempfile::tempdir()?;
-    write_settings(bare.path(), "[local]\nenabled = false\n")?;
+    let nothing = "[local]\nenabled = false\n[index]\nenabled = false\n";
+    write_settings(bare.path(), nothing)?;
     let mut client = start(bare.path())?;
     initialize(&mut client, input.root())?;
     report("idle, nothing learnt", &client, table)?;
+    client.leave()?;
+
+    write_settings(bare.path(), "[local]\nenabled = false\n")?;
+    let mut client = start(bare.path())?;
+    initialize(&mut client, input.root())?;
+    indexed(&mut client)?;
+    report("idle, index just built", &client, table)?;
+    client.leave()?;
+    let mut client = start(bare.path())?;
+    initialize(&mut client, input.root())?;
+    indexed(&mut client)?;
+    report("idle, index found on disk", &client, table)?;
     client.leave()?;
 
     let mut client = start(home.path())?;

@@ -156,7 +156,22 @@ pub(crate) fn learnt(client: &mut Client) -> anyhow::Result<()> {
         |status| status["busy"] == false,
         deadline,
     )?;
-    Ok(())
+    indexed(client)
+}
+
+/// Waits until the index of every folder knows all files and has been written to the disk.
+pub(crate) fn indexed(client: &mut Client) -> anyhow::Result<()> {
+    let deadline = Instant::now() + 10 * PATIENCE;
+    loop {
+        let answer = client.request("pairwright/index/status", &json!({}))?;
+        let folders = answer.result.map_err(|why| anyhow::anyhow!(why.message))?;
+        let mut folders = folders.as_array().into_iter().flatten();
+        if folders.all(|folder| folder["phase"] == "ready" && folder["generation"] != 0) {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < deadline, "the index is not ready");
+        wait_until(Instant::now() + Duration::from_millis(100));
+    }
 }
 
 /// A document that is typed in at one place.

@@ -23,7 +23,7 @@ pub struct DocPair {
 pub fn parse_all(root: &Path, threads: usize) -> (usize, usize) {
     let files = crate::walk::walk(root, threads).files;
     let parse = |parser: &mut Parser, path: &RepoPath| {
-        if class::by_name(path.as_str()) != FileClass::Content {
+        if FileClass::of_path(path.as_str()) != FileClass::Content {
             return None;
         }
         let (bytes, _) = crate::walk::read(&path.under(root), MAX_BYTES).ok()?;
@@ -50,7 +50,7 @@ pub fn parse_all(root: &Path, threads: usize) -> (usize, usize) {
 
 /// Returns the chunks of a file that have at least three words of comment and five of code.
 pub fn doc_pairs(path: &RepoPath, bytes: &[u8]) -> Vec<DocPair> {
-    let is_read = class::by_name(path.as_str()) == FileClass::Content
+    let is_read = FileClass::of_path(path.as_str()) == FileClass::Content
         && class::by_content(path.as_str(), bytes) == FileClass::Content;
     let text = String::from_utf8_lossy(bytes);
     let language = Language::detect(path.file_name(), &text);

@@ -13,9 +13,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use indexer::FileClass;
 use serde::Serialize;
 
-use crate::secret;
 use crate::session::Snapshot;
 use crate::session::document::Document;
 
@@ -106,17 +106,9 @@ pub fn gather(
 
 /// Whether a document is one whose text should never leave the editor: `.env`, keys, credentials.
 pub fn is_secret(document: &Document) -> bool {
-    let uri_name = || {
-        document
-            .uri
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let name = document.path.as_deref().and_then(Path::file_name);
-    let name = name.map_or_else(uri_name, |n| n.to_string_lossy().into_owned());
-    secret::is_file_name(&name)
+    let path = document.path.as_deref().map(Path::to_string_lossy);
+    let path = path.as_deref().unwrap_or(&document.uri);
+    FileClass::of_path(path) == FileClass::Secret
 }
 
 /// Bytes of the document that are shown as prefix and suffix.

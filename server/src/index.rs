@@ -2,30 +2,30 @@
 //!
 //! Holds: indexing runs on threads of its own, at low priority; telling it of a change and asking
 //! for its state cost a few copies and never wait. What a completion is given is looked up off the
-//! request's thread and taken only if it is there within [`LOOKUP`].
+//! request's thread ([`lookup`]).
 //! Not here: how code is found (the `indexer` crate), what goes into a prompt (`context`).
 
+mod lookup;
 mod vectors;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 use indexer::{CursorQuery, Index, Options, Query, RepoPath, Status, Tokens};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+pub use self::lookup::Lookup;
+pub use self::vectors::VectorStatus;
+
+use self::lookup::Recent;
+use self::vectors::Vectors;
 use crate::config::sources::Directories;
 use crate::context::{Reason, Snippet};
 use crate::error::{Kind, UserError};
 use crate::model::Embedder;
 use crate::session::document::Document;
 
-pub use self::vectors::VectorStatus;
-use self::vectors::Vectors;
-
-/// How long a completion waits for snippets of the repository.
-pub const LOOKUP: Duration = Duration::from_millis(3);
 /// Pieces asked for, and the tokens they may take together.
 const SNIPPETS: usize = 4;
 const BUDGET: Tokens = Tokens(1024);
@@ -56,6 +56,7 @@ pub struct Indexes {
     cache: PathBuf,
     /// Empty until they are loaded.
     folders: Arc<OnceLock<Vec<Folder>>>,
+    recent: Recent,
     /// What fetches vectors of the model of `models.embed`, when there is one.
     vectors: Arc<Mutex<Option<Vectors>>>,
 }
@@ -106,6 +107,7 @@ impl Indexes {
             roots: roots.into(),
             cache,
             folders: Arc::default(),
+            recent: Recent::default(),
             vectors: Arc::default(),
         }
     }
@@ -177,6 +179,7 @@ impl Indexes {
     }
 
     pub fn closed(&self, document: &Document) {
+        self.recent.forget(&document.uri);
         if let Some((folder, path)) = self.folder_of(document) {
             folder.index.buffer_closed(path);
         }
@@ -193,14 +196,14 @@ impl Indexes {
         }
     }
 
-    /// Starts to look up what a completion at byte `offset` may need of other files.
+    /// Looks up what a completion at byte `offset` may need of other files; what was found for a
+    /// place close by a moment ago is there at once.
     pub fn near(&self, document: &Document, offset: usize) -> Lookup {
-        let (tell, told) = oneshot::channel();
         let Some((folder, path)) = self.folder_of(document) else {
-            return Lookup(told);
+            return Lookup::nothing();
         };
         let Some(path) = RepoPath::below(&folder.root, path) else {
-            return Lookup(told);
+            return Lookup::nothing();
         };
         let reader = folder.index.reader();
         let start = document
@@ -211,15 +214,15 @@ impl Indexes {
             .byte_to_line((offset + WINDOW).min(document.text.len_bytes()));
         let end = document.text.line_to_byte(end).max(offset);
         let text = document.slice(start..end);
-        let asked = Instant::now();
-        tokio::task::spawn_blocking(move || {
+        let line = document.text.byte_to_line(offset);
+        self.recent.look_up(&document.uri, line, move |until| {
             let snippets = reader.near_cursor(&CursorQuery {
                 path: &path,
                 text: &text,
                 cursor: offset.saturating_sub(start),
                 limit: SNIPPETS,
                 budget: BUDGET,
-                until: Some(asked + LOOKUP),
+                until: Some(until),
             });
             let snippet = |found: indexer::Snippet| Snippet {
                 path: found.path.to_string(),
@@ -227,10 +230,8 @@ impl Indexes {
                 text: found.text,
                 reason: Reason::Repository,
             };
-            // Nobody listens any more when it took too long.
-            let _ = tell.send(snippets.into_iter().map(snippet).collect());
-        });
-        Lookup(told)
+            snippets.into_iter().map(snippet).collect()
+        })
     }
 
     /// Finds the files that a question is about, best first within each folder.
@@ -301,24 +302,5 @@ impl Indexes {
 impl std::fmt::Debug for Indexes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.roots.iter()).finish()
-    }
-}
-
-/// Snippets on their way.
-#[derive(Debug)]
-pub struct Lookup(oneshot::Receiver<Vec<Snippet>>);
-
-impl Lookup {
-    /// Waits at most [`LOOKUP`]; late is nothing.
-    pub async fn take(self) -> Vec<Snippet> {
-        match tokio::time::timeout(LOOKUP, self.0).await {
-            Ok(Ok(snippets)) => snippets,
-            Ok(Err(_)) | Err(_) => Vec::new(),
-        }
-    }
-
-    /// Waits for as long as it takes; for showing what would be sent.
-    pub async fn take_late(self) -> Vec<Snippet> {
-        self.0.await.unwrap_or_default()
     }
 }

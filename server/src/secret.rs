@@ -1,51 +1,9 @@
-//! What looks like a secret: files never quoted nor learnt from, words never suggested.
+//! What looks like a secret in a text: keys never quoted nor learnt from, words never suggested.
 //!
-//! Holds: one list for every reader of the user's text, so that a file kept from the model is
-//! kept from the embedded engine too. Rules read names and the text given; nothing is opened here.
+//! Holds: one list for every reader of the user's text, so that what is kept from the model is
+//! kept from the embedded engine too. Which files are secret by their path says
+//! [`indexer::FileClass`].
 //! Not here: what a reader does about it, secrets among the server's own settings (`config`).
-
-/// Whole names, in lower case.
-const NAMES: &[&str] = &[
-    "_netrc",
-    ".envrc",
-    ".git-credentials",
-    ".htpasswd",
-    ".netrc",
-    ".npmrc",
-    ".pgpass",
-    ".pypirc",
-    "credentials",
-    "credentials.json",
-    "id_dsa",
-    "id_ecdsa",
-    "id_ed25519",
-    "id_rsa",
-    "kubeconfig",
-    "secrets.json",
-    "secrets.toml",
-    "secrets.yaml",
-    "secrets.yml",
-    "service-account.json",
-];
-
-const ENDINGS: &[&str] = &[
-    ".asc",
-    ".gpg",
-    ".jks",
-    ".kdbx",
-    ".key",
-    ".keystore",
-    ".ovpn",
-    ".p12",
-    ".pem",
-    ".pfx",
-    ".ppk",
-    ".tfstate",
-    ".tfvars",
-];
-
-/// Endings of files that show what an environment needs, without its values.
-const SAMPLES: &[&str] = &[".dist", ".example", ".sample", ".template"];
 
 /// Beginnings of keys that well-known services hand out.
 const KEY_STARTS: &[&str] = &[
@@ -63,16 +21,6 @@ const KEY_STARTS: &[&str] = &[
     "xoxb",
     "xoxp",
 ];
-
-/// Returns whether a file of this name holds keys, passwords or other credentials: `.env`,
-/// `id_rsa`, `server.pem`. Case does not matter.
-pub fn is_file_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let is_env = name == ".env" || name.starts_with(".env.") || name.ends_with(".env");
-    is_env && !SAMPLES.iter().any(|end| name.ends_with(end))
-        || NAMES.contains(&name.as_str())
-        || ENDINGS.iter().any(|end| name.ends_with(end))
-}
 
 /// Returns whether a text holds a private key.
 pub fn is_key_file(text: &str) -> bool {
@@ -103,32 +51,6 @@ pub fn is_word(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_are_told_by_their_name() {
-        for name in [
-            ".env",
-            ".env.local",
-            ".ENVRC",
-            "prod.env",
-            "ID_RSA",
-            "server.pem",
-            "terraform.tfvars",
-            "credentials",
-        ] {
-            assert!(is_file_name(name), "{name}");
-        }
-        for name in [
-            ".env.example",
-            "environment.rs",
-            "credentials.rs",
-            "keys.py",
-            "secrets.go",
-            "",
-        ] {
-            assert!(!is_file_name(name), "{name}");
-        }
-    }
 
     #[test]
     fn words_are_told_by_their_letters() {

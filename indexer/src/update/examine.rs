@@ -49,7 +49,7 @@ pub(super) fn examine(
     before: Option<&FileEntry>,
     known: &Known<'_>,
 ) -> (Outcome, Option<Fault>) {
-    let class = class::by_name(path.as_str());
+    let class = FileClass::of_path(path.as_str());
     let on_disk = path.under(root);
     let seen = now();
     let stat = match std::fs::symlink_metadata(&on_disk) {

@@ -300,7 +300,7 @@ impl Writer {
 
     /// Parses the new text of a buffer; returns whether it can be seen.
     fn show_buffer(&mut self, path: RepoPath, text: Arc<str>) -> bool {
-        if class::by_name(path.as_str()) != FileClass::Content
+        if FileClass::of_path(path.as_str()) != FileClass::Content
             || text.len() as u64 > class::MAX_BYTES
             || !self.is_ours(&path)
         {

@@ -28,35 +28,32 @@ pub enum FileClass {
     Unreadable,
 }
 
-/// Returns the class a name alone decides, or `Content`.
-pub(crate) fn by_name(path: &str) -> FileClass {
-    let lower = path.to_ascii_lowercase();
-    let (folders, name) = lower.rsplit_once('/').unwrap_or(("", &lower));
-    if is_secret(folders, name) {
-        return FileClass::Secret;
-    }
-    if is_vendored(folders) {
-        return FileClass::Vendored;
-    }
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    if BINARY_EXTENSIONS.contains(&extension) {
-        return FileClass::Binary;
-    }
-    if name.ends_with(".min.js") || name.ends_with(".min.css") || extension == "map" {
-        return FileClass::Minified;
-    }
-    let generated = GENERATED_NAMES.contains(&name)
-        || GENERATED_ENDINGS
-            .iter()
-            .any(|ending| name.ends_with(ending));
-    if generated {
-        FileClass::Generated
-    } else {
-        FileClass::Content
+impl FileClass {
+    /// Returns the class a path alone decides, or `Content`. Case does not matter; `/` separates
+    /// folders. The one list for every reader of the user's files: what is a secret here is
+    /// quoted, learnt and sent nowhere.
+    pub fn of_path(path: &str) -> Self {
+        let lower = path.to_ascii_lowercase();
+        let (folders, name) = lower.rsplit_once('/').unwrap_or(("", &lower));
+        let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+        let ends_with = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+        if is_secret(folders, name) {
+            Self::Secret
+        } else if is_vendored(folders) {
+            Self::Vendored
+        } else if BINARY_EXTENSIONS.contains(&extension) {
+            Self::Binary
+        } else if ends_with(MINIFIED_ENDINGS) {
+            Self::Minified
+        } else if GENERATED_NAMES.contains(&name) || ends_with(GENERATED_ENDINGS) {
+            Self::Generated
+        } else {
+            Self::Content
+        }
     }
 }
 
-/// Returns the class of a file that [`by_name`] lets through, from its bytes.
+/// Returns the class of a file that [`FileClass::of_path`] lets through, from its bytes.
 ///
 /// Binary: a null byte in the first 8 KiB, or more than a tenth of them invalid UTF-8.
 /// Generated: a marker in the first 1,000 bytes (linguist's list, shortened).
@@ -142,55 +139,13 @@ fn has_test_word(path: &str) -> bool {
 }
 
 fn is_secret(folders: &str, name: &str) -> bool {
-    let sample = [".example", ".sample", ".template", ".dist", ".defaults"];
-    if name == ".env" || name.starts_with(".env.") || name.ends_with(".env") {
-        return !sample.iter().any(|ending| name.ends_with(ending));
-    }
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    if folders
-        .split('/')
-        .any(|folder| matches!(folder, ".ssh" | ".aws" | ".gnupg" | ".kube"))
-    {
-        return true;
-    }
-    matches!(
-        name,
-        ".netrc"
-            | "_netrc"
-            | ".pgpass"
-            | ".npmrc"
-            | ".pypirc"
-            | ".git-credentials"
-            | ".htpasswd"
-            | ".dockercfg"
-            | "credentials"
-            | "credentials.json"
-            | "secrets.json"
-            | "secrets.yml"
-            | "secrets.yaml"
-            | "secrets.toml"
-            | "id_rsa"
-            | "id_dsa"
-            | "id_ecdsa"
-            | "id_ed25519"
-            | "terraform.tfvars"
-            | "service-account.json"
-            | "serviceaccount.json"
-    ) || matches!(
-        extension,
-        "pem"
-            | "key"
-            | "p12"
-            | "pfx"
-            | "pkcs12"
-            | "jks"
-            | "keystore"
-            | "kdbx"
-            | "asc"
-            | "gpg"
-            | "ppk"
-            | "tfstate"
-    )
+    let is_env = name == ".env" || name.starts_with(".env.") || name.ends_with(".env");
+    is_env && !SAMPLE_ENDINGS.iter().any(|ending| name.ends_with(ending))
+        || SECRET_NAMES.contains(&name)
+        || SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
+        || folders
+            .split('/')
+            .any(|folder| SECRET_FOLDERS.contains(&folder))
 }
 
 fn is_vendored(folders: &str) -> bool {
@@ -198,8 +153,9 @@ fn is_vendored(folders: &str) -> bool {
         .split('/')
         .enumerate()
         .any(|(depth, folder)| match folder {
-            "node_modules" | "bower_components" | "third_party" | "third-party" | "thirdparty"
-            | "site-packages" | "pods" | "carthage" | ".venv" | ".yarn" => true,
+            "node_modules" | "bower_components" | "jspm_packages" | "third_party"
+            | "third-party" | "thirdparty" | "3rdparty" | "vendored" | "site-packages" | "pods"
+            | "carthage" | "godeps" | "venv" | "virtualenv" | ".venv" | ".yarn" => true,
             "vendor" => depth == 0,
             _ => false,
         })
@@ -208,6 +164,62 @@ fn is_vendored(folders: &str) -> bool {
 fn invalid_bytes(head: &[u8]) -> usize {
     head.utf8_chunks().map(|chunk| chunk.invalid().len()).sum()
 }
+
+const SECRET_NAMES: &[&str] = &[
+    "_netrc",
+    ".dockercfg",
+    ".envrc",
+    ".git-credentials",
+    ".htpasswd",
+    ".netrc",
+    ".npmrc",
+    ".pgpass",
+    ".pypirc",
+    "credentials",
+    "credentials.json",
+    "id_dsa",
+    "id_ecdsa",
+    "id_ed25519",
+    "id_rsa",
+    "kubeconfig",
+    "secrets.json",
+    "secrets.toml",
+    "secrets.yaml",
+    "secrets.yml",
+    "service-account.json",
+    "serviceaccount.json",
+];
+
+const SECRET_ENDINGS: &[&str] = &[
+    ".asc",
+    ".gpg",
+    ".jks",
+    ".kdbx",
+    ".key",
+    ".keystore",
+    ".ovpn",
+    ".p12",
+    ".pem",
+    ".pfx",
+    ".pkcs12",
+    ".ppk",
+    ".tfstate",
+    ".tfvars",
+];
+
+const SECRET_FOLDERS: &[&str] = &[".aws", ".gnupg", ".kube", ".ssh"];
+
+/// Endings of files that show what an environment needs, without its values.
+const SAMPLE_ENDINGS: &[&str] = &[".defaults", ".dist", ".example", ".sample", ".template"];
+
+const MINIFIED_ENDINGS: &[&str] = &[
+    ".min.js",
+    ".min.css",
+    ".min.mjs",
+    "-min.js",
+    ".bundle.js",
+    ".map",
+];
 
 const BINARY_EXTENSIONS: &[&str] = &[
     "7z", "a", "avi", "bin", "bmp", "bz2", "class", "db", "dll", "dmg", "doc", "docx", "dylib",
@@ -243,6 +255,7 @@ const GENERATED_ENDINGS: &[&str] = &[
     ".pb.rs",
     "_pb2.py",
     "_pb2_grpc.py",
+    "_pb2.pyi",
     "_pb.js",
     "_pb.d.ts",
     ".designer.cs",
@@ -250,7 +263,13 @@ const GENERATED_ENDINGS: &[&str] = &[
     ".g.dart",
     ".freezed.dart",
     "_generated.go",
+    "_generated.rs",
+    "_generated.ts",
+    ".generated.js",
+    ".generated.ts",
+    "zz_generated.deepcopy.go",
     ".snap",
+    ".tsbuildinfo",
 ];
 
 const GENERATED_MARKS: &[&str] = &[

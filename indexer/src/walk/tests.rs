@@ -82,7 +82,7 @@ fn names_decide_what_is_never_opened() {
         ("src/environment.ts", Content),
         ("src/keyboard.key.ts", Content),
     ] {
-        assert_eq!(by_name(path), class, "{path}");
+        assert_eq!(FileClass::of_path(path), class, "{path}");
     }
 }
 

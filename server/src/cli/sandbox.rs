@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDiffConfig};
+use indexer::FileClass;
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
 use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
@@ -17,7 +18,6 @@ use serde::Serialize;
 
 use super::style::{self, paint};
 use crate::error::{Kind as ErrorKind, UserError};
-use crate::secret;
 
 /// What `timeout(1)` exits with.
 const TIMED_OUT: u8 = 124;
@@ -216,7 +216,7 @@ fn real_directory(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(real)
 }
 
-/// Files of a workspace that hold secrets, by their names. They are empty inside.
+/// Files of a workspace that hold secrets, by their paths. They are empty inside.
 fn secrets_of(root: &Path) -> Vec<PathBuf> {
     let mut files = ignore::WalkBuilder::new(root);
     // Ignored files are where secrets are; what is installed or built is not.
@@ -228,7 +228,7 @@ fn secrets_of(root: &Path) -> Vec<PathBuf> {
     });
     let is_secret = |entry: &ignore::DirEntry| {
         entry.file_type().is_some_and(|kind| kind.is_file())
-            && entry.file_name().to_str().is_some_and(secret::is_file_name)
+            && FileClass::of_path(&entry.path().to_string_lossy()) == FileClass::Secret
     };
     let files = files.build().flatten().take(FILES).filter(is_secret);
     files.map(ignore::DirEntry::into_path).collect()

@@ -6,6 +6,8 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
+use indexer::FileClass;
+
 use crate::secret;
 
 /// Why a file was not learnt.
@@ -36,25 +38,8 @@ pub enum Skip {
 /// Largest file that is learnt.
 pub const MAX_BYTES: u64 = 400_000;
 
-const VENDORED: &[&str] = &[
-    "node_modules",
-    "bower_components",
-    "jspm_packages",
-    "vendor",
-    "vendored",
-    "third_party",
-    "third-party",
-    "thirdparty",
-    "external_libs",
-    "Pods",
-    "Carthage",
-    "site-packages",
-    "venv",
-    "virtualenv",
-    "Godeps",
-    "extern",
-    "3rdparty",
-];
+/// Folders of copied code, at any depth, that are worth searching but not imitating.
+const VENDORED: &[&str] = &["vendor", "extern", "external_libs"];
 
 const GENERATED_FOLDERS: &[&str] = &[
     "dist",
@@ -72,64 +57,11 @@ const GENERATED_FOLDERS: &[&str] = &[
     "__generated__",
 ];
 
-const GENERATED_NAMES: &[&str] = &[
-    "package-lock.json",
-    "npm-shrinkwrap.json",
-    "pnpm-lock.yaml",
-    "yarn.lock",
-    "bun.lock",
-    "Cargo.lock",
-    "poetry.lock",
-    "uv.lock",
-    "Pipfile.lock",
-    "Gemfile.lock",
-    "composer.lock",
-    "go.sum",
-    "flake.lock",
-    "mix.lock",
-    "packages.lock.json",
-];
-
-const GENERATED_ENDS: &[&str] = &[
-    ".pb.go",
-    ".pb.cc",
-    ".pb.h",
-    ".pb.rs",
-    "_pb2.py",
-    "_pb2_grpc.py",
-    "_pb2.pyi",
-    "_pb.js",
-    "_pb.d.ts",
-    ".g.dart",
-    ".freezed.dart",
-    ".designer.cs",
-    ".g.cs",
-    ".snap",
-    ".tsbuildinfo",
-    "_generated.go",
-    "_generated.rs",
-    "_generated.ts",
-    ".generated.ts",
-    ".generated.js",
-    "zz_generated.deepcopy.go",
-];
-
-const MINIFIED_ENDS: &[&str] = &[
-    ".min.js",
-    ".min.css",
-    ".min.mjs",
-    "-min.js",
-    ".bundle.js",
-    ".map",
-];
-
+/// Extensions of texts that are data, not code, beside what [`FileClass`] knows as binary.
 const NOT_TEXT: &[&str] = &[
-    "png", "jpg", "jpeg", "gif", "bmp", "ico", "webp", "avif", "tiff", "svg", "pdf", "ps", "eps",
-    "zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar", "jar", "war", "class", "o", "a", "so",
-    "dylib", "dll", "exe", "obj", "lib", "pdb", "wasm", "pyc", "pyo", "ttf", "otf", "woff",
-    "woff2", "eot", "mp3", "mp4", "wav", "ogg", "webm", "avi", "mov", "csv", "tsv", "parquet",
-    "npy", "npz", "h5", "pkl", "sqlite", "db", "bin", "dat", "log", "po", "pot", "mo", "patch",
-    "diff", "lock", "ipynb", "xlf", "xliff", "geojson", "jsonl", "ndjson", "sum",
+    "avif", "svg", "ps", "eps", "war", "pdb", "pyo", "csv", "tsv", "npy", "npz", "h5", "pkl",
+    "dat", "log", "po", "pot", "patch", "diff", "lock", "ipynb", "xlf", "xliff", "geojson",
+    "jsonl", "ndjson", "sum",
 ];
 
 /// Judges a file by its path within its root, before it is opened.
@@ -140,27 +72,21 @@ pub(crate) fn by_path(path: &Path) -> Option<Skip> {
             .into_iter()
             .any(|part| matches!(part, Component::Normal(name) if names.iter().any(|n| name == *n)))
     };
-    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let extension = path
         .extension()
         .and_then(OsStr::to_str)
         .unwrap_or_default()
         .to_ascii_lowercase();
-    if secret::is_file_name(name) {
-        Some(Skip::Secret)
-    } else if folder(VENDORED) {
-        Some(Skip::Vendored)
-    } else if folder(GENERATED_FOLDERS)
-        || GENERATED_NAMES.contains(&name)
-        || GENERATED_ENDS.iter().any(|end| name.ends_with(end))
-    {
-        Some(Skip::Generated)
-    } else if MINIFIED_ENDS.iter().any(|end| name.ends_with(end)) {
-        Some(Skip::Minified)
-    } else if NOT_TEXT.contains(&extension.as_str()) {
-        Some(Skip::NotText)
-    } else {
-        None
+    match FileClass::of_path(&path.to_string_lossy()) {
+        FileClass::Secret => Some(Skip::Secret),
+        FileClass::Vendored => Some(Skip::Vendored),
+        FileClass::Generated => Some(Skip::Generated),
+        FileClass::Minified => Some(Skip::Minified),
+        FileClass::Binary => Some(Skip::NotText),
+        _ if folder(VENDORED) => Some(Skip::Vendored),
+        _ if folder(GENERATED_FOLDERS) => Some(Skip::Generated),
+        _ if NOT_TEXT.contains(&extension.as_str()) => Some(Skip::NotText),
+        _ => None,
     }
 }
 

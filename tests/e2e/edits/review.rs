@@ -286,6 +286,24 @@ fn an_edit_in_the_users_way_is_a_conflict_and_nothing_is_lost() {
 }
 
 #[test]
+fn an_answer_about_an_older_text_is_merged_into_the_newer() {
+    let world = World::new(&[("a.txt", "1\n2\n3\n4\n")]);
+    let mut editor = Editor::start(&world, Manner::Honest);
+    let a = world.uri("a.txt");
+    editor.open(&a, "1\n2\n3\n4\n");
+    editor.type_lines(&a, 4, "mine\n");
+    let params = json!({
+        "answer": "a.txt\n```\n1\ntwo\n3\n4\n```\n",
+        "format": "whole-file",
+        "bases": { "a.txt": "1\n2\n3\n4\n" },
+    });
+    let preview = editor.ask("pairwright/diff/preview", &params);
+    let params = json!({ "proposal": preview["proposal"] });
+    editor.ask("pairwright/diff/apply", &params);
+    assert_eq!(editor.text(&a), "1\ntwo\n3\n4\nmine\n");
+}
+
+#[test]
 fn an_answer_is_previewed_while_it_is_written() {
     let world = World::new(&[("a.txt", "a\nb\n")]);
     let mut editor = Editor::start(&world, Manner::Honest);

@@ -79,16 +79,30 @@ fn question(reader: &Reader, places: &[Place]) -> Option<(String, Vec<RepoPath>)
     })
 }
 
-/// Returns `waitForAnswer` and `wait_for_answer` as `wait for answer`.
+/// Returns `waitForAnswer`, `wait_for_answer` and `WAIT_FOR_ANSWER` as `wait for answer`.
 fn in_words(name: &str) -> String {
     let mut words = String::new();
+    let mut was_lowercase = false;
     for c in name.chars() {
-        if c == '_' || c.is_uppercase() && words.ends_with(char::is_lowercase) {
+        if c == '_' || c.is_uppercase() && was_lowercase {
             words.push(' ');
         }
         if c != '_' {
             words.extend(c.to_lowercase());
         }
+        was_lowercase = c.is_lowercase();
     }
     words.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_words;
+
+    #[test]
+    fn names_are_told_in_words() {
+        for name in ["waitForAnswer", "wait_for_answer", "WAIT_FOR_ANSWER"] {
+            assert_eq!(in_words(name), "wait for answer");
+        }
+    }
 }

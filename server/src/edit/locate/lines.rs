@@ -120,33 +120,33 @@ impl<'t> Index<'t> {
 
     /// Every place where all of `old` but one line stands: where, and which line is the odd one.
     pub(super) fn find_but_one(&self, old: &[&str]) -> Vec<(usize, usize)> {
-        let table = self.table(Key::Exact);
-        let old: Vec<u32> = old.iter().map(|line| table.number(line)).collect();
-        let mut places: Vec<(usize, usize)> = Vec::new();
-        for (first, half) in halves(&old) {
-            let Some(anchor) = table.rarest(half) else {
-                continue;
-            };
-            for &at in table.occurrences(half[anchor]) {
-                let Some(start) = (at as usize).checked_sub(first + anchor) else {
-                    continue;
-                };
-                let Some(window) = table.lines.get(start..start + old.len()) else {
-                    continue;
-                };
-                let mut odd = (0..old.len()).filter(|&i| self.work() && window[i] != old[i]);
-                if let (Some(only), None) = (odd.next(), odd.next()) {
-                    places.push((start, only));
-                }
-            }
-        }
-        places.sort_unstable();
-        places.dedup();
-        places
+        self.find_near(old, 0, |_, _, window, old| {
+            let mut odd = (0..old.len()).filter(|&i| self.work() && window[i] != old[i]);
+            odd.next().filter(|_| odd.next().is_none())
+        })
     }
 
     /// Every place where `old` stands around one line more: where, and before which of its lines.
     pub(super) fn find_around_one(&self, old: &[&str]) -> Vec<(usize, usize)> {
+        self.find_near(old, 1, |table, start, window, old| {
+            let head = (0..old.len())
+                .take_while(|&i| self.work() && window[i] == old[i])
+                .count();
+            let rest_fits =
+                (1..old.len()).contains(&head) && self.fits(table, start + head + 1, &old[head..]);
+            rest_fits.then_some(head)
+        })
+    }
+
+    /// Every place where one half of `old` stands whole and `odd_line` finds the other nearly so.
+    /// The windows looked at are `n_more` lines longer than `old`; the lines more are behind the
+    /// first half, or before the second.
+    fn find_near(
+        &self,
+        old: &[&str],
+        n_more: usize,
+        odd_line: impl Fn(&Table<'_>, usize, &[u32], &[u32]) -> Option<usize>,
+    ) -> Vec<(usize, usize)> {
         let table = self.table(Key::Exact);
         let old: Vec<u32> = old.iter().map(|line| table.number(line)).collect();
         let mut places: Vec<(usize, usize)> = Vec::new();
@@ -154,22 +154,16 @@ impl<'t> Index<'t> {
             let Some(anchor) = table.rarest(half) else {
                 continue;
             };
+            let shift = if first > 0 { n_more } else { 0 };
             for &at in table.occurrences(half[anchor]) {
-                // The line more is behind the first half, or before the second.
-                let shift = usize::from(first > 0);
                 let Some(start) = (at as usize).checked_sub(first + anchor + shift) else {
                     continue;
                 };
-                let Some(window) = table.lines.get(start..start + old.len() + 1) else {
+                let Some(window) = table.lines.get(start..start + old.len() + n_more) else {
                     continue;
                 };
-                let head = (0..old.len())
-                    .take_while(|&i| self.work() && window[i] == old[i])
-                    .count();
-                if (1..old.len()).contains(&head)
-                    && self.fits(table, start + head + 1, &old[head..])
-                {
-                    places.push((start, head));
+                if let Some(odd) = odd_line(table, start, window, &old) {
+                    places.push((start, odd));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! `pairwright/diff/{list,preview,apply,resolve,rollback}`, as requests and as commands.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
@@ -64,6 +65,10 @@ pub(in crate::lsp) struct PreviewParams {
     /// The answer is still being written: shows the edits that are complete, keeps nothing.
     #[serde(default)]
     partial: bool,
+    /// What files were when the model read them, by path within the folder: a file that moved on
+    /// since is merged three ways.
+    #[serde(default)]
+    bases: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -214,10 +219,20 @@ impl Server {
             Some(name) => <Format as clap::ValueEnum>::from_str(name, true)
                 .map_err(jsonrpc::Error::invalid_params)?,
         };
+        let mut bases = BTreeMap::new();
+        for (path, text) in params.bases {
+            let path = RepoPath::parse(&path)
+                .map_err(|why| jsonrpc::Error::invalid_params(format!("{path}: {why}")))?;
+            bases.insert(path, text.into_bytes());
+        }
         let response = self.with_workspace(root, move |workspace, documents| {
             let author = params.author.as_deref().unwrap_or(AUTHOR);
             let step = params.step.as_deref();
-            let options = Options { target, base: None };
+            let base = |path: &RepoPath| bases.get(path).cloned();
+            let options = Options {
+                target,
+                base: Some(&base),
+            };
             let mut parser = Parser::new(format);
             parser.push(&params.answer);
             let proposal = if params.partial {
