@@ -44,26 +44,39 @@ def checkout(root, commit, absent):
     return False
 
 
+NAME = re.compile(r"[A-Za-z_]\w{2,}")
+
+
+def names_in_code(lines):
+    """Returns the names on `lines` that stand in no comment and no string."""
+    text = re.sub(r"(?s)(\"{3}|\'{3}).*?(\1|\Z)", " ", "\n".join(lines))
+    text = re.sub(r"(?s)/\*.*?(\*/|\Z)", " ", text)
+    text = re.sub(r'"(\\.|[^"\\\n])*("|$)|`[^`\n]*`', " ", text)
+    text = re.sub(r"'(\\.|[^'\\\n])*'", " ", text)
+    text = re.sub(r"(?m)(//|(^|\s)#(?!\[|include|define|if|el|end|undef|pragma)|^\s*\*\s).*$", " ", text)
+    return set(NAME.findall(text))
+
+
 def cursor_case(index, root, cursor):
     """Returns the files near the cursor and those that define what was typed there."""
     path = os.path.join(root, cursor["path"])
     text = open(path, encoding="utf-8", errors="replace").read()
     before = "".join(text.splitlines(keepends=True)[: cursor["line"]])
-    names = sorted(set(re.findall(r"[A-Za-z_]\w{2,}", "\n".join(cursor["typed"]))))
+    names = sorted(set(NAME.findall("\n".join(cursor["typed"]))))
     definers = index.ask(op="definers", names=names)
-    gold = {
-        file
-        for files in definers.values()
-        if len(files) <= 2 and cursor["path"] not in files
-        for file in files
-    }
+
+    def defining(names):
+        of_few = [definers[name] for name in names if len(definers[name]) <= 2]
+        return {file for files in of_few if cursor["path"] not in files for file in files}
+
+    gold = defining(names_in_code(cursor["typed"]))
     if not gold:
         return None
     at = len(before.encode())
     near = index.ask(op="cursor", path=cursor["path"], text=text, cursor=at, limit=20)
     candidates = near.pop("candidates")
     paths = [path for path, _ in candidates]
-    case = {"kind": "cursor", "gold": sorted(gold), "paths": paths, "is_gold": [path in gold for path in paths], **near}
+    case = {"kind": "cursor", "gold": sorted(gold), "gold_of_words": sorted(defining(names)), "paths": paths, "is_gold": [path in gold for path in paths], **near}
     return case, [row for _, row in candidates]
 
 

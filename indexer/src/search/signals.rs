@@ -193,10 +193,6 @@ impl Reader {
         slots.dedup();
         slots.retain(|&slot| self.entry(slot).class == class::FileClass::Content);
 
-        let total_idf: f32 = terms
-            .iter()
-            .map(|t| t.weight * self.base.text.idf(&t.text))
-            .sum();
         let asks_test = asks_about_tests(asked);
         let shares = self.language_shares();
         let best_in_folder = self.best_in_folder(&lexical);
@@ -217,7 +213,7 @@ impl Reader {
                 set(Signal::Chunks, chunks.relative(slot));
                 set(Signal::BestChunk, file.chunks[0] / best_chunk);
                 set(Signal::Coverage, file.coverage);
-                set(Signal::Density, file.file / total_idf.max(1e-6));
+                set(Signal::Density, file.file / text.weight.max(1e-6));
                 set(Signal::Path, paths.relative(slot));
                 set(Signal::Symbols, symbols.relative(slot));
                 set(Signal::Defines, defines.get(slot));

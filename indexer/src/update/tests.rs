@@ -1,3 +1,5 @@
+mod bad_input;
+
 use std::{
     collections::BTreeSet,
     fmt::Write,
@@ -72,6 +74,11 @@ impl Workspace {
     }
 
     fn git(&self, arguments: &[&str]) {
+        assert!(self.try_git(arguments), "git {arguments:?}");
+    }
+
+    /// Returns whether git did what it was told.
+    fn try_git(&self, arguments: &[&str]) -> bool {
         #[expect(
             clippy::disallowed_methods,
             reason = "a test needs git to make a repository"
@@ -85,7 +92,7 @@ impl Workspace {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        assert!(status.unwrap().success(), "git {arguments:?}");
+        status.unwrap().success()
     }
 
     fn commit(&self, message: &str) {

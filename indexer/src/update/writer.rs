@@ -15,7 +15,6 @@ use std::{
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustc_hash::{FxHashMap, FxHashSet};
-use tree_sitter::Tree;
 
 use super::{
     Options, Phase, Role, Shared, State, Status, Watching,
@@ -28,7 +27,7 @@ use crate::{
     reader::{Base, OverlayFile, Reader},
     repo::{Head, Repo, history::History},
     store::{FileEntry, Layout, Manifest, StoreError, UnitKey},
-    syntax::{Language, Parser},
+    syntax::{Kept, Language, Parser},
     vector::{OutsideModel, VectorLog},
     walk::{
         Fault, Stat,
@@ -56,7 +55,7 @@ const VECTORS_SHOWN: Duration = Duration::from_secs(30);
 /// An open buffer.
 struct Buffer {
     text: Arc<str>,
-    tree: Option<Tree>,
+    kept: Option<Kept>,
     file: Arc<OverlayFile>,
 }
 
@@ -319,13 +318,13 @@ impl Writer {
         let language = Language::detect(path.file_name(), head);
         let previous = previous
             .filter(|previous| previous.file.entry.language == language)
-            .and_then(|previous| Some((previous.text, previous.tree?)));
-        let (parsed, tree) = self.parser.reparse(
+            .and_then(|previous| Some((previous.text, previous.kept?)));
+        let (parsed, kept) = self.parser.reparse(
             language,
             &text,
             previous
                 .as_ref()
-                .map(|(text, tree)| (&**text, tree.clone())),
+                .map(|(text, kept)| (&**text, kept.clone())),
         );
         let hash = ContentHash::of(text.as_bytes());
         let entry = FileEntry {
@@ -340,7 +339,7 @@ impl Writer {
             n_definitions: parsed.unit.definitions.len() as u32,
         };
         let file = Arc::new(OverlayFile::new(entry, parsed, Some(text.clone())));
-        self.buffers.insert(path, Buffer { text, tree, file });
+        self.buffers.insert(path, Buffer { text, kept, file });
         true
     }
 
