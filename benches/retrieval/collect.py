@@ -74,10 +74,7 @@ def cursor_case(index, root, cursor):
         return None
     at = len(before.encode())
     near = index.ask(op="cursor", path=cursor["path"], text=text, cursor=at, limit=20)
-    candidates = near.pop("candidates")
-    paths = [path for path, _ in candidates]
-    case = {"kind": "cursor", "gold": sorted(gold), "gold_of_words": sorted(defining(names)), "paths": paths, "is_gold": [path in gold for path in paths], **near}
-    return case, [row for _, row in candidates]
+    return {"gold": sorted(gold), "gold_of_words": sorted(defining(names)), **near}
 
 
 def collect(serve, repo, cases, work, out):
@@ -87,7 +84,7 @@ def collect(serve, repo, cases, work, out):
         subprocess.run(["git", "clone", "-q", "--shared", "--no-checkout", repo, root], check=True)
     os.makedirs(cache, exist_ok=True)
     index = Index(serve, root, cache)
-    kept, rows, cursors, cursor_rows, absent = [], [], [], [], set()
+    kept, rows, cursors, absent = [], [], [], set()
     started = time.time()
     for case in cases:
         if not checkout(root, case["parent"], absent):
@@ -114,9 +111,8 @@ def collect(serve, repo, cases, work, out):
             rows.append(np.array([row for _, row in found], np.float32).reshape(len(found), -1))
         if case["cursor"]:
             near = cursor_case(index, root, case["cursor"])
-            if near and near[1]:
-                cursors.append({"repo": name, "commit": case["commit"], "newest": case["newest"], **near[0]})
-                cursor_rows.append(np.array(near[1], np.float32))
+            if near:
+                cursors.append({"repo": name, "commit": case["commit"], "newest": case["newest"], **near})
     signals = index.ask(op="signals")
     index.process.stdin.close()
     index.process.wait()
@@ -126,10 +122,7 @@ def collect(serve, repo, cases, work, out):
         ends=np.cumsum([len(part) for part in rows]),
         cases=json.dumps(kept),
         cursors=json.dumps(cursors),
-        cursor_rows=np.concatenate(cursor_rows),
-        cursor_ends=np.cumsum([len(part) for part in cursor_rows]),
-        signals=json.dumps(signals["files"]),
-        cursor_signals=json.dumps(signals["cursor"]),
+        signals=json.dumps(signals),
     )
     print(f"{name}: {len(kept)} questions, {len(cursors)} cursors, {time.time() - started:.0f} s", flush=True)
 

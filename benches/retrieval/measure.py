@@ -14,18 +14,16 @@ CUTS = (1, 5, 10, 20)
 
 
 class Questions:
-    """All questions of one sort: for each its candidates' rows and which of them are right.
+    """All questions: for each its candidates' rows and which of them are right. And the cursors."""
 
-    `prefix` is "" for the questions made of messages, "cursor_" for the cursors.
-    """
-
-    def __init__(self, folder, prefix=""):
-        self.cases, self.parts = [], []
+    def __init__(self, folder):
+        self.cases, self.parts, self.cursors = [], [], []
         for path in sorted(glob.glob(os.path.join(folder, "*.npz"))):
             data = np.load(path)
-            self.signals = json.loads(str(data[prefix + "signals"]))
-            self.cases += json.loads(str(data["cursors" if prefix else "cases"]))
-            self.parts += np.split(data[prefix + "rows"], data[prefix + "ends"][:-1])
+            self.signals = json.loads(str(data["signals"]))
+            self.cases += json.loads(str(data["cases"]))
+            self.cursors += json.loads(str(data["cursors"]))
+            self.parts += np.split(data["rows"], data["ends"][:-1])
         self.repos = sorted({case["repo"] for case in self.cases})
 
     def select(self, keep):

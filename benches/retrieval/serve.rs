@@ -4,8 +4,7 @@
 //!
 //! `{"op":"sync"}` waits until the tree as it is now is indexed. `{"op":"candidates","text":…}`
 //! gives every candidate file with its signals, `{"op":"search","text":…,"limit":n}` files in
-//! order, `{"op":"cursor","path":…,"text":…,"cursor":n,"limit":n}` files for a completion and every
-//! candidate with its signals, `{"op":"definers","names":[…]}` who defines what, `{"op":"signals"}`
+//! order, `{"op":"cursor","path":…,"text":…,"cursor":n,"limit":n}` files for a completion, `{"op":"definers","names":[…]}` who defines what, `{"op":"signals"}`
 //! what the signals are called.
 
 use std::{
@@ -14,10 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indexer::{
-    CursorQuery, Index, Options, Query, RepoPath, Tokens, Watching, cursor_signal_names,
-    signal_names,
-};
+use indexer::{CursorQuery, Index, Options, Query, RepoPath, Tokens, Watching, signal_names};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -71,10 +67,7 @@ fn answer(index: &Index, request: Request) -> Value {
             let settled = index.wait_until_settled(Instant::now() + Duration::from_secs(600));
             json!({ "settled": settled, "status": index.status() })
         }
-        Request::Signals => json!({
-            "files": signal_names().as_slice(),
-            "cursor": cursor_signal_names().as_slice(),
-        }),
+        Request::Signals => json!(signal_names().as_slice()),
         Request::Candidates { text } => json!(reader.candidates(&Query::new(&text))),
         Request::Search { text, limit } => {
             let started = Instant::now();
@@ -116,7 +109,6 @@ fn answer(index: &Index, request: Request) -> Value {
             let ms = started.elapsed().as_secs_f64() * 1e3;
             json!({
                 "files": files,
-                "candidates": reader.candidates_near(&query),
                 "near_ms": near_ms,
                 "snippets": snippets,
                 "ms": ms,

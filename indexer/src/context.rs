@@ -1,23 +1,26 @@
 //! What a completion at the cursor should see: definitions of the names near it, code like it,
 //! and the files beside it. Answers from memory and the index within a few milliseconds.
 //!
-//! Names near the cursor weigh e^(−lines/30), shared among those who define them; direct edges
-//! measured far better here than any rank that flows further. Files are ranked by trees over those
-//! and other signals (`context::signals`), fitted offline.
+//! Direct edges to who defines a name measured far better here than any rank that flows further.
 
-mod signals;
+mod files;
 
 use std::time::Instant;
 
-pub(crate) use self::signals::CursorSignal;
-use self::signals::{Alike, N_CURSOR_SIGNALS, Wanted};
 use crate::{
     path::{RepoPath, Tokens, name_hash},
     reader::{Reader, Slot},
-    search::pack::{Snippet, lines},
+    search::{
+        pack::{Snippet, lines},
+        query_terms,
+    },
     syntax::{Definition, DefinitionKind, Unit},
+    text::score::QueryTerm,
 };
 
+/// Lines before the cursor that similar code is looked for with.
+const SIMILAR_LINES: usize = 25;
+const SIMILAR_TERMS: usize = 12;
 /// Definitions longer than this are shown by signature.
 const MAX_SHOWN_LINES: u32 = 12;
 
@@ -48,16 +51,7 @@ impl Reader {
     /// Returns the files most likely to hold what the next lines need, best first.
     pub fn files_near(&self, query: &CursorQuery<'_>) -> Vec<Relevant> {
         let wanted = self.wanted(query);
-        self.weigh(query, wanted, &self.alike(query))
-    }
-
-    /// Returns, for a cursor, each candidate file and its signals in the order of
-    /// [`cursor_signal_names`]: what the ranker is fitted on.
-    pub fn candidates_near(&self, query: &CursorQuery<'_>) -> Vec<(RepoPath, Vec<f32>)> {
-        let found = self.cursor_signals(query, self.wanted(query), &self.alike(query));
-        let path = |&slot: &Slot| self.entry(slot).path.clone();
-        let rows = found.rows.iter().map(|row| row.to_vec());
-        found.slots.iter().map(path).zip(rows).collect()
+        self.weigh(query, wanted)
     }
 
     /// Returns snippets for a completion prompt within the budget: definitions of names near the
@@ -94,14 +88,13 @@ impl Reader {
         if is_late() {
             return snippets;
         }
-        let alike = self.alike(query);
-        for snippet in self.similar(&alike, n_similar) {
+        for snippet in self.similar(query, n_similar) {
             take(snippet, &mut snippets);
         }
         if is_late() {
             return snippets;
         }
-        for near in self.weigh(query, wanted, &alike) {
+        for near in self.weigh(query, wanted) {
             if let Some(snippet) = self.outline_snippet(&near) {
                 take(snippet, &mut snippets);
             }
@@ -109,23 +102,27 @@ impl Reader {
         snippets
     }
 
-    fn weigh(&self, query: &CursorQuery<'_>, wanted: Wanted, alike: &Alike) -> Vec<Relevant> {
-        let ranked = self
-            .cursor_signals(query, wanted, alike)
-            .ranked(query.limit);
-        let relevant = |(slot, score, reason): (Slot, f32, &'static str)| Relevant {
-            path: self.entry(slot).path.clone(),
-            score,
-            reason,
-        };
-        ranked.into_iter().map(relevant).collect()
-    }
-
-    /// Returns the chunks of other files that are most like the lines before the cursor.
-    fn similar(&self, alike: &Alike, n: usize) -> Vec<Snippet> {
-        alike
-            .best
-            .iter()
+    /// Returns chunks of other files that use the same words as the lines before the cursor.
+    fn similar(&self, query: &CursorQuery<'_>, n: usize) -> Vec<Snippet> {
+        let before = &query.text[..query.text.floor_char_boundary(query.cursor)];
+        let recent: Vec<&str> = before.lines().rev().take(SIMILAR_LINES).collect();
+        let mut terms: Vec<QueryTerm> = query_terms(&recent.join("\n"))
+            .into_iter()
+            .map(|term| QueryTerm {
+                weight: self.base.text.idf(&term.text),
+                ..term
+            })
+            .collect();
+        terms.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        terms.truncate(SIMILAR_TERMS);
+        for term in &mut terms {
+            term.weight = 1.0;
+        }
+        let here = self.slot(query.path);
+        let scores = self.text_scores(&terms, here);
+        let others = scores.chunks.into_iter();
+        others
+            .filter(|chunk| Some(chunk.slot) != here)
             .take(2 * n)
             .filter_map(|hit| {
                 let unit = self.unit_at(hit.slot)?;
@@ -220,11 +217,6 @@ impl Reader {
             text: lines(&text, first_line, end_line).to_owned(),
         })
     }
-}
-
-/// Returns the names of the signals, in the order of [`Reader::candidates_near`].
-pub fn cursor_signal_names() -> [&'static str; N_CURSOR_SIGNALS] {
-    CursorSignal::NAMES
 }
 
 /// Returns a definition's signature and those directly in it, one a line.

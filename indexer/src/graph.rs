@@ -236,8 +236,6 @@ pub(crate) struct Imports {
     words: Vec<u32>,
     /// (word, place in `words`), in rising order.
     places: Vec<(u32, u32)>,
-    /// Hashes of the words as written, each once: names among them are what is imported.
-    names: Vec<u32>,
 }
 
 /// Between two statements, and where a path has no further folder.
@@ -245,31 +243,18 @@ const NO_WORD: u32 = 0;
 
 impl Imports {
     pub(crate) fn new(imports: &[String]) -> Self {
-        let (mut words, mut names) = (Vec::new(), Vec::new());
+        let mut words = Vec::new();
         for import in imports {
-            crate::text::analyse::words(import, |_, word| {
-                words.push(word_hash(word));
-                names.push(name_hash(word.as_bytes()));
-            });
+            crate::text::analyse::words(import, |_, word| words.push(word_hash(word)));
             words.push(NO_WORD);
         }
-        names.sort_unstable();
-        names.dedup();
-        Self::from_words(words, names)
+        Self::from_words(words)
     }
 
-    pub(crate) fn from_words(words: Vec<u32>, names: Vec<u32>) -> Self {
+    pub(crate) fn from_words(words: Vec<u32>) -> Self {
         let mut places: Vec<(u32, u32)> = words.iter().copied().zip(0..).collect();
         places.sort_unstable();
-        Self {
-            words,
-            places,
-            names,
-        }
-    }
-
-    pub(crate) fn names(&self) -> &[u32] {
-        &self.names
+        Self { words, places }
     }
 
     pub(crate) fn words(&self) -> &[u32] {
@@ -292,40 +277,6 @@ impl Imports {
                 .count() as u8
         };
         same.map(named).max().unwrap_or(0)
-    }
-}
-
-/// Which files are called what: the last part of their [`PathWords`].
-#[derive(Debug, Default)]
-pub(crate) struct Stems {
-    /// In rising order of the word.
-    words: Vec<u32>,
-    slots: Vec<Slot>,
-}
-
-/// A name that more files have says nothing about which is meant.
-const MAX_SAME_STEM: usize = 64;
-
-impl Stems {
-    pub(crate) fn new(paths: impl Iterator<Item = PathWords>) -> Self {
-        let mut stems: Vec<(u32, Slot)> = paths.map(|path| path.parts[0]).zip(0..).collect();
-        stems.sort_unstable();
-        let (words, slots) = stems.into_iter().unzip();
-        Self { words, slots }
-    }
-
-    /// Returns the files of a name, none when there are too many.
-    pub(crate) fn slots(&self, word: u32) -> &[Slot] {
-        let from = self.words.partition_point(|&other| other < word);
-        let n = self.words[from..]
-            .iter()
-            .take_while(|&&other| other == word && word != NO_WORD)
-            .count();
-        if n > MAX_SAME_STEM {
-            &[]
-        } else {
-            &self.slots[from..from + n]
-        }
     }
 }
 

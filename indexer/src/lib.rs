@@ -29,7 +29,7 @@ mod vector;
 mod walk;
 
 pub use self::{
-    context::{CursorQuery, Relevant, cursor_signal_names},
+    context::{CursorQuery, Relevant},
     graph::map::{MapQuery, RepoMap},
     path::{ContentHash, RepoPath, Tokens},
     reader::Reader,

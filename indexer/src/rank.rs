@@ -1,6 +1,6 @@
 //! What the signals are worth together: boosted trees, fitted offline.
 //!
-//! The trees are data (`rank/files.json` for questions, `rank/cursor.json` for completions), fitted by `benches/retrieval/fit_ranker.py` with
+//! The trees are data (`rank/files.json`), fitted by `benches/retrieval/fit_ranker.py` with
 //! LambdaMART on questions made from the history of development repositories; none of them is a
 //! repository that the published figures were measured on (leave one repository out).
 //! Holds: the order of equal scores is that of the candidates, so an answer is reproducible; a
@@ -10,10 +10,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use crate::{
-    context::CursorSignal,
-    search::{Reason, Signal},
-};
+use crate::search::{Reason, Signal};
 
 /// Names the columns that a ranker sees: an enum, the text of each, and how many there are.
 macro_rules! signals {
@@ -45,12 +42,6 @@ pub(crate) struct Ranker {
 pub(crate) static FILES: LazyLock<Ranker> = LazyLock::new(|| {
     let trees = include_str!("rank/files.json");
     Ranker::new(trees, &Signal::NAMES, Signal::FusedAll as usize)
-});
-
-/// Ranks the files that a completion at a cursor needs.
-pub(crate) static CURSOR: LazyLock<Ranker> = LazyLock::new(|| {
-    let trees = include_str!("rank/cursor.json");
-    Ranker::new(trees, &CursorSignal::NAMES, CursorSignal::Near as usize)
 });
 
 /// What `fit_ranker.py` writes.
@@ -225,7 +216,6 @@ mod tests {
     #[test]
     fn the_shipped_trees_know_these_signals() {
         assert!(FILES.trees.len() >= 50);
-        assert!(CURSOR.trees.len() >= 50);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    graph::{NameIndex, PathWords, Stems},
+    graph::{NameIndex, PathWords},
     path::{ContentHash, RepoPath, name_hash},
     repo::{Head, history::History},
     store::{FileEntry, Location, UnitKey, UnitReader, Uses, defined_names},
@@ -67,7 +67,6 @@ pub(crate) struct Base {
     pub(crate) language_shares: [f32; Language::ALL.len()],
     /// What each file's name says, read once.
     pub(crate) kinds: Vec<PathKind>,
-    pub(crate) stems: Stems,
 }
 
 /// What a path alone says of its file.

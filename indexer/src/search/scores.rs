@@ -43,10 +43,6 @@ impl Scores {
         self.scored.iter().map(|&slot| (slot, self.get(slot)))
     }
 
-    pub(crate) fn best(&self) -> f32 {
-        self.iter().map(|(_, score)| score).fold(0.0, f32::max)
-    }
-
     /// Returns the best `n` in falling order, equal ones by slot.
     pub(crate) fn order(&self, n: usize) -> Vec<Slot> {
         let mut ranked: Vec<(Slot, f32)> = self.iter().collect();

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! length u32 · checksum u32 · key u64 · lines u32 · definitions u32
-//! · how many u32, four times: names it defines, words of its imports, names in them, names it uses
-//! · names u32… · words u32… · names u32… · uses (name u32, count u8, style u8)… · unit
+//! · how many u32, three times: names it defines, words of its imports, names it uses
+//! · names u32… · words u32… · uses (name u32, count u8, style u8)… · unit
 //! ```
 //! What opening and the graph need stands before the unit, so that neither has to decode it.
 //! Opening reads the file from its start and cuts it at the first record that does not check:
@@ -29,8 +29,8 @@ use crate::{
     syntax::{Identifier, NameStyle, Unit},
 };
 
-/// Length, checksum, key and six counts.
-const HEADER: usize = 40;
+/// Length, checksum, key and five counts.
+const HEADER: usize = 36;
 const USE_BYTES: usize = 6;
 /// A longer record is damage: the largest file read is far smaller.
 const MAX_RECORD: u32 = 64 << 20;
@@ -239,11 +239,10 @@ fn encode(key: UnitKey, unit: &Unit) -> Result<Vec<u8>, postcard::Error> {
         unit.definitions.len() as u32,
         names.len() as u32,
         imports.words().len() as u32,
-        imports.names().len() as u32,
         unit.identifiers.len() as u32,
     ];
     let mut record = vec![0; 16];
-    let lists = [&names, imports.words(), imports.names()];
+    let lists = [&names, imports.words()];
     for number in counts.iter().chain(lists.into_iter().flatten()) {
         record.extend_from_slice(&number.to_le_bytes());
     }
@@ -267,10 +266,9 @@ fn encode(key: UnitKey, unit: &Unit) -> Result<Vec<u8>, postcard::Error> {
 
 /// The numbers of a record, still as bytes.
 struct Numbers<'r> {
-    counts: [u32; 6],
+    counts: [u32; 5],
     names: &'r [u8],
     imports: &'r [u8],
-    imported: &'r [u8],
     uses: &'r [u8],
 }
 
@@ -278,19 +276,17 @@ impl<'r> Numbers<'r> {
     /// Finds them in a record or its start; `None` when it is too short for what it announces.
     fn of(record: &'r [u8]) -> Option<Self> {
         let (head, rest) = record.split_at_checked(HEADER)?;
-        let mut counts = [0; 6];
+        let mut counts = [0; 5];
         for (count, bytes) in counts.iter_mut().zip(head[16..].chunks_exact(4)) {
             *count = read_u32(bytes);
         }
         let (names, rest) = rest.split_at_checked(4 * counts[2] as usize)?;
         let (imports, rest) = rest.split_at_checked(4 * counts[3] as usize)?;
-        let (imported, rest) = rest.split_at_checked(4 * counts[4] as usize)?;
-        let (uses, _) = rest.split_at_checked(USE_BYTES * counts[5] as usize)?;
+        let (uses, _) = rest.split_at_checked(USE_BYTES * counts[4] as usize)?;
         Some(Self {
             counts,
             names,
             imports,
-            imported,
             uses,
         })
     }
@@ -300,8 +296,7 @@ impl<'r> Numbers<'r> {
     }
 
     fn imports(&self) -> Imports {
-        let numbers = |bytes: &[u8]| bytes.chunks_exact(4).map(read_u32).collect();
-        Imports::from_words(numbers(self.imports), numbers(self.imported))
+        Imports::from_words(self.imports.chunks_exact(4).map(read_u32).collect())
     }
 
     fn identifiers(&self) -> Vec<Identifier> {
@@ -309,7 +304,7 @@ impl<'r> Numbers<'r> {
     }
 
     fn len(&self) -> usize {
-        HEADER + self.names.len() + self.imports.len() + self.imported.len() + self.uses.len()
+        HEADER + self.names.len() + self.imports.len() + self.uses.len()
     }
 }
 

@@ -9,8 +9,8 @@ use rustc_hash::FxHashMap;
 use tree_sitter::{InputEdit, Node, ParseOptions, Point, QueryCursor, StreamingIterator, Tree};
 
 use super::{
-    ChunkTerms, Definition, DefinitionKind, Identifier, LIMITS, Language, LanguageSpec, NameStyle, ParseOutcome,
-    Parsed, Unit, chunk,
+    ChunkTerms, Definition, DefinitionKind, Identifier, LIMITS, Language, LanguageSpec, NameStyle,
+    ParseOutcome, Parsed, Unit, chunk,
     found::{Attached, Found, RawDefinition, Touched},
     language::{Capture, Role},
 };

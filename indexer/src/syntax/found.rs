@@ -103,8 +103,9 @@ impl Found {
         });
     }
 
-    /// Moves what stands behind an edit. What the edit cuts may lie anywhere after this.
+    /// Drops what an edit cuts or stands beside, and moves what stands behind it.
     pub(super) fn shift(&mut self, edit: &InputEdit) {
+        self.forget(&Touched(vec![edit.start_byte..edit.old_end_byte]));
         let byte = |at: &mut usize| {
             if *at >= edit.old_end_byte {
                 *at = *at - edit.old_end_byte + edit.new_end_byte;
@@ -157,7 +158,7 @@ impl Found {
     pub(super) fn sort(&mut self) {
         self.definitions
             .sort_by_key(|d| (d.bytes.start, std::cmp::Reverse(d.bytes.end)));
-        self.definitions.dedup();
+        drop_repeats(&mut self.definitions);
         self.imports.sort_by_key(|(bytes, _)| bytes.start);
         self.imports.dedup();
         self.comments.sort_by_key(|bytes| (bytes.start, bytes.end));
@@ -166,6 +167,21 @@ impl Found {
             .sort_by_key(|attached| (attached.bytes.start, attached.bytes.end));
         self.attached.dedup();
     }
+}
+
+/// Keeps the first of equal definitions. Those of one range stay in the order the patterns have.
+fn drop_repeats(sorted: &mut Vec<RawDefinition>) {
+    let mut kept: Vec<RawDefinition> = Vec::with_capacity(sorted.len());
+    for definition in sorted.drain(..) {
+        let same_range = kept
+            .iter()
+            .rev()
+            .take_while(|other| other.bytes == definition.bytes);
+        if !same_range.into_iter().any(|other| *other == definition) {
+            kept.push(definition);
+        }
+    }
+    *sorted = kept;
 }
 
 /// The bytes of a new text whose nodes may say something else than before.

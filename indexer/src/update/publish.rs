@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    graph::{NameIndex, Stems},
+    graph::NameIndex,
     reader::{Base, PathKind, Slot},
     store::{
         FileEntry, Layout, Manifest, StoreError, UnitInfo, UnitKey, UnitLog, UnitReader, WriteLock,
@@ -246,10 +246,8 @@ fn build(
             source: Box::new(source),
         }
     })?;
-    let kinds: Vec<PathKind> = files.iter().map(|file| PathKind::of(&file.path)).collect();
     Ok(Base {
-        stems: Stems::new(kinds.iter().map(|kind| kind.words)),
-        kinds,
+        kinds: files.iter().map(|file| PathKind::of(&file.path)).collect(),
         paths: PathIndex::new(files.iter().map(|file| &file.path)),
         names: NameIndex::new(names),
         files,

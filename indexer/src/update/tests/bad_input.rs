@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{TEXTS, Workspace, portrait, seen, settle};
+use crate::ContentHash;
 
 #[test]
 fn a_file_replaced_while_it_is_read_ends_as_it_is_on_disk() {
@@ -83,11 +84,13 @@ fn a_rebase_that_stopped_is_a_state_like_any_other() {
         "{status:?}"
     );
     assert_eq!(status.n_faults, 0, "{:?}", status.faults);
-    assert_eq!(index.reader().definitions_of("side").len(), 1);
-    assert_eq!(index.reader().definitions_of("two").len(), 1);
+    let on_disk = fs::read(workspace.path("a.rs")).unwrap();
+    assert!(on_disk.starts_with(b"<<<<<<<"));
+    let shown = index.reader().content_hash(&"a.rs".into());
+    assert_eq!(shown, Some(ContentHash::of(&on_disk)));
     workspace.git(&["rebase", "--abort"]);
     settle(&index);
-    assert!(index.reader().definitions_of("two").is_empty());
+    assert_eq!(index.reader().definitions_of("side").len(), 1);
 }
 
 #[test]
