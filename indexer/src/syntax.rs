@@ -140,7 +140,7 @@ pub enum NameStyle {
 impl NameStyle {
     pub(crate) fn of(name: &str) -> Self {
         let bytes = name.as_bytes();
-        if bytes[0] == b'_' {
+        if bytes.first() == Some(&b'_') {
             return Self::Private;
         }
         let several_words = bytes.windows(2).any(|pair| {

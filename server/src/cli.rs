@@ -16,6 +16,7 @@ mod sandbox;
 mod sandboxd;
 mod search;
 mod serve;
+mod serve_completions;
 mod tour;
 
 use std::io::{self, IsTerminal, Write};
@@ -46,6 +47,8 @@ as PAIRWRIGHT_MODELS_COMPLETE_URL. `pairwright doctor` shows which are in force.
 enum Command {
     /// Run the language server on stdin and stdout
     Lsp(serve::Lsp),
+    /// Answer editors that ask an OpenAI-compatible server for completions, on this machine alone
+    ServeCompletions(serve_completions::ServeCompletions),
     /// See it work on real code: drives the server as an editor would and shows what comes back
     Tour(tour::Tour),
     /// Complete at positions of files, for scripts and evaluation
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match command {
         Command::Lsp(lsp) => lsp.run(),
+        Command::ServeCompletions(serve) => serve.run(),
         Command::Tour(tour) => tour.run(),
         Command::Complete(complete) => complete.run(),
         Command::Search(search) => search.run(),

@@ -15,7 +15,7 @@ mod embeddings;
 mod endpoint;
 mod exchange;
 mod failure;
-mod fim;
+pub mod fim;
 mod http;
 mod key;
 mod network;

@@ -12,7 +12,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "lsp", "cli", "complete", "edit", "index", "local", "model", "store",
         ],
     ),
-    ("complete", &["lsp", "cli", "edit", "store"]),
+    ("openai", &["lsp", "cli", "edit", "store"]),
+    ("complete", &["lsp", "openai", "cli", "edit", "store"]),
     (
         "context",
         &["lsp", "cli", "complete", "edit", "model", "store"],

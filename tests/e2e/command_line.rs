@@ -141,6 +141,7 @@ fn every_command_explains_itself() {
         &["lsp", "--help"],
         &["tour", "--help"],
         &["complete", "--help"],
+        &["serve-completions", "--help"],
         &["doctor", "--help"],
     ] {
         let output = run(&world, arguments, "");

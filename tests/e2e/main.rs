@@ -10,6 +10,8 @@ mod command_line;
 #[cfg(test)]
 mod compat;
 #[cfg(test)]
+mod completions_endpoint;
+#[cfg(test)]
 mod edits;
 #[cfg(test)]
 mod ghost_text;

@@ -8,12 +8,17 @@ import subprocess
 import time
 import unittest
 
+import docs
 from desk import PRICES, Desk, limit_time, needs, until
 from model import Model
 from nvim import PLUGIN, Neovim, program
 
+#: Where the plugin is, in the documentation.
+DOCUMENTED = "/path/to/pairwright/editors/neovim"
+LINES = docs.block("Neovim", "lua")
+
 #: Indentation is off so that keys mean what they say.
-CONFIG = f"vim.opt.runtimepath:append('{PLUGIN}')\nvim.cmd('filetype indent off')\n"
+CONFIG = LINES.replace(DOCUMENTED, str(PLUGIN)) + "vim.cmd('filetype indent off')\n"
 
 #: The model of most tests: goes on in the same way wherever it is asked.
 STORY = "const answer = question.think(6 * 7);"
@@ -457,6 +462,23 @@ class Typist:
 
 @needs(program("0.12"), "neovim-0.12")
 class Settings(unittest.TestCase):
+    def test_the_documented_lines_are_enough_for_a_model(self):
+        lines = docs.block("Install", "lua", page=docs.NEOVIM)
+        self.assertEqual(lines, LINES)
+        self.assertIn(DOCUMENTED, lines)
+        model = Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
+        self.addCleanup(model.close)
+        more = docs.block("More", "lua", page=docs.NEOVIM)
+        self.assertIn("http://localhost:8080", more)
+        desk = Desk({"a.js": ""})
+        self.addCleanup(desk.close)
+        config = more.replace("http://localhost:8080", model.url) + CONFIG
+        nvim = Neovim(desk, "0.12", config, "a.js")
+        self.addCleanup(nvim.close)
+        desk.wait_ready()
+        nvim.type("ix=")
+        nvim.wait_ghost("1 + 2;")
+
     def test_their_types_are_those_of_the_schema(self):
         script = PLUGIN / "scripts/settings.lua"
         done = subprocess.run([program("0.12"), "-l", script, "--check"], capture_output=True, text=True)

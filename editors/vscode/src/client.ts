@@ -4,11 +4,14 @@ import {
   type LanguageClientOptions,
   LanguageClient,
   type ServerOptions,
+  State,
   TransportKind,
 } from 'vscode-languageclient/node';
 
 import { type Found, check, locate } from './server';
 import { type Inspected, type Tree, explicit } from './settings';
+
+export { State };
 
 /** The settings of the server that the user has made. */
 export function settings(extension: vscode.Extension<unknown>): Tree {
@@ -29,11 +32,13 @@ export async function find(extension: vscode.Extension<unknown>): Promise<Found>
   return check(await locate({ setting, path: process.env['PATH'], bundled }));
 }
 
-/** Makes the client of a server that is not started yet. */
+/** Makes the client of a server that is not started yet. `changed` is called when the server was told
+ * of a change. */
 export function connect(
   found: Found,
   extension: vscode.Extension<unknown>,
   log: vscode.LogOutputChannel,
+  changed: (event: vscode.TextDocumentChangeEvent) => void,
 ): LanguageClient {
   const server: ServerOptions = {
     command: found.program,
@@ -50,6 +55,14 @@ export function connect(
     initializationOptions: settings(extension),
     outputChannel: log,
     middleware: {
+      didChange: async (event, next) => {
+        const { version } = event.document;
+        await next(event);
+        // Keys come faster than they are told; what is asked about is the text as it is.
+        if (event.document.version === version) {
+          changed(event);
+        }
+      },
       // Ghost text comes from `ghost.ts`; the client's own would ask for the same once more.
       provideInlineCompletionItems: () => undefined,
       workspace: {

@@ -1,8 +1,7 @@
 /** Entry point: starts the server, and holds what belongs to one session. */
 import * as vscode from 'vscode';
-import { type LanguageClient, State } from 'vscode-languageclient/node';
+import type { LanguageClient } from 'vscode-languageclient/node';
 
-import { connect, find } from './client';
 import { commands } from './commands';
 import { Ghost } from './ghost';
 import { Hunks } from './hunks';
@@ -19,7 +18,7 @@ export class Server implements vscode.Disposable {
 
   constructor(
     private readonly extension: vscode.Extension<unknown>,
-    private readonly changed: () => void,
+    private readonly ghost: Ghost,
     private readonly hunksChanged: () => void,
   ) {}
 
@@ -29,10 +28,12 @@ export class Server implements vscode.Disposable {
 
   async start(): Promise<void> {
     try {
+      // The language client is most of the code; activation does not wait until it is loaded.
+      const { State, connect, find } = await import('./client.js');
       const found = await find(this.extension);
       this.program = found.program;
       this.log.info(`Pairwright ${found.version}: ${found.program}`);
-      const client = connect(found, this.extension, this.log);
+      const client = connect(found, this.extension, this.log, (event) => this.ghost.changed(event));
       this.client = client;
       client.onNotification('didChangeStatus', (status: Status) => this.show(status));
       client.onNotification('pairwright/diff/changed', this.hunksChanged);
@@ -78,7 +79,7 @@ export class Server implements vscode.Disposable {
   }
 
   private show(status: Status): void {
-    this.changed();
+    this.ghost.forget();
     this.status = status;
     this.bar.show(status);
   }
@@ -102,7 +103,7 @@ export function activate(context: vscode.ExtensionContext): void {
   const ghost: Ghost = new Ghost(() => started.running);
   const started: Server = new Server(
     context.extension,
-    () => ghost.forget(),
+    ghost,
     () => void hunks.refresh(),
   );
   const hunks = new Hunks((method, params) => started.request(method, params));
@@ -112,12 +113,14 @@ export function activate(context: vscode.ExtensionContext): void {
     hunks,
     vscode.languages.registerInlineCompletionItemProvider({ pattern: '**' }, ghost),
     vscode.window.onDidChangeActiveTextEditor((editor) => {
+      ghost.look();
       if (started.running?.isRunning()) {
         const focus = editor ? { textDocument: { uri: editor.document.uri.toString() } } : {};
         void started.running.sendNotification('textDocument/didFocus', focus);
       }
     }),
     vscode.workspace.onDidChangeConfiguration((event) => {
+      ghost.look();
       if (event.affectsConfiguration('pairwright.server.path')) {
         void started.restart();
       } else if (event.affectsConfiguration('pairwright')) {

@@ -1,6 +1,9 @@
 /**
  * Ghost text: asks the server, keeps the answer while it is typed, and tells what became of it.
  *
+ * The server is asked when the text has changed, which is before the editor asks for suggestions
+ * (see `ahead.ts`); the editor's own question then takes up that answer.
+ *
  * The editor's stable interface tells an extension of whole acceptances only (by `command`). That
  * a suggestion was shown is told when it is handed over; partial acceptance and rejection are
  * told by the commands of `commands.ts`, which stand on the editor's own keys.
@@ -8,15 +11,29 @@
 import * as vscode from 'vscode';
 import type { LanguageClient } from 'vscode-languageclient/node';
 
+import { Ahead, type Question, cursorAfter } from './ahead';
 import { type Answer, INLINE_COMPLETION, type Item } from './protocol';
 import { type Place, Remembered, continues } from './remembered';
 
 export class Ghost implements vscode.InlineCompletionItemProvider {
   private readonly remembered = new Remembered();
+  private readonly ahead = new Ahead<Answer | null>();
   private readonly told = new Set<string>();
   private current: Item | undefined;
+  /** Where the editor is going to ask for suggestions by itself. */
+  private typedIn: vscode.TextDocument | undefined;
 
-  constructor(private readonly client: () => LanguageClient | undefined) {}
+  constructor(private readonly client: () => LanguageClient | undefined) {
+    this.look();
+  }
+
+  /** Finds out where the editor asks; to be called when its active editor or its settings changed.
+   * Settings take a quarter of a millisecond to read, which is too long for every key. */
+  look(): void {
+    const document = vscode.window.activeTextEditor?.document;
+    const editor = vscode.workspace.getConfiguration('editor', document);
+    this.typedIn = editor.get('inlineSuggest.enabled', true) ? document : undefined;
+  }
 
   async provideInlineCompletionItems(
     document: vscode.TextDocument,
@@ -36,7 +53,12 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
         return this.hand(known, client);
       }
     }
-    const answer = await this.ask(client, document, position, context, token);
+    const isAsIs = !asksForMore && !context.selectedCompletionInfo;
+    const asked = isAsIs ? this.ahead.about(stateOf(document, position)) : undefined;
+    const question = asked ?? this.ask(client, document, position, context);
+    const cancelled = token.onCancellationRequested(question.cancel);
+    const answer = await question.answer;
+    cancelled.dispose();
     if (token.isCancellationRequested) {
       return [];
     }
@@ -47,9 +69,29 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
     return this.hand(items, client);
   }
 
+  /** Asks about a change that was typed, when the server has been told of it. */
+  changed({ document, contentChanges, reason }: vscode.TextDocumentChangeEvent): void {
+    if (contentChanges.length === 0) {
+      return;
+    }
+    this.ahead.drop();
+    const client = this.client();
+    const cursor = reason === undefined ? cursorAfter(contentChanges) : undefined;
+    if (!cursor || !client?.isRunning() || document !== this.typedIn) {
+      return;
+    }
+    const position = new vscode.Position(cursor.line, cursor.character);
+    if (this.remembered.fitting(placeOf(document, position)).length > 0) {
+      return;
+    }
+    const context = { triggerKind: vscode.InlineCompletionTriggerKind.Automatic, selectedCompletionInfo: undefined };
+    this.ahead.ask(stateOf(document, position), () => this.ask(client, document, position, context));
+  }
+
   /** Has the next question asked anew: settings or state of the server changed. */
   forget(): void {
     this.remembered.forget();
+    this.ahead.drop();
   }
 
   /** Tells that the first `length` UTF-16 units of the current suggestion were taken. */
@@ -65,7 +107,7 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
   /** Tells that the current suggestion is not wanted. */
   rejected(): void {
     const id = this.current?.command?.arguments?.[0];
-    this.remembered.forget();
+    this.forget();
     this.current = undefined;
     if (id !== undefined) {
       void this.client()?.sendRequest('workspace/executeCommand', {
@@ -81,13 +123,12 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
     return item && continues(item, placeOf(document, position)) ? item : undefined;
   }
 
-  private async ask(
+  private ask(
     client: LanguageClient,
     document: vscode.TextDocument,
     position: vscode.Position,
     context: vscode.InlineCompletionContext,
-    token: vscode.CancellationToken,
-  ): Promise<Answer | null> {
+  ): Question<Answer | null> {
     const selected = context.selectedCompletionInfo;
     const params = {
       textDocument: client.code2ProtocolConverter.asTextDocumentIdentifier(document),
@@ -97,12 +138,12 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
         ...(selected && { selectedCompletionInfo: { range: selected.range, text: selected.text } }),
       },
     };
-    try {
-      return await client.sendRequest<Answer | null>(INLINE_COMPLETION, params, token);
-    } catch {
+    const source = new vscode.CancellationTokenSource();
+    const answer = client
+      .sendRequest<Answer | null>(INLINE_COMPLETION, params, source.token)
       // Cancelled, or the server has just ended; its own messages tell of real trouble.
-      return null;
-    }
+      .catch(() => null);
+    return { answer, cancel: () => source.cancel() };
   }
 
   private hand(items: Item[], client: LanguageClient): vscode.InlineCompletionItem[] {
@@ -131,4 +172,9 @@ function placeOf(document: vscode.TextDocument, position: vscode.Position): Plac
     before: text.slice(0, position.character),
     after: text.slice(position.character),
   };
+}
+
+/** A name for text and cursor together. */
+function stateOf(document: vscode.TextDocument, position: vscode.Position): string {
+  return `${position.line}:${position.character} ${document.version} ${document.uri.toString()}`;
 }

@@ -20,6 +20,7 @@ const SHORT = 80;
 export class Hunks implements vscode.Disposable {
   private files: FileHunks[] = [];
   private asking = false;
+  private count = 0;
   private again = false;
   private readonly removed = vscode.window.createTextEditorDecorationType({
     isWholeLine: true,
@@ -63,7 +64,7 @@ export class Hunks implements vscode.Disposable {
     } finally {
       this.asking = false;
     }
-    this.show();
+    await this.show();
   }
 
   commands(): Record<string, () => unknown> {
@@ -92,7 +93,7 @@ export class Hunks implements vscode.Disposable {
     return this.files.find(({ uri }) => vscode.Uri.parse(uri).toString() === path)?.hunks ?? [];
   }
 
-  private show(): void {
+  private async show(): Promise<void> {
     for (const editor of vscode.window.visibleTextEditors) {
       const hunks = this.of(editor.document);
       const last = editor.document.lineCount - 1;
@@ -112,7 +113,14 @@ export class Hunks implements vscode.Disposable {
       );
     }
     const count = this.files.reduce((n, { hunks }) => n + hunks.length, 0);
-    void vscode.commands.executeCommand('setContext', 'pairwright.hunks', count > 0);
+    const isMore = count > this.count;
+    this.count = count;
+    await vscode.commands.executeCommand('setContext', 'pairwright.hunks', count > 0);
+    // Said when the keys mean it.
+    if (isMore) {
+      const message = `Pairwright: ${count} hunks in ${this.files.length} files wait for a decision`;
+      vscode.window.setStatusBarMessage(message, 10_000);
+    }
   }
 
   private async jump(step: 1 | -1): Promise<void> {

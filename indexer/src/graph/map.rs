@@ -16,7 +16,7 @@ use super::{DAMPING, Edge, Seeds};
 use crate::{
     path::{RepoPath, Tokens, name_hash},
     reader::{Reader, Slot},
-    syntax::{DefinitionKind, Unit},
+    syntax::{Definition, DefinitionKind, NameStyle, Unit},
     text::analyse,
     walk::class,
 };
@@ -47,6 +47,8 @@ const ROUNDS: usize = 20;
 const FOCUS_STEPS: usize = 1_500;
 /// Definitions considered; far more than fit in any prompt.
 const MAX_DEFINITIONS: usize = 20_000;
+/// Definitions looked at for each that may fit.
+const LOOKED_AT: usize = 8;
 
 impl Reader {
     /// Renders the map.
@@ -76,11 +78,13 @@ impl Reader {
         ranked.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         ranked.truncate(MAX_DEFINITIONS);
 
+        // Most definitions cost 6 to 20 tokens, so the search starts near the answer.
+        let guess = query.budget.0 as usize / 12;
         let mut units: FxHashMap<Slot, Option<Arc<Unit>>> = FxHashMap::default();
+        self.weigh_kinds(&mut ranked, LOOKED_AT * guess + LOOKED_AT, &mut units);
         let (mut fits, mut too_many) = (0, ranked.len() + 1);
         let mut best = RepoMap::empty();
-        // Most definitions cost 6 to 20 tokens, so the search starts near the answer.
-        let mut guess = (query.budget.0 as usize / 12).clamp(1, ranked.len().max(1));
+        let mut guess = guess.clamp(1, ranked.len().max(1));
         while fits + 1 < too_many {
             let map = self.render(&ranked[..guess.min(ranked.len())], &mut units);
             if map.tokens <= query.budget {
@@ -168,6 +172,25 @@ impl Reader {
         definitions
     }
 
+    /// Weighs the first `n` definitions by what they are, and drops those that a map does not show.
+    fn weigh_kinds(
+        &self,
+        ranked: &mut Vec<((Slot, u32), f32)>,
+        n: usize,
+        units: &mut FxHashMap<Slot, Option<Arc<Unit>>>,
+    ) {
+        ranked.truncate(n);
+        ranked.retain_mut(|((slot, name), rank)| {
+            let unit = units.entry(*slot).or_insert_with(|| self.unit_at(*slot));
+            let Some(unit) = unit else { return false };
+            let definitions = unit.definitions.iter();
+            let named = definitions.filter(|d| name_hash(d.name.as_bytes()) == *name);
+            *rank *= named.map(|d| worth(unit, d)).fold(0.0, f32::max);
+            *rank > 0.0
+        });
+        ranked.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    }
+
     fn render(
         &self,
         ranked: &[((Slot, u32), f32)],
@@ -213,6 +236,38 @@ impl RepoMap {
     }
 }
 
+/// How much of its rank a definition keeps. Names bind files, and a field or a method of one plain
+/// word (`is_empty`, `iter`) shares its name with what the language's own library has: most of its
+/// rank is meant for that.
+fn worth(unit: &Unit, definition: &Definition) -> f32 {
+    let around = definition
+        .parent
+        .map(|at| unit.definitions[at as usize].kind);
+    let is_member = matches!(
+        around,
+        Some(DefinitionKind::Class | DefinitionKind::Interface | DefinitionKind::Implementation)
+    );
+    match definition.kind {
+        DefinitionKind::Function | DefinitionKind::Method | DefinitionKind::Constant
+            if is_member && NameStyle::of(&definition.name) != NameStyle::Descriptive =>
+        {
+            0.1
+        }
+        DefinitionKind::Function
+        | DefinitionKind::Method
+        | DefinitionKind::Class
+        | DefinitionKind::Interface
+        | DefinitionKind::Type
+        | DefinitionKind::Constant
+        | DefinitionKind::Macro => 1.0,
+        DefinitionKind::Declaration => 0.5,
+        DefinitionKind::Implementation
+        | DefinitionKind::Module
+        | DefinitionKind::Field
+        | DefinitionKind::Section => 0.0,
+    }
+}
+
 /// Passes a file's rank to the definitions it uses.
 fn flow(edges: &[Edge], rank: f32, into: &mut FxHashMap<(Slot, u32), f32>) {
     let sum: f32 = edges.iter().map(|edge| edge.weight).sum();
@@ -225,8 +280,7 @@ fn flow(edges: &[Edge], rank: f32, into: &mut FxHashMap<(Slot, u32), f32>) {
 fn outline<'u>(unit: &'u Unit, names: &FxHashSet<u32>) -> Vec<(usize, &'u str)> {
     let mut shown = vec![false; unit.definitions.len()];
     for (at, definition) in unit.definitions.iter().enumerate() {
-        if definition.kind == DefinitionKind::Section
-            || !names.contains(&name_hash(definition.name.as_bytes()))
+        if worth(unit, definition) == 0.0 || !names.contains(&name_hash(definition.name.as_bytes()))
         {
             continue;
         }

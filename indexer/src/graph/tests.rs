@@ -63,3 +63,28 @@ fn a_map_with_little_room_shows_what_the_focus_uses() {
         assert_eq!(map(&reader, 16, focus), expected, "{focus:?}");
     }
 }
+
+#[test]
+fn a_map_shows_types_and_functions_and_of_members_those_that_are_told_by_their_name() {
+    let workspace = Workspace::new(&[
+        (
+            "a.rs",
+            "pub struct Wanted { pub next: u8 }\n\
+             impl Wanted {\n    pub fn iter(&self) {}\n    pub fn wait_for_answer(&self) {}\n}\n",
+        ),
+        (
+            "main.rs",
+            "fn main(w: Wanted) { w.iter(); w.iter(); w.next; w.next; w.wait_for_answer(); }\n",
+        ),
+    ]);
+    let reader = workspace.settled().reader();
+    let method = "  impl Wanted\n    pub fn wait_for_answer(&self)\n";
+    assert_eq!(
+        map(&reader, 28, &[]),
+        format!("a.rs:\n  pub struct Wanted\n{method}")
+    );
+    assert_eq!(
+        map(&reader, 1_000, &[]),
+        "a.rs:\n  pub struct Wanted\n  impl Wanted\n    pub fn iter(&self)\n    pub fn wait_for_answer(&self)\n"
+    );
+}

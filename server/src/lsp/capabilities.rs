@@ -119,7 +119,11 @@ pub(super) fn server(client: &Client) -> lsp::ServerCapabilities {
             .into(),
         ),
         inline_completion_provider: Some(lsp::InlineCompletionOptions::default().into()),
-        completion_provider: (!client.inline_completion).then(lsp::CompletionOptions::default),
+        // ALE takes an empty object for an absent one.
+        completion_provider: (!client.inline_completion).then(|| lsp::CompletionOptions {
+            resolve_provider: Some(false),
+            ..lsp::CompletionOptions::default()
+        }),
         code_action_provider: Some(
             lsp::CodeActionOptions {
                 code_action_kinds: Some(vec![lsp::CodeActionKind::QuickFix]),

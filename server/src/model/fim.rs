@@ -220,6 +220,31 @@ impl Family {
     }
 }
 
+/// Reads a prompt that another program wrote for one of the families: the text before and after
+/// the cursor. `None` where it is no such prompt. What stands before the first control token, as
+/// pieces of other files do, is left out. O(prompt).
+pub fn read(prompt: &str) -> Option<(&str, &str)> {
+    FAMILIES.iter().find_map(|facts| {
+        let suffix_first = facts.pattern.find("{suffix}") < facts.pattern.find("{prefix}");
+        let mut pieces = facts
+            .pattern
+            .split("{prefix}")
+            .flat_map(|p| p.split("{suffix}"));
+        let (lead, between, tail) = (pieces.next()?, pieces.next()?, pieces.next()?);
+        let inner = match tail {
+            // Nothing tells where such a prompt ends, so it must begin at once.
+            "" => prompt.strip_prefix(lead)?,
+            tail => prompt.strip_suffix(tail)?.split_once(lead)?.1,
+        };
+        let (first, second) = inner.split_once(between)?;
+        Some(if suffix_first {
+            (second, first)
+        } else {
+            (first, second)
+        })
+    })
+}
+
 /// How to write one prompt out of prefix and suffix.
 #[derive(Debug, Clone)]
 pub(super) struct Template {

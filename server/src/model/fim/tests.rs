@@ -177,6 +177,31 @@ fn control_tokens_in_the_users_text_do_not_become_control_tokens() {
     assert_eq!(prompt.matches("< |fim_suffix|>").count(), 3);
 }
 
+#[test]
+fn a_prompt_is_read_as_it_was_written_for_every_family() {
+    for facts in &FAMILIES {
+        let prompt =
+            Template::of_family(facts.family).prompt(&request("let a = ", "\nlet b;", &[]));
+        assert_eq!(
+            read(&prompt),
+            Some(("let a = ", "\nlet b;")),
+            "{}",
+            facts.name
+        );
+    }
+    let with_files = "<|file_sep|>b.rs\nlet c;\n<|fim_prefix|>x<|fim_suffix|>y<|fim_middle|>";
+    assert_eq!(read(with_files), Some(("x", "y")));
+    for other in [
+        "",
+        "let a = ",
+        "<|fim_prefix|>x",
+        "x[SUFFIX]y[PREFIX]z",
+        "<PRE> x <SUF>y",
+    ] {
+        assert_eq!(read(other), None, "{other}");
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_the_text_a_prompt_has_each_token_of_its_template_once(

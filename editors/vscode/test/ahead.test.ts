@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Ahead, cursorAfter } from '../src/ahead';
+
+function change(line: number, character: number, text: string) {
+  return { range: { start: { line, character } }, text };
+}
+
+test('an answer is given for the very state it was asked about', async () => {
+  const ahead = new Ahead<string>();
+  ahead.ask('a.js 1', () => ({ answer: Promise.resolve('text'), cancel: () => undefined }));
+  assert.equal(await ahead.about('a.js 1')?.answer, 'text');
+  assert.equal(ahead.about('a.js 2'), undefined);
+  ahead.drop();
+  assert.equal(ahead.about('a.js 1'), undefined);
+});
+
+test('a newer question cancels the older, and dropping it cancels the last', () => {
+  const ahead = new Ahead<string>();
+  const cancelled: number[] = [];
+  for (const n of [1, 2]) {
+    ahead.ask(`a.js ${n}`, () => ({ answer: Promise.resolve(''), cancel: () => cancelled.push(n) }));
+  }
+  assert.deepEqual(cancelled, [1]);
+  ahead.drop();
+  ahead.drop();
+  assert.deepEqual(cancelled, [1, 2]);
+});
+
+test('where the cursor will be is known for what is typed and deleted', () => {
+  const at = (...changes: ReturnType<typeof change>[]) => {
+    const place = cursorAfter(changes);
+    return place && [place.line, place.character];
+  };
+  assert.deepEqual(at(change(3, 4, 'x')), [3, 5]);
+  assert.deepEqual(at(change(3, 4, '')), [3, 4]);
+  assert.deepEqual(at(change(3, 4, '\n    ')), [4, 4]);
+  assert.deepEqual(at(change(3, 4, '\r\n')), [4, 0]);
+});
+
+test('it is not known where the editor closes brackets, several cursors type, or text is pasted', () => {
+  for (const changes of [
+    [],
+    [change(3, 4, '()')],
+    [change(3, 4, 'x'), change(5, 4, 'x')],
+    [change(3, 4, 'pasted')],
+    [change(3, 4, '\nfirst line\n')],
+    [change(3, 4, '\n}')],
+  ]) {
+    assert.equal(cursorAfter(changes), undefined, JSON.stringify(changes));
+  }
+});

@@ -1,0 +1,105 @@
+//! `pairwright serve-completions`: ghost text for editors that ask an OpenAI-compatible server.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use crate::complete::engines::Engines;
+use crate::config::current::Current;
+use crate::config::sources::Directories;
+use crate::index;
+use crate::log::Log;
+use crate::openai::{Endpoint, Token};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeCompletions {
+    /// Folder that the editor works in
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: Vec<PathBuf>,
+    /// Port of 127.0.0.1 to listen on; 0 takes any that is free
+    #[arg(long, default_value_t = 8417)]
+    port: u16,
+    /// File with the token that clients show as the API key; made where it is not there [default:
+    /// completions-token in the state directory]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Print the token and do nothing else
+    #[arg(long)]
+    show_token: bool,
+}
+
+impl ServeCompletions {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let directories = Directories::find();
+        let file = match (self.token_file, &directories.state) {
+            (Some(file), _) => file,
+            (None, Some(state)) => state.join("completions-token"),
+            (None, None) => bail!("there is no state directory: name a file with --token-file"),
+        };
+        let token = Token::of_file(&file)?;
+        if self.show_token {
+            writeln!(anstream::stdout(), "{}", token.reveal())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let roots = self
+            .root
+            .iter()
+            .map(|root| {
+                root.canonicalize()
+                    .with_context(|| format!("{} cannot be read", root.display()))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let (_log, _lines) = Log::start();
+        let runtime = super::runtime()?;
+        let _entered = runtime.enter();
+        let engines = engines(directories, &roots)?;
+        runtime.block_on(async {
+            let endpoint = Endpoint::bind(self.port, roots, engines, token)
+                .await
+                .with_context(|| format!("port {} could not be listened on", self.port))?;
+            let address = endpoint.address()?;
+            // A line of its own, so that whoever starts this knows when it listens and where.
+            writeln!(
+                anstream::stdout(),
+                "http://{address}/v1/completions and http://{address}/infill; the API key is in {}",
+                file.display()
+            )?;
+            tokio::select! {
+                () = endpoint.serve() => {}
+                interrupted = tokio::signal::ctrl_c() => interrupted?,
+            }
+            Ok::<_, anyhow::Error>(())
+        })?;
+        runtime.shutdown_background();
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The engines that the settings ask for, as the language server makes them. Learning goes on
+/// while the first questions come.
+fn engines(directories: Directories, roots: &[PathBuf]) -> anyhow::Result<Engines> {
+    let settings = Current::load(directories);
+    settings.set_roots(roots.to_vec());
+    let resolved = settings.get();
+    for problem in &resolved.problems {
+        writeln!(anstream::stderr(), "settings: {problem}")?;
+    }
+    let before = Engines::default();
+    let (mut engines, problems) = before.with(Arc::new(resolved.settings.clone()), roots, &[]);
+    for problem in problems {
+        writeln!(anstream::stderr(), "{problem}")?;
+    }
+    if let Ok(cache) = index::cache_dir(settings.directories())
+        && let Some(index) = engines.add_index(&before, roots, cache)
+    {
+        std::thread::spawn(move || index.load());
+    }
+    if let Some(model) = engines.model().cloned() {
+        model.warm();
+        tokio::spawn(async move { model.probe().await });
+    }
+    Ok(engines)
+}

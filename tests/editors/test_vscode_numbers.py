@@ -1,0 +1,162 @@
+"""What the extension costs in a real VS Code, and how soon its ghost text is there."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import unittest
+from pathlib import Path
+
+import docs
+from desk import until
+from vscode import NODE, Case, installed
+
+HERE = Path(__file__).resolve().parent
+
+#: Notes how long after the key `=` ghost text is in the page.
+STOPWATCH = """() => {
+  window.times = [];
+  let typed = 0;
+  document.addEventListener('keydown', e => { if (e.key === '=') typed = performance.now(); }, true);
+  new MutationObserver(() => {
+    if (typed && document.querySelector('.ghost-text-decoration, .ghost-text')) {
+      window.times.push(performance.now() - typed);
+      typed = 0;
+    }
+  }).observe(document.body, { subtree: true, childList: true, attributes: true });
+}"""
+
+
+def quantile(values, part):
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+def sum_up(what, values, unit="ms"):
+    p50, p90, p99 = (quantile(values, part) for part in (0.5, 0.9, 0.99))
+    line = f"vscode: {what}: p50 {p50:.2f}, p90 {p90:.2f}, p99 {p99:.2f}, max {max(values):.2f} {unit}, n {len(values)}"
+    print(line, flush=True)
+    return p50, p99
+
+
+def time_in(profile, part_of_url):
+    """Of each sample of a CPU profile: when it was taken and how long it stands for, in
+    microseconds of the monotonic clock, where code of such a URL was on the stack."""
+    nodes = {node["id"]: node for node in profile["nodes"]}
+    parents = {child: node["id"] for node in nodes.values() for child in node.get("children", [])}
+    ours = {}
+
+    def is_ours(node_id):
+        if node_id not in ours:
+            here = part_of_url in nodes[node_id]["callFrame"]["url"]
+            ours[node_id] = here or (node_id in parents and is_ours(parents[node_id]))
+        return ours[node_id]
+
+    at = profile["startTime"]
+    deltas = profile["timeDeltas"]
+    for n, sample in enumerate(profile["samples"]):
+        at += deltas[n]
+        if is_ours(sample):
+            yield at, deltas[n + 1] if n + 1 < len(deltas) else 0
+
+
+@installed
+class VsCodeNumbers(Case):
+    #: Keys that are timed.
+    KEYS = int(os.environ.get("PAIRWRIGHT_KEYS", "30"))
+
+    def test_ghost_text_is_there_soon_after_the_key(self):
+        model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
+        # Where the server is comes from the documented setting, not from PATH.
+        lines = docs.block("VS Code", "json")
+        elsewhere = self.other_folder() / "pairwright"
+        settings = json.loads(lines.replace("/path/to/pairwright", str(elsewhere)))
+        window = self.window({"a.js": ""}, model, settings, elsewhere=elsewhere)
+        window.open("a.js")
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+        window.page.evaluate(STOPWATCH)
+        for milliseconds, promised in ((30, 100), (120, 200)):
+            model.delay = milliseconds / 1000
+            window.page.evaluate("window.times.length = 0")
+            for n in range(self.KEYS):
+                window.type(f"x{n % 10}=")
+                window.wait_ghost("1 + 2;")
+                window.press("Enter")
+                until(lambda: not window.ghost(), "the next line")
+            times = window.page.evaluate("window.times")
+            middle, _ = sum_up(f"key to ghost text, model {milliseconds} ms", times)
+            # Twice what is promised, because machines that test are busy; the numbers are printed.
+            self.assertLess(middle, 2 * promised)
+
+    def test_activation_and_a_key_cost_little(self):
+        window = self.window({"a.txt": ""}, self.model(lambda prefix, _: "one two three" if prefix.endswith("=") else ""))
+        window.open("a.txt")
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+
+        with self.subTest("a key"):
+            keys, profile = self.profile(window)
+            work = [0.0] * len(keys)
+            for at, took in time_in(profile, "/pairwright."):
+                key = sum(at >= when for when in keys) - 1
+                if key >= 0:
+                    work[key] += took / 1000
+            middle, _ = sum_up("work of the extension per key", work)
+            self.assertGreater(sum(work), 0, "the extension was seen at work")
+            self.assertLess(middle, 1)
+
+        with self.subTest("activation"):
+            # Only what is in sight is in the page.
+            window.page.set_viewport_size({"width": 1100, "height": 3000})
+            window.run_command("Developer: Show Running Extensions")
+
+            def ours():
+                row = ".runtime-extensions-editor .extension"
+                rows = window.page.eval_on_selector_all(row, "all => all.map(e => e.textContent)")
+                return next((t for t in rows if re.search(r"Pairwright.*Activation: \d+ms", t)), None)
+
+            milliseconds = int(re.search(r"Activation: (\d+)ms", until(ours, "the row")).group(1))
+            print(f"vscode: activation: {milliseconds} ms", flush=True)
+            # Twice what is promised, because machines that test are busy.
+            self.assertLess(milliseconds, 200)
+
+    def profile(self, window):
+        """Types with the extension host under a CPU profiler. Returns when each key was pressed, in
+        microseconds of the monotonic clock, and the profile."""
+        host = until(self.extension_host, "the extension host")
+        os.kill(host, signal.SIGUSR1)
+        # Node listens where it always does; one test at a time does this.
+        command = [NODE / "node", HERE / "profile.mjs", "9229"]
+
+        def begin():
+            profiler = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+            return profiler if profiler.stdout.readline() == "begun\n" else None
+
+        profiler = until(begin, "the profiler has begun")
+        keys = []
+        for key in ("a=one tbc\b\b" * 40)[: 5 * self.KEYS]:
+            keys.append(time.monotonic() * 1e6)
+            window.press("Backspace" if key == "\b" else key)
+            # What follows from a key is done before the next.
+            window.page.wait_for_timeout(120)
+        profile, _ = profiler.communicate("")
+        return keys, json.loads(profile)
+
+    def extension_host(self):
+        """The process that runs extensions for this window."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes()
+                    environment = (entry / "environ").read_bytes()
+                except OSError:
+                    continue
+                if b"--type=extensionHost" in command and str(self.desk.home).encode() in environment:
+                    return int(entry.name)
+        return None
+
+
+if __name__ == "__main__":
+    unittest.main()
