@@ -1,10 +1,11 @@
 """Builds the benchmark from history: commit message → files changed, and cursor → defining file.
 
-    python cases.py OUT.jsonl N REPO…      # REPO: a git directory
+    python cases.py OUT.jsonl N M REPO…      # REPO: a git directory
 
 A case is a commit that is no merge and no bot's, with 1 to 8 changed source files that are no
 tests and existed before, 3 to 600 changed lines in them, and six words of message left after
-cleaning. The newest N of a repository are taken. `query` is the message without paths, names of
+cleaning. The newest N of a repository are taken; the newest M of those are marked to measure on,
+the older ones only fit the ranker for other repositories. `query` is the message without paths, names of
 files, compound stems of the files to find, scope prefix, trailers and links; `vague` is at most 25
 words of it without anything that looks like code. `cursor` is where the first changed file of the
 commit changes first, by line, with the lines the author typed there.
@@ -83,7 +84,7 @@ def changed_lines(repo, parent, commit, paths):
     return sum(int(n) for pair in counts for n in pair if n != "-")
 
 
-def cases(repo, limit):
+def cases(repo, limit, n_newest):
     name = os.path.basename(os.path.dirname(os.path.abspath(repo)))
     log = git(repo, "log", "--no-merges", "-n", "6000", "--format=%x01%H%x02%P%x02%an%x02%B%x03", "--name-status", "--no-renames", "HEAD")
     out = []
@@ -117,12 +118,12 @@ def cases(repo, limit):
         if len(out) == limit:
             break
     # Oldest first, so that a working tree moves forward through them.
-    return out[::-1]
+    return [case | {"newest": at < n_newest} for at, case in enumerate(out)][::-1]
 
 
 if __name__ == "__main__":
     with open(sys.argv[1], "w") as target:
-        for repo in sys.argv[3:]:
-            found = cases(repo, int(sys.argv[2]))
+        for repo in sys.argv[4:]:
+            found = cases(repo, int(sys.argv[2]), int(sys.argv[3]))
             print(repo, len(found), flush=True)
             target.writelines(json.dumps(case) + "\n" for case in found)

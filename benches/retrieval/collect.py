@@ -6,7 +6,7 @@
 For every case the repository is checked out at the parent commit in WORK, indexed in place as an
 editor would after a branch switch, and asked for the candidates of the full and of the vague
 question and for the files near the cursor. OUT/<repository>.npz holds the rows of all candidates;
-fit_ranker.py and report.py read it. Needs numpy.
+fit_ranker.py and compare.py read it. Needs numpy.
 """
 
 import collections
@@ -44,24 +44,37 @@ def checkout(root, commit, absent):
     return False
 
 
+NAME = re.compile(r"[A-Za-z_]\w{2,}")
+
+
+def names_in_code(lines):
+    """Returns the names on `lines` that stand in no comment and no string."""
+    text = re.sub(r"(?s)(\"{3}|\'{3}).*?(\1|\Z)", " ", "\n".join(lines))
+    text = re.sub(r"(?s)/\*.*?(\*/|\Z)", " ", text)
+    text = re.sub(r'"(\\.|[^"\\\n])*("|$)|`[^`\n]*`', " ", text)
+    text = re.sub(r"'(\\.|[^'\\\n])*'", " ", text)
+    text = re.sub(r"(?m)(//|(^|\s)#(?!\[|include|define|if|el|end|undef|pragma)|^\s*\*\s).*$", " ", text)
+    return set(NAME.findall(text))
+
+
 def cursor_case(index, root, cursor):
     """Returns the files near the cursor and those that define what was typed there."""
     path = os.path.join(root, cursor["path"])
     text = open(path, encoding="utf-8", errors="replace").read()
     before = "".join(text.splitlines(keepends=True)[: cursor["line"]])
-    names = sorted(set(re.findall(r"[A-Za-z_]\w{2,}", "\n".join(cursor["typed"]))))
+    names = sorted(set(NAME.findall("\n".join(cursor["typed"]))))
     definers = index.ask(op="definers", names=names)
-    gold = {
-        file
-        for files in definers.values()
-        if len(files) <= 2 and cursor["path"] not in files
-        for file in files
-    }
+
+    def defining(names):
+        of_few = [definers[name] for name in names if len(definers[name]) <= 2]
+        return {file for files in of_few if cursor["path"] not in files for file in files}
+
+    gold = defining(names_in_code(cursor["typed"]))
     if not gold:
         return None
     at = len(before.encode())
     near = index.ask(op="cursor", path=cursor["path"], text=text, cursor=at, limit=20)
-    return {"gold": sorted(gold), **near}
+    return {"gold": sorted(gold), "gold_of_words": sorted(defining(names)), **near}
 
 
 def collect(serve, repo, cases, work, out):
@@ -91,7 +104,7 @@ def collect(serve, repo, cases, work, out):
             paths = [path for path, _ in found]
             is_gold = [path in case["gold"] for path in paths]
             kept.append(
-                {"repo": name, "commit": case["commit"], "kind": kind, "gold": case["gold"], "paths": paths,
+                {"repo": name, "commit": case["commit"], "newest": case["newest"], "kind": kind, "gold": case["gold"], "paths": paths,
                  "is_gold": is_gold, "n_files": synced["status"]["nIndexed"],
                  "sync_seconds": seconds, "ask_seconds": time.time() - asked}
             )
@@ -99,7 +112,7 @@ def collect(serve, repo, cases, work, out):
         if case["cursor"]:
             near = cursor_case(index, root, case["cursor"])
             if near:
-                cursors.append({"repo": name, "commit": case["commit"], **near})
+                cursors.append({"repo": name, "commit": case["commit"], "newest": case["newest"], **near})
     signals = index.ask(op="signals")
     index.process.stdin.close()
     index.process.wait()

@@ -8,13 +8,13 @@ Each repository is ranked by a model fitted on the others.
 import json
 import sys
 
-import fit_ranker
+from fit_ranker import SEEDS, held_out
 from measure import HEAD, Questions, of_order, of_scores, row
 
 
 def main(collected, aider):
     asked = json.load(open(aider))
-    questions = fit_ranker.Q = Questions(collected)
+    questions = Questions(collected)
     keys = {(case["repo"], case["commit"]) for case in asked}
     same = [
         (case, rows)
@@ -22,7 +22,7 @@ def main(collected, aider):
         if (case["repo"], case["commit"]) in keys
     ]
     words = questions.signals.index("words in file")
-    learned = fit_ranker.held_out(list(range(len(questions.signals))), fit_ranker.SEEDS)
+    learned = held_out(questions, list(range(len(questions.signals))), SEEDS)
     print(f"{len(same)} questions\n\n{HEAD}")
     print(row("aider's repository map", [of_order(set(c["gold"]), c["paths"]) for c in asked]))
     print(row("BM25 over files", [of_scores(c, r[:, words]) for c, r in same]))

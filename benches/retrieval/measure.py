@@ -14,7 +14,7 @@ CUTS = (1, 5, 10, 20)
 
 
 class Questions:
-    """All questions of one kind: for each its candidates' rows and which of them are right."""
+    """All questions: for each its candidates' rows and which of them are right. And the cursors."""
 
     def __init__(self, folder):
         self.cases, self.parts, self.cursors = [], [], []

@@ -4,8 +4,8 @@
 //!
 //! `{"op":"sync"}` waits until the tree as it is now is indexed. `{"op":"candidates","text":…}`
 //! gives every candidate file with its signals, `{"op":"search","text":…,"limit":n}` files in
-//! order, `{"op":"cursor","path":…,"text":…,"cursor":n}` files for a completion,
-//! `{"op":"definers","names":[…]}` who defines what.
+//! order, `{"op":"cursor","path":…,"text":…,"cursor":n,"limit":n}` files for a completion, `{"op":"definers","names":[…]}` who defines what, `{"op":"signals"}`
+//! what the signals are called.
 
 use std::{
     io::{self, BufRead, Write},
@@ -107,7 +107,12 @@ fn answer(index: &Index, request: Request) -> Value {
             let started = Instant::now();
             let snippets = reader.near_cursor(&query).len();
             let ms = started.elapsed().as_secs_f64() * 1e3;
-            json!({ "files": files, "near_ms": near_ms, "snippets": snippets, "ms": ms })
+            json!({
+                "files": files,
+                "near_ms": near_ms,
+                "snippets": snippets,
+                "ms": ms,
+            })
         }
         Request::Definers { names } => {
             let files = |name: &String| {

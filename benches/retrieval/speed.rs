@@ -3,7 +3,9 @@
 //! `cargo run --release -p indexer --example speed -- FOLDER…`
 //!
 //! Works on a copy of each folder, on all cores. Every stage runs in a process of its own, so that
-//! memory is that stage's. Cursors and questions come from the files themselves, spread evenly: a
+//! memory is that stage's; `-- --STAGE FOLDER CACHE` runs one on the folder itself: `parse`, `cold`,
+//! `warm`, `switch` (a git repository: 5,000 files change with the branch), `busy` (completions
+//! while the index is built). Cursors and questions come from the files themselves, spread evenly: a
 //! question is the names on three lines, or a line of comment.
 
 use std::{
@@ -19,7 +21,8 @@ use indexer::{CursorQuery, Index, Options, Query, RepoPath, Tokens, Watching, fi
 type Failure = Box<dyn std::error::Error>;
 
 const N_QUESTIONS: usize = 400;
-const N_EDITS: usize = 60;
+const N_EDITS: usize = 200;
+const N_SWITCHED: usize = 5_000;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
@@ -30,6 +33,8 @@ fn main() -> Result<(), Failure> {
         return match stage {
             "parse" => parse(root, &mut out),
             "cold" => cold(root, cache, &mut out),
+            "switch" => switch(root, cache, &mut out),
+            "busy" => busy(root, cache, &mut out),
             _ => warm(root, cache, &mut out),
         };
     }
@@ -121,19 +126,7 @@ fn warm(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> 
     )?;
     let places = places(&index, root);
     let reader = index.reader();
-    let mut row = |what: &str, mut times: Vec<Taken>| {
-        let mut at = |of: fn(&Taken) -> Duration| {
-            times.sort_unstable_by_key(of);
-            let share = |share: f64| ms(of(&times[((times.len() - 1) as f64 * share) as usize]));
-            format!("{} / {}", share(0.5), share(0.99))
-        };
-        let (wall, cpu) = (at(|taken| taken.wall), at(|taken| taken.cpu));
-        let n = times.len();
-        writeln!(
-            out,
-            "| {what}, p50 / p99 (n = {n}); CPU of the caller | {wall}; {cpu} |"
-        )
-    };
+    let mut row = |what: &str, times: Vec<Taken>| report(out, what, times);
     row(
         "search",
         time(&places, |place| {
@@ -142,17 +135,7 @@ fn warm(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> 
     )?;
     row(
         "near_cursor",
-        time(&places, |place| {
-            let query = CursorQuery {
-                path: &place.path,
-                text: &place.text,
-                cursor: place.cursor,
-                limit: 4,
-                budget: Tokens(1_024),
-                until: None,
-            };
-            reader.near_cursor(&query).len()
-        }),
+        time(&places, |place| near_cursor(&index, place)),
     )?;
     let edited = &places[..N_EDITS.min(places.len())];
     row(
@@ -187,6 +170,111 @@ fn warm(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> 
     )?;
     writeln!(out, "| RSS after all this | {} |", memory("VmRSS:"))?;
     Ok(())
+}
+
+/// Switches to a branch on which 5,000 files differ and back, with three of them open.
+fn switch(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    let git = |arguments: &[&str]| -> Result<(), Failure> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a branch is switched by git itself"
+        )]
+        let status = Command::new("git")
+            .args(["-c", "user.name=speed", "-c", "user.email=speed@localhost"])
+            .args(arguments)
+            .current_dir(root)
+            .stdin(Stdio::null())
+            .status()?;
+        status.success().then_some(()).ok_or("git failed".into())
+    };
+    let index = open(root, cache)?;
+    settle(&index)?;
+    let reader = index.reader();
+    let mut paths: Vec<RepoPath> = reader
+        .paths()
+        .filter(|path| reader.content_hash(path).is_some())
+        .cloned()
+        .collect();
+    paths.sort();
+    let step = (paths.len() / N_SWITCHED).max(1);
+    let changed: Vec<RepoPath> = paths.into_iter().step_by(step).take(N_SWITCHED).collect();
+    let was = index.status().head.branch.unwrap_or("HEAD".to_owned());
+    git(&["checkout", "-q", "-B", "speed-other"])?;
+    for path in &changed {
+        let on_disk = root.join(path.as_str());
+        let text = fs::read(&on_disk)?;
+        fs::write(&on_disk, [&text[..], b"\n\n# another_branch\n"].concat())?;
+    }
+    git(&["commit", "-q", "-a", "-m", "Change many files"])?;
+    git(&["checkout", "-q", &was])?;
+    index.rescan();
+    settle(&index)?;
+
+    let open_files = &changed[..3.min(changed.len())];
+    for (branch, what) in [("speed-other", "to new content"), (&was, "back")] {
+        git(&["checkout", "-q", branch])?;
+        let started = Instant::now();
+        for path in open_files {
+            let path = root.join(path.as_str());
+            index.buffer_changed(&path, fs::read_to_string(&path)?.into());
+        }
+        index.rescan();
+        let is_fresh = |path: &RepoPath| {
+            let shown = index.reader().content_hash(path);
+            let now = fs::read(root.join(path.as_str())).ok();
+            now.is_some_and(|text| shown == Some(indexer::ContentHash::of(&text)))
+        };
+        while !open_files.iter().all(is_fresh) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let open_took = started.elapsed();
+        if !index.wait_until_seen(soon()) {
+            return Err("the branch was not indexed in time".into());
+        }
+        let all_took = started.elapsed();
+        settle(&index)?;
+        writeln!(
+            out,
+            "| branch of {} files, {what}: open files, all found, on disk | {}, {}, {} |",
+            changed.len(),
+            ms(open_took),
+            ms(all_took),
+            ms(started.elapsed())
+        )?;
+    }
+    git(&["branch", "-q", "-D", "speed-other"])
+}
+
+/// Asks for completions every 20 ms while the index is built.
+fn busy(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    let index = open(root, cache)?;
+    let mut times = Vec::new();
+    let (mut places, mut n_known) = (Vec::new(), 0);
+    while !index.wait_until_settled(Instant::now() + Duration::from_millis(20)) {
+        let n_indexed = index.status().n_indexed;
+        if n_indexed > 2 * n_known {
+            (places, n_known) = (self::places(&index, root), n_indexed);
+        }
+        if !places.is_empty() {
+            let place = &places[times.len() % places.len()];
+            times.push(time_one(place, |place| near_cursor(&index, place)));
+        }
+    }
+    report(out, "near_cursor while the index is built", times)?;
+    writeln!(out, "| peak RSS | {} |", memory("VmHWM:"))?;
+    Ok(())
+}
+
+fn near_cursor(index: &Index, place: &Place) -> usize {
+    let query = CursorQuery {
+        path: &place.path,
+        text: &place.text,
+        cursor: place.cursor,
+        limit: 4,
+        budget: Tokens(1_024),
+        until: None,
+    };
+    index.reader().near_cursor(&query).len()
 }
 
 /// A cursor in a file, and a question to the repository.
@@ -246,19 +334,41 @@ struct Taken {
 }
 
 fn time<R>(places: &[Place], mut call: impl FnMut(&Place) -> R) -> Vec<Taken> {
-    let mut measure = |place: &Place| {
-        let (started, busy) = (Instant::now(), thread_cpu());
-        std::hint::black_box(call(place));
-        Taken {
-            wall: started.elapsed(),
-            cpu: thread_cpu().saturating_sub(busy),
-        }
-    };
     // What is read from disk for the first time is not what is measured.
     for place in places.iter().take(20) {
-        measure(place);
+        time_one(place, &mut call);
     }
-    places.iter().map(measure).collect()
+    places
+        .iter()
+        .map(|place| time_one(place, &mut call))
+        .collect()
+}
+
+fn time_one<R>(place: &Place, mut call: impl FnMut(&Place) -> R) -> Taken {
+    let (started, busy) = (Instant::now(), thread_cpu());
+    std::hint::black_box(call(place));
+    Taken {
+        wall: started.elapsed(),
+        cpu: thread_cpu().saturating_sub(busy),
+    }
+}
+
+fn report(out: &mut impl Write, what: &str, mut times: Vec<Taken>) -> Result<(), Failure> {
+    if times.is_empty() {
+        return Err(format!("nothing to measure: {what}").into());
+    }
+    let mut at = |of: fn(&Taken) -> Duration| {
+        times.sort_unstable_by_key(of);
+        let share = |share: f64| ms(of(&times[((times.len() - 1) as f64 * share) as usize]));
+        format!("{} / {}", share(0.5), share(0.99))
+    };
+    let (wall, cpu) = (at(|taken| taken.wall), at(|taken| taken.cpu));
+    let n = times.len();
+    writeln!(
+        out,
+        "| {what}, p50 / p99 (n = {n}); CPU of the caller | {wall}; {cpu} |"
+    )?;
+    Ok(())
 }
 
 /// Returns the CPU time of this thread; Linux only.

@@ -1,31 +1,26 @@
 //! What a completion at the cursor should see: definitions of the names near it, code like it,
 //! and the files beside it. Answers from memory and the index within a few milliseconds.
 //!
-//! Names near the cursor weigh e^(−lines/30), shared among those who define them; direct edges
-//! measured far better here than any rank that flows further.
+//! Direct edges to who defines a name measured far better here than any rank that flows further.
 
-use std::{collections::BTreeMap, time::Instant};
+mod files;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use std::time::Instant;
 
 use crate::{
-    graph::MAX_DEFINERS,
     path::{RepoPath, Tokens, name_hash},
     reader::{Reader, Slot},
-    search::pack::{Snippet, lines},
-    syntax::{Definition, DefinitionKind, NameStyle, Unit},
-    text::{analyse, score::QueryTerm},
-    walk::class,
+    search::{
+        pack::{Snippet, lines},
+        query_terms,
+    },
+    syntax::{Definition, DefinitionKind, Unit},
+    text::score::QueryTerm,
 };
 
-/// Lines on each side of the cursor whose names count.
-const REACH: usize = 400;
 /// Lines before the cursor that similar code is looked for with.
 const SIMILAR_LINES: usize = 25;
 const SIMILAR_TERMS: usize = 12;
-/// A name farther away by this many lines counts 1/e as much.
-const DECAY: f32 = 30.0;
-const IMPORTED: f32 = 4.0;
 /// Definitions longer than this are shown by signature.
 const MAX_SHOWN_LINES: u32 = 12;
 
@@ -52,27 +47,17 @@ pub struct Relevant {
     pub reason: &'static str,
 }
 
-/// What is known of a file at the cursor.
-#[derive(Clone, Copy, Debug, Default)]
-struct Evidence {
-    names: f32,
-    peers: f32,
-    together: f32,
-    beside: f32,
-}
-
 impl Reader {
     /// Returns the files most likely to hold what the next lines need, best first.
     pub fn files_near(&self, query: &CursorQuery<'_>) -> Vec<Relevant> {
-        let names = names_near(query.text, query.cursor);
-        self.weigh(query, &self.wanted(query, &names))
+        let wanted = self.wanted(query);
+        self.weigh(query, wanted)
     }
 
     /// Returns snippets for a completion prompt within the budget: definitions of names near the
     /// cursor first, then similar code, then what stands in the files beside it.
     pub fn near_cursor(&self, query: &CursorQuery<'_>) -> Vec<Snippet> {
-        let names = names_near(query.text, query.cursor);
-        let wanted = self.wanted(query, &names);
+        let wanted = self.wanted(query);
         let mut left = query.budget.0;
         let mut snippets: Vec<Snippet> = Vec::new();
         let mut take = |snippet: Snippet, snippets: &mut Vec<Snippet>| {
@@ -106,7 +91,10 @@ impl Reader {
         for snippet in self.similar(query, n_similar) {
             take(snippet, &mut snippets);
         }
-        for near in self.weigh(query, &wanted).into_iter().take(query.limit) {
+        if is_late() {
+            return snippets;
+        }
+        for near in self.weigh(query, wanted) {
             if let Some(snippet) = self.outline_snippet(&near) {
                 take(snippet, &mut snippets);
             }
@@ -114,140 +102,11 @@ impl Reader {
         snippets
     }
 
-    /// Finds who defines the names near the cursor.
-    fn wanted(&self, query: &CursorQuery<'_>, names: &BTreeMap<u32, Near>) -> Wanted {
-        let here = self.slot(query.path);
-        let imports = match here {
-            Some(slot) => self.imports(slot),
-            None => Default::default(),
-        };
-        let mut wanted = Wanted::default();
-        for (&name, near) in names {
-            let definers = self.definers(name, MAX_DEFINERS);
-            if here.is_some_and(|here| definers.contains(&here)) {
-                continue;
-            }
-            let style = match near.style {
-                NameStyle::Descriptive => 1.5,
-                NameStyle::Plain => 1.0,
-                NameStyle::Private => 0.3,
-            };
-            for &slot in &definers {
-                let path = &self.entry(slot).path;
-                let mut weight = style * near.weight / definers.len() as f32;
-                if imports.names(path) {
-                    weight *= IMPORTED;
-                }
-                if class::is_test(path.as_str()) && !class::is_test(query.path.as_str()) {
-                    weight *= 0.1;
-                }
-                *wanted.files.entry(slot).or_default() += weight;
-                wanted.definitions.insert((slot, name), weight);
-            }
-        }
-        wanted
-    }
-
-    /// Orders files by direct edges, with two places kept for what peers and history say.
-    fn weigh(&self, query: &CursorQuery<'_>, wanted: &Wanted) -> Vec<Relevant> {
-        let here = self.slot(query.path);
-        let mut evidence: FxHashMap<Slot, Evidence> = FxHashMap::default();
-        for (&slot, &weight) in &wanted.files {
-            evidence.entry(slot).or_default().names = weight;
-        }
-        if let Some(here) = here {
-            for (slot, score) in self.together(&[(here, 1.0)]) {
-                evidence.entry(slot).or_default().together = score;
-            }
-        }
-        let peers = self.beside(query.path);
-        for &(slot, closeness) in &peers {
-            evidence.entry(slot).or_default().beside = closeness;
-        }
-        for &(peer, _) in peers.iter().take(4) {
-            for edge in self.edges(peer, &FxHashSet::default()) {
-                evidence.entry(edge.to).or_default().peers += edge.weight;
-            }
-        }
-        let best = |part: fn(&Evidence) -> f32| evidence.values().map(part).fold(1e-9, f32::max);
-        let (names, peers) = (best(|e| e.names), best(|e| e.peers));
-        let together = best(|e| e.together);
-        let mut near: Vec<Relevant> = evidence
-            .iter()
-            .filter(|&(&slot, _)| Some(slot) != here)
-            .map(|(&slot, evidence)| {
-                let parts = [
-                    (evidence.names / names, "defines names near the cursor"),
-                    (
-                        0.12 * evidence.peers / peers,
-                        "used by the files beside this one",
-                    ),
-                    (
-                        0.10 * evidence.together / together,
-                        "changes together with this file",
-                    ),
-                    (0.08 * evidence.beside, "beside this file"),
-                ];
-                let score = parts.iter().map(|(part, _)| part).sum();
-                let reason = parts
-                    .iter()
-                    .max_by(|a, b| a.0.total_cmp(&b.0))
-                    .map_or("", |p| p.1);
-                Relevant {
-                    path: self.entry(slot).path.clone(),
-                    score,
-                    reason,
-                }
-            })
-            .collect();
-        near.sort_by(|a, b| {
-            b.score
-                .total_cmp(&a.score)
-                .then_with(|| a.path.cmp(&b.path))
-        });
-        near.truncate(query.limit);
-        near
-    }
-
-    /// Returns the files beside a path: another ending of the same name (header, style, test
-    /// left out), then the same folder. With how close they are, 0 to 1.
-    fn beside(&self, path: &RepoPath) -> Vec<(Slot, f32)> {
-        let files = &self.base.files;
-        let parent = path.parent();
-        let from = files.partition_point(|file| file.path.as_str() < parent);
-        let language = path
-            .file_name()
-            .rsplit_once('.')
-            .map(|(_, extension)| extension);
-        let mut beside: Vec<(Slot, f32)> = files[from..]
-            .iter()
-            .enumerate()
-            .take_while(|(_, file)| file.path.as_str().starts_with(parent))
-            .take(2_000)
-            .filter(|(_, file)| file.path.parent() == parent && file.path != *path)
-            .filter(|(_, file)| file.language.is_code())
-            .map(|(at, file)| {
-                let same_stem = file.path.stem() == path.stem();
-                let extension = file.path.file_name().rsplit_once('.').map(|(_, e)| e);
-                let closeness = match (same_stem, extension == language) {
-                    (true, _) => 1.0,
-                    (false, true) => 0.5,
-                    (false, false) => 0.2,
-                };
-                ((from + at) as Slot, closeness)
-            })
-            .filter(|(slot, _)| !self.overlay.gone.contains(slot))
-            .collect();
-        beside.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        beside.truncate(12);
-        beside
-    }
-
     /// Returns chunks of other files that use the same words as the lines before the cursor.
     fn similar(&self, query: &CursorQuery<'_>, n: usize) -> Vec<Snippet> {
         let before = &query.text[..query.text.floor_char_boundary(query.cursor)];
         let recent: Vec<&str> = before.lines().rev().take(SIMILAR_LINES).collect();
-        let mut terms: Vec<QueryTerm> = crate::search::query_terms(&recent.join("\n"))
+        let mut terms: Vec<QueryTerm> = query_terms(&recent.join("\n"))
             .into_iter()
             .map(|term| QueryTerm {
                 weight: self.base.text.idf(&term.text),
@@ -260,12 +119,10 @@ impl Reader {
             term.weight = 1.0;
         }
         let here = self.slot(query.path);
-        let scores = self.text_scores(&terms);
-        let others = scores
-            .chunks
-            .into_iter()
-            .filter(|chunk| Some(chunk.slot) != here);
+        let scores = self.text_scores(&terms, here);
+        let others = scores.chunks.into_iter();
         others
+            .filter(|chunk| Some(chunk.slot) != here)
             .take(2 * n)
             .filter_map(|hit| {
                 let unit = self.unit_at(hit.slot)?;
@@ -360,46 +217,6 @@ impl Reader {
             text: lines(&text, first_line, end_line).to_owned(),
         })
     }
-}
-
-/// Who defines the names near the cursor, weighted.
-#[derive(Default)]
-struct Wanted {
-    files: FxHashMap<Slot, f32>,
-    definitions: BTreeMap<(Slot, u32), f32>,
-}
-
-/// How near a name is: the sum over its uses.
-struct Near {
-    weight: f32,
-    style: NameStyle,
-}
-
-/// Returns the names within reach of the cursor; each use adds e^(−lines/30), later ones less.
-fn names_near(text: &str, cursor: usize) -> BTreeMap<u32, Near> {
-    let cursor = text.floor_char_boundary(cursor);
-    let mut names: BTreeMap<u32, Near> = BTreeMap::new();
-    let mut add = |line: &str, distance: usize| {
-        let weight = (-(distance as f32) / DECAY).exp();
-        analyse::words(line, |_, word| {
-            if word.len() >= 2 && word.len() <= 120 && !word.as_bytes()[0].is_ascii_digit() {
-                let near = names
-                    .entry(name_hash(word.as_bytes()))
-                    .or_insert_with(|| Near {
-                        weight: 0.0,
-                        style: NameStyle::of(word),
-                    });
-                near.weight = near.weight.max(weight) + 0.1 * weight;
-            }
-        });
-    };
-    for (distance, line) in text[..cursor].lines().rev().take(REACH).enumerate() {
-        add(line, distance);
-    }
-    for (distance, line) in text[cursor..].lines().take(REACH).enumerate() {
-        add(line, distance);
-    }
-    names
 }
 
 /// Returns a definition's signature and those directly in it, one a line.

@@ -38,6 +38,6 @@ pub use self::{
     store::StoreError,
     syntax::{Chunk, Definition, DefinitionKind, Identifier, Language, NameStyle, Unit},
     update::{Footprint, Index, Options, Phase, Role, Status, Watching},
-    vector::{ChunkId, VectorModel},
+    vector::{ChunkId, OutsideModel},
     walk::{Fault, FileClass, IGNORE_FILE},
 };

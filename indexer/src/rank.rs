@@ -10,19 +10,51 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use crate::search::{N_SIGNALS, Reason, Signal, signal_names};
+use crate::search::{Reason, Signal};
 
-/// Boosted regression trees over the signals.
+/// Names the columns that a ranker sees: an enum, the text of each, and how many there are.
+macro_rules! signals {
+    (
+        $(#[$doc:meta])* pub(crate) enum $Signal:ident;
+        pub(crate) const $N:ident;
+        $($name:ident => $text:literal,)*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $Signal { $($name,)* }
+        impl $Signal {
+            pub(crate) const NAMES: [&'static str; $N] = [$($text,)*];
+        }
+        pub(crate) const $N: usize = [$($text,)*].len();
+    };
+}
+pub(crate) use signals;
+
+/// Boosted regression trees over the signals of a kind of question.
+pub(crate) struct Ranker {
+    names: &'static [&'static str],
+    /// What ranks when the trees do not fit the signals.
+    fallback: usize,
+    trees: Vec<Tree>,
+}
+
+/// Ranks the files that answer a question.
+pub(crate) static FILES: LazyLock<Ranker> = LazyLock::new(|| {
+    let trees = include_str!("rank/files.json");
+    Ranker::new(trees, &Signal::NAMES, Signal::FusedAll as usize)
+});
+
+/// What `fit_ranker.py` writes.
 #[derive(Debug, Deserialize)]
-struct Model {
+struct Written {
     /// The columns the trees were fitted on.
     signals: Vec<String>,
-    trees: Vec<Tree>,
+    trees: Vec<WrittenTree>,
 }
 
 /// A binary tree; node 0 is the root.
 #[derive(Debug, Deserialize)]
-struct Tree {
+struct WrittenTree {
     /// The column each inner node looks at.
     signal: Vec<u16>,
     /// A value up to this goes left.
@@ -35,149 +67,193 @@ struct Tree {
     leaf: Vec<f32>,
 }
 
-static FILES: LazyLock<Option<Model>> = LazyLock::new(|| {
-    let model: Model = serde_json::from_str(include_str!("rank/files.json")).ok()?;
-    (model.signals == signal_names() && model.trees.iter().all(Tree::is_sound)).then_some(model)
-});
+/// A tree that was checked: every walk from the root ends in a leaf.
+#[derive(Debug)]
+struct Tree {
+    nodes: Vec<Node>,
+    leaf: Vec<f32>,
+    inner: Vec<f32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    threshold: f32,
+    signal: u16,
+    left: i16,
+    right: i16,
+}
 
 impl Tree {
-    /// Returns whether every path ends in a leaf that exists.
-    fn is_sound(&self) -> bool {
-        let n = self.signal.len();
-        let same = [
-            self.threshold.len(),
-            self.left.len(),
-            self.right.len(),
-            self.inner.len(),
+    fn checked(written: WrittenTree, n_signals: usize) -> Option<Self> {
+        let n = written.signal.len();
+        let lengths = [
+            written.threshold.len(),
+            written.left.len(),
+            written.right.len(),
+            written.inner.len(),
         ];
-        let child_is_sound = |(at, &child): (usize, &i16)| match usize::try_from(child) {
+        let child_is_sound = |at: usize, child: i16| match usize::try_from(child) {
             // Children come after their parents, so no walk is endless.
             Ok(inner) => inner > at && inner < n,
-            Err(_) => self.leaf_of(child).is_some(),
+            Err(_) => leaf_place(child) < written.leaf.len(),
         };
-        same.iter().all(|&len| len == n)
-            && self
-                .signal
-                .iter()
-                .all(|&signal| usize::from(signal) < N_SIGNALS)
-            && self.left.iter().enumerate().all(child_is_sound)
-            && self.right.iter().enumerate().all(child_is_sound)
-    }
-
-    fn leaf_of(&self, child: i16) -> Option<f32> {
-        self.leaf
-            .get(usize::try_from(-1 - i32::from(child)).ok()?)
-            .copied()
+        let is_sound = lengths.iter().all(|&len| len == n)
+            && !written.leaf.is_empty()
+            && (0..n).all(|at| {
+                usize::from(written.signal[at]) < n_signals
+                    && child_is_sound(at, written.left[at])
+                    && child_is_sound(at, written.right[at])
+            });
+        is_sound.then(|| Self {
+            nodes: (0..n)
+                .map(|at| Node {
+                    threshold: written.threshold[at],
+                    signal: written.signal[at],
+                    left: written.left[at],
+                    right: written.right[at],
+                })
+                .collect(),
+            leaf: written.leaf,
+            inner: written.inner,
+        })
     }
 
     /// Returns the tree's value for a row; `step` sees each split with what it changed.
-    fn value(&self, row: &[f32; N_SIGNALS], mut step: impl FnMut(u16, f32)) -> f32 {
+    fn value(&self, row: &[f32], mut step: impl FnMut(u16, &dyn Fn() -> f32)) -> f32 {
         let mut at = 0;
-        loop {
-            let (Some(&signal), Some(&here)) = (self.signal.get(at), self.inner.get(at)) else {
-                return self.leaf.first().copied().unwrap_or(0.0);
-            };
-            let goes_left = row[usize::from(signal)] <= self.threshold[at];
-            let child = if goes_left {
-                self.left[at]
-            } else {
-                self.right[at]
-            };
+        while let Some(node) = self.nodes.get(at) {
+            let goes_left = row[usize::from(node.signal)] <= node.threshold;
+            let child = if goes_left { node.left } else { node.right };
             match usize::try_from(child) {
                 Ok(inner) => {
-                    step(signal, self.inner[inner] - here);
+                    step(node.signal, &|| self.inner[inner] - self.inner[at]);
                     at = inner;
                 }
                 Err(_) => {
-                    let leaf = self.leaf_of(child).unwrap_or(0.0);
-                    step(signal, leaf - here);
+                    let leaf = self.leaf[leaf_place(child)];
+                    step(node.signal, &|| leaf - self.inner[at]);
                     return leaf;
                 }
             }
         }
+        self.leaf[0]
     }
 }
 
-/// Returns (row, score) of all candidates, best first.
-pub(crate) fn rank(rows: &[[f32; N_SIGNALS]]) -> Vec<(usize, f32)> {
-    let score = |row: &[f32; N_SIGNALS]| match &*FILES {
-        Some(model) => model
-            .trees
-            .iter()
-            .map(|tree| tree.value(row, |_, _| {}))
-            .sum(),
-        None => row[Signal::FusedAll as usize],
-    };
-    let mut ranked: Vec<(usize, f32)> = rows.iter().map(score).enumerate().collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    ranked
+fn leaf_place(child: i16) -> usize {
+    usize::from((-1 - i32::from(child)).unsigned_abs() as u16)
 }
 
-/// Returns what each signal added to a score, the largest first, small ones left out.
-///
-/// A split's share is the change of the mean from a node to the next (Saabas 2014); with the mean
-/// of all rows the shares add up to the score.
-pub(crate) fn explain(row: &[f32; N_SIGNALS]) -> Vec<Reason> {
-    let mut shares = [0.0; N_SIGNALS];
-    match &*FILES {
-        Some(model) => {
-            for tree in &model.trees {
-                tree.value(row, |signal, change| shares[usize::from(signal)] += change);
+impl Ranker {
+    fn new(written: &str, names: &'static [&'static str], fallback: usize) -> Self {
+        let trees = |written: Written| -> Option<Vec<Tree>> {
+            let trees = written.trees.into_iter();
+            let checked = trees.map(|tree| Tree::checked(tree, names.len()));
+            (written.signals == names).then(|| checked.collect())?
+        };
+        Self {
+            trees: serde_json::from_str(written)
+                .ok()
+                .and_then(trees)
+                .unwrap_or_default(),
+            names,
+            fallback,
+        }
+    }
+
+    /// Returns (row, score) of all candidates, best first. 2 µs a row.
+    pub(crate) fn rank<const N: usize>(&self, rows: &[[f32; N]]) -> Vec<(usize, f32)> {
+        let mut scores = vec![0.0; rows.len()];
+        if self.trees.is_empty() {
+            for (score, row) in scores.iter_mut().zip(rows) {
+                *score = row[self.fallback];
             }
         }
-        None => shares[Signal::FusedAll as usize] = row[Signal::FusedAll as usize],
+        // Tree by tree, so that a tree stays in the nearest cache.
+        for tree in &self.trees {
+            for (score, row) in scores.iter_mut().zip(rows) {
+                *score += tree.value(row, |_, _| {});
+            }
+        }
+        let mut ranked: Vec<(usize, f32)> = scores.into_iter().enumerate().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked
     }
-    let mut reasons: Vec<Reason> = Signal::ALL
-        .into_iter()
-        .map(|signal| Reason {
-            signal: signal.name(),
-            value: row[signal as usize],
-            share: shares[signal as usize],
-        })
-        .filter(|reason| reason.share.abs() > 0.01)
-        .collect();
-    reasons.sort_by(|a, b| b.share.total_cmp(&a.share));
-    reasons
+
+    /// Returns what each signal added to a score, the largest first, small ones left out.
+    ///
+    /// A split's share is the change of the mean from a node to the next (Saabas 2014); with the
+    /// mean of all rows the shares add up to the score.
+    pub(crate) fn explain(&self, row: &[f32]) -> Vec<Reason> {
+        let mut shares = vec![0.0; self.names.len()];
+        if self.trees.is_empty() {
+            shares[self.fallback] = row[self.fallback];
+        }
+        for tree in &self.trees {
+            tree.value(row, |signal, change| {
+                shares[usize::from(signal)] += change()
+            });
+        }
+        let columns = self.names.iter().zip(row).zip(shares);
+        let mut reasons: Vec<Reason> = columns
+            .map(|((signal, &value), share)| Reason {
+                signal,
+                value,
+                share,
+            })
+            .filter(|reason| reason.share.abs() > 0.01)
+            .collect();
+        reasons.sort_by(|a, b| b.share.total_cmp(&a.share));
+        reasons
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::search::N_SIGNALS;
 
     #[test]
-    fn the_shipped_model_knows_these_signals() {
-        let model = FILES
-            .as_ref()
-            .expect("the model must fit the signals of this build");
-        assert!(model.trees.len() >= 50);
+    fn the_shipped_trees_know_these_signals() {
+        assert!(FILES.trees.len() >= 50);
     }
 
     #[test]
     fn shares_add_up_to_the_score() {
         let mut row = [0.3; N_SIGNALS];
         row[Signal::Chunks as usize] = 1.0;
-        let model = FILES.as_ref().unwrap();
-        let mean: f32 = model.trees.iter().map(|tree| tree.inner[0]).sum();
+        let mean: f32 = FILES.trees.iter().map(|tree| tree.inner[0]).sum();
         let mut sum = mean;
-        for tree in &model.trees {
-            tree.value(&row, |_, change| sum += change);
+        for tree in &FILES.trees {
+            tree.value(&row, |_, change| sum += change());
         }
-        assert!((sum - rank(&[row])[0].1).abs() < 1e-3);
+        assert!((sum - FILES.rank(&[row])[0].1).abs() < 1e-3);
     }
 
     #[test]
     fn trees_that_loop_or_point_nowhere_are_refused() {
-        let tree = |left: i16, right: i16| Tree {
-            signal: vec![0],
-            threshold: vec![0.5],
-            left: vec![left],
-            right: vec![right],
-            inner: vec![0.0],
-            leaf: vec![1.0, 2.0],
+        let is_sound = |left: i16, right: i16| {
+            let tree = WrittenTree {
+                signal: vec![0],
+                threshold: vec![0.5],
+                left: vec![left],
+                right: vec![right],
+                inner: vec![0.0],
+                leaf: vec![1.0, 2.0],
+            };
+            Tree::checked(tree, N_SIGNALS).is_some()
         };
-        assert!(tree(-1, -2).is_sound());
-        assert!(!tree(0, -1).is_sound());
-        assert!(!tree(-1, -3).is_sound());
-        assert!(!tree(1, -1).is_sound());
+        assert!(is_sound(-1, -2));
+        assert!(!is_sound(0, -1));
+        assert!(!is_sound(-1, -3));
+        assert!(!is_sound(1, -1));
+    }
+
+    #[test]
+    fn trees_of_other_signals_are_refused_and_one_signal_ranks() {
+        let ranker = Ranker::new(r#"{"signals":["other"],"trees":[]}"#, &["one", "two"], 1);
+        let ranked = ranker.rank(&[[3.0, 1.0], [1.0, 2.0]]);
+        assert_eq!(ranked, [(1, 2.0), (0, 1.0)]);
+        assert_eq!(ranker.explain(&[1.0, 2.0])[0].signal, "two");
     }
 }

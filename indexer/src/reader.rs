@@ -6,25 +6,33 @@
 //! for as long as its base lives, and what the overlay says of a slot hides the base.
 //! Questions live with their subject: `search`, `context`, `graph::map`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    borrow::Cow,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    graph::NameIndex,
+    graph::{NameIndex, PathWords},
     path::{ContentHash, RepoPath, name_hash},
     repo::{Head, history::History},
-    store::{FileEntry, Location, UnitKey, UnitReader, defined_names},
-    syntax::{Language, Parsed, Unit},
+    store::{FileEntry, Location, UnitKey, UnitReader, Uses, defined_names},
+    syntax::{ChunkTerms, Language, Parsed, Unit},
     text::{
         paths::PathIndex,
         score::{Bags, TextBase},
     },
     vector::VectorBase,
+    walk::class,
 };
 
 /// A file's place in a [`Reader`]: below the base's length it is the base's, above the overlay's.
 pub(crate) type Slot = u32;
+
+/// What is no file's slot.
+pub(crate) const NO_SLOT: Slot = Slot::MAX;
 
 /// An immutable view of the index.
 #[derive(Clone)]
@@ -33,6 +41,8 @@ pub struct Reader {
     pub(crate) base: Arc<Base>,
     pub(crate) overlay: Arc<Overlay>,
     pub(crate) history: Arc<History>,
+    /// The base's slot of each file of the history, [`NO_SLOT`] where it has none.
+    pub(crate) past_slots: Arc<[Slot]>,
     pub(crate) head: Arc<Head>,
     /// The files of the current branch since it left the main one.
     pub(crate) branch_files: Arc<[RepoPath]>,
@@ -49,10 +59,34 @@ pub(crate) struct Base {
     pub(crate) paths: PathIndex,
     pub(crate) text: TextBase,
     pub(crate) vectors: VectorBase,
+    /// Those of the outside model, as far as it has come.
+    pub(crate) outside: VectorBase,
     /// Slots whose content is the same as that of an earlier slot, by that slot.
     pub(crate) twins: FxHashMap<Slot, Vec<Slot>>,
     /// The share of each language among the files, square root taken.
     pub(crate) language_shares: [f32; Language::ALL.len()],
+    /// What each file's name says, read once.
+    pub(crate) kinds: Vec<PathKind>,
+}
+
+/// What a path alone says of its file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct PathKind {
+    pub(crate) words: PathWords,
+    pub(crate) is_test: bool,
+    /// Folders above it.
+    pub(crate) depth: u8,
+}
+
+impl PathKind {
+    pub(crate) fn of(path: &RepoPath) -> Self {
+        let depth = path.as_str().matches('/').count();
+        Self {
+            words: PathWords::of(path),
+            is_test: class::is_test(path.as_str()),
+            depth: depth.try_into().unwrap_or(u8::MAX),
+        }
+    }
 }
 
 /// What is newer than the base.
@@ -76,8 +110,12 @@ pub(crate) struct Overlay {
 /// One file that is newer than the base.
 pub(crate) struct OverlayFile {
     pub(crate) entry: FileEntry,
-    pub(crate) parsed: Parsed,
-    pub(crate) bags: Bags,
+    pub(crate) kind: PathKind,
+    pub(crate) unit: Arc<Unit>,
+    pub(crate) terms: Vec<ChunkTerms>,
+    pub(crate) uses: Uses,
+    /// Counted when first searched: not every key that is typed is.
+    bags: OnceLock<Bags>,
     pub(crate) names: Arc<[u32]>,
     /// The text of an open buffer; `None` for a saved file.
     pub(crate) buffer: Option<Arc<str>>,
@@ -85,15 +123,20 @@ pub(crate) struct OverlayFile {
 
 impl OverlayFile {
     pub(crate) fn new(entry: FileEntry, parsed: Parsed, buffer: Option<Arc<str>>) -> Self {
-        let bags = Bags::new(&parsed);
-        let names = defined_names(&parsed.unit);
         Self {
+            kind: PathKind::of(&entry.path),
+            bags: OnceLock::new(),
+            names: defined_names(&parsed.unit),
+            uses: Uses::of(&parsed.unit),
+            unit: Arc::new(parsed.unit),
+            terms: parsed.terms,
             entry,
-            parsed,
-            bags,
-            names,
             buffer,
         }
+    }
+
+    pub(crate) fn bags(&self) -> &Bags {
+        self.bags.get_or_init(|| Bags::new(&self.terms))
     }
 }
 
@@ -139,9 +182,26 @@ impl Overlay {
     }
 }
 
+/// The share of the chunks that must have an outside vector before questions are answered by
+/// them: until then files that have one would beat those that wait for theirs.
+const COVERED: f32 = 0.95;
+
 impl Base {
+    /// Returns the outside model's rows once they cover the workspace.
+    pub(crate) fn outside(&self) -> Option<&VectorBase> {
+        let wanted = COVERED * self.text.n_chunks() as f32;
+        let n_live = self.outside.n_live();
+        (n_live > 0 && n_live as f32 >= wanted).then_some(&self.outside)
+    }
+
     pub(crate) fn n_indexed(&self) -> usize {
         self.locations.iter().flatten().count()
+    }
+
+    /// Finds the slots of the files of a history.
+    pub(crate) fn past_slots(&self, history: &History) -> Arc<[Slot]> {
+        let slot = |file| self.slot(history.path(file)).unwrap_or(NO_SLOT);
+        (0..history.n_files()).map(slot).collect()
     }
 
     pub(crate) fn slot(&self, path: &RepoPath) -> Option<Slot> {
@@ -217,6 +277,15 @@ impl Reader {
         (!self.overlay.gone.contains(&slot)).then_some(slot)
     }
 
+    /// Returns the slot of a file of the history, if the file still exists.
+    pub(crate) fn past_slot(&self, file: u32) -> Option<Slot> {
+        match self.past_slots[file as usize] {
+            NO_SLOT if self.overlay.added.is_empty() => None,
+            NO_SLOT => self.overlay.added.get(self.history.path(file)).copied(),
+            slot => (!self.overlay.gone.contains(&slot)).then_some(slot),
+        }
+    }
+
     pub(crate) fn entry(&self, slot: Slot) -> &FileEntry {
         match self.overlay.files.get(&slot) {
             Some(file) => &file.entry,
@@ -226,14 +295,48 @@ impl Reader {
 
     pub(crate) fn unit_at(&self, slot: Slot) -> Option<Arc<Unit>> {
         if let Some(file) = self.overlay.files.get(&slot) {
-            return Some(Arc::new(file.parsed.unit.clone()));
+            return Some(file.unit.clone());
         }
         let (key, location) = self.location(slot)?;
         self.base.units.unit(key, location).ok().map(Arc::new)
     }
 
+    /// Returns the names a file uses and what it imports; nothing when its content is not indexed.
+    pub(crate) fn uses_at(&self, slot: Slot) -> Cow<'_, Uses> {
+        if let Some(file) = self.overlay.files.get(&slot) {
+            return Cow::Borrowed(&file.uses);
+        }
+        let uses = self
+            .location(slot)
+            .and_then(|(key, location)| self.base.units.uses(key, location).ok());
+        Cow::Owned(uses.unwrap_or_default())
+    }
+
+    pub(crate) fn kind(&self, slot: Slot) -> PathKind {
+        match self.base.kinds.get(slot as usize) {
+            Some(&kind) => kind,
+            None => self
+                .overlay
+                .files
+                .get(&slot)
+                .map_or_else(|| PathKind::of(&self.entry(slot).path), |file| file.kind),
+        }
+    }
+
+    pub(crate) fn path_words(&self, slot: Slot) -> PathWords {
+        self.kind(slot).words
+    }
+
     /// Returns the files that define a name, none when there are more than `limit`.
     pub(crate) fn definers(&self, name: u32, limit: usize) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        self.definers_into(name, limit, &mut slots);
+        slots
+    }
+
+    /// Puts what [`definers`](Self::definers) returns in the place of what `slots` held.
+    pub(crate) fn definers_into(&self, name: u32, limit: usize, slots: &mut Vec<Slot>) {
+        slots.clear();
         let newer = self
             .overlay
             .definers
@@ -241,18 +344,18 @@ impl Reader {
             .map_or(&[][..], Vec::as_slice);
         let stored = self.base.names.definers(name);
         if stored.len() > limit.saturating_add(self.overlay.masked.len()) {
-            return Vec::new();
+            return;
         }
-        let mut slots: Vec<Slot> = stored
-            .iter()
-            .map(|&(_, slot)| slot)
-            .filter(|slot| !self.overlay.masked.contains(slot))
-            .chain(newer.iter().copied())
-            .collect();
+        slots.extend(
+            stored
+                .iter()
+                .map(|&(_, slot)| slot)
+                .filter(|slot| !self.overlay.masked.contains(slot))
+                .chain(newer.iter().copied()),
+        );
         if slots.len() > limit {
             slots.clear();
         }
-        slots
     }
 
     fn location(&self, slot: Slot) -> Option<(UnitKey, Location)> {
@@ -276,7 +379,7 @@ impl Reader {
         let entry = self.entry(slot);
         entry.unit?;
         let path = entry.path.under(&self.root);
-        let (bytes, _) = crate::walk::read(&path, crate::walk::class::MAX_BYTES + 1).ok()?;
+        let (bytes, _) = crate::walk::read(&path, class::MAX_BYTES + 1).ok()?;
         (ContentHash::of(&bytes) == entry.hash)
             .then(|| Arc::from(String::from_utf8_lossy(&bytes).as_ref()))
     }

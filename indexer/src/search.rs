@@ -6,6 +6,7 @@
 //! Not here: how signals are weighed (`rank`), packing into a budget (`search::pack`).
 
 pub(crate) mod pack;
+pub(crate) mod scores;
 mod signals;
 
 use rustc_hash::FxHashMap;
@@ -40,7 +41,7 @@ pub struct Query<'q> {
     pub limit: usize,
     /// Chunks shown of one file: keeps one large file from filling the answer.
     pub chunks_per_file: usize,
-    /// The question's vector when the index holds vectors of an outside model.
+    /// The question's vector by the outside model, if the index holds its vectors.
     pub vector: Option<&'q [f32]>,
 }
 
@@ -99,7 +100,7 @@ impl Reader {
     /// Takes 1–5 ms at 10,000 files, tens of milliseconds at 200,000.
     pub fn search(&self, query: &Query<'_>) -> Vec<FileHit> {
         let mut found = self.signals(query);
-        let mut ranked = rank::rank(&found.rows);
+        let mut ranked = rank::FILES.rank(&found.rows);
         ranked.truncate(query.limit);
         let mut chunks = found.chunks_by_file(query.chunks_per_file.max(1));
         ranked
@@ -111,7 +112,7 @@ impl Reader {
                 FileHit {
                     path: entry.path.clone(),
                     score,
-                    reasons: rank::explain(&found.rows[row]),
+                    reasons: rank::FILES.explain(&found.rows[row]),
                     chunks: self.chunk_hits(slot, &best),
                     hash: entry.hash,
                 }
@@ -155,7 +156,7 @@ impl Reader {
 
 /// Returns the names of the signals, in the order of [`Reader::candidates`].
 pub fn signal_names() -> [&'static str; N_SIGNALS] {
-    Signal::ALL.map(Signal::name)
+    Signal::NAMES
 }
 
 /// Returns the terms of a question, each once, in order of first occurrence, weighted by how

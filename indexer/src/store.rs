@@ -23,13 +23,13 @@ use std::{
 };
 
 pub(crate) use self::{
-    log::{Location, UnitInfo, UnitLog, UnitReader, defined_names, read_exact_at},
+    log::{Location, UnitInfo, UnitLog, UnitReader, Uses, defined_names, read_exact_at},
     manifest::{FileEntry, Manifest},
 };
 use crate::{path::ContentHash, syntax::Language};
 
 /// Changes whenever anything on disk would be read differently: formats, the analyser, queries.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// What names a unit: its content in its language.
 #[derive(

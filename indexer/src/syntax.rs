@@ -10,6 +10,7 @@
 
 mod chunk;
 mod extract;
+mod found;
 mod language;
 
 use std::time::Duration;
@@ -17,7 +18,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::language::Language;
-pub(crate) use self::{extract::Parser, language::LanguageSpec};
+pub(crate) use self::{
+    extract::{Kept, Parser},
+    language::LanguageSpec,
+};
 use crate::text::analyse::Terms;
 
 /// How much of a file is parsed.

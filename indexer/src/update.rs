@@ -20,15 +20,16 @@ use std::{
     time::Instant,
 };
 
+use rustc_hash::FxHashSet;
 use serde::Serialize;
 
 use self::inbox::Inbox;
 use crate::{
-    path::RepoPath,
+    path::{ContentHash, RepoPath},
     reader::Reader,
     repo::Head,
     store::{Layout, StoreError},
-    vector::{ChunkId, VectorModel},
+    vector::{ChunkId, OutsideModel},
     walk::Fault,
 };
 
@@ -41,7 +42,6 @@ pub struct Options {
     /// Threads for reading and parsing; they run at low priority.
     pub threads: usize,
     pub watch: Watching,
-    pub vectors: VectorModel,
     /// Above this many bytes on disk, content that no file has any more is dropped at once.
     pub disk_cap: u64,
     /// Called on the writer's thread whenever the status changes; must not block.
@@ -65,7 +65,6 @@ impl Options {
             cache_dir: cache_dir.into(),
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             watch: Watching::On,
-            vectors: VectorModel::Embedded,
             disk_cap: 16 << 30,
             on_status: Box::new(|_| {}),
         }
@@ -119,6 +118,10 @@ pub struct Status {
     pub n_chunks: usize,
     pub n_names: usize,
     pub n_commits: usize,
+    /// Chunks with a vector of the outside model.
+    pub n_vectors: usize,
+    /// Chunks that it is known to lack; more may follow.
+    pub n_wanted_vectors: usize,
 }
 
 /// Where an index is and how large, without opening it.
@@ -148,8 +151,10 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     reader: Reader,
     status: Status,
-    /// Chunks without a vector of the outside model.
+    /// Chunks without a vector of the outside model, with their lines, last first.
     wanted: Vec<(ChunkId, RepoPath, u32, u32)>,
+    /// Hashes of the texts that have one.
+    known_texts: FxHashSet<u64>,
     /// Messages taken from the inbox and dealt with.
     n_handled: u64,
 }
@@ -222,23 +227,50 @@ impl Index {
         self.inbox.rescan();
     }
 
-    /// Returns chunks that the outside model has not seen, with their text, at most `n`.
+    /// Starts to keep vectors of a model outside this program, beside the embedded ones. Those it
+    /// gave before are on disk.
+    pub fn use_outside_model(&self, model: OutsideModel) {
+        self.inbox.outside(model);
+    }
+
+    /// Takes at most `n` chunks that the outside model has not seen, with their text. A text it
+    /// has seen elsewhere is not among them. What is taken and not put back is offered again
+    /// after the next start. [`Status::n_wanted_vectors`] says when there is something.
     pub fn wanted_vectors(&self, n: usize) -> Vec<(ChunkId, String)> {
-        let (reader, wanted) = {
-            let state = self.shared.lock();
-            let wanted = state.wanted.iter().take(n).cloned().collect::<Vec<_>>();
-            (state.reader.clone(), wanted)
-        };
-        let text = |(id, path, first, end): (ChunkId, RepoPath, u32, u32)| {
-            let text = reader.text(reader.slot(&path)?)?;
-            Some((id, crate::search::pack::lines(&text, first, end).to_owned()))
-        };
-        wanted.into_iter().filter_map(text).collect()
+        let mut taken = Vec::new();
+        let mut same = Vec::new();
+        while taken.len() < n {
+            let (reader, wanted) = {
+                let mut state = self.shared.lock();
+                let keep = state.wanted.len().saturating_sub(n - taken.len());
+                (state.reader.clone(), state.wanted.split_off(keep))
+            };
+            if wanted.is_empty() {
+                break;
+            }
+            for (mut id, path, first, end) in wanted.into_iter().rev() {
+                let Some(text) = reader.slot(&path).and_then(|slot| reader.text(slot)) else {
+                    continue;
+                };
+                let text = crate::search::pack::lines(&text, first, end);
+                id.text = ContentHash::of(text.as_bytes()).prefix().max(1);
+                if self.shared.lock().known_texts.contains(&id.text) {
+                    same.push((id, None));
+                } else {
+                    taken.push((id, text.to_owned()));
+                }
+            }
+        }
+        if !same.is_empty() {
+            self.inbox.vectors(same);
+        }
+        taken
     }
 
     /// Hands in vectors of the outside model. Vectors of another length are dropped.
     pub fn put_vectors(&self, vectors: Vec<(ChunkId, Vec<f32>)>) {
-        self.inbox.vectors(vectors);
+        let some = |(id, vector)| (id, Some(vector));
+        self.inbox.vectors(vectors.into_iter().map(some).collect());
     }
 
     /// Waits until all files have been looked at, everything said so far included, and what was

@@ -1,10 +1,11 @@
 //! Meaning: chunks whose vectors are near the question's.
 //!
-//! The default vectorizer is embedded and needs no download (`vector::embed`); vectors of any
-//! other model are handed in from outside, by content, and replace it. A row is a chunk: a sign
+//! The default vectorizer is embedded and needs no download (`vector::embed`). Vectors of a model
+//! outside are handed in, by content, into a log of their own; a question that brings its vector
+//! is answered from them once they cover the workspace. A row is a chunk: a sign
 //! bit per dimension for the scan, eight bits per dimension for the second look. The scan reads
-//! every row's bits (2 ms for a million rows of 128 bits), and the best 1,600 are looked at again
-//! with the full row, so nothing needs training, deleting or rebuilding. Above [`ANN_BYTES`] of
+//! every row's bits (2 ms for a million rows of 128 bits), and the best are looked at again, first
+//! with the question's own numbers, then with the full row, so nothing needs training, deleting or rebuilding. Above [`ANN_BYTES`] of
 //! bits a graph (hnsw_rs, `vector::ann`) answers for the rows it has and the scan for the rest.
 //! Holds: rows are keyed by content; damage makes rows disappear, which costs recall only.
 //! Not here: calling a model; the weight of the signal (`rank`).
@@ -19,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::ann::Graph;
 use crate::{
@@ -28,51 +29,56 @@ use crate::{
     store::{StoreError, UnitKey, read_exact_at},
 };
 
-/// Rows looked at with eight bits a dimension: on real code vectors the best ten survive the
-/// sign-bit cut at .96–1.0 with 1,600, at .88–.92 with 400.
-const N_RESCORED: usize = 1_600;
+/// Rows kept by differing bits: on real code vectors the best ten survive this cut at .96–1.0
+/// with 1,600, at .88–.92 with 400.
+const N_SCANNED: usize = 1_600;
+/// Rows kept of those by the question itself against their bits, where they survive at .97–.99,
+/// and looked at with eight bits a dimension, each a read of its own.
+const N_RESCORED: usize = 400;
 /// Bits of all rows above which a graph is built. A scan of this much takes about 25 ms.
 pub(crate) const ANN_BYTES: usize = 256 << 20;
 const NONE: Slot = Slot::MAX;
 
-/// Which vectors an index holds.
+/// A model outside this program, whose vectors are handed in with [`crate::Index::put_vectors`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VectorModel {
-    /// Word vectors that are part of this program.
-    Embedded,
-    /// Vectors of this model and length, handed in with [`crate::Index::put_vectors`].
-    External {
-        name: String,
-        dimensions: usize,
-    },
-    Off,
+pub struct OutsideModel {
+    /// Tells its vectors from those of others: address and name.
+    pub name: String,
+    pub dimensions: usize,
 }
 
-impl VectorModel {
-    pub(crate) fn dimensions(&self) -> usize {
+/// Whose rows a log holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'m> {
+    Embedded,
+    Outside(&'m OutsideModel),
+}
+
+impl Source<'_> {
+    fn dimensions(self) -> usize {
         match self {
             Self::Embedded => embed::DIMENSIONS,
-            Self::External { dimensions, .. } => *dimensions,
-            Self::Off => 0,
+            Self::Outside(model) => model.dimensions,
         }
     }
 
-    fn file_stem(&self) -> String {
+    fn file_name(self) -> String {
         match self {
             Self::Embedded => "embedded".to_owned(),
-            Self::External { name, dimensions } => {
+            Self::Outside(OutsideModel { name, dimensions }) => {
                 format!("{}-{dimensions}", ContentHash::of(name.as_bytes()))
             }
-            Self::Off => "off".to_owned(),
         }
     }
 }
 
-/// A chunk, by content: what an outside vectorizer is asked for and answers with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+/// A chunk, by content: what an outside model is asked for and answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChunkId {
     pub(crate) unit: UnitKey,
     pub(crate) chunk: u32,
+    /// Hash of the chunk's own text; zero in the embedded model's rows, which need none.
+    pub(crate) text: u64,
 }
 
 /// One row: sign bits, then eight bits a dimension.
@@ -101,6 +107,9 @@ pub(crate) struct VectorLog {
     dimensions: usize,
     ids: Vec<ChunkId>,
     units: FxHashSet<UnitKey>,
+    /// The chunks of the outside model's rows, and a row for each of their texts.
+    chunks: FxHashSet<(UnitKey, u32)>,
+    texts: FxHashMap<u64, u32>,
     bits: Vec<u64>,
     ann_bytes: usize,
     graph: Option<Arc<Graph>>,
@@ -108,10 +117,10 @@ pub(crate) struct VectorLog {
 
 impl VectorLog {
     /// Opens or creates the rows of a model, and drops what is damaged.
-    pub(crate) fn open(dir: &Path, model: &VectorModel) -> Result<Self, StoreError> {
+    pub(crate) fn open(dir: &Path, source: Source<'_>) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
-        let path = dir.join(model.file_stem());
-        let dimensions = model.dimensions();
+        let path = dir.join(source.file_name());
+        let dimensions = source.dimensions();
         let io = |error| StoreError::io("open", &path)(error);
         let file = OpenOptions::new()
             .read(true)
@@ -124,18 +133,67 @@ impl VectorLog {
         if file.metadata().map_err(io)?.len() > good {
             file.set_len(good).map_err(io)?;
         }
-        let units = ids.iter().map(|id| id.unit).collect();
         let file = BufWriter::with_capacity(1 << 18, file);
-        Ok(Self {
+        let mut log = Self {
             path,
             file,
             dimensions,
             ids,
-            units,
+            units: FxHashSet::default(),
+            chunks: FxHashSet::default(),
+            texts: FxHashMap::default(),
             bits,
             ann_bytes: ANN_BYTES,
             graph: None,
-        })
+        };
+        log.note_ids(0);
+        Ok(log)
+    }
+
+    /// Notes what is known by the rows from `from` on.
+    fn note_ids(&mut self, from: usize) {
+        for (row, id) in self.ids.iter().enumerate().skip(from) {
+            self.units.insert(id.unit);
+            if id.text != 0 {
+                self.chunks.insert((id.unit, id.chunk));
+                self.texts.entry(id.text).or_insert(row as u32);
+            }
+        }
+    }
+
+    /// Returns whether the outside model's vector of a chunk is here.
+    pub(crate) fn has_chunk(&self, unit: UnitKey, chunk: u32) -> bool {
+        self.chunks.contains(&(unit, chunk))
+    }
+
+    /// Returns the hashes of the texts that have a row.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = u64> {
+        self.texts.keys().copied()
+    }
+
+    pub(crate) fn n_rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Gives a chunk the row of another with the same text; returns whether there is one.
+    pub(crate) fn append_same(&mut self, id: ChunkId) -> Result<bool, StoreError> {
+        let Some(&row) = self.texts.get(&id.text) else {
+            return Ok(false);
+        };
+        let io = |error| StoreError::io("read", &self.path)(error);
+        self.file.flush().map_err(io)?;
+        let file = File::open(&self.path).map_err(io)?;
+        let mut bytes = vec![0_u8; self.dimensions];
+        let offset = u64::from(row) * row_bytes(self.dimensions) as u64 + ID_BYTES as u64;
+        read_exact_at(&file, &mut bytes, offset).map_err(io)?;
+        let words = words_of(self.dimensions);
+        let row = Row {
+            id,
+            bits: self.bits[row as usize * words..][..words].to_vec(),
+            bytes: bytes.into_iter().map(|byte| byte as i8).collect(),
+        };
+        self.append(&[row])?;
+        Ok(true)
     }
 
     pub(crate) fn contains(&self, unit: UnitKey) -> bool {
@@ -143,10 +201,12 @@ impl VectorLog {
     }
 
     pub(crate) fn append(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        let n_before = self.ids.len();
         for row in rows.iter().filter(|row| row.bytes.len() == self.dimensions) {
             let mut record = Vec::with_capacity(row_bytes(self.dimensions));
             record.extend_from_slice(&row.id.unit.0.to_le_bytes());
             record.extend_from_slice(&row.id.chunk.to_le_bytes());
+            record.extend_from_slice(&row.id.text.to_le_bytes());
             record.extend(row.bytes.iter().map(|&byte| byte as u8));
             let check = blake3::hash(&record);
             record.extend_from_slice(&check.as_bytes()[..4]);
@@ -154,9 +214,9 @@ impl VectorLog {
                 .write_all(&record)
                 .map_err(StoreError::io("write", &self.path))?;
             self.ids.push(row.id);
-            self.units.insert(row.id.unit);
             self.bits.extend_from_slice(&row.bits);
         }
+        self.note_ids(n_before);
         Ok(())
     }
 
@@ -206,8 +266,11 @@ impl VectorLog {
         fs::write(&temporary, kept).map_err(StoreError::io("write", &temporary))?;
         fs::rename(&temporary, &self.path).map_err(StoreError::io("rename", &temporary))?;
         let (ids, bits) = read_rows(&self.path, self.dimensions)?;
-        self.units = ids.iter().map(|id| id.unit).collect();
         (self.ids, self.bits, self.graph) = (ids, bits, None);
+        self.units.clear();
+        self.chunks.clear();
+        self.texts.clear();
+        self.note_ids(0);
         let file = OpenOptions::new().append(true).open(&self.path);
         self.file = BufWriter::new(file.map_err(StoreError::io("open", &self.path))?);
         Ok(())
@@ -248,16 +311,17 @@ impl VectorBase {
         };
         let wanted = sign_bits(vector);
         let live = |row: usize| self.slots[row] != NONE && !masked.contains(&self.slots[row]);
-        let n_rescored = N_RESCORED.max(n);
+        let n_scanned = N_SCANNED.max(2 * n);
         let mut candidates: Vec<(u32, u32)> = Vec::new();
         let scanned_from = match &self.graph {
             Some(graph) => {
-                candidates.extend(graph.nearest(&wanted, n_rescored, |row| live(row as usize)));
+                candidates.extend(graph.nearest(&wanted, n_scanned, |row| live(row as usize)));
                 graph.len()
             }
             None => 0,
         };
-        self.scan(&wanted, scanned_from, n_rescored, live, &mut candidates);
+        self.scan(&wanted, scanned_from, n_scanned, live, &mut candidates);
+        self.keep_likeliest(vector, N_RESCORED.max(n), &mut candidates);
 
         let row_len = row_bytes(self.dimensions) as u64;
         let mut bytes = vec![0_u8; self.dimensions];
@@ -266,7 +330,7 @@ impl VectorBase {
         let mut near: Vec<Near> = candidates
             .into_iter()
             .filter_map(|(_, row)| {
-                read_exact_at(file, &mut bytes, u64::from(row) * row_len + 12).ok()?;
+                read_exact_at(file, &mut bytes, u64::from(row) * row_len + ID_BYTES as u64).ok()?;
                 let (mut dot, mut length) = (0.0_f32, 0.0_f32);
                 for (&x, &byte) in vector.iter().zip(&bytes) {
                     let y = f32::from(byte as i8);
@@ -285,6 +349,39 @@ impl VectorBase {
         near.sort_unstable_by(|a, b| b.cosine.total_cmp(&a.cosine));
         near.truncate(n);
         near
+    }
+
+    /// Keeps the `n` candidates whose signs the question agrees with most, weighted by its own
+    /// numbers: byte by byte from a table of what each byte's signs add.
+    fn keep_likeliest(&self, vector: &[f32], n: usize, candidates: &mut Vec<(u32, u32)>) {
+        if candidates.len() <= n {
+            return;
+        }
+        let sum_of = |part: &[f32], byte: usize| -> f32 {
+            let signs = part.iter().enumerate();
+            signs
+                .map(|(bit, &x)| if byte >> bit & 1 == 1 { x } else { -x })
+                .sum()
+        };
+        let tables: Vec<f32> = vector
+            .chunks(8)
+            .flat_map(|part| (0..256).map(move |byte| sum_of(part, byte)))
+            .collect();
+        let words = words_of(self.dimensions);
+        let agreement = |row: u32| -> f32 {
+            let bits = &self.bits[row as usize * words..][..words];
+            let bytes = bits.iter().flat_map(|word| word.to_le_bytes());
+            let parts = tables.chunks_exact(256).zip(bytes);
+            parts.map(|(table, byte)| table[usize::from(byte)]).sum()
+        };
+        let mut scored: Vec<(f32, (u32, u32))> = candidates
+            .iter()
+            .map(|&candidate| (agreement(candidate.1), candidate))
+            .collect();
+        scored.select_nth_unstable_by(n, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        scored.truncate(n);
+        candidates.clear();
+        candidates.extend(scored.into_iter().map(|(_, candidate)| candidate));
     }
 
     /// Adds the `n` rows from `from` on with the fewest differing bits: one pass to count how many
@@ -328,6 +425,11 @@ impl VectorBase {
         );
     }
 
+    /// Returns how many rows are of content that a file has.
+    pub(crate) fn n_live(&self) -> usize {
+        self.slots.iter().filter(|&&slot| slot != NONE).count()
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
@@ -338,9 +440,12 @@ fn words_of(dimensions: usize) -> usize {
     dimensions.div_ceil(64).max(1)
 }
 
-/// Unit, chunk, one byte a dimension, checksum.
+/// Unit, chunk and text.
+const ID_BYTES: usize = 8 + 4 + 8;
+
+/// What names the row, one byte a dimension, checksum.
 fn row_bytes(dimensions: usize) -> usize {
-    8 + 4 + dimensions + 4
+    ID_BYTES + dimensions + 4
 }
 
 fn sign_bits(vector: &[f32]) -> Vec<u64> {
@@ -372,18 +477,24 @@ fn read_rows(path: &Path, dimensions: usize) -> Result<(Vec<ChunkId>, Vec<u64>),
     let (mut ids, mut bits) = (Vec::new(), Vec::new());
     let mut record = vec![0; row_bytes(dimensions)];
     while input.read_exact(&mut record).is_ok() {
-        let (body, check) = record.split_at(12 + dimensions);
+        let (body, check) = record.split_at(ID_BYTES + dimensions);
         if blake3::hash(body).as_bytes()[..4] != *check {
             break;
         }
-        let (Some(unit), Some(chunk)) = (body.first_chunk(), body[8..].first_chunk()) else {
+        let parts = (
+            body.first_chunk(),
+            body[8..].first_chunk(),
+            body[12..].first_chunk(),
+        );
+        let (Some(unit), Some(chunk), Some(text)) = parts else {
             break;
         };
         ids.push(ChunkId {
             unit: UnitKey(u64::from_le_bytes(*unit)),
             chunk: u32::from_le_bytes(*chunk),
+            text: u64::from_le_bytes(*text),
         });
-        let row: Vec<f32> = body[12..]
+        let row: Vec<f32> = body[ID_BYTES..]
             .iter()
             .map(|&byte| f32::from(byte as i8))
             .collect();

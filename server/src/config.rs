@@ -41,6 +41,10 @@ pub struct Settings {
 pub struct Models {
     /// The model that writes ghost text. Unset: the embedded engine alone.
     pub complete: Option<Model>,
+    /// The model that turns code and questions into vectors for search: any endpoint that answers
+    /// `POST /embeddings` as OpenAI does. It is sent every indexed piece of the workspace once;
+    /// `api` and `template` mean nothing here. Unset: embedded vectors, on this machine.
+    pub embed: Option<Model>,
 }
 
 /// One model endpoint.

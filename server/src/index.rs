@@ -6,20 +6,24 @@
 //! Not here: how code is found (the `indexer` crate), what goes into a prompt (`context`).
 
 mod lookup;
+mod vectors;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use indexer::{CursorQuery, Index, Options, Query, RepoPath, Status, Tokens};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use self::lookup::Lookup;
+pub use self::vectors::VectorStatus;
 
 use self::lookup::Recent;
+use self::vectors::Vectors;
 use crate::config::sources::Directories;
 use crate::context::{Reason, Snippet};
 use crate::error::{Kind, UserError};
+use crate::model::Embedder;
 use crate::session::document::Document;
 
 /// Pieces asked for, and the tokens they may take together.
@@ -53,11 +57,13 @@ pub struct Indexes {
     /// Empty until they are loaded.
     folders: Arc<OnceLock<Vec<Folder>>>,
     recent: Recent,
+    /// What fetches vectors of the model of `models.embed`, when there is one.
+    vectors: Arc<Mutex<Option<Vectors>>>,
 }
 
 struct Folder {
     root: PathBuf,
-    index: Index,
+    index: Arc<Index>,
     status: watch::Receiver<Status>,
 }
 
@@ -68,6 +74,9 @@ pub struct FolderStatus {
     pub root: PathBuf,
     #[serde(flatten)]
     pub status: Status,
+    /// Of the model of `models.embed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<VectorStatus>,
 }
 
 /// `pairwright/index/search`.
@@ -99,6 +108,7 @@ impl Indexes {
             cache,
             folders: Arc::default(),
             recent: Recent::default(),
+            vectors: Arc::default(),
         }
     }
 
@@ -123,12 +133,38 @@ impl Indexes {
                 });
                 Some(Folder {
                     root: root.clone(),
-                    index: index.ok()?,
+                    index: Arc::new(index.ok()?),
                     status,
                 })
             };
             self.roots.iter().filter_map(open).collect()
         });
+    }
+
+    /// Lets `embedder` turn the code of the loaded folders into vectors, instead of the one
+    /// before; `None` for none. Must be called within a tokio runtime.
+    pub fn use_embedder(&self, embedder: Option<&Embedder>) {
+        let mut vectors = self.vectors();
+        match embedder {
+            None => *vectors = None,
+            Some(embedder) if vectors.as_ref().is_some_and(|v| v.is_of(embedder)) => {}
+            Some(embedder) => {
+                let indexes = self.folders().iter();
+                let indexes = indexes.map(|f| (Arc::downgrade(&f.index), f.status.clone()));
+                *vectors = Some(Vectors::start(embedder.clone(), indexes));
+            }
+        }
+    }
+
+    /// Returns the vector of a question by the model of `models.embed`, if there is one and it
+    /// answers in time.
+    pub async fn question(&self, text: &str) -> Option<Vec<f32>> {
+        let asked = self.vectors().as_ref().map(|v| v.question(text));
+        asked?.await
+    }
+
+    fn vectors(&self) -> MutexGuard<'_, Option<Vectors>> {
+        self.vectors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows the text of an open document.
@@ -199,7 +235,13 @@ impl Indexes {
     }
 
     /// Finds the files that a question is about, best first within each folder.
-    pub fn search(&self, params: &SearchParams, open: &[Arc<Document>]) -> Vec<Found> {
+    /// `vector` is the [`question`](Self::question)'s.
+    pub fn search(
+        &self,
+        params: &SearchParams,
+        open: &[Arc<Document>],
+        vector: Option<&[f32]>,
+    ) -> Vec<Found> {
         let limit = params.limit.unwrap_or(10).min(1000);
         let mut found: Vec<Found> = Vec::new();
         for folder in self.folders() {
@@ -211,6 +253,7 @@ impl Indexes {
                 open: &open,
                 mentioned: &params.mentioned,
                 limit,
+                vector,
                 ..Query::new(&params.query)
             });
             let root = folder.root.clone();
@@ -225,9 +268,11 @@ impl Indexes {
     }
 
     pub fn statuses(&self) -> Vec<FolderStatus> {
+        let vectors = self.vectors().as_ref().map(Vectors::status);
         let status = |folder: &Folder| FolderStatus {
             root: folder.root.clone(),
             status: folder.index.status(),
+            vectors: vectors.clone(),
         };
         self.folders().iter().map(status).collect()
     }

@@ -277,10 +277,14 @@ impl Server {
 
     async fn search_index(&self, params: SearchParams) -> Result<Vec<Found>> {
         let index = self.completer.engines().index.clone();
+        let Some(index) = index else {
+            return Ok(Vec::new());
+        };
         let open = self.session.snapshot().documents;
-        let search = move || index.map(|index| index.search(&params, &open));
+        let vector = index.question(&params.query).await;
+        let search = move || index.search(&params, &open, vector.as_deref());
         let found = tokio::task::spawn_blocking(search).await;
-        Ok(found.ok().flatten().unwrap_or_default())
+        Ok(found.unwrap_or_default())
     }
 
     async fn index_status(&self) -> Result<Vec<FolderStatus>> {

@@ -5,12 +5,13 @@
 //! documents or settings files, and there is no prompt text except control tokens.
 //!
 //! [`Network`] is what all models share, [`Model`] is one endpoint, [`CompletionStream`] one
-//! answer. Below them: `exchange` asks once, `dialect` and `fim` write requests and read
+//! answer, [`Embedder`] what turns texts into vectors. Below them: `exchange` asks once, `dialect` and `fim` write requests and read
 //! answers, `sse` frames them, `stop` ends them, `http` holds the connections, `breaker` decides
 //! whether to ask at all, `probe` finds out how.
 
 mod breaker;
 mod dialect;
+mod embeddings;
 mod endpoint;
 mod exchange;
 mod failure;
@@ -35,6 +36,7 @@ use tokio::time::Instant;
 
 pub use self::breaker::Health;
 pub use self::dialect::{FinishReason, Usage};
+pub use self::embeddings::Embedder;
 pub use self::endpoint::{Api, Endpoint, HttpVersion, KeySource, Timeouts};
 pub use self::exchange::Finish;
 pub use self::failure::{Failure, ModelError};
@@ -49,10 +51,8 @@ pub use self::stream::{Completion, CompletionStream};
 
 use self::breaker::{Breaker, Permit};
 use self::dialect::Dialect;
-use self::endpoint::Address;
 use self::exchange::Target;
-use self::fim::{ControlText, Template};
-use self::key::KeyRing;
+use self::fim::Template;
 use self::network::ProbeKey;
 use self::stats::{Counters, average};
 use self::stream::{Progress, Recent, Upstream};
@@ -100,27 +100,11 @@ impl std::fmt::Debug for Model {
 
 impl Model {
     fn new(network: Network, endpoint: Endpoint) -> Result<Self, UserError> {
-        let address = Address::of(&endpoint)?;
         let template = template(&endpoint)?;
-        let headers = exchange::headers(&endpoint).map_err(|name| {
-            UserError::new(
-                Kind::Settings,
-                format!("The header \"{name}\" cannot be sent to a model."),
-            )
-            .with_hint("Correct `models.complete.headers`.")
-        })?;
         let spoken: Vec<String> = Family::of_model(&endpoint.model)
             .map(|family| Template::of_family(family).tokens().to_vec())
             .unwrap_or_default();
-        let target = Target {
-            origin: network.origin(&address.site, endpoint.timeouts.connect),
-            place: address.site.shown().into(),
-            keys: endpoint.key.clone().map(KeyRing::new),
-            headers,
-            spoken: ControlText::new(&spoken),
-            address,
-            endpoint,
-        };
+        let target = Target::new(&network, endpoint, &spoken)?;
         Ok(Self(Arc::new(Inner {
             network,
             target,

@@ -268,3 +268,122 @@ async fn a_model_is_shown_the_definition_of_what_is_called_in_a_file_that_is_not
         column += 1;
     }
 }
+
+/// What a model of meaning might say: whether a text is about waiting, about colours, or neither.
+fn meaning(text: &str) -> Vec<f32> {
+    let is_about = |words: &[&str]| f32::from(u8::from(words.iter().any(|w| text.contains(w))));
+    vec![
+        is_about(&["backoff", "patience"]),
+        is_about(&["blend", "mixing paint"]),
+        0.1,
+    ]
+}
+
+fn embedding_settings(model: &ModelServer) -> String {
+    format!(
+        "[models.embed]\nurl = '{}'\nmodel = 'meaning-1'\n[local]\nenabled = false\n",
+        model.url()
+    )
+}
+
+/// Waits until the index's status is as `wanted`; returns it.
+fn status_when(client: &mut Client, wanted: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let told = client.request("pairwright/index/status", &Value::Null);
+        let mut told = told.unwrap().result.unwrap();
+        let status = told[0].take();
+        if wanted(&status) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "{status}");
+    }
+}
+
+fn share_of_meaning(client: &mut Client, query: &str, path: &str) -> Option<f64> {
+    let hits = client.request("pairwright/index/search", &json!({ "query": query }));
+    let hits = hits.unwrap().result.unwrap();
+    let hit = hits.as_array()?.iter().find(|hit| hit["path"] == path)?;
+    let reasons = hit["reasons"].as_array()?.iter();
+    let reason = |reason: &Value| {
+        reason["signal"]
+            .as_str()
+            .is_some_and(|s| s.starts_with("meaning"))
+    };
+    reasons
+        .filter(|r| reason(r))
+        .map(|r| r["value"].as_f64())
+        .next()?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_is_embedded_once_and_questions_are_answered_by_its_vectors() {
+    let model = ModelServer::listen(Listen::default(), |seen| Answer::vectors(seen, meaning))
+        .await
+        .unwrap();
+    let world = World::new(FILES);
+    world.write_settings(&embedding_settings(&model));
+    let sent = |model: &ModelServer| -> Vec<String> {
+        let log = model.log();
+        let texts = log.completions().into_iter().flat_map(|seen| {
+            let texts = seen.json()["input"].as_array().cloned();
+            texts.unwrap_or_default()
+        });
+        texts
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect()
+    };
+
+    let mut client = world.session();
+    let status = status_when(&mut client, |s| s["nVectors"] == 3);
+    assert_eq!(status["vectors"]["model"], "meaning-1");
+    assert!(status["vectors"]["tokens"].as_u64() > Some(20), "{status}");
+    assert_eq!(status["vectors"]["problem"], Value::Null);
+    let code = |model: &ModelServer| {
+        let texts = sent(model).into_iter();
+        let mut code: Vec<String> = texts.filter(|text| text.contains("def ")).collect();
+        code.sort();
+        code
+    };
+    assert_eq!(code(&model).len(), 3);
+    assert!(!sent(&model).iter().any(|text| text.contains("hunter2")));
+    // No word of the question is in the file.
+    assert!(share_of_meaning(&mut client, "mixing paint", "src/colour.py") > Some(0.9));
+    assert!(sent(&model).contains(&"mixing paint".to_owned()));
+    drop(client);
+
+    // A copy of known code, and a new session: nothing is sent again.
+    world.write("src/copy.py", FILES[2].1);
+    let mut client = world.session();
+    status_when(&mut client, |s| {
+        s["nVectors"].as_u64() >= Some(3) && s["nIndexed"] == 4
+    });
+    assert!(share_of_meaning(&mut client, "mixing paint", "src/colour.py") > Some(0.9));
+    assert_eq!(code(&model).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_answer_of_the_embedding_model_search_is_as_ever() {
+    let model = ModelServer::listen(Listen::default(), |_| Answer::error(503, "busy hunter3"))
+        .await
+        .unwrap();
+    let world = World::new(FILES);
+    let answers = |client: &mut Client| {
+        status_when(client, |s| s["phase"] == "ready" && s["nIndexed"] == 3);
+        let search = json!({ "query": "seconds before the next attempt" });
+        let hits = client.request("pairwright/index/search", &search);
+        hits.unwrap().result.unwrap()
+    };
+    let plain = answers(&mut world.session());
+    world.write_settings(&embedding_settings(&model));
+    let mut client = world.session();
+    let status = status_when(&mut client, |s| s["vectors"]["problem"].is_string());
+    assert!(
+        status["vectors"]["problem"]
+            .as_str()
+            .unwrap()
+            .contains("503"),
+        "{status}"
+    );
+    assert_eq!(answers(&mut client), plain);
+}

@@ -125,7 +125,7 @@ impl Reader {
     /// Ranks definitions around the seeds.
     fn rank_around(&self, seeds: &Seeds) -> FxHashMap<(Slot, u32), f32> {
         let mut definitions = FxHashMap::default();
-        for (slot, rank) in self.ranks(seeds, FOCUS_STEPS) {
+        for (slot, rank) in self.ranks(seeds, FOCUS_STEPS).iter() {
             flow(&self.edges(slot, &seeds.mentioned), rank, &mut definitions);
         }
         definitions

@@ -137,43 +137,61 @@ impl History {
         self.files.len() as u32
     }
 
-    /// Scores the files whose past messages are like the question.
-    pub(crate) fn score(&self, terms: &[QueryTerm]) -> FxHashMap<u32, PastScore> {
-        let mut scores: FxHashMap<u32, PastScore> = FxHashMap::default();
-        let mut commits: FxHashMap<u32, f32> = FxHashMap::default();
+    /// Calls `tell` with the files whose past messages are like the question, in rising order.
+    pub(crate) fn score(&self, terms: &[QueryTerm], mut tell: impl FnMut(u32, PastScore)) {
+        let mut scores = vec![PastScore::default(); self.files.len()];
+        let mut commits = vec![0.0_f32; self.commits.len()];
+        let mut counts = vec![0.0_f32; self.files.len()];
+        let mut counted: Vec<u32> = Vec::new();
         let n_commits = self.commits.len() as f32;
         for term in terms {
             let Some(postings) = self.postings.get(&name_hash(term.text.as_bytes())) else {
                 continue;
             };
             let idf = term.weight * idf(n_commits, postings.len() as f32);
-            let mut files: FxHashMap<u32, f32> = FxHashMap::default();
             for &(at, count) in postings {
                 let length = self.message_terms[at as usize] / self.mean_message.max(1.0);
-                *commits.entry(at).or_default() += idf * saturated(count, length);
+                commits[at as usize] += idf * saturated(count, length);
                 for &file in &self.touched[at as usize] {
-                    *files.entry(file).or_default() += count;
+                    if counts[file as usize] == 0.0 {
+                        counted.push(file);
+                    }
+                    counts[file as usize] += count;
                 }
             }
-            for (file, count) in files {
+            for file in counted.drain(..) {
+                let count = std::mem::take(&mut counts[file as usize]);
                 let length = self.files[file as usize].n_terms / self.mean_file_terms.max(1.0);
-                scores.entry(file).or_default().messages += idf * saturated(count, length);
+                scores[file as usize].messages += idf * saturated(count, length);
             }
         }
         let mut nearest: Vec<(u32, f32)> = commits
             .into_iter()
-            .filter(|&(at, _)| !self.touched[at as usize].is_empty())
+            .zip(0..)
+            .map(|(score, at)| (at, score))
+            .filter(|&(at, score): &(u32, f32)| {
+                score > 0.0 && !self.touched[at as usize].is_empty()
+            })
             .collect();
-        nearest.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let falling = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if nearest.len() > N_NEIGHBOURS {
+            nearest.select_nth_unstable_by(N_NEIGHBOURS, falling);
+            nearest.truncate(N_NEIGHBOURS);
+        }
+        nearest.sort_unstable_by(falling);
         let top = nearest.first().map_or(1.0, |first| first.1).max(1e-6);
-        for &(at, score) in nearest.iter().take(N_NEIGHBOURS) {
+        for &(at, score) in &nearest {
             let touched = &self.touched[at as usize];
             let vote = (score / top).powi(2) * score / (touched.len() as f32).sqrt();
             for &file in touched {
-                scores.entry(file).or_default().neighbours += vote;
+                scores[file as usize].neighbours += vote;
             }
         }
-        scores
+        for (file, score) in scores.into_iter().enumerate() {
+            if score.messages > 0.0 {
+                tell(file as u32, score);
+            }
+        }
     }
 
     /// Scores the files that changed together with `seeds` (file, weight): each common commit of

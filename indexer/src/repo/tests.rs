@@ -83,7 +83,10 @@ fn past_messages_point_at_the_files_they_were_about() {
     let history = fixture.repo().history(&History::default()).unwrap();
     assert_eq!(history.commits().len(), 3);
 
-    let scores = history.score(&terms("server retries"));
+    let mut scores = std::collections::BTreeMap::new();
+    history.score(&terms("server retries"), |file, score| {
+        scores.insert(file, score);
+    });
     let of = |name| {
         scores
             .get(&history.file(&RepoPath::from(name)).unwrap())

@@ -2,10 +2,14 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{MAX_QUERY, N_CHUNKS, Query, query_terms};
+use super::{
+    MAX_QUERY, N_CHUNKS, Query, query_terms,
+    scores::{Column, Scores, fused},
+};
 use crate::{
     graph::Seeds,
     path::{RepoPath, name_hash},
+    rank::signals,
     reader::{Reader, Slot},
     syntax::{Language, NameStyle},
     text::{
@@ -19,8 +23,6 @@ use crate::{
 
 /// Files each signal may name.
 const N_CANDIDATES: usize = 100;
-/// Places a signal gives: the next ones say nothing.
-const N_ORDERED: usize = 4 * N_CANDIDATES;
 /// Lexical hits from which rank flows and changes are followed.
 const N_SEEDS: usize = 15;
 /// Steps of rank flow: some milliseconds.
@@ -29,23 +31,12 @@ const N_NEAR_CHUNKS: usize = 300;
 const OPEN: f32 = 50.0;
 const MENTIONED: f32 = 10.0;
 
-macro_rules! signals {
-    ($($name:ident => $text:literal,)*) => {
-        /// One column of what the ranker sees.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Signal { $($name,)* }
-        impl Signal {
-            pub(crate) const ALL: [Self; N_SIGNALS] = [$(Self::$name,)*];
-            pub(crate) fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-        pub(crate) const N_SIGNALS: usize = [$($text,)*].len();
-    };
-}
-
 // Scores are relative to the best of the answer; places are 1/(10 + place), 0 when not named.
 signals! {
+    /// One column of what the ranker of files sees.
+    pub(crate) enum Signal;
+    pub(crate) const N_SIGNALS;
+
     Words => "words in file",
     WordsPlace => "words in file, place",
     Chunks => "words in best chunks",
@@ -109,59 +100,18 @@ impl Signals {
     }
 }
 
-/// One signal's word on all files it knows: by slot, larger is better.
-type Scores = FxHashMap<Slot, f32>;
-
-/// What one signal says, and its best files in falling order, at most [`N_ORDERED`].
-struct Column {
-    scores: Scores,
-    order: Vec<Slot>,
-    best: f32,
-}
-
-impl Column {
-    fn new(scores: Scores) -> Self {
-        let mut ranked: Vec<(Slot, f32)> =
-            scores.iter().map(|(&slot, &score)| (slot, score)).collect();
-        let falling = |a: &(Slot, f32), b: &(Slot, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if ranked.len() > N_ORDERED {
-            ranked.select_nth_unstable_by(N_ORDERED, falling);
-            ranked.truncate(N_ORDERED);
-        }
-        ranked.sort_unstable_by(falling);
-        let order: Vec<Slot> = ranked.into_iter().map(|(slot, _)| slot).collect();
-        let best = order.first().map_or(1.0, |slot| scores[slot]).max(1e-9);
-        Self {
-            scores,
-            order,
-            best,
-        }
-    }
-
-    fn relative(&self, slot: Slot) -> f32 {
-        self.scores
-            .get(&slot)
-            .map_or(0.0, |score| score / self.best)
-    }
-
-    /// Returns slot → 1/(10 + place).
-    fn places(&self) -> Scores {
-        let place = |(at, &slot): (usize, &Slot)| (slot, 1.0 / (10.0 + at as f32));
-        self.order.iter().enumerate().map(place).collect()
-    }
-}
-
 impl Reader {
     pub(crate) fn signals(&self, query: &Query<'_>) -> Signals {
         let asked = query.text;
         let terms = query_terms(asked);
-        let mut text = self.text_scores(&terms);
-        let n_terms = terms.len();
-        let of_text = |score: fn(&FileScore) -> f32| -> Scores {
-            text.files
-                .iter()
-                .map(|(&slot, file)| (slot, score(file)))
-                .collect()
+        let mut text = self.text_scores(&terms, None);
+        let (n_terms, n_slots) = (terms.len(), self.n_slots());
+        let of_text = |score: fn(&FileScore) -> f32| {
+            let mut scores = Scores::new(n_slots);
+            for &slot in &text.found {
+                scores.add(slot, score(&text.files[slot as usize]));
+            }
+            scores
         };
         let words = Column::new(of_text(|file| file.file));
         let chunks = Column::new(of_text(FileScore::best_three));
@@ -174,21 +124,18 @@ impl Reader {
         let (recent, long_term) = self.recency();
         let (recent, long_term) = (Column::new(recent), Column::new(long_term));
 
-        let lexical = fused(&[
+        let mut lexical = Scores::new(n_slots);
+        let parts = [
             (&words, 1.0),
             (&chunks, 1.0),
             (&paths, 0.5),
             (&symbols, 0.5),
-        ]);
-        let lexical = Column::new(
-            lexical
-                .into_iter()
-                .map(|(slot, score)| {
-                    let is_test = class::is_test(self.entry(slot).path.as_str());
-                    (slot, if is_test { 0.5 * score } else { score })
-                })
-                .collect(),
-        );
+        ];
+        for (slot, score) in fused(n_slots, &parts).iter() {
+            let weight = if self.kind(slot).is_test { 0.5 } else { 1.0 };
+            lexical.add(slot, weight * score);
+        }
+        let lexical = Column::new(lexical);
         let seeds: Vec<(Slot, f32)> = lexical
             .order
             .iter()
@@ -200,7 +147,7 @@ impl Reader {
                     .iter()
                     .filter_map(|path| Some((self.slot(path)?, OPEN))),
             )
-            .chain(defines.keys().map(|&slot| (slot, MENTIONED)))
+            .chain(defines.iter().map(|(slot, _)| (slot, MENTIONED)))
             .collect();
         let together = Column::new(self.together(&seeds));
         let mentioned = query
@@ -216,7 +163,7 @@ impl Reader {
             RANK_STEPS,
         ));
         let (meaning, near) = self.meaning(query);
-        let median = median(meaning.values().copied());
+        let median = median(meaning.iter().map(|(_, cosine)| cosine));
         let meaning = Column::new(meaning);
 
         let all = [
@@ -231,61 +178,46 @@ impl Reader {
             (&rank, 0.3),
             (&meaning, 0.5),
         ];
-        let everything = Column::new(fused(&all));
+        let everything = Column::new(fused(n_slots, &all));
         let mut slots: Vec<Slot> = Vec::new();
         for (column, _) in all.iter().chain([&(&lexical, 1.0), &(&everything, 1.0)]) {
             slots.extend(column.order.iter().take(N_CANDIDATES));
         }
-        slots.extend(defines.keys().chain(names_file.keys()));
+        slots.extend(
+            defines
+                .iter()
+                .chain(names_file.iter())
+                .map(|(slot, _)| slot),
+        );
         slots.sort_unstable();
         slots.dedup();
         slots.retain(|&slot| self.entry(slot).class == class::FileClass::Content);
 
-        let total_idf: f32 = terms
-            .iter()
-            .map(|t| t.weight * self.base.text.idf(&t.text))
-            .sum();
         let asks_test = asks_about_tests(asked);
         let shares = self.language_shares();
         let best_in_folder = self.best_in_folder(&lexical);
-        let place_columns = [
-            (Signal::WordsPlace, words.places()),
-            (Signal::ChunksPlace, chunks.places()),
-            (Signal::PathPlace, paths.places()),
-            (Signal::SymbolsPlace, symbols.places()),
-            (Signal::NeighboursPlace, neighbours.places()),
-            (Signal::MessagesPlace, messages.places()),
-            (Signal::TogetherPlace, together.places()),
-            (Signal::RecentPlace, recent.places()),
-            (Signal::LongTermPlace, long_term.places()),
-            (Signal::RankPlace, rank.places()),
-            (Signal::MeaningPlace, meaning.places()),
-            (Signal::FusedPlace, lexical.places()),
-        ];
-        let rows = slots
+        let best_chunk = text
+            .found
+            .iter()
+            .map(|&slot| text.files[slot as usize].chunks[0]);
+        let best_chunk = best_chunk.fold(1e-6, f32::max);
+        let mut rows: Vec<[f32; N_SIGNALS]> = slots
             .iter()
             .map(|&slot| {
                 let entry = self.entry(slot);
-                let file = text.files.get(&slot).copied().unwrap_or_default();
-                let best_chunk = chunks
-                    .order
-                    .first()
-                    .map_or(0.0, |top| text.files[top].chunks[0]);
-                let is_test = class::is_test(entry.path.as_str());
+                let kind = self.kind(slot);
+                let file = text.files.get(slot as usize).copied().unwrap_or_default();
                 let mut row = [0.0; N_SIGNALS];
                 let mut set = |signal: Signal, value: f32| row[signal as usize] = value;
                 set(Signal::Words, words.relative(slot));
                 set(Signal::Chunks, chunks.relative(slot));
-                set(Signal::BestChunk, file.chunks[0] / best_chunk.max(1e-6));
+                set(Signal::BestChunk, file.chunks[0] / best_chunk);
                 set(Signal::Coverage, file.coverage);
-                set(Signal::Density, file.file / total_idf.max(1e-6));
+                set(Signal::Density, file.file / text.weight.max(1e-6));
                 set(Signal::Path, paths.relative(slot));
                 set(Signal::Symbols, symbols.relative(slot));
-                set(Signal::Defines, defines.get(&slot).copied().unwrap_or(0.0));
-                set(
-                    Signal::NamesFile,
-                    names_file.get(&slot).copied().unwrap_or(0.0),
-                );
+                set(Signal::Defines, defines.get(slot));
+                set(Signal::NamesFile, names_file.get(slot));
                 set(Signal::Neighbours, neighbours.relative(slot));
                 set(Signal::Messages, messages.relative(slot));
                 set(Signal::Together, together.relative(slot));
@@ -293,11 +225,12 @@ impl Reader {
                 set(Signal::LongTerm, long_term.relative(slot));
                 set(Signal::Rank, rank.relative(slot));
                 set(Signal::Meaning, meaning.relative(slot));
-                let cosine = meaning.scores.get(&slot).copied().unwrap_or(median);
-                set(Signal::MeaningMargin, cosine - median);
+                let cosine = meaning.scores.get(slot);
+                let margin = if cosine > 0.0 { cosine - median } else { 0.0 };
+                set(Signal::MeaningMargin, margin);
                 set(Signal::Fused, lexical.relative(slot));
                 set(Signal::FusedAll, everything.relative(slot));
-                set(Signal::IsTest, f32::from(u8::from(is_test)));
+                set(Signal::IsTest, f32::from(u8::from(kind.is_test)));
                 set(Signal::AsksTest, f32::from(u8::from(asks_test)));
                 set(
                     Signal::IsCode,
@@ -309,19 +242,31 @@ impl Reader {
                     Signal::DefinitionsLog,
                     (1.0 + entry.n_definitions as f32).ln(),
                 );
-                set(
-                    Signal::Depth,
-                    entry.path.as_str().matches('/').count() as f32,
-                );
+                set(Signal::Depth, f32::from(kind.depth));
                 set(Signal::TermsLog, (1.0 + n_terms as f32).ln());
                 let folder = best_in_folder.get(entry.path.parent()).copied();
                 set(Signal::SiblingHit, folder.unwrap_or(0.0));
-                for (signal, places) in &place_columns {
-                    set(*signal, places.get(&slot).copied().unwrap_or(0.0));
-                }
                 row
             })
             .collect();
+        let places = [
+            (Signal::WordsPlace, &words),
+            (Signal::ChunksPlace, &chunks),
+            (Signal::PathPlace, &paths),
+            (Signal::SymbolsPlace, &symbols),
+            (Signal::NeighboursPlace, &neighbours),
+            (Signal::MessagesPlace, &messages),
+            (Signal::TogetherPlace, &together),
+            (Signal::RecentPlace, &recent),
+            (Signal::LongTermPlace, &long_term),
+            (Signal::RankPlace, &rank),
+            (Signal::MeaningPlace, &meaning),
+            (Signal::FusedPlace, &lexical),
+        ];
+        for (signal, column) in places {
+            let row_of = |slot| slots.binary_search(&slot).ok();
+            column.write_places(row_of, signal as usize, &mut rows);
+        }
         text.chunks.extend(near);
         Signals {
             slots,
@@ -330,30 +275,35 @@ impl Reader {
         }
     }
 
-    /// Scores words in the base and in what is newer.
-    pub(crate) fn text_scores(&self, terms: &[QueryTerm]) -> TextScores {
+    /// Scores words in the base and in what is newer, except in the file `but`.
+    pub(crate) fn text_scores(&self, terms: &[QueryTerm], but: Option<Slot>) -> TextScores {
         let scored = self.base.text.score(terms, &self.overlay.hidden, N_CHUNKS);
         let mut scores = scored.unwrap_or_else(|error| {
             tracing::warn!(%error, "the text index cannot be read");
             TextScores::default()
         });
+        let n_slots = self.n_slots().max(scores.files.len());
+        scores.files.resize(n_slots, FileScore::default());
         for (&slot, twins) in &self.base.twins {
-            if let Some(&score) = scores.files.get(&slot) {
-                let live = twins
-                    .iter()
-                    .filter(|twin| !self.overlay.masked.contains(twin));
-                scores.files.extend(live.map(|&twin| (twin, score)));
+            let score = scores.files[slot as usize];
+            if score.file > 0.0 {
+                for &twin in twins {
+                    scores.set(twin, score);
+                }
             }
         }
-        scores
-            .files
-            .retain(|slot, _| !self.overlay.masked.contains(slot));
+        for &slot in &self.overlay.masked {
+            scores.remove(slot);
+        }
         for hit in &mut scores.chunks {
             hit.slot = self.overlay.stand_in(hit.slot);
         }
         for (&slot, file) in &self.overlay.files {
-            if let Some((score, chunks)) = self.base.text.score_parsed(&file.bags, terms) {
-                scores.files.insert(slot, score);
+            if Some(slot) == but {
+                continue;
+            }
+            if let Some((score, chunks)) = self.base.text.score_parsed(file.bags(), terms) {
+                scores.set(slot, score);
                 let chunks = chunks
                     .into_iter()
                     .enumerate()
@@ -371,20 +321,17 @@ impl Reader {
         scores
     }
 
-    fn path_scores(&self, terms: &[QueryTerm]) -> Scores {
-        let mut scores = Scores::default();
+    pub(crate) fn path_scores(&self, terms: &[QueryTerm]) -> Scores {
+        let mut scores = Scores::new(self.n_slots());
         for term in terms {
             self.base.paths.matches(&term.text, |slot, score| {
                 if !self.overlay.gone.contains(&slot) {
-                    *scores.entry(slot).or_default() += term.weight * score;
+                    scores.add(slot, term.weight * score);
                 }
             });
             for (path, &slot) in &self.overlay.added {
-                let weight = weight_in(path, &term.text);
-                if weight > 0.0 {
-                    let idf = idf(self.n_slots() as f32, 1.0);
-                    *scores.entry(slot).or_default() += term.weight * weight * idf;
-                }
+                let idf = idf(self.n_slots() as f32, 1.0);
+                scores.add(slot, term.weight * weight_in(path, &term.text) * idf);
             }
         }
         scores
@@ -393,7 +340,8 @@ impl Reader {
     /// Returns the files that define a name written in the question as code would write it, and
     /// those whose own name stands in it.
     fn pointed_at(&self, query: &Query<'_>) -> (Scores, Scores) {
-        let (mut defines, mut names) = (Scores::default(), Scores::default());
+        let n_slots = self.n_slots();
+        let (mut defines, mut names) = (Scores::new(n_slots), Scores::new(n_slots));
         let asked = &query.text[..query.text.floor_char_boundary(MAX_QUERY)];
         let mut look = |word: &str, is_mentioned: bool| {
             let says_much = NameStyle::of(word) == NameStyle::Descriptive
@@ -404,7 +352,7 @@ impl Reader {
                     self.definers(name_hash(word.as_bytes()), 2 * crate::graph::MAX_DEFINERS);
                 let share = 1.0 / (definers.len() as f32).max(1.0).sqrt();
                 for slot in definers {
-                    *defines.entry(slot).or_default() += share;
+                    defines.add(slot, share);
                 }
             }
         };
@@ -412,7 +360,7 @@ impl Reader {
         for name in query.mentioned {
             analyse::words(name, |_, word| look(word, true));
             if let Some(slot) = self.slot(&RepoPath::from(name.as_str())) {
-                names.insert(slot, 1.0);
+                names.raise(slot, 1.0);
             }
         }
         for part in asked.split(|c: char| c.is_whitespace() || "`'\"(),:;<>".contains(c)) {
@@ -420,34 +368,32 @@ impl Reader {
             if (part.contains('.') || part.contains('/'))
                 && let Some(slot) = self.slot(&RepoPath::from(part))
             {
-                names.insert(slot, 1.0);
+                names.raise(slot, 1.0);
             }
         }
         (defines, names)
     }
 
     fn message_scores(&self, terms: &[QueryTerm]) -> (Scores, Scores) {
-        let (mut neighbours, mut messages) = (Scores::default(), Scores::default());
-        for (file, score) in self.history.score(terms) {
-            if let Some(slot) = self.slot(self.history.path(file)) {
-                if score.neighbours > 0.0 {
-                    neighbours.insert(slot, score.neighbours);
-                }
-                if score.messages > 0.0 {
-                    messages.insert(slot, score.messages);
-                }
+        let n_slots = self.n_slots();
+        let (mut neighbours, mut messages) = (Scores::new(n_slots), Scores::new(n_slots));
+        self.history.score(terms, |file, score| {
+            if let Some(slot) = self.past_slot(file) {
+                neighbours.add(slot, score.neighbours);
+                messages.add(slot, score.messages);
             }
-        }
+        });
         (neighbours, messages)
     }
 
-    fn recency(&self) -> (Scores, Scores) {
-        let (mut recent, mut long_term) = (Scores::default(), Scores::default());
+    pub(crate) fn recency(&self) -> (Scores, Scores) {
+        let n_slots = self.n_slots();
+        let (mut recent, mut long_term) = (Scores::new(n_slots), Scores::new(n_slots));
         for file in 0..self.history.n_files() {
-            if let Some(slot) = self.slot(self.history.path(file)) {
+            if let Some(slot) = self.past_slot(file) {
                 let (fast, slow) = self.history.recency(file);
-                recent.insert(slot, fast);
-                long_term.insert(slot, slow);
+                recent.add(slot, fast);
+                long_term.add(slot, slow);
             }
         }
         (recent, long_term)
@@ -460,33 +406,32 @@ impl Reader {
                 Some((self.history.file(&self.entry(slot).path)?, weight))
             })
             .collect();
-        let together = self.history.together(&seeds);
-        let slot = |(file, score)| Some((self.slot(self.history.path(file))?, score));
-        together.into_iter().filter_map(slot).collect()
+        let mut scores = Scores::new(self.n_slots());
+        for (file, score) in self.history.together(&seeds) {
+            if let Some(slot) = self.past_slot(file) {
+                scores.add(slot, score);
+            }
+        }
+        scores
     }
 
     /// Returns the cosine of each near file's best chunk, and those chunks with the score of a
     /// weak match in words, so that they show where a file was found by meaning alone.
     fn meaning(&self, query: &Query<'_>) -> (Scores, Vec<ChunkScore>) {
         let embedded;
-        let vector = match query.vector {
-            Some(vector) => vector,
-            None => {
+        let (vectors, vector) = match (query.vector, self.base.outside()) {
+            (Some(vector), Some(outside)) => (outside, vector),
+            (Some(_), None) | (None, _) => {
                 embedded = embed::question(&analyse::prose_terms(query.text));
-                &embedded[..]
+                (&self.base.vectors, &embedded[..])
             }
         };
-        let mut scores = Scores::default();
+        let mut scores = Scores::new(self.n_slots());
         let mut chunks = Vec::new();
-        for near in self
-            .base
-            .vectors
-            .nearest(vector, &self.overlay.hidden, N_NEAR_CHUNKS)
-        {
+        for near in vectors.nearest(vector, &self.overlay.hidden, N_NEAR_CHUNKS) {
             if near.cosine > 0.0 {
                 let slot = self.overlay.stand_in(near.slot);
-                let best = scores.entry(slot).or_insert(near.cosine);
-                *best = best.max(near.cosine);
+                scores.raise(slot, near.cosine);
                 let score = 1e-3 * near.cosine;
                 chunks.push(ChunkScore {
                     slot,
@@ -511,17 +456,6 @@ impl Reader {
     fn language_shares(&self) -> [f32; Language::ALL.len()] {
         self.base.language_shares
     }
-}
-
-/// Returns the sum of weight/(20 + place) over signals, as reciprocal rank fusion does.
-fn fused(columns: &[(&Column, f32)]) -> Scores {
-    let mut scores = Scores::default();
-    for (column, weight) in columns {
-        for (at, &slot) in column.order.iter().enumerate() {
-            *scores.entry(slot).or_default() += weight / (20.0 + at as f32);
-        }
-    }
-    scores
 }
 
 fn median(values: impl Iterator<Item = f32>) -> f32 {

@@ -1,13 +1,18 @@
 //! From source text to a [`Unit`]: parse, one walk over the tree, then the words of each chunk.
 
-use std::{ops::ControlFlow, ops::Range, time::Instant};
+use std::{
+    ops::{ControlFlow, Range},
+    time::Instant,
+};
 
 use rustc_hash::FxHashMap;
 use tree_sitter::{InputEdit, Node, ParseOptions, Point, QueryCursor, StreamingIterator, Tree};
 
 use super::{
     ChunkTerms, Definition, DefinitionKind, Identifier, LIMITS, Language, LanguageSpec, NameStyle,
-    ParseOutcome, Parsed, Unit, chunk, language::Capture, language::Role,
+    ParseOutcome, Parsed, Unit, chunk,
+    found::{Attached, Found, RawDefinition, Touched},
+    language::{Capture, Role},
 };
 use crate::{path::name_hash, text::analyse};
 
@@ -15,7 +20,6 @@ use crate::{path::name_hash, text::analyse};
 const MAX_CHUNK_TERMS: u32 = 4_000;
 const MAX_SIGNATURE: usize = 200;
 const MAX_NAME: usize = 120;
-const MAX_IMPORTS: usize = 500;
 
 /// Parsers are costly to make; each thread keeps one.
 #[derive(Default)]
@@ -24,50 +28,74 @@ pub(crate) struct Parser {
     cursor: QueryCursor,
 }
 
-/// What the walk over a tree finds, before lines and chunks.
-#[derive(Default)]
-struct Found {
-    definitions: Vec<RawDefinition>,
-    imports: Vec<String>,
-    /// In rising order, without overlap once merged.
-    comments: Vec<Range<usize>>,
-    /// Last row → first row of comments and attributes that stand on their own lines.
-    attached: FxHashMap<usize, usize>,
-}
-
-struct RawDefinition {
-    name: String,
-    kind: DefinitionKind,
-    bytes: Range<usize>,
-    rows: Range<u32>,
-    name_row: u32,
-    body: Option<usize>,
+/// A buffer's tree and what was found in it: what the next version is parsed from.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(super) tree: Tree,
+    pub(super) found: Found,
 }
 
 impl Parser {
     /// Parses `text` afresh.
     pub(crate) fn parse(&mut self, language: Language, text: &str) -> Parsed {
         let (tree, outcome) = self.tree(language, text, None);
-        self.extract(language, text, tree.as_ref(), outcome)
+        let mut found = Found::default();
+        if let (Some(tree), Some(spec)) = (&tree, language.spec()) {
+            self.walk(spec, text, tree, None, &mut found);
+        }
+        extract(language, text, found, outcome)
     }
 
-    /// Parses the next version of a buffer, given the tree and text of the last one; returns the
-    /// new tree as well. Costs what the change costs, plus one walk.
+    /// Parses the next version of a buffer, given the text of the last one and what was kept of
+    /// it. The tree costs what the change costs, the words of the chunks what the text costs.
     pub(crate) fn reparse(
         &mut self,
         language: Language,
         text: &str,
-        previous: Option<(&str, Tree)>,
-    ) -> (Parsed, Option<Tree>) {
-        let edited = previous.map(|(old_text, mut tree)| {
-            if let Some(edit) = edit_between(old_text, text) {
-                tree.edit(&edit);
+        previous: Option<(&str, Kept)>,
+    ) -> (Parsed, Option<Kept>) {
+        let edited = previous.map(|(old_text, mut kept)| {
+            let edit = edit_between(old_text, text);
+            if let Some(edit) = &edit {
+                kept.tree.edit(edit);
             }
-            tree
+            (kept, edit)
         });
-        let (tree, outcome) = self.tree(language, text, edited.as_ref());
-        let parsed = self.extract(language, text, tree.as_ref(), outcome);
-        (parsed, tree)
+        let old_tree = edited.as_ref().map(|(kept, _)| &kept.tree);
+        let (tree, outcome) = self.tree(language, text, old_tree);
+        let (Some(tree), Some(spec)) = (tree, language.spec()) else {
+            return (extract(language, text, Found::default(), outcome), None);
+        };
+        let mut found = match edited {
+            Some((Kept { found, .. }, None)) => found,
+            Some((kept, Some(edit))) => {
+                let touched = Touched::new(&kept.tree, &tree, &edit);
+                let mut found = kept.found;
+                found.shift(&edit);
+                found.forget(&touched);
+                self.walk(spec, text, &tree, Some(&touched), &mut found);
+                found
+            }
+            None => {
+                let mut found = Found::default();
+                self.walk(spec, text, &tree, None, &mut found);
+                found
+            }
+        };
+        found.sort();
+        let parsed = extract(language, text, found.clone(), outcome);
+        (parsed, Some(Kept { tree, found }))
+    }
+
+    /// Returns everything in a tree, in order.
+    #[cfg(test)]
+    pub(super) fn found_in(&mut self, language: Language, text: &str, tree: &Tree) -> Found {
+        let mut found = Found::default();
+        if let Some(spec) = language.spec() {
+            self.walk(spec, text, tree, None, &mut found);
+        }
+        found.sort();
+        found
     }
 
     pub(crate) fn tree(
@@ -104,76 +132,36 @@ impl Parser {
         (tree, ParseOutcome::Complete)
     }
 
-    fn extract(
+    /// Visits every node once, those outside of `touched` left out, and shows the query only those
+    /// where a pattern can start.
+    fn walk(
         &mut self,
-        language: Language,
+        spec: &LanguageSpec,
         text: &str,
-        tree: Option<&Tree>,
-        outcome: ParseOutcome,
-    ) -> Parsed {
-        let mut found = Found::default();
-        if let (Some(tree), Some(spec)) = (tree, language.spec()) {
-            self.walk(spec, text, tree, &mut found);
-        }
-        let line_starts = line_starts(text);
-        let n_lines = line_starts.len() as u32 - 1;
-        let definitions = definitions(text, found.definitions, &found.attached, n_lines);
-        let mut chunks = chunk::cut(text, &line_starts, &definitions);
-        let comments = merged(found.comments);
-
-        let mut names = Names::new(language);
-        let mut terms = Vec::with_capacity(chunks.len());
-        for chunk in &mut chunks {
-            let bytes =
-                line_starts[chunk.first_line as usize]..line_starts[chunk.end_line as usize];
-            let mut chunk_terms = names.chunk_terms(text, bytes, &comments);
-            for definition in definitions_in(&definitions, chunk.first_line..chunk.end_line) {
-                chunk_terms.symbols.add_word(&definition.name);
-            }
-            if let Some(of) = chunk.definition {
-                for around in enclosing(&definitions, of) {
-                    if !(chunk.first_line..chunk.end_line).contains(&around.name_line) {
-                        chunk_terms.symbols.add_word(&around.name);
-                    }
-                }
-            }
-            chunk.n_terms = chunk_terms.code.len + chunk_terms.comment.len;
-            terms.push(chunk_terms);
-        }
-        let unit = Unit {
-            n_lines,
-            definitions,
-            chunks,
-            imports: found.imports,
-            identifiers: names.into_identifiers(),
-        };
-        Parsed {
-            unit,
-            terms,
-            outcome,
-        }
-    }
-
-    /// Visits every node once, and shows the query only those where a pattern can start.
-    fn walk(&mut self, spec: &LanguageSpec, text: &str, tree: &Tree, found: &mut Found) {
+        tree: &Tree,
+        touched: Option<&Touched>,
+        found: &mut Found,
+    ) {
         self.cursor.set_max_start_depth(Some(0));
         self.cursor.set_match_limit(256);
         let mut cursor = tree.walk();
         loop {
             let node = cursor.node();
-            let descend = match spec.role(node.kind_id()) {
-                Role::Plain => true,
-                Role::Comment => {
-                    found.comment(&node);
-                    false
-                }
-                Role::Root => {
-                    if node.is_named() {
-                        self.captures(spec, text, node, found);
+            let is_touched = touched.is_none_or(|touched| touched.meets(&node.byte_range()));
+            let descend = is_touched
+                && match spec.role(node.kind_id()) {
+                    Role::Plain => true,
+                    Role::Comment => {
+                        found.comment(&node);
+                        false
                     }
-                    true
-                }
-            };
+                    Role::Root => {
+                        if node.is_named() {
+                            self.captures(spec, text, node, found);
+                        }
+                        true
+                    }
+                };
             if descend && cursor.goto_first_child() {
                 continue;
             }
@@ -194,7 +182,7 @@ impl Parser {
                 match spec.captures[capture.index as usize] {
                     Capture::Name => name = Some(capture.node),
                     Capture::Definition(kind) => definition = Some((capture.node, kind)),
-                    Capture::Import => found.import(&text[capture.node.byte_range()]),
+                    Capture::Import => found.import(text, capture.node.byte_range()),
                     Capture::Comment => found.comments.push(capture.node.byte_range()),
                     Capture::Attached => found.attach(&capture.node),
                     Capture::Predicate => {}
@@ -209,56 +197,47 @@ impl Parser {
     }
 }
 
-impl Found {
-    fn comment(&mut self, node: &Node<'_>) {
-        self.comments.push(node.byte_range());
-        self.attach(node);
-    }
+/// Makes the unit and the words of its chunks of what was found in the tree.
+fn extract(language: Language, text: &str, found: Found, outcome: ParseOutcome) -> Parsed {
+    let line_starts = line_starts(text);
+    let n_lines = line_starts.len() as u32 - 1;
+    let definitions = definitions(text, found.definitions, &found.attached, n_lines);
+    let mut chunks = chunk::cut(text, &line_starts, &definitions);
+    let comments = merged(found.comments);
 
-    fn attach(&mut self, node: &Node<'_>) {
-        let (start, end) = (node.start_position(), node.end_position());
-        // Some grammars count the line end as part of the comment.
-        let last_row = if end.column == 0 && end.row > start.row {
-            end.row - 1
-        } else {
-            end.row
-        };
-        self.attached.insert(last_row, start.row);
-    }
-
-    fn import(&mut self, text: &str) {
-        if self.imports.len() < MAX_IMPORTS && text.len() <= 2_000 {
-            self.imports
-                .push(text.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+    let mut names = Names::new(language);
+    let mut terms = Vec::with_capacity(chunks.len());
+    for chunk in &mut chunks {
+        let bytes = line_starts[chunk.first_line as usize]..line_starts[chunk.end_line as usize];
+        let mut chunk_terms = names.chunk_terms(text, bytes, &comments);
+        for definition in definitions_in(&definitions, chunk.first_line..chunk.end_line) {
+            chunk_terms.symbols.add_word(&definition.name);
         }
-    }
-
-    fn define(&mut self, text: &str, node: Node<'_>, name: Option<Node<'_>>, kind: DefinitionKind) {
-        let name_node = name.unwrap_or(node);
-        let name = match name {
-            Some(name) => text[name.byte_range()].trim(),
-            None => node.kind().trim_end_matches("_element"),
-        };
-        let name: String = name.chars().take(MAX_NAME).collect();
-        if name.is_empty() {
-            return;
+        if let Some(of) = chunk.definition {
+            for around in enclosing(&definitions, of) {
+                if !(chunk.first_line..chunk.end_line).contains(&around.name_line) {
+                    chunk_terms.symbols.add_word(&around.name);
+                }
+            }
         }
-        let end = node.end_position();
-        let end_row = if end.column == 0 {
-            end.row
-        } else {
-            end.row + 1
-        };
-        self.definitions.push(RawDefinition {
-            name: name.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
-            kind,
-            bytes: node.byte_range(),
-            rows: node.start_position().row as u32..end_row as u32,
-            name_row: name_node.start_position().row as u32,
-            body: node
-                .child_by_field_name("body")
-                .map(|body| body.start_byte()),
-        });
+        chunk.n_terms = chunk_terms.code.len + chunk_terms.comment.len;
+        terms.push(chunk_terms);
+    }
+    let unit = Unit {
+        n_lines,
+        definitions,
+        chunks,
+        imports: found
+            .imports
+            .into_iter()
+            .map(|(_, import)| import)
+            .collect(),
+        identifiers: names.into_identifiers(),
+    };
+    Parsed {
+        unit,
+        terms,
+        outcome,
     }
 }
 
@@ -266,9 +245,14 @@ impl Found {
 fn definitions(
     text: &str,
     mut raw: Vec<RawDefinition>,
-    attached: &FxHashMap<usize, usize>,
+    attached: &[Attached],
     n_lines: u32,
 ) -> Vec<Definition> {
+    // Last row → first row.
+    let attached: FxHashMap<usize, usize> = attached
+        .iter()
+        .map(|attached| (attached.last_row, attached.first_row))
+        .collect();
     // Two patterns can see the same thing (`const f = () => …` is a function and a constant):
     // the one that says more comes first, and stays.
     let vague = |kind| {

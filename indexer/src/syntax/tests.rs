@@ -251,16 +251,59 @@ proptest! {
     ) {
         let mut text = "fn alpha() { beta(1); }\n/// Doc.\nstruct Gamma { delta: u8 }\n".repeat(4);
         let mut parser = Parser::default();
-        let (_, mut tree) = parser.reparse(Language::Rust, &text, None);
+        let (_, mut kept) = parser.reparse(Language::Rust, &text, None);
         for (at, cut, insert) in edits {
             let before = text.clone();
             let start = text.floor_char_boundary(at.min(text.len()));
             let end = text.floor_char_boundary((start + cut).min(text.len())).max(start);
             text.replace_range(start..end, &insert);
-            (_, tree) = parser.reparse(Language::Rust, &text, tree.map(|tree| (before.as_str(), tree)));
+            (_, kept) = parser.reparse(Language::Rust, &text, kept.map(|kept| (before.as_str(), kept)));
         }
         let whole = "fn alpha() { beta(1); }\n/// Doc.\nfn gamma() { delta::<u8>() }\n".repeat(n_functions);
-        let (parsed, _) = parser.reparse(Language::Rust, &whole, tree.map(|tree| (text.as_str(), tree)));
+        let (parsed, _) = parser.reparse(Language::Rust, &whole, kept.map(|kept| (text.as_str(), kept)));
         prop_assert_eq!(parsed.unit, parse(Language::Rust, &whole).unit);
     }
+
+    /// What is kept of an edited buffer and what is found again are together what is in its tree,
+    /// broken or not.
+    #[test]
+    fn after_every_edit_all_of_the_tree_is_found(
+        (language, start) in proptest::sample::select(EDITED.to_vec()),
+        edits in proptest::collection::vec(
+            (0_usize..600, 0_usize..40, "([a-z(){};:\n\t #\"'/*@]|import x\n|class A|fn b|def c|// d\n){0,6}"),
+            1..8,
+        ),
+    ) {
+        let mut text = start.repeat(3);
+        let mut parser = Parser::default();
+        let (_, mut kept) = parser.reparse(language, &text, None);
+        for (at, cut, insert) in edits {
+            let before = text.clone();
+            let start = text.floor_char_boundary(at.min(text.len()));
+            let end = text.floor_char_boundary((start + cut).min(text.len())).max(start);
+            text.replace_range(start..end, &insert);
+            (_, kept) = parser.reparse(language, &text, kept.map(|kept| (before.as_str(), kept)));
+            let kept = kept.as_ref().unwrap();
+            prop_assert_eq!(&kept.found, &parser.found_in(language, &text, &kept.tree));
+        }
+    }
 }
+
+const EDITED: &[(Language, &str)] = &[
+    (
+        Language::Rust,
+        "use a::b;\n/// Doc.\n#[test]\nfn alpha() { beta(1); } // end\nstruct Gamma { delta: u8 }\n\n",
+    ),
+    (
+        Language::Python,
+        "import os\n# note\n@wraps\ndef alpha(x):\n    \"\"\"Doc.\"\"\"\n    return x\n\nclass B:\n    y = 1\n",
+    ),
+    (
+        Language::JavaScript,
+        "import {a} from './b'\n/** doc */\nexport const f = (x) => { return x }\nclass C { m() {} }\n",
+    ),
+    (
+        Language::C,
+        "#include <stdio.h>\n/* doc */\nint alpha(int x) { return x; }\nstruct s { int a; };\n#define M 1\n",
+    ),
+];

@@ -6,11 +6,17 @@
 //! Terms are taken rarest first until [`MAX_POSTINGS`] is spent, so a question of common words
 //! costs no more than any other.
 
-use rustc_hash::{FxHashMap, FxHashSet};
-use tantivy::{DocSet, Searcher, TERMINATED, Term, postings::Postings, schema::IndexRecordOption};
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+use tantivy::{
+    DocSet, InvertedIndexReader, Searcher, TERMINATED, Term,
+    postings::{Postings, TermInfo},
+    schema::IndexRecordOption,
+};
 
 use super::{Fields, paths::idf};
-use crate::{path::name_hash, store::UnitKey, syntax::Parsed};
+use crate::{path::name_hash, store::UnitKey, syntax::ChunkTerms};
 
 const K1: f32 = 1.2;
 const B_CHUNK: f32 = 0.6;
@@ -86,9 +92,44 @@ pub(crate) struct ChunkScore {
 /// What a question finds.
 #[derive(Debug, Default)]
 pub(crate) struct TextScores {
-    pub(crate) files: FxHashMap<u32, FileScore>,
+    /// By slot; all zero for a file without any of the words.
+    pub(crate) files: Vec<FileScore>,
+    /// The files with a score.
+    pub(crate) found: Vec<u32>,
     /// The best chunks, falling.
     pub(crate) chunks: Vec<ChunkScore>,
+    /// What a file would get that has all of the question.
+    pub(crate) weight: f32,
+}
+
+impl TextScores {
+    pub(crate) fn new(n_slots: usize) -> Self {
+        Self {
+            files: vec![FileScore::default(); n_slots],
+            found: Vec::new(),
+            chunks: Vec::new(),
+            weight: 0.0,
+        }
+    }
+
+    /// Gives a file its score, whether it had one or not.
+    pub(crate) fn set(&mut self, slot: u32, score: FileScore) {
+        if let Some(file) = self.files.get_mut(slot as usize) {
+            if file.file == 0.0 {
+                self.found.push(slot);
+            }
+            *file = score;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) {
+        if let Some(file) = self.files.get_mut(slot as usize)
+            && file.file > 0.0
+        {
+            *file = FileScore::default();
+            self.found.retain(|&other| other != slot);
+        }
+    }
 }
 
 impl TextBase {
@@ -178,83 +219,73 @@ impl TextBase {
         masked: &FxHashSet<u32>,
         n_best: usize,
     ) -> tantivy::Result<TextScores> {
-        let fields = [
-            (self.fields.symbols, SYMBOL_WEIGHT),
-            (self.fields.code, 1.0),
-            (self.fields.comment, COMMENT_WEIGHT),
-        ];
-        let mut planned: Vec<(u64, &QueryTerm)> = terms
-            .iter()
-            .map(|term| {
-                (
-                    fields
-                        .iter()
-                        .map(|&(f, _)| self.doc_freq(f, &term.text))
-                        .sum(),
-                    term,
-                )
-            })
-            .collect();
-        planned.sort_by_key(|&(df, _)| df);
+        let readers = self.searcher.segment_readers();
+        let mut lists = Vec::with_capacity(readers.len());
+        for reader in readers {
+            lists.push(Lists {
+                symbols: reader.inverted_index(self.fields.symbols)?,
+                code: reader.inverted_index(self.fields.code)?,
+                comment: reader.inverted_index(self.fields.comment)?,
+            });
+        }
+        let mut planned = Vec::with_capacity(terms.len());
+        for term in terms {
+            planned.push(Planned::new(self.fields, &lists, term)?);
+        }
+        planned.sort_by_key(|term| term.n_postings());
 
-        let mut chunk_scores: Vec<Vec<f32>> = self
-            .segments
-            .iter()
-            .map(|segment| vec![0.0; segment.slots.len()])
-            .collect();
-        let mut files: FxHashMap<u32, FileScore> = FxHashMap::default();
-        let mut total_weight = 0.0;
+        let zeros = || -> Vec<Vec<f32>> {
+            let segments = self.segments.iter();
+            segments.map(|s| vec![0.0; s.slots.len()]).collect()
+        };
+        let (mut chunk_scores, mut counts) = (zeros(), zeros());
+        let mut counted: Vec<u32> = Vec::new();
+        let mut found = TextScores::new(self.file_terms.len());
+        let files = &mut found.files;
+        let mut file_counts = vec![0.0_f32; files.len()];
+        let mut counted_files: Vec<u32> = Vec::new();
         let mut spent = 0;
-        let mut counts: Vec<(u32, f32)> = Vec::new();
-        let mut file_counts: Vec<(u32, f32, f32)> = Vec::new();
-        for (place, &(df, term)) in planned.iter().enumerate() {
-            spent += df;
+        for (place, term) in planned.iter().enumerate() {
+            spent += term.n_postings();
             if spent > MAX_POSTINGS && place >= 2 {
                 break;
             }
-            let idf = term.weight * self.idf(&term.text);
-            total_weight += idf;
-            file_counts.clear();
-            for (segment_at, reader) in self.searcher.segment_readers().iter().enumerate() {
-                let segment = &self.segments[segment_at];
-                counts.clear();
-                for (field_at, &(field, weight)) in fields.iter().enumerate() {
-                    let inverted = reader.inverted_index(field)?;
-                    let wanted = Term::from_field_text(field, &term.text);
-                    let Some(mut postings) =
-                        inverted.read_postings(&wanted, IndexRecordOption::WithFreqs)?
-                    else {
-                        continue;
-                    };
-                    let n_before = counts.len();
+            let idf = term.weight * idf(self.n_documents, term.n_code.max(term.n_comment) as f32);
+            found.weight += idf;
+            let segments = self.segments.iter().zip(&lists).zip(&term.places);
+            for (at, ((segment, lists), places)) in segments.enumerate() {
+                let counts = &mut counts[at];
+                let fields = [
+                    (&lists.symbols, &places[0], SYMBOL_WEIGHT),
+                    (&lists.code, &places[1], 1.0),
+                    (&lists.comment, &places[2], COMMENT_WEIGHT),
+                ];
+                for (field, (list, place, weight)) in fields.into_iter().enumerate() {
+                    let Some(place) = place else { continue };
+                    let mut postings =
+                        list.read_postings_from_terminfo(place, IndexRecordOption::WithFreqs)?;
+                    let mut last = NONE;
                     while postings.doc() != TERMINATED {
-                        counts.push((postings.doc(), weight * postings.term_freq() as f32));
-                        postings.advance();
-                    }
-                    if field_at > 0 && n_before > 0 {
-                        counts.sort_unstable_by_key(|&(document, _)| document);
-                        counts.dedup_by(|later, first| {
-                            let same = later.0 == first.0;
-                            if same {
-                                first.1 += later.1;
-                            }
-                            same
-                        });
-                    }
-                    if field == self.fields.symbols {
-                        let mut last = NONE;
-                        for &(document, _) in &counts {
+                        let document = postings.doc();
+                        let count = &mut counts[document as usize];
+                        if *count == 0.0 {
+                            counted.push(document);
+                        }
+                        *count += weight * postings.term_freq() as f32;
+                        if field == 0 {
                             let slot = segment.slots[document as usize];
-                            if slot != NONE && slot != last {
-                                files.entry(slot).or_default().symbols += idf;
+                            if slot != NONE && slot != last && !masked.contains(&slot) {
+                                files[slot as usize].symbols += idf;
                                 last = slot;
                             }
                         }
+                        postings.advance();
                     }
                 }
-                let scores = &mut chunk_scores[segment_at];
-                for &(document, count) in &counts {
+                let scores = &mut chunk_scores[at];
+                for document in counted.drain(..) {
                     let document = document as usize;
+                    let count = std::mem::take(&mut counts[document]);
                     let slot = segment.slots[document];
                     if slot == NONE || masked.contains(&slot) {
                         continue;
@@ -262,16 +293,21 @@ impl TextBase {
                     let n_terms = f32::from(segment.n_terms[document]);
                     scores[document] +=
                         idf * saturated(count, n_terms / self.mean_chunk_terms, B_CHUNK);
-                    match file_counts.last_mut() {
-                        Some(last) if last.0 == slot => last.1 += count,
-                        Some(_) | None => file_counts.push((slot, count, 0.0)),
+                    let in_file = &mut file_counts[slot as usize];
+                    if *in_file == 0.0 {
+                        counted_files.push(slot);
                     }
+                    *in_file += count;
                 }
             }
-            let file_idf = term.weight * self::idf(self.n_files, file_counts.len() as f32);
-            for &(slot, count, _) in &file_counts {
+            let file_idf = term.weight * self::idf(self.n_files, counted_files.len() as f32);
+            for slot in counted_files.drain(..) {
+                let count = std::mem::take(&mut file_counts[slot as usize]);
                 let length = self.file_terms[slot as usize] / self.mean_file_terms;
-                let file = files.entry(slot).or_default();
+                let file = &mut files[slot as usize];
+                if file.file == 0.0 {
+                    found.found.push(slot);
+                }
                 file.file += file_idf * saturated(count, length, B_FILE);
                 file.coverage += idf;
             }
@@ -285,9 +321,7 @@ impl TextBase {
                 if score <= 0.0 {
                     continue;
                 }
-                if let Some(file) = files.get_mut(&segment.slots[document]) {
-                    file.add_chunk(score);
-                }
+                files[segment.slots[document] as usize].add_chunk(score);
                 if score > floor {
                     best.push((score, segment_at, document as u32));
                     if best.len() >= 4 * n_best.max(16) {
@@ -300,15 +334,14 @@ impl TextBase {
         }
         best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         best.truncate(n_best);
-        for file in files.values_mut() {
-            file.coverage /= f32::max(total_weight, 1e-6);
+        for &slot in &found.found {
+            files[slot as usize].coverage /= found.weight.max(1e-6);
         }
-        files.retain(|slot, _| !masked.contains(slot));
-        let chunks = best
+        found.chunks = best
             .into_iter()
             .map(|(score, segment, document)| self.chunk(score, segment, document))
             .collect::<tantivy::Result<_>>()?;
-        Ok(TextScores { files, chunks })
+        Ok(found)
     }
 
     fn chunk(&self, score: f32, segment: usize, document: u32) -> tantivy::Result<ChunkScore> {
@@ -361,6 +394,55 @@ impl TextBase {
     }
 }
 
+/// The postings of one segment, by field.
+struct Lists {
+    symbols: Arc<InvertedIndexReader>,
+    code: Arc<InvertedIndexReader>,
+    comment: Arc<InvertedIndexReader>,
+}
+
+/// A term and where its postings are.
+struct Planned {
+    weight: f32,
+    n_symbols: u64,
+    n_code: u64,
+    n_comment: u64,
+    /// For each segment: in symbols, code, comments.
+    places: Vec<[Option<TermInfo>; 3]>,
+}
+
+impl Planned {
+    fn new(fields: Fields, lists: &[Lists], term: &QueryTerm) -> tantivy::Result<Self> {
+        let find = |list: &InvertedIndexReader, field| {
+            list.get_term_info(&Term::from_field_text(field, &term.text))
+        };
+        let mut planned = Self {
+            weight: term.weight,
+            n_symbols: 0,
+            n_code: 0,
+            n_comment: 0,
+            places: Vec::with_capacity(lists.len()),
+        };
+        let n = |place: &Option<TermInfo>| place.as_ref().map_or(0, |p| u64::from(p.doc_freq));
+        for lists in lists {
+            let places = [
+                find(&lists.symbols, fields.symbols)?,
+                find(&lists.code, fields.code)?,
+                find(&lists.comment, fields.comment)?,
+            ];
+            planned.n_symbols += n(&places[0]);
+            planned.n_code += n(&places[1]);
+            planned.n_comment += n(&places[2]);
+            planned.places.push(places);
+        }
+        Ok(planned)
+    }
+
+    fn n_postings(&self) -> u64 {
+        self.n_symbols + self.n_code + self.n_comment
+    }
+}
+
 /// The words of a file that is newer than the index, counted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bags {
@@ -376,9 +458,8 @@ struct Bag {
 }
 
 impl Bags {
-    pub(crate) fn new(parsed: &Parsed) -> Self {
-        let chunks: Vec<_> = parsed
-            .terms
+    pub(crate) fn new(terms: &[ChunkTerms]) -> Self {
+        let chunks: Vec<_> = terms
             .iter()
             .map(|terms| {
                 let fields = [

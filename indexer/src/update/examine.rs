@@ -10,7 +10,7 @@ use std::{
 use crate::{
     path::{ContentHash, RepoPath},
     store::{FileEntry, UnitInfo, UnitKey},
-    syntax::{Language, ParseOutcome, Parsed, Parser},
+    syntax::{ChunkTerms, Language, ParseOutcome, Parsed, Parser},
     vector::{ChunkId, Row, embed},
     walk::{
         Fault, Stat,
@@ -33,8 +33,6 @@ pub(super) enum Outcome {
 pub(super) struct Known<'k> {
     /// Returns what is stored of a unit, if all of it is.
     pub(super) unit: &'k (dyn Fn(UnitKey) -> Option<UnitInfo> + Sync),
-    /// Whether chunks get vectors here.
-    pub(super) embeds: bool,
 }
 
 thread_local! {
@@ -131,26 +129,23 @@ pub(super) fn examine(
     entry.n_definitions = parsed.unit.definitions.len() as u32;
     let fault = (parsed.outcome == ParseOutcome::TimedOut)
         .then(|| Fault::new(path.clone(), "parsing took too long; indexed as text"));
-    let rows = if known.embeds {
-        rows(key, &parsed)
-    } else {
-        Vec::new()
-    };
+    let rows = rows(key, &parsed.terms);
     (Outcome::Parsed(Box::new((entry, parsed, rows))), fault)
 }
 
 /// Returns the embedded vectors of a unit's chunks.
-pub(super) fn rows(unit: UnitKey, parsed: &Parsed) -> Vec<Row> {
+pub(super) fn rows(unit: UnitKey, terms: &[ChunkTerms]) -> Vec<Row> {
     let row = |(at, terms)| {
         Row::new(
             ChunkId {
                 unit,
                 chunk: at as u32,
+                text: 0,
             },
             &embed::chunk(terms),
         )
     };
-    parsed.terms.iter().enumerate().map(row).collect()
+    terms.iter().enumerate().map(row).collect()
 }
 
 /// Returns the time in nanoseconds since 1970.

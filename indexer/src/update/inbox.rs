@@ -11,7 +11,11 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::{path::RepoPath, repo::history::History, vector::ChunkId};
+use crate::{
+    path::RepoPath,
+    repo::history::History,
+    vector::{ChunkId, OutsideModel},
+};
 
 const MAX_PATHS: usize = 20_000;
 const MAX_VECTORS: usize = 100_000;
@@ -30,7 +34,9 @@ pub(super) struct Mail {
     pub(super) git: bool,
     /// Of a commit, with the files of its branch.
     pub(super) history: Option<(Option<String>, History, Vec<RepoPath>)>,
-    pub(super) vectors: Vec<(ChunkId, Vec<f32>)>,
+    /// `None` stands for the vector of another chunk with the same text.
+    pub(super) vectors: Vec<(ChunkId, Option<Vec<f32>>)>,
+    pub(super) outside: Option<OutsideModel>,
     /// Somebody waits for everything to be on disk.
     pub(super) settle: bool,
     pub(super) stop: bool,
@@ -47,6 +53,7 @@ impl Mail {
             && !self.git
             && self.history.is_none()
             && self.vectors.is_empty()
+            && self.outside.is_none()
             && !self.settle
             && !self.stop
     }
@@ -105,7 +112,11 @@ impl Inbox {
         self.put(|mail| mail.history = Some((commit, history, branch_files)));
     }
 
-    pub(super) fn vectors(&self, vectors: Vec<(ChunkId, Vec<f32>)>) {
+    pub(super) fn outside(&self, model: OutsideModel) {
+        self.put(|mail| mail.outside = Some(model));
+    }
+
+    pub(super) fn vectors(&self, vectors: Vec<(ChunkId, Option<Vec<f32>>)>) {
         self.put(|mail| {
             if mail.vectors.len() < MAX_VECTORS {
                 mail.vectors.extend(vectors);

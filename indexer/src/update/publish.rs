@@ -6,13 +6,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     graph::NameIndex,
-    reader::{Base, Slot},
+    reader::{Base, PathKind, Slot},
     store::{
         FileEntry, Layout, Manifest, StoreError, UnitInfo, UnitKey, UnitLog, UnitReader, WriteLock,
     },
-    syntax::{Language, Parsed},
+    syntax::{ChunkTerms, Language, Unit},
     text::{self, TextIndex, paths::PathIndex, score::TextBase},
-    vector::{Row, VectorBase, VectorLog, VectorModel},
+    vector::{OutsideModel, Row, Source, VectorBase, VectorLog},
     walk::{Fault, FileClass, Stat},
 };
 
@@ -23,7 +23,8 @@ const MIN_SPARE_UNITS: usize = 2_000;
 pub(super) struct Stores {
     pub(super) log: UnitLog,
     pub(super) text: TextIndex,
-    pub(super) vectors: Option<VectorLog>,
+    pub(super) vectors: VectorLog,
+    pub(super) outside: Option<VectorLog>,
     layout: Layout,
     _lock: WriteLock,
 }
@@ -36,11 +37,7 @@ pub(super) struct Opened {
 
 impl Stores {
     /// Opens the parts, replacing those that are damaged by empty ones.
-    pub(super) fn open(
-        layout: &Layout,
-        lock: WriteLock,
-        model: &VectorModel,
-    ) -> Result<(Self, Opened), StoreError> {
+    pub(super) fn open(layout: &Layout, lock: WriteLock) -> Result<(Self, Opened), StoreError> {
         let mut faults = Vec::new();
         let (log, n_lost) = UnitLog::open(&layout.units())?;
         if n_lost > 0 {
@@ -60,12 +57,7 @@ impl Stores {
                 TextIndex::open(&layout.text())?
             }
         };
-        let vectors = match model {
-            VectorModel::Off => None,
-            VectorModel::Embedded | VectorModel::External { .. } => {
-                Some(VectorLog::open(&layout.vectors(), model)?)
-            }
-        };
+        let vectors = VectorLog::open(&layout.vectors(), Source::Embedded)?;
         let mut manifest = match Manifest::read(&layout.manifest()) {
             Ok(manifest) => manifest.unwrap_or_default(),
             Err(error) => {
@@ -77,40 +69,43 @@ impl Stores {
             log,
             text,
             vectors,
+            outside: None,
             layout: layout.clone(),
             _lock: lock,
         };
-        let embeds = *model == VectorModel::Embedded;
-        doubt(&mut manifest, |unit| stores.known(unit, embeds).is_some());
+        doubt(&mut manifest, |unit| stores.known(unit).is_some());
         Ok((stores, Opened { manifest, faults }))
     }
 
     /// Returns what is stored of a unit, if all its parts are.
-    pub(super) fn known(&self, unit: UnitKey, embeds: bool) -> Option<UnitInfo> {
-        let has_rows = |vectors: &VectorLog| vectors.contains(unit);
+    pub(super) fn known(&self, unit: UnitKey) -> Option<UnitInfo> {
         let info = self.log.get(unit)?;
         // A unit without chunks has no documents and no rows anywhere.
-        let has_text = self.text.contains(unit) || info.n_lines == 0;
-        let has_vectors =
-            !embeds || info.n_lines == 0 || self.vectors.as_ref().is_none_or(has_rows);
-        (has_text && has_vectors).then(|| info.clone())
+        let has_all = info.n_lines == 0 || self.text.contains(unit) && self.vectors.contains(unit);
+        has_all.then(|| info.clone())
+    }
+
+    /// Opens the rows of an outside model; those of the one before stay on disk.
+    pub(super) fn use_outside(&mut self, model: &OutsideModel) -> Result<(), StoreError> {
+        let log = VectorLog::open(&self.layout.vectors(), Source::Outside(model))?;
+        self.outside = Some(log);
+        Ok(())
     }
 
     pub(super) fn add(
         &mut self,
-        unit: UnitKey,
-        parsed: Parsed,
+        key: UnitKey,
+        unit: &Unit,
+        terms: Vec<ChunkTerms>,
         rows: &[Row],
     ) -> Result<(), StoreError> {
-        if self.log.get(unit).is_none() {
-            self.log.append(unit, &parsed.unit)?;
+        if self.log.get(key).is_none() {
+            self.log.append(key, unit)?;
         }
-        if let Some(vectors) = &mut self.vectors
-            && !vectors.contains(unit)
-        {
-            vectors.append(rows)?;
+        if !self.vectors.contains(key) {
+            self.vectors.append(rows)?;
         }
-        self.text.add(unit, &parsed.unit.chunks, parsed.terms)
+        self.text.add(key, &unit.chunks, terms)
     }
 
     /// Makes everything added readable and safe, and writes the manifest last.
@@ -125,7 +120,7 @@ impl Stores {
         if n_spare > live.len().max(MIN_SPARE_UNITS) || is_full {
             self.log.compact(|unit| live.contains(&unit))?;
             self.text.compact(|unit| live.contains(&unit))?;
-            if let Some(vectors) = &mut self.vectors {
+            for vectors in std::iter::once(&mut self.vectors).chain(&mut self.outside) {
                 vectors.compact(|unit| live.contains(&unit))?;
             }
         }
@@ -141,8 +136,9 @@ impl Stores {
 
     pub(super) fn base(&mut self, files: Vec<FileEntry>) -> Result<Base, StoreError> {
         let slots = Slots::new(&files);
-        let vectors = match &mut self.vectors {
-            Some(vectors) => vectors.base(|unit| slots.of(unit))?,
+        let vectors = self.vectors.base(|unit| slots.of(unit))?;
+        let outside = match &mut self.outside {
+            Some(outside) => outside.base(|unit| slots.of(unit))?,
             None => VectorBase::default(),
         };
         let searcher = self.text.searcher();
@@ -152,7 +148,7 @@ impl Stores {
             self.log.units(),
             self.log.reader(),
             searcher,
-            vectors,
+            (vectors, outside),
         )
     }
 }
@@ -167,14 +163,7 @@ pub(super) fn read_published(layout: &Layout) -> Result<Option<(Base, Manifest)>
     let searcher = text::open_read_only(&layout.text())?;
     let files = manifest.files.clone();
     let slots = Slots::new(&files);
-    let base = build(
-        files,
-        slots,
-        &units,
-        reader,
-        searcher,
-        VectorBase::default(),
-    )?;
+    let base = build(files, slots, &units, reader, searcher, Default::default())?;
     Ok(Some((base, manifest)))
 }
 
@@ -198,7 +187,7 @@ pub(super) fn empty() -> Result<Base, StoreError> {
         &FxHashMap::default(),
         reader,
         searcher,
-        VectorBase::default(),
+        Default::default(),
     )
 }
 
@@ -234,7 +223,7 @@ fn build(
     units: &FxHashMap<UnitKey, UnitInfo>,
     reader: UnitReader,
     searcher: (tantivy::Searcher, text::Fields),
-    vectors: VectorBase,
+    (vectors, outside): (VectorBase, VectorBase),
 ) -> Result<Base, StoreError> {
     let mut names = Vec::new();
     let mut locations = Vec::with_capacity(files.len());
@@ -258,6 +247,7 @@ fn build(
         }
     })?;
     Ok(Base {
+        kinds: files.iter().map(|file| PathKind::of(&file.path)).collect(),
         paths: PathIndex::new(files.iter().map(|file| &file.path)),
         names: NameIndex::new(names),
         files,
@@ -265,6 +255,7 @@ fn build(
         units: reader,
         text,
         vectors,
+        outside,
         twins: slots.twins,
         language_shares,
     })

@@ -1,3 +1,5 @@
+mod bad_input;
+
 use std::{
     collections::BTreeSet,
     fmt::Write,
@@ -8,10 +10,9 @@ use std::{
 };
 
 use proptest::{prelude::*, sample::Index as At};
-use rustc_hash::FxHashSet;
 
 use super::*;
-use crate::{CursorQuery, Query, path::Tokens, search::query_terms, vector::embed};
+use crate::{CursorQuery, Query, path::Tokens, search::query_terms, signal_names};
 
 /// A workspace and a cache folder of its own.
 pub(crate) struct Workspace {
@@ -73,6 +74,11 @@ impl Workspace {
     }
 
     fn git(&self, arguments: &[&str]) {
+        assert!(self.try_git(arguments), "git {arguments:?}");
+    }
+
+    /// Returns whether git did what it was told.
+    fn try_git(&self, arguments: &[&str]) -> bool {
         #[expect(
             clippy::disallowed_methods,
             reason = "a test needs git to make a repository"
@@ -86,7 +92,7 @@ impl Workspace {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        assert!(status.unwrap().success(), "git {arguments:?}");
+        status.unwrap().success()
     }
 
     fn commit(&self, message: &str) {
@@ -103,6 +109,11 @@ fn soon() -> Instant {
 fn settle(index: &Index) {
     index.rescan();
     assert!(index.wait_until_settled(soon()), "{:?}", index.status());
+}
+
+#[track_caller]
+fn seen(index: &Index) {
+    assert!(index.wait_until_seen(soon()), "{:?}", index.status());
 }
 
 /// Everything an index answers, in an order that does not depend on how it came to know it.
@@ -136,9 +147,9 @@ fn portrait(reader: &Reader) -> String {
         let terms = query_terms(word);
         let readable = reader.base.text.score(&terms, &reader.overlay.masked, 10);
         assert!(readable.is_ok(), "{:?}", readable.err());
-        let found = reader.text_scores(&terms);
+        let found = reader.text_scores(&terms, None);
         let of = |slot: u32| reader.entry(slot).path.as_str();
-        let files: BTreeSet<_> = found.files.keys().map(|&slot| of(slot)).collect();
+        let files: BTreeSet<_> = found.found.iter().map(|&slot| of(slot)).collect();
         let paths: BTreeSet<_> = reader
             .search(&Query {
                 limit: 100,
@@ -453,7 +464,13 @@ fn a_disk_that_refuses_keeps_answers_in_memory_and_is_tried_again() {
     workspace.write("b.rs", TEXTS[1]);
     index.changed([workspace.path("b.rs")]);
     assert!(index.wait_until_seen(soon()));
-    assert!(!index.wait_until_settled(Instant::now() + Duration::from_millis(300)));
+    index.inbox.settle();
+    let is_refused = |state: &State| {
+        let faults = &state.status.faults;
+        faults.iter().any(|fault| fault.path == "publish")
+    };
+    assert!(index.wait(soon(), is_refused), "{:?}", index.status());
+    assert_ne!(index.status().phase, Phase::Ready);
     let fault = index
         .status()
         .faults
@@ -557,21 +574,28 @@ fn cleaning_waits_for_no_one_and_costs_only_time() {
 #[test]
 fn vectors_from_outside_are_asked_for_once_and_used() {
     let workspace = Workspace::new(&[("a.rs", TEXTS[0]), ("b.rs", TEXTS[1])]);
-    let model = VectorModel::External {
+    let index = workspace.settled();
+    let meaning_of_b = |index: &Index, vector: Option<&[f32]>| {
+        let hits = index.reader().candidates(&Query {
+            vector,
+            ..Query::new("beta")
+        });
+        let meaning = signal_names().iter().position(|&name| name == "meaning");
+        let row = hits.into_iter().find(|(path, _)| path.as_str() == "b.rs");
+        row.map(|(_, row)| row[meaning.unwrap()])
+    };
+    let before = meaning_of_b(&index, None);
+    assert!(index.wanted_vectors(10).is_empty());
+    let model = OutsideModel {
         name: "test".to_owned(),
         dimensions: 4,
     };
-    let index = Index::open(Options {
-        vectors: model,
-        ..workspace.options()
-    });
-    let index = index.unwrap();
-    settle(&index);
+    index.use_outside_model(model.clone());
+    seen(&index);
     let wanted = index.wanted_vectors(10);
     assert_eq!(wanted.len(), 2);
-    let is_gamma = |text: &str| text.contains("gamma");
     let vector = |text: &str| {
-        if is_gamma(text) {
+        if text.contains("gamma") {
             vec![0.0, 1.0, 0.0, 0.0]
         } else {
             vec![1.0, 0.0, 0.0, 0.0]
@@ -580,22 +604,37 @@ fn vectors_from_outside_are_asked_for_once_and_used() {
     let wrong = (wanted[0].0, vec![1.0; 3]);
     let right = wanted.iter().map(|(id, text)| (*id, vector(text)));
     index.put_vectors(std::iter::once(wrong).chain(right).collect());
-    settle(&index);
+    seen(&index);
     assert!(index.wanted_vectors(10).is_empty());
-    let reader = index.reader();
-    let near = reader
-        .base
-        .vectors
-        .nearest(&[0.0, 1.0, 0.0, 0.0], &FxHashSet::default(), 2);
-    assert_eq!(reader.entry(near[0].slot).path.as_str(), "b.rs");
-    assert!(near[0].cosine > 0.99 && near[1].cosine < 0.1);
-    // Those of the embedded model have another length and find nothing here.
-    let other = embed::question(&crate::text::analyse::prose_terms("alpha"));
-    assert!(
-        reader
-            .base
-            .vectors
-            .nearest(&other, &FxHashSet::default(), 2)
-            .is_empty()
-    );
+    assert_eq!(index.status().n_vectors, 2);
+    let (right, left) = ([0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(meaning_of_b(&index, Some(&right)), Some(1.0));
+    assert_eq!(meaning_of_b(&index, Some(&left)), Some(0.0));
+    // A question without a vector is answered by the embedded model as ever.
+    assert_eq!(meaning_of_b(&index, None), before);
+
+    // What was given is on disk; the same text in another file is not asked for again.
+    drop(index);
+    workspace.write("c.rs", &format!("{}\n", TEXTS[1]));
+    let index = workspace.settled();
+    index.use_outside_model(model);
+    seen(&index);
+    assert!(index.wanted_vectors(10).is_empty());
+    seen(&index);
+    assert_eq!(index.status().n_vectors, 3);
+}
+
+#[test]
+fn vectors_that_cover_little_do_not_answer_yet() {
+    let workspace = Workspace::new(&[("a.rs", TEXTS[0]), ("b.rs", TEXTS[1])]);
+    let index = workspace.settled();
+    index.use_outside_model(OutsideModel {
+        name: "test".to_owned(),
+        dimensions: 4,
+    });
+    seen(&index);
+    let wanted = index.wanted_vectors(1);
+    index.put_vectors(vec![(wanted[0].0, vec![0.0, 1.0, 0.0, 0.0])]);
+    seen(&index);
+    assert!(index.reader().base.outside().is_none());
 }

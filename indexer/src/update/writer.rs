@@ -15,7 +15,6 @@ use std::{
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustc_hash::{FxHashMap, FxHashSet};
-use tree_sitter::Tree;
 
 use super::{
     Options, Phase, Role, Shared, State, Status, Watching,
@@ -28,7 +27,8 @@ use crate::{
     reader::{Base, OverlayFile, Reader},
     repo::{Head, Repo, history::History},
     store::{FileEntry, Layout, Manifest, StoreError, UnitKey},
-    syntax::{Language, Parser},
+    syntax::{Kept, Language, Parser},
+    vector::{OutsideModel, VectorLog},
     walk::{
         Fault, Stat,
         class::{self, FileClass},
@@ -49,11 +49,13 @@ const FIRST_PUBLISH: Duration = Duration::from_millis(1_500);
 const MAX_FAULTS: usize = 10_000;
 const SHOWN_FAULTS: usize = 100;
 const MAX_WANTED: usize = 4_096;
+/// How often vectors that come in are shown before all of them are there.
+const VECTORS_SHOWN: Duration = Duration::from_secs(30);
 
 /// An open buffer.
 struct Buffer {
     text: Arc<str>,
-    tree: Option<Tree>,
+    kept: Option<Kept>,
     file: Arc<OverlayFile>,
 }
 
@@ -90,6 +92,11 @@ pub(super) struct Writer {
     /// Something is only in memory that belongs on disk.
     is_dirty: bool,
     must_settle: bool,
+    /// Whose vectors are kept beside the embedded ones.
+    outside: Option<OutsideModel>,
+    /// Units all of whose chunks have one.
+    has_vectors: FxHashSet<UnitKey>,
+    has_new_vectors: bool,
     last_change: Instant,
     last_publish: Instant,
     publish_interval: Duration,
@@ -116,7 +123,7 @@ impl Writer {
         let mut faults = BTreeMap::new();
         let (stores, base, manifest) = match layout.lock()? {
             Some(lock) => {
-                let (mut stores, opened) = Stores::open(&layout, lock, &options.vectors)?;
+                let (mut stores, opened) = Stores::open(&layout, lock)?;
                 for fault in opened.faults {
                     faults.insert(fault.path, fault.message);
                 }
@@ -138,6 +145,7 @@ impl Writer {
             root: Arc::new(options.root.clone()),
             base: base.clone(),
             overlay: Arc::default(),
+            past_slots: base.past_slots(&history),
             history: Arc::new(history),
             head: Arc::default(),
             branch_files: Arc::default(),
@@ -147,6 +155,7 @@ impl Writer {
             reader,
             status: Status::default(),
             wanted: Vec::new(),
+            known_texts: FxHashSet::default(),
             n_handled: 0,
         };
         let shared = Arc::new(Shared {
@@ -184,6 +193,9 @@ impl Writer {
             indexed_commit: manifest.commit,
             is_dirty: false,
             must_settle: false,
+            outside: None,
+            has_vectors: FxHashSet::default(),
+            has_new_vectors: false,
             last_change: now,
             last_publish: now,
             publish_interval: FIRST_PUBLISH,
@@ -219,6 +231,7 @@ impl Writer {
             }
             self.look_at_batch();
             self.publish_if_due();
+            self.show_vectors_if_due();
             if self.stores.is_none() {
                 self.ask_for_turn();
             }
@@ -274,6 +287,9 @@ impl Writer {
         } else if !mail.paths.is_empty() {
             self.look_at(mail.paths.into_iter().collect());
         }
+        if let Some(model) = mail.outside {
+            self.use_outside(model);
+        }
         if !mail.vectors.is_empty() {
             self.keep_vectors(mail.vectors);
         }
@@ -302,13 +318,13 @@ impl Writer {
         let language = Language::detect(path.file_name(), head);
         let previous = previous
             .filter(|previous| previous.file.entry.language == language)
-            .and_then(|previous| Some((previous.text, previous.tree?)));
-        let (parsed, tree) = self.parser.reparse(
+            .and_then(|previous| Some((previous.text, previous.kept?)));
+        let (parsed, kept) = self.parser.reparse(
             language,
             &text,
             previous
                 .as_ref()
-                .map(|(text, tree)| (&**text, tree.clone())),
+                .map(|(text, kept)| (&**text, kept.clone())),
         );
         let hash = ContentHash::of(text.as_bytes());
         let entry = FileEntry {
@@ -323,7 +339,7 @@ impl Writer {
             n_definitions: parsed.unit.definitions.len() as u32,
         };
         let file = Arc::new(OverlayFile::new(entry, parsed, Some(text.clone())));
-        self.buffers.insert(path, Buffer { text, tree, file });
+        self.buffers.insert(path, Buffer { text, kept, file });
         true
     }
 
@@ -353,6 +369,11 @@ impl Writer {
             Ok(watch) => self.watch = Some(watch),
             Err(error) => self.fault("", &format!("files cannot be watched: {error}")),
         }
+    }
+
+    fn n_vectors(&self) -> usize {
+        let log = self.stores.as_ref().and_then(|s| s.outside.as_ref());
+        log.map_or(0, VectorLog::n_rows)
     }
 
     fn fault(&mut self, path: impl Into<String>, message: &(impl ToString + ?Sized)) {
@@ -390,8 +411,14 @@ impl Writer {
             n_chunks: self.base.text.n_chunks(),
             n_names: self.base.names.len(),
             n_commits: self.history.commits().len(),
+            n_vectors: self.n_vectors(),
+            n_wanted_vectors: 0,
         };
         let mut state = self.shared.lock();
+        let status = Status {
+            n_wanted_vectors: state.wanted.len(),
+            ..status
+        };
         let changed = state.status != status;
         // Said, but its files still wait: only counts as handled once they have been looked at.
         if self.waiting.is_empty() {

@@ -4,6 +4,7 @@ fn id(n: usize) -> ChunkId {
     ChunkId {
         unit: UnitKey(n as u64),
         chunk: 0,
+        text: n as u64 + 1,
     }
 }
 
@@ -20,15 +21,15 @@ fn vector(seed: u64, dimensions: usize) -> Vec<f32> {
         .collect()
 }
 
-fn model() -> VectorModel {
-    VectorModel::External {
+fn model() -> OutsideModel {
+    OutsideModel {
         name: "test".into(),
         dimensions: 96,
     }
 }
 
 fn filled(dir: &Path, n: usize) -> VectorLog {
-    let mut log = VectorLog::open(dir, &model()).unwrap();
+    let mut log = VectorLog::open(dir, Source::Outside(&model())).unwrap();
     let rows: Vec<_> = (0..n)
         .map(|at| Row::new(id(at), &vector(at as u64 + 1, 96)))
         .collect();
@@ -87,12 +88,12 @@ fn the_graph_and_the_scan_of_newer_rows_agree_with_the_full_scan() {
 fn damage_loses_rows_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     drop(filled(dir.path(), 50));
-    let path = dir.path().join(model().file_stem());
+    let path = dir.path().join(Source::Outside(&model()).file_name());
     let mut bytes = fs::read(&path).unwrap();
     let at = 20 * row_bytes(96) + 30;
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let mut log = VectorLog::open(dir.path(), &model()).unwrap();
+    let mut log = VectorLog::open(dir.path(), Source::Outside(&model())).unwrap();
     assert_eq!(log.base(slots).unwrap().len(), 20);
     assert!(!log.contains(UnitKey(20)));
 }
@@ -108,6 +109,26 @@ fn compaction_keeps_the_wanted_rows() {
         base.nearest(&vector(11, 96), &FxHashSet::default(), 1)[0].slot,
         10
     );
+}
+
+#[test]
+fn a_chunk_of_the_same_text_gets_the_same_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = filled(dir.path(), 10);
+    let moved = ChunkId {
+        unit: UnitKey(77),
+        chunk: 3,
+        text: 5,
+    };
+    assert!(log.append_same(moved).unwrap());
+    assert!(log.has_chunk(UnitKey(77), 3) && !log.has_chunk(UnitKey(77), 4));
+    assert!(!log.append_same(ChunkId { text: 99, ..moved }).unwrap());
+    let base = log.base(slots).unwrap();
+    let near = base.nearest(&vector(5, 96), &FxHashSet::default(), 2);
+    assert_eq!((near[0].slot, near[1].slot, near[1].chunk), (4, 77, 3));
+    drop(log);
+    let log = VectorLog::open(dir.path(), Source::Outside(&model())).unwrap();
+    assert!(log.has_chunk(UnitKey(77), 3));
 }
 
 #[test]

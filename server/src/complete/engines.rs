@@ -15,7 +15,8 @@ use crate::error::UserError;
 use crate::index::{Indexes, Lookup};
 use crate::local::{self, Engine};
 use crate::model::{
-    Endpoint, FimRequest, KeySource, Model, Network, NetworkSettings, Proxy, Secret, Snippet,
+    Api, Embedder, Endpoint, FimRequest, KeySource, Model, Network, NetworkSettings, Proxy, Secret,
+    Snippet,
 };
 use crate::session::document::Document;
 use crate::session::language;
@@ -33,6 +34,8 @@ pub struct Engines {
     pub local: Option<Engine>,
     pub model: Option<Model>,
     pub index: Option<Indexes>,
+    /// Turns code and questions into vectors for the index.
+    pub embedder: Option<Embedder>,
     network: Option<(NetworkSettings, Network)>,
     learns: Option<local::Settings>,
 }
@@ -52,13 +55,39 @@ impl Engines {
             ..Self::default()
         };
         let mut problems = Vec::new();
-        if let Some(model) = &next.settings.models.complete {
-            match self.model_for(model, &next.settings.network) {
-                Ok((network, model)) => {
-                    next.network = Some(network);
-                    next.model = Some(model);
-                }
+        let models = &next.settings.models;
+        if models.complete.is_some() || models.embed.is_some() {
+            match self.network_for(&next.settings.network) {
+                Ok(network) => next.network = Some(network),
                 Err(problem) => problems.push(problem),
+            }
+        }
+        if let Some((_, network)) = &next.network {
+            let is_same_network = |before: &Self| {
+                let settings = |engines: &Self| engines.network.as_ref().map(|n| n.0.clone());
+                settings(before) == settings(&next)
+            };
+            let before = Some(self).filter(|before| is_same_network(before));
+            if let Some(model) = &models.complete {
+                let endpoint = endpoint("models.complete", model);
+                let known = before.and_then(|before| before.model.as_ref());
+                let known = known.filter(|known| *known.endpoint() == endpoint);
+                match known.map_or_else(|| network.model(endpoint), |known| Ok(known.clone())) {
+                    Ok(model) => next.model = Some(model),
+                    Err(problem) => problems.push(problem),
+                }
+            }
+            if let Some(model) = &models.embed {
+                let endpoint = Endpoint {
+                    api: Api::OpenAi,
+                    ..endpoint("models.embed", model)
+                };
+                let known = before.and_then(|before| before.embedder.as_ref());
+                let known = known.filter(|known| *known.endpoint() == endpoint);
+                match known.map_or_else(|| network.embedder(endpoint), |known| Ok(known.clone())) {
+                    Ok(embedder) => next.embedder = Some(embedder),
+                    Err(problem) => problems.push(problem),
+                }
             }
         }
         if next.settings.local.enabled {
@@ -84,33 +113,21 @@ impl Engines {
         (next, problems)
     }
 
-    fn model_for(
+    /// Returns the network by the settings, the one so far when they are the same.
+    fn network_for(
         &self,
-        model: &config::Model,
         network: &config::Network,
-    ) -> Result<((NetworkSettings, Network), Model), UserError> {
+    ) -> Result<(NetworkSettings, Network), UserError> {
         let asked = NetworkSettings {
             proxy: network.proxy.clone().map_or(Proxy::Environment, Proxy::Url),
             no_proxy: None,
             ca_files: network.ca_certificates.clone(),
         };
-        let endpoint = endpoint(model);
-        let shared = match &self.network {
+        let network = match &self.network {
             Some((settings, network)) if *settings == asked => network.clone(),
             _ => Network::new(&asked)?,
         };
-        let unchanged = self.model.as_ref().filter(|m| {
-            *m.endpoint() == endpoint
-                && self
-                    .network
-                    .as_ref()
-                    .is_some_and(|(settings, _)| *settings == asked)
-        });
-        let model = match unchanged {
-            Some(model) => model.clone(),
-            None => shared.model(endpoint)?,
-        };
-        Ok(((asked, shared), model))
+        Ok((asked, network))
     }
 
     pub fn model(&self) -> Option<&Model> {
@@ -254,7 +271,7 @@ pub(super) fn request(context: Context, extent: Extent, variant: usize) -> FimRe
     }
 }
 
-fn endpoint(model: &config::Model) -> Endpoint {
+fn endpoint(setting: &'static str, model: &config::Model) -> Endpoint {
     let key = match (&model.api_key_env, &model.api_key_command) {
         (Some(name), _) => Some(KeySource::Env(name.clone())),
         (None, Some(argv)) => Some(KeySource::Command(argv.clone())),
@@ -266,6 +283,7 @@ fn endpoint(model: &config::Model) -> Endpoint {
         .map(|(k, v)| (k.clone(), Secret::new(v.clone())))
         .collect();
     Endpoint {
+        setting,
         key,
         http: model.http,
         template: model.template.clone(),

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::Settings;
 use super::reference::KnownKeys;
+use super::{Models, Settings};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,22 +99,18 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
             }
         }
     }
-    if resolved
-        .settings
-        .models
-        .complete
-        .as_ref()
-        .is_some_and(|m| m.url.is_empty())
-    {
-        let origin = resolved
-            .origins
-            .iter()
-            .find(|(key, _)| key.starts_with("models.complete."));
+    let Models { complete, embed } = &mut resolved.settings.models;
+    for (name, model) in [("models.complete", complete), ("models.embed", embed)] {
+        if model.as_ref().is_none_or(|model| !model.url.is_empty()) {
+            continue;
+        }
+        let of_model = |key: &str| key.strip_prefix(name).is_some_and(|k| k.starts_with('.'));
+        let origin = resolved.origins.iter().find(|(key, _)| of_model(key));
         resolved.problems.push(Problem {
             origin: origin.map_or(Origin::Default, |(_, origin)| origin.clone()),
-            message: "`models.complete` has no `url`; no model is used until it has one".into(),
+            message: format!("`{name}` has no `url`; no model is used until it has one"),
         });
-        resolved.settings.models.complete = None;
+        *model = None;
     }
     resolved
 }

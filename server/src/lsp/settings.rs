@@ -195,6 +195,11 @@ impl Server {
             tokio::spawn(async move { model.probe().await });
         }
         let fresh = engines.local_unlike(&before).cloned();
+        if let Some(index) = &engines.index
+            && fresh_index.is_none()
+        {
+            index.use_embedder(engines.embedder.as_ref());
+        }
         self.completer.set_engines(engines);
         if let Some(local) = fresh {
             for document in self.session.snapshot().documents.iter().rev() {
@@ -220,6 +225,7 @@ impl Server {
         for document in self.session.snapshot().documents.iter() {
             index.edited(document);
         }
+        index.use_embedder(self.completer.engines().embedder.as_ref());
         for (root, status) in index.watch() {
             tokio::spawn(self.clone().show_indexing(root, status));
         }

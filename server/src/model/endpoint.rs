@@ -15,6 +15,8 @@ use crate::error::{Kind, UserError};
 /// A model endpoint as the user configured it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
+    /// The setting that names it, for messages: `models.complete`.
+    pub setting: &'static str,
     pub api: Api,
     /// Base address (`http://localhost:8012`, `https://host/v1`) or the full address of the
     /// route. The scheme `h2c://` means `http://` with [`HttpVersion::H2c`].
@@ -35,6 +37,7 @@ impl Endpoint {
     /// An endpoint with nothing set but where it is and what it speaks.
     pub fn new(api: Api, url: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
+            setting: "models.complete",
             api,
             url: url.into(),
             model: model.into(),
@@ -183,7 +186,7 @@ impl Site {
 /// Routes that a user may have pasted with the address, per dialect; longest first.
 fn known_routes(api: Api) -> &'static [&'static str] {
     match api {
-        Api::OpenAi | Api::Fim | Api::DeepSeek => &["/completions", "/chat"],
+        Api::OpenAi | Api::Fim | Api::DeepSeek => &["/completions", "/chat", "/embeddings"],
         Api::LlamaCpp => &[
             "/infill",
             "/v1/completions",

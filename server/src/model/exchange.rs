@@ -19,10 +19,12 @@ use super::failure::{Failure, ModelError, quote};
 use super::fim::{CONTROL_TOKENS, ControlText};
 use super::http::{Answer, Ask, Body, Origin, Protocol};
 use super::key::KeyRing;
+use super::network::Network;
 use super::request::FimRequest;
 use super::secret::{Redactor, Secret};
 use super::sse::{Decoder, Event, Framing};
 use super::stop::{Marker, StopFilter};
+use crate::error::{Kind, UserError};
 
 /// Longest answer, in bytes on the wire.
 const LONGEST_ANSWER: usize = 4 << 20;
@@ -66,8 +68,37 @@ pub(super) struct Target {
 pub(super) type OnText<'a> = dyn FnMut(&str) + Send + 'a;
 
 impl Target {
+    /// Prepares what does not change; opens no connection. `spoken` are the control tokens of the
+    /// model's family.
+    ///
+    /// # Errors
+    /// When the address or a header cannot be used.
+    pub(super) fn new(
+        network: &Network,
+        endpoint: Endpoint,
+        spoken: &[String],
+    ) -> Result<Self, UserError> {
+        let address = Address::of(&endpoint)?;
+        let headers = headers(&endpoint).map_err(|name| {
+            UserError::new(
+                Kind::Settings,
+                format!("The header \"{name}\" cannot be sent to a model."),
+            )
+            .with_hint(format!("Correct `{}.headers`.", endpoint.setting))
+        })?;
+        Ok(Self {
+            origin: network.origin(&address.site, endpoint.timeouts.connect),
+            place: address.site.shown().into(),
+            keys: endpoint.key.clone().map(KeyRing::new),
+            headers,
+            spoken: ControlText::new(spoken),
+            address,
+            endpoint,
+        })
+    }
+
     pub(super) fn error(&self, failure: Failure) -> ModelError {
-        ModelError::new(failure, &self.place)
+        ModelError::new(failure, &self.place).about(self.endpoint.setting)
     }
 
     /// Path and body of a completion request.
@@ -162,7 +193,12 @@ impl Target {
 
     /// Sends a request with the key and returns the head of a good answer. A key from a command
     /// that is refused is read anew, once.
-    async fn send(&self, method: Method, path: String, body: Bytes) -> Result<Answer, ModelError> {
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: String,
+        body: Bytes,
+    ) -> Result<Answer, ModelError> {
         let mut ask = Ask {
             method,
             path,
@@ -258,7 +294,7 @@ impl Target {
 ///
 /// # Errors
 /// The name of a header that cannot be sent.
-pub(super) fn headers(endpoint: &Endpoint) -> Result<HeaderMap, String> {
+fn headers(endpoint: &Endpoint) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(
@@ -291,7 +327,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Reads at most `most` bytes of a body.
-async fn read_some(body: &mut Body, most: usize) -> Result<Vec<u8>, Failure> {
+pub(super) async fn read_some(body: &mut Body, most: usize) -> Result<Vec<u8>, Failure> {
     let mut read = Vec::new();
     while let Some(chunk) = body.chunk().await? {
         read.extend_from_slice(&chunk[..chunk.len().min(most - read.len())]);

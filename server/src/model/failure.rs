@@ -15,6 +15,8 @@ pub struct ModelError {
     pub failure: Failure,
     /// Scheme, host and port, as shown to people.
     pub place: Arc<str>,
+    /// The setting that names the endpoint.
+    setting: &'static str,
 }
 
 /// What happened, as far as someone can act on it.
@@ -71,12 +73,21 @@ pub enum Failure {
     Bug(String),
 }
 
+/// The setting that messages speak of unless told otherwise.
+const COMPLETE: &str = "models.complete";
+
 impl ModelError {
     pub(crate) fn new(failure: Failure, place: &Arc<str>) -> Self {
         Self {
             failure,
             place: Arc::clone(place),
+            setting: COMPLETE,
         }
+    }
+
+    /// Names the setting that advice is about; `models.complete` when not called.
+    pub(super) fn about(self, setting: &'static str) -> Self {
+        Self { setting, ..self }
     }
 
     /// Returns the message and next step for a person.
@@ -154,7 +165,7 @@ impl ModelError {
                 return None;
             }
         };
-        Some(hint.to_owned())
+        Some(hint.replace(COMPLETE, self.setting))
     }
 }
 

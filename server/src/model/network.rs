@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::Model;
+use super::embeddings::Embedder;
 use super::endpoint::{Api, Endpoint, Site};
 use super::http::Origin;
 use super::http::tls::TlsSetup;
@@ -86,6 +87,14 @@ impl Network {
     /// When a setting of the endpoint cannot work, naming the setting.
     pub fn model(&self, endpoint: Endpoint) -> Result<Model, UserError> {
         Model::new(self.clone(), endpoint)
+    }
+
+    /// Returns a client that turns texts into vectors. Opens no connection.
+    ///
+    /// # Errors
+    /// When a setting of the endpoint cannot work, naming the setting.
+    pub fn embedder(&self, endpoint: Endpoint) -> Result<Embedder, UserError> {
+        Embedder::new(self, endpoint)
     }
 
     /// Returns the connections to `site`.

@@ -29,8 +29,19 @@
 
 ---@class pairwright.Settings.models
 ---@field complete? pairwright.Settings.models.complete The model that writes ghost text. Unset: the embedded engine alone.
+---@field embed? pairwright.Settings.models.embed The model that turns code and questions into vectors for search: any endpoint that answers `POST /embeddings` as OpenAI does. It is sent every indexed piece of the workspace once; `api` and `template` mean nothing here. Unset: embedded vectors, on this machine.
 
 ---@class pairwright.Settings.models.complete
+---@field api? 'openai'|'fim'|'llamacpp'|'ollama'|'mistral'|'deepseek' The dialect the endpoint speaks: `openai` (completions with a suffix), `fim` (completions with the model family's own fill-in-the-middle tokens), `llamacpp` (/infill), `ollama` (/api/generate), `mistral` or `deepseek`.
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyEnv? string The environment variable that holds the API key.
+---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
+---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
+---@field model? string The model's name, as the endpoint knows it.
+---@field template? string Fill-in-the-middle template to use instead of the one found by the model's name.
+---@field url? string The endpoint's base URL, for example `http://localhost:8080` or `https://api.example.com/v1`.
+
+---@class pairwright.Settings.models.embed
 ---@field api? 'openai'|'fim'|'llamacpp'|'ollama'|'mistral'|'deepseek' The dialect the endpoint speaks: `openai` (completions with a suffix), `fim` (completions with the model family's own fill-in-the-middle tokens), `llamacpp` (/infill), `ollama` (/api/generate), `mistral` or `deepseek`.
 ---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
 ---@field apiKeyEnv? string The environment variable that holds the API key.

@@ -22,7 +22,7 @@ use crate::{
     repo::Repo,
     store::FileEntry,
     syntax::Parsed,
-    vector::{Row, VectorModel},
+    vector::Row,
     walk::{Fault, IGNORE_FILE, not_ignored, walk},
 };
 
@@ -203,17 +203,13 @@ impl Writer {
                 batch.push(path);
             }
         }
-        let embeds = self.options.vectors == VectorModel::Embedded;
         let (files, root, stores) = (&self.files, &self.options.root, &self.stores);
         let unit = |unit| {
             // In memory, a file must be parsed to be shown, whether it is stored or not.
             let stores = stores.as_ref().filter(|_| !in_memory)?;
-            stores.known(unit, embeds)
+            stores.known(unit)
         };
-        let known = Known {
-            unit: &unit,
-            embeds,
-        };
+        let known = Known { unit: &unit };
         let looked: Vec<(Outcome, Option<Fault>)> = self.pool.install(|| {
             batch
                 .par_iter()
@@ -303,7 +299,7 @@ impl Writer {
         rows: &[Row],
     ) {
         if let (Some(stores), Some(unit)) = (&mut self.stores, entry.unit)
-            && let Err(error) = stores.add(unit, parsed, rows)
+            && let Err(error) = stores.add(unit, &parsed.unit, parsed.terms, rows)
         {
             entry.unit = None;
             self.fault("", &error);

@@ -11,39 +11,83 @@ use super::{
         examine::rows,
         publish::{Stores, read_published},
     },
-    FIRST_PUBLISH, MAX_IN_MEMORY, MAX_WANTED, QUIET, RETRY, Writer,
+    FIRST_PUBLISH, MAX_IN_MEMORY, MAX_WANTED, QUIET, RETRY, VECTORS_SHOWN, Writer,
 };
 use crate::{
     reader::{Base, Overlay, Reader},
     store::{Manifest, StoreError},
-    vector::{ChunkId, Row, VectorModel},
+    vector::{ChunkId, OutsideModel, Row},
 };
 
 impl Writer {
-    pub(super) fn keep_vectors(&mut self, vectors: Vec<(ChunkId, Vec<f32>)>) {
-        let dimensions = self.options.vectors.dimensions();
-        let is_external = matches!(self.options.vectors, VectorModel::External { .. });
+    /// Starts to keep vectors of an outside model.
+    pub(super) fn use_outside(&mut self, model: OutsideModel) {
+        if let Some(stores) = &mut self.stores
+            && let Err(error) = stores.use_outside(&model)
+        {
+            self.fault("", &error);
+            return;
+        }
+        self.outside = Some(model);
+        self.want_vectors();
+        self.has_new_vectors = true;
+    }
+
+    pub(super) fn keep_vectors(&mut self, vectors: Vec<(ChunkId, Option<Vec<f32>>)>) {
+        let Some(dimensions) = self.outside.as_ref().map(|model| model.dimensions) else {
+            return;
+        };
         let Some(log) = self
             .stores
             .as_mut()
-            .and_then(|stores| stores.vectors.as_mut())
+            .and_then(|stores| stores.outside.as_mut())
         else {
             return;
         };
-        if !is_external {
+        let mut keep = |id: ChunkId, vector: Option<Vec<f32>>| match vector {
+            None => log.append_same(id).map(|_| ()),
+            Some(vector) if vector.len() == dimensions && vector.iter().all(|x| x.is_finite()) => {
+                log.append(&[Row::new(id, &vector)])
+            }
+            Some(_) => Ok(()),
+        };
+        let texts: Vec<u64> = vectors.iter().map(|(id, _)| id.text).collect();
+        let kept: Result<(), StoreError> = vectors
+            .into_iter()
+            .try_for_each(|(id, vector)| keep(id, vector));
+        match kept {
+            Ok(()) => self.shared.lock().known_texts.extend(texts),
+            Err(error) => self.fault("", &error),
+        }
+        self.has_new_vectors = true;
+        let has_all = self.shared.lock().wanted.is_empty();
+        if has_all {
+            self.want_vectors();
+        }
+    }
+
+    /// Makes a base with the vectors that came in: once all are there, now and then before.
+    pub(super) fn show_vectors_if_due(&mut self) {
+        let is_complete = self.shared.lock().wanted.is_empty();
+        if !self.has_new_vectors
+            || !self.waiting.is_empty()
+            || !is_complete && self.last_publish.elapsed() < VECTORS_SHOWN
+        {
             return;
         }
-        let rows: Vec<Row> = vectors
-            .into_iter()
-            .filter(|(_, vector)| {
-                vector.len() == dimensions && vector.iter().all(|x| x.is_finite())
-            })
-            .map(|(id, vector)| Row::new(id, &vector))
-            .collect();
-        if let Err(error) = log.append(&rows) {
-            self.fault("", &error);
+        self.has_new_vectors = false;
+        self.last_publish = Instant::now();
+        let Some(stores) = &mut self.stores else {
+            return;
+        };
+        // The files of the base, not those since: they are in memory over it.
+        match stores.base(self.base.files.clone()) {
+            Ok(base) => {
+                self.base = Arc::new(base);
+                self.show();
+            }
+            Err(error) => self.fault("", &error),
         }
-        self.changed_something();
     }
 
     pub(super) fn publish_if_due(&mut self) {
@@ -74,19 +118,14 @@ impl Writer {
         let Some(stores) = &mut self.stores else {
             return;
         };
-        let embeds = self.options.vectors == VectorModel::Embedded;
         let mut publish = || -> Result<Base, StoreError> {
             for file in self.fresh.values() {
                 let Some(unit) = file.entry.unit else {
                     continue;
                 };
-                if stores.known(unit, embeds).is_none() {
-                    let rows = if embeds {
-                        rows(unit, &file.parsed)
-                    } else {
-                        Vec::new()
-                    };
-                    stores.add(unit, file.parsed.clone(), &rows)?;
+                if stores.known(unit).is_none() {
+                    let rows = rows(unit, &file.terms);
+                    stores.add(unit, &file.unit, file.terms.clone(), &rows)?;
                 }
             }
             let manifest = Manifest {
@@ -144,7 +183,16 @@ impl Writer {
             .cloned();
         let overlay = Overlay::new(&self.base, files, gone);
         let mut state = self.shared.lock();
+        let shown = &state.reader;
+        let is_known =
+            Arc::ptr_eq(&shown.base, &self.base) && Arc::ptr_eq(&shown.history, &self.history);
+        let past_slots = if is_known {
+            shown.past_slots.clone()
+        } else {
+            self.base.past_slots(&self.history)
+        };
         state.reader = Reader {
+            past_slots,
             root: state.reader.root.clone(),
             base: self.base.clone(),
             overlay: Arc::new(overlay),
@@ -154,51 +202,67 @@ impl Writer {
         };
     }
 
-    /// Lists chunks that the outside model has not seen.
-    pub(super) fn want_vectors(&self) {
-        let VectorModel::External { .. } = self.options.vectors else {
-            return;
-        };
-        let Some(vectors) = self
+    /// Lists chunks that the outside model has not seen, the first [`MAX_WANTED`].
+    pub(super) fn want_vectors(&mut self) {
+        let Some(log) = self
             .stores
             .as_ref()
-            .and_then(|stores| stores.vectors.as_ref())
+            .and_then(|stores| stores.outside.as_ref())
         else {
             return;
         };
-        let reader = self.shared.lock().reader.clone();
+        let base = &self.base;
         let mut wanted = Vec::new();
-        for slot in reader.slots() {
-            let entry = reader.entry(slot);
-            let Some(unit) = entry.unit.filter(|&unit| !vectors.contains(unit)) else {
+        for (file, location) in base.files.iter().zip(&base.locations) {
+            let (Some(unit), Some(location)) = (file.unit, location) else {
                 continue;
             };
-            let Some(parsed) = reader.unit_at(slot) else {
+            if self.has_vectors.contains(&unit) {
+                continue;
+            }
+            let Ok(stored) = base.units.unit(unit, *location) else {
                 continue;
             };
-            for (at, chunk) in parsed.chunks.iter().enumerate() {
+            let n_before = wanted.len();
+            for (at, chunk) in stored.chunks.iter().enumerate() {
                 let id = ChunkId {
                     unit,
                     chunk: at as u32,
+                    text: 0,
                 };
-                wanted.push((id, entry.path.clone(), chunk.first_line, chunk.end_line));
+                if !log.has_chunk(unit, id.chunk) {
+                    wanted.push((id, file.path.clone(), chunk.first_line, chunk.end_line));
+                }
             }
-            if wanted.len() >= MAX_WANTED {
+            if wanted.len() == n_before {
+                self.has_vectors.insert(unit);
+            } else if wanted.len() >= MAX_WANTED {
                 break;
             }
         }
-        self.shared.lock().wanted = wanted;
+        // Taken from the end.
+        wanted.reverse();
+        let mut state = self.shared.lock();
+        state.wanted = wanted;
+        if state.known_texts.is_empty() {
+            state.known_texts = log.texts().collect();
+        }
     }
 
     /// As a follower: takes over when the other process is gone, else reads what it published.
     pub(super) fn ask_for_turn(&mut self) {
         match self.layout.lock() {
-            Ok(Some(lock)) => match Stores::open(&self.layout, lock, &self.options.vectors) {
+            Ok(Some(lock)) => match Stores::open(&self.layout, lock) {
                 Ok((mut stores, opened)) => {
                     for fault in opened.faults {
                         tracing::warn!("{}", fault.message);
                     }
                     self.generation = opened.manifest.generation;
+                    if let Some(model) = &self.outside
+                        && let Err(error) = stores.use_outside(model)
+                    {
+                        self.fault("", &error);
+                    }
                     let base = stores.base(opened.manifest.files);
                     self.stores = Some(stores);
                     self.adopt(base);

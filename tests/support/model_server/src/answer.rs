@@ -92,6 +92,23 @@ impl Answer {
         }
     }
 
+    /// A vector for each text of a request for embeddings, numbered from the last to the first.
+    pub fn vectors(seen: &Seen, vector: impl Fn(&str) -> Vec<f32>) -> Self {
+        let body = seen.json();
+        let texts = body["input"].as_array().map_or(&[][..], Vec::as_slice);
+        let texts = texts.iter().map(|text| text.as_str().unwrap_or_default());
+        let items: Vec<_> = texts
+            .clone()
+            .enumerate()
+            .map(|(at, text)| serde_json::json!({"index": at, "embedding": vector(text)}))
+            .rev()
+            .collect();
+        let n_tokens: usize = texts.map(|text| text.len() / 4).sum();
+        let usage = serde_json::json!({"prompt_tokens": n_tokens, "total_tokens": n_tokens});
+        let body = serde_json::json!({"object": "list", "data": items, "usage": usage});
+        Self::bytes("application/json", [body.to_string()])
+    }
+
     /// No answer at all.
     pub fn never() -> Self {
         Self {

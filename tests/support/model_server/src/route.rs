@@ -15,6 +15,8 @@ pub enum Route {
     Models,
     /// Ollama's list of models.
     Tags,
+    /// Texts to vectors.
+    Embeddings,
 }
 
 impl Route {
@@ -27,6 +29,7 @@ impl Route {
             "/api/generate" => Self::Generate,
             "/api/tags" => Self::Tags,
             _ if path.ends_with("/models") => Self::Models,
+            _ if path.ends_with("/embeddings") => Self::Embeddings,
             _ => return None,
         })
     }
@@ -35,7 +38,7 @@ impl Route {
         match self {
             Self::Completions | Self::Infill | Self::MistralFim => "text/event-stream",
             Self::Generate => "application/x-ndjson",
-            Self::Models | Self::Tags => "application/json",
+            Self::Models | Self::Tags | Self::Embeddings => "application/json",
         }
     }
 
@@ -49,7 +52,7 @@ impl Route {
                 &json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]}),
             ),
             Self::Infill => event(&json!({"index": 0, "content": text, "stop": false})),
-            Self::Generate | Self::Models | Self::Tags => {
+            Self::Generate | Self::Models | Self::Tags | Self::Embeddings => {
                 format!("{}\n", json!({"response": text, "done": false}))
             }
         }
@@ -71,7 +74,7 @@ impl Route {
                 "content": "", "stop": true, "stop_type": if reason == "length" { "limit" } else { "eos" },
                 "tokens_evaluated": prompt_tokens, "tokens_predicted": tokens, "timings/cache_n": 3,
             })),
-            Self::Generate | Self::Models | Self::Tags => format!(
+            Self::Generate | Self::Models | Self::Tags | Self::Embeddings => format!(
                 "{}\n",
                 json!({"response": "", "done": true, "done_reason": reason, "prompt_eval_count": prompt_tokens, "eval_count": tokens})
             ),
@@ -82,6 +85,13 @@ impl Route {
     pub(crate) fn fault(self, body: &Value) -> Option<String> {
         if matches!(self, Self::Models | Self::Tags) {
             return None;
+        }
+        if self == Self::Embeddings {
+            let input = body["input"].as_array();
+            let is_text = |text: &Value| text.as_str().is_some_and(|text| !text.is_empty());
+            let in_order = body["model"].is_string()
+                && input.is_some_and(|texts| !texts.is_empty() && texts.iter().all(is_text));
+            return (!in_order).then(|| "model and input must be there, no text empty".to_owned());
         }
         if body["stream"] != Value::Bool(true) {
             return Some("this server only streams".to_owned());
@@ -97,7 +107,7 @@ impl Route {
             Self::Infill => &["input_prefix", "input_suffix", "n_predict"],
             Self::Generate => &["model", "prompt", "options"],
             Self::Completions | Self::MistralFim => &["model", "prompt", "max_tokens"],
-            Self::Models | Self::Tags => &[],
+            Self::Models | Self::Tags | Self::Embeddings => &[],
         };
         let missing = needed.iter().find(|&&field| body.get(field).is_none());
         missing.map(|field| format!("{field} is missing"))
