@@ -25,6 +25,7 @@ mod sse;
 mod stats;
 mod stop;
 mod stream;
+mod turn;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,6 +47,9 @@ pub use self::request::{FimRequest, Snippet};
 pub use self::secret::Secret;
 pub use self::stats::Stats;
 pub use self::stream::{Completion, CompletionStream};
+pub use self::turn::{
+    Message, Reply, Thinking, ToolCall, ToolSpec, TurnEnd, TurnEvent, TurnRequest, TurnUsage,
+};
 
 use self::breaker::{Breaker, Permit};
 use self::dialect::Dialect;
