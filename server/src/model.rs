@@ -5,13 +5,16 @@
 //! documents or settings files, and there is no prompt text except control tokens.
 //!
 //! [`Network`] is what all models share, [`Model`] is one endpoint, [`CompletionStream`] one
-//! answer. Below them: `exchange` asks once, `dialect` and `fim` write requests and read
-//! answers, `sse` frames them, `stop` ends them, `http` holds the connections, `breaker` decides
-//! whether to ask at all, `probe` finds out how.
+//! answer; [`TurnModel`] and [`TurnStream`] are the same for turns of a conversation. Below them:
+//! `exchange` asks once, `caller` knows key and headers, `dialect` and `fim` write requests and
+//! read answers, `events` and `sse` frame them, `stop` ends them, `http` holds the connections,
+//! `breaker` decides whether to ask at all, `probe` finds out how.
 
 mod breaker;
+mod caller;
 mod dialect;
 mod endpoint;
+mod events;
 mod exchange;
 mod failure;
 mod fim;
@@ -48,15 +51,16 @@ pub use self::secret::Secret;
 pub use self::stats::Stats;
 pub use self::stream::{Completion, CompletionStream};
 pub use self::turn::{
-    Message, Reply, Thinking, ToolCall, ToolSpec, TurnEnd, TurnEvent, TurnRequest, TurnUsage,
+    Message, Prices, Reply, Thinking, ToolCall, ToolSpec, TurnApi, TurnEnd, TurnEndpoint,
+    TurnEvent, TurnModel, TurnRequest, TurnStream, TurnUsage,
 };
 
 use self::breaker::{Breaker, Permit};
+use self::caller::{Caller, Credentials, KeyHeader};
 use self::dialect::Dialect;
 use self::endpoint::Address;
 use self::exchange::Target;
 use self::fim::{ControlText, Template};
-use self::key::KeyRing;
 use self::network::ProbeKey;
 use self::stats::{Counters, average};
 use self::stream::{Progress, Recent, Upstream};
@@ -106,21 +110,22 @@ impl Model {
     fn new(network: Network, endpoint: Endpoint) -> Result<Self, UserError> {
         let address = Address::of(&endpoint)?;
         let template = template(&endpoint)?;
-        let headers = exchange::headers(&endpoint).map_err(|name| {
-            UserError::new(
-                Kind::Settings,
-                format!("The header \"{name}\" cannot be sent to a model."),
-            )
-            .with_hint("Correct `models.complete.headers`.")
-        })?;
+        let credentials = Credentials {
+            key: endpoint.key.as_ref(),
+            shown_as: KeyHeader::Bearer,
+            headers: &endpoint.headers,
+            section: "models.complete",
+        };
+        let caller = Caller::new(
+            network.origin(&address.site, endpoint.timeouts.connect),
+            address.site.shown(),
+            &credentials,
+        )?;
         let spoken: Vec<String> = Family::of_model(&endpoint.model)
             .map(|family| Template::of_family(family).tokens().to_vec())
             .unwrap_or_default();
         let target = Target {
-            origin: network.origin(&address.site, endpoint.timeouts.connect),
-            place: address.site.shown().into(),
-            keys: endpoint.key.clone().map(KeyRing::new),
-            headers,
+            caller,
             spoken: ControlText::new(&spoken),
             address,
             endpoint,
@@ -153,7 +158,9 @@ impl Model {
             }
         });
         match joined {
-            Ok((upstream, _)) => CompletionStream::of(upstream, deadline, &inner.target.place),
+            Ok((upstream, _)) => {
+                CompletionStream::of(upstream, deadline, &inner.target.caller.place)
+            }
             Err(error) => CompletionStream::failed(error),
         }
     }
@@ -180,7 +187,7 @@ impl Model {
     /// next to nothing: call it with every keystroke, so that a pause of the debouncer hides a
     /// handshake.
     pub fn warm(&self) {
-        self.0.target.origin.warm();
+        self.0.target.caller.origin.warm();
     }
 
     /// Asks for a single token, so that a server loads the model before it is needed.
@@ -224,19 +231,19 @@ impl Model {
     /// Returns the counters of the endpoint.
     pub fn stats(&self) -> Stats {
         Stats {
-            connections: self.0.target.origin.opened(),
+            connections: self.0.target.caller.origin.opened(),
             ..self.0.counters.snapshot()
         }
     }
 
     /// Returns the protocol spoken with the endpoint's host; `None` before the first connection.
     pub fn protocol(&self) -> Option<Protocol> {
-        self.0.target.origin.protocol()
+        self.0.target.caller.origin.protocol()
     }
 
     /// Scheme, host and port, as shown to people.
     pub fn place(&self) -> &str {
-        &self.0.target.place
+        &self.0.target.caller.place
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -450,7 +457,7 @@ impl Drop for Course {
         if self.seen {
             permit.answered();
         } else {
-            permit.unanswered(&self.inner.target.place);
+            permit.unanswered(&self.inner.target.caller.place);
         }
     }
 }

@@ -15,6 +15,7 @@ use super::endpoint::{Api, Endpoint, Site};
 use super::http::Origin;
 use super::http::tls::TlsSetup;
 use super::probe::Probe;
+use super::turn::{TurnEndpoint, TurnModel};
 use crate::error::{Kind, UserError};
 
 /// How the machine reaches model servers.
@@ -86,6 +87,14 @@ impl Network {
     /// When a setting of the endpoint cannot work, naming the setting.
     pub fn model(&self, endpoint: Endpoint) -> Result<Model, UserError> {
         Model::new(self.clone(), endpoint)
+    }
+
+    /// Returns a client for a model that takes turns in a conversation. As [`Network::model`].
+    ///
+    /// # Errors
+    /// When a setting of the endpoint cannot work, naming the setting.
+    pub fn turn_model(&self, endpoint: TurnEndpoint) -> Result<TurnModel, UserError> {
+        TurnModel::new(self, endpoint)
     }
 
     /// Returns the connections to `site`.

@@ -7,13 +7,23 @@
 //! server.
 //! Not here: what the tools are and whether a call may run (`agent`), what is put into a prompt
 //! (`chat`, `agent`), how a dialect writes and reads all this (`turn::{openai, anthropic,
-//! ollama}`).
+//! ollama}`), when it is asked again (`turn::ask`).
+
+mod anthropic;
+mod ask;
+mod draft;
+mod endpoint;
+mod ollama;
+mod openai;
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use self::ask::{TurnModel, TurnStream};
+pub use self::endpoint::{Prices, TurnApi, TurnEndpoint};
 
 /// One request for the next turn of a conversation.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,3 +186,6 @@ impl Reply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
