@@ -221,6 +221,24 @@ impl Indexes {
         found
     }
 
+    /// Draws the map of a folder: the definitions that matter most, in at most `budget` tokens.
+    pub fn map(&self, root: &Path, budget: u32) -> Option<String> {
+        let folder = self.folders().iter().find(|folder| folder.root == root)?;
+        let map = folder.index.reader().map(&indexer::MapQuery {
+            budget: Tokens(budget),
+            focus: &[],
+            mentioned: "",
+        });
+        Some(map.text)
+    }
+
+    /// Waits until the folders are indexed as they are now, or until `deadline`.
+    pub fn settle(&self, deadline: Instant) {
+        for folder in self.folders() {
+            folder.index.wait_until_settled(deadline);
+        }
+    }
+
     pub fn statuses(&self) -> Vec<FolderStatus> {
         let status = |folder: &Folder| FolderStatus {
             root: folder.root.clone(),

@@ -146,10 +146,14 @@ impl CommandRule {
             line.commands.iter().any(|c| self.holds(c) == Holds::Yes)
         };
         if let Some(line) = self.matches.iter().find(|line| !holds(line)) {
-            return Err(format!("the rule for `{name}` does not match its example `{line}`"));
+            return Err(format!(
+                "the rule for `{name}` does not match its example `{line}`"
+            ));
         }
         if let Some(line) = self.passes.iter().find(|line| holds(line)) {
-            return Err(format!("the rule for `{name}` matches `{line}`, which it should not"));
+            return Err(format!(
+                "the rule for `{name}` matches `{line}`, which it should not"
+            ));
         }
         Ok(())
     }
@@ -157,7 +161,10 @@ impl CommandRule {
 
 /// Whether a program stands where the system has its own.
 fn is_usual_place(word: &Word) -> bool {
-    let folder = word.known().and_then(|w| w.rsplit_once('/')).map(|(f, _)| f);
+    let folder = word
+        .known()
+        .and_then(|w| w.rsplit_once('/'))
+        .map(|(f, _)| f);
     matches!(folder, Some("/bin" | "/usr/bin" | "/usr/local/bin"))
 }
 
@@ -171,7 +178,9 @@ fn has_any(words: &[Word], options: &[String]) -> Holds {
             _ => None,
         };
         word == option
-            || word.strip_prefix(option.as_str()).is_some_and(|r| r.starts_with('='))
+            || word
+                .strip_prefix(option.as_str())
+                .is_some_and(|r| r.starts_with('='))
             || short.is_some_and(|letter| {
                 word.starts_with('-') && !word.starts_with("--") && word.contains(letter)
             })
@@ -208,13 +217,22 @@ impl Paths {
             rule,
         };
         if paths.rule.decision == Ruling::Deny && paths.rule.why.is_none() {
-            return Err(format!("the rule that denies `{}` needs `why`", paths.rule.glob));
+            return Err(format!(
+                "the rule that denies `{}` needs `why`",
+                paths.rule.glob
+            ));
         }
         if let Some(path) = paths.rule.matches.iter().find(|p| !paths.holds(p)) {
-            return Err(format!("`{}` does not match its example `{path}`", paths.rule.glob));
+            return Err(format!(
+                "`{}` does not match its example `{path}`",
+                paths.rule.glob
+            ));
         }
         if let Some(path) = paths.rule.passes.iter().find(|p| paths.holds(p)) {
-            return Err(format!("`{}` matches `{path}`, which it should not", paths.rule.glob));
+            return Err(format!(
+                "`{}` matches `{path}`, which it should not",
+                paths.rule.glob
+            ));
         }
         Ok(paths)
     }
