@@ -1,5 +1,6 @@
 //! Pairwright: an AI pair programmer as one language server.
 
+pub mod agent;
 pub mod cli;
 pub mod complete;
 pub mod config;

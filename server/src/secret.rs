@@ -4,6 +4,10 @@
 //! kept from the embedded engine too. Rules read names and the text given; nothing is opened here.
 //! Not here: what a reader does about it, secrets among the server's own settings (`config`).
 
+mod redact;
+
+pub use redact::redact;
+
 /// Whole names, in lower case.
 const NAMES: &[&str] = &[
     "_netrc",

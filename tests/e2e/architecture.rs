@@ -12,7 +12,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "lsp", "cli", "complete", "edit", "index", "local", "model", "store",
         ],
     ),
-    ("complete", &["lsp", "cli", "edit", "store"]),
+    ("complete", &["lsp", "cli", "agent", "edit", "store"]),
+    ("agent", &["lsp", "cli", "complete", "local"]),
     (
         "context",
         &["lsp", "cli", "complete", "edit", "model", "store"],
@@ -44,7 +45,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "store",
         &[
-            "lsp", "cli", "complete", "context", "index", "local", "model", "session",
+            "lsp", "cli", "agent", "complete", "context", "index", "local", "session",
         ],
     ),
 ];

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ const MAX_PROPOSALS: usize = 256;
 #[derive(Debug)]
 pub struct Workspace {
     root: Root,
-    store: Store,
+    store: Arc<Store>,
     lock: Mutex<File>,
     proposals: Mutex<BTreeMap<String, Proposal>>,
     /// Transactions that left no temporary file, which the next one writes down.
@@ -108,7 +108,7 @@ impl Workspace {
         };
         let folder = folder.canonicalize().map_err(broken)?;
         let directory = directory_of(&folder, state);
-        let store = Store::open(&directory)?;
+        let store = Arc::new(Store::open(&directory)?);
         let root = Root::open(&folder, Some(state)).map_err(broken)?;
         let lock_path = directory.join("edits.lock");
         let lock = File::options()
@@ -144,7 +144,8 @@ impl Workspace {
         &self.root
     }
 
-    pub(super) fn store(&self) -> &Store {
+    /// The database of this folder, which other parts of the program keep their rows in too.
+    pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 

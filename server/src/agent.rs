@@ -1,0 +1,4 @@
+//! Agent tasks.
+
+pub mod governor;
+pub mod policy;
