@@ -13,6 +13,7 @@ pub mod local;
 pub mod log;
 pub mod lsp;
 pub mod model;
+pub mod models;
 pub mod secret;
 pub mod session;
 pub mod store;

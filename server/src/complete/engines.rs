@@ -9,14 +9,13 @@ use futures_util::stream::{self, BoxStream};
 use super::Ask;
 use super::surroundings::Surroundings;
 use super::trim::Extent;
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::context::Context;
 use crate::error::UserError;
 use crate::index::{Indexes, Lookup};
 use crate::local::{self, Engine};
-use crate::model::{
-    Endpoint, FimRequest, KeySource, Model, Network, NetworkSettings, Proxy, Secret, Snippet,
-};
+use crate::model::{FimRequest, Model, Snippet};
+use crate::models::Models;
 use crate::session::document::Document;
 use crate::session::language;
 
@@ -31,9 +30,8 @@ const MAX_TOKENS: u32 = 256;
 pub struct Engines {
     pub settings: Arc<Settings>,
     pub local: Option<Engine>,
-    pub model: Option<Model>,
+    pub models: Models,
     pub index: Option<Indexes>,
-    network: Option<(NetworkSettings, Network)>,
     learns: Option<local::Settings>,
 }
 
@@ -51,16 +49,8 @@ impl Engines {
             settings,
             ..Self::default()
         };
-        let mut problems = Vec::new();
-        if let Some(model) = &next.settings.models.complete {
-            match self.model_for(model, &next.settings.network) {
-                Ok((network, model)) => {
-                    next.network = Some(network);
-                    next.model = Some(model);
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
+        let (models, mut problems) = self.models.with(&next.settings);
+        next.models = models;
         if next.settings.local.enabled {
             let learns = local::Settings {
                 roots: roots.to_vec(),
@@ -84,37 +74,8 @@ impl Engines {
         (next, problems)
     }
 
-    fn model_for(
-        &self,
-        model: &config::Model,
-        network: &config::Network,
-    ) -> Result<((NetworkSettings, Network), Model), UserError> {
-        let asked = NetworkSettings {
-            proxy: network.proxy.clone().map_or(Proxy::Environment, Proxy::Url),
-            no_proxy: None,
-            ca_files: network.ca_certificates.clone(),
-        };
-        let endpoint = endpoint(model);
-        let shared = match &self.network {
-            Some((settings, network)) if *settings == asked => network.clone(),
-            _ => Network::new(&asked)?,
-        };
-        let unchanged = self.model.as_ref().filter(|m| {
-            *m.endpoint() == endpoint
-                && self
-                    .network
-                    .as_ref()
-                    .is_some_and(|(settings, _)| *settings == asked)
-        });
-        let model = match unchanged {
-            Some(model) => model.clone(),
-            None => shared.model(endpoint)?,
-        };
-        Ok(((asked, shared), model))
-    }
-
     pub fn model(&self) -> Option<&Model> {
-        self.model.as_ref()
+        self.models.complete.as_ref()
     }
 
     /// Returns the embedded engine if it is not the one of `before` and has to be told everything.
@@ -143,7 +104,7 @@ impl Engines {
     /// Starts to look up what a completion may need of other files than those that are open.
     pub(super) fn look_up(&self, ask: &Ask) -> Option<Lookup> {
         let index = self.index.as_ref()?;
-        self.model.as_ref()?;
+        self.model()?;
         Some(index.near(&ask.document, ask.offset))
     }
 
@@ -174,7 +135,7 @@ impl Engines {
         extent: Extent,
         variant: usize,
     ) -> Option<BoxStream<'static, Result<String, UserError>>> {
-        let model = self.model.as_ref()?;
+        let model = self.model()?;
         let completion = model.complete(request(context, extent, variant));
         let pieces = stream::unfold(Some(completion), async |completion| {
             let mut completion = completion?;
@@ -251,26 +212,6 @@ pub(super) fn request(context: Context, extent: Extent, variant: usize) -> FimRe
         temperature: if variant == 0 { 0.0 } else { 0.5 },
         seed: (variant > 0).then_some(variant as u64),
         deadline: None,
-    }
-}
-
-fn endpoint(model: &config::Model) -> Endpoint {
-    let key = match (&model.api_key_env, &model.api_key_command) {
-        (Some(name), _) => Some(KeySource::Env(name.clone())),
-        (None, Some(argv)) => Some(KeySource::Command(argv.clone())),
-        (None, None) => None,
-    };
-    let headers = model
-        .headers
-        .iter()
-        .map(|(k, v)| (k.clone(), Secret::new(v.clone())))
-        .collect();
-    Endpoint {
-        key,
-        http: model.http,
-        template: model.template.clone(),
-        headers,
-        ..Endpoint::new(model.api, &*model.url, &*model.model)
     }
 }
 

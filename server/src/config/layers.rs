@@ -99,24 +99,33 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
             }
         }
     }
-    if resolved
-        .settings
-        .models
-        .complete
-        .as_ref()
-        .is_some_and(|m| m.url.is_empty())
-    {
-        let origin = resolved
-            .origins
-            .iter()
-            .find(|(key, _)| key.starts_with("models.complete."));
+    leave_out_models_without_url(&mut resolved);
+    resolved
+}
+
+fn leave_out_models_without_url(resolved: &mut Resolved) {
+    let models = &mut resolved.settings.models;
+    let mut nowhere = Vec::new();
+    if models.complete.take_if(|m| m.url.is_empty()).is_some() {
+        nowhere.push("models.complete");
+    }
+    if models.chat.take_if(|m| m.url.is_empty()).is_some() {
+        nowhere.push("models.chat");
+    }
+    if models.agent.take_if(|m| m.url.is_empty()).is_some() {
+        nowhere.push("models.agent");
+    }
+    for section in nowhere {
+        let inside = |key: &String| {
+            key.strip_prefix(section)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        let origin = resolved.origins.iter().find(|(key, _)| inside(key));
         resolved.problems.push(Problem {
             origin: origin.map_or(Origin::Default, |(_, origin)| origin.clone()),
-            message: "`models.complete` has no `url`; no model is used until it has one".into(),
+            message: format!("`{section}` has no `url`; no model is used until it has one"),
         });
-        resolved.settings.models.complete = None;
     }
-    resolved
 }
 
 fn accept(

@@ -194,6 +194,9 @@ impl Server {
             let model = model.clone();
             tokio::spawn(async move { model.probe().await });
         }
+        for model in engines.models.chat.iter().chain(&engines.models.agent) {
+            model.warm();
+        }
         let fresh = engines.local_unlike(&before).cloned();
         self.completer.set_engines(engines);
         if let Some(local) = fresh {
