@@ -19,7 +19,7 @@ pub mod sandbox;
 #[cfg(not(target_os = "linux"))]
 #[path = "agent/no_sandbox.rs"]
 pub mod sandbox;
-pub mod tool;
+mod tool;
 mod tools;
 pub mod transcript;
 

@@ -18,7 +18,7 @@ use crate::store::events::Effect;
 
 /// A call whose arguments are what its tool takes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Call {
+pub(super) enum Call {
     ReadFile(read_file::Arguments),
     List(list::Arguments),
     Search(search::Arguments),
@@ -38,7 +38,7 @@ pub enum Call {
 ///
 /// # Errors
 /// What is wrong, in words the model can act on.
-pub fn parse(call: &ToolCall, mode: Mode) -> Result<Call, String> {
+pub(super) fn parse(call: &ToolCall, mode: Mode) -> Result<Call, String> {
     let text = call.arguments.as_str();
     let read = match call.name.as_str() {
         read_file::NAME => arguments(text).map(Call::ReadFile),
@@ -86,7 +86,7 @@ fn arguments<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 
 impl Call {
     /// What running the call a second time would do.
-    pub fn effect(&self) -> Effect {
+    pub(super) fn effect(&self) -> Effect {
         match self {
             Self::ReadFile(_)
             | Self::List(_)
@@ -102,13 +102,13 @@ impl Call {
 }
 
 /// Arguments in one form, however they were written.
-pub fn canonical(arguments: &str) -> String {
+pub(super) fn canonical(arguments: &str) -> String {
     serde_json::from_str::<Value>(arguments)
         .map_or_else(|_| arguments.to_owned(), |v| v.to_string())
 }
 
 /// What the model is told, in an order that never changes.
-pub fn specs(mode: Mode) -> Vec<ToolSpec> {
+pub(super) fn specs(mode: Mode) -> Vec<ToolSpec> {
     let all = [
         spec::<read_file::Arguments>(read_file::NAME, read_file::ABOUT),
         spec::<list::Arguments>(list::NAME, list::ABOUT),

@@ -1,17 +1,17 @@
 //! The tools, one file each: the arguments, what the model is told, and the work.
 
-pub mod ask_user;
-pub mod edit;
-pub mod finish;
-pub mod git_diff;
-pub mod git_log;
-pub mod grep;
-pub mod list;
-pub mod plan;
-pub mod read_file;
-pub mod run;
-pub mod search;
-pub mod tests;
+pub(super) mod ask_user;
+pub(super) mod edit;
+pub(super) mod finish;
+pub(super) mod git_diff;
+pub(super) mod git_log;
+pub(super) mod grep;
+pub(super) mod list;
+pub(super) mod plan;
+pub(super) mod read_file;
+pub(super) mod run;
+pub(super) mod search;
+pub(super) mod tests;
 
 use crate::edit::path::RepoPath;
 

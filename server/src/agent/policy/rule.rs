@@ -10,12 +10,12 @@ use crate::agent::governor::Limits;
 /// A policy file.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct PolicyFile {
-    pub command: Vec<CommandRule>,
-    pub path: Vec<PathRule>,
-    pub limits: Limits,
+pub(super) struct PolicyFile {
+    pub(super) command: Vec<CommandRule>,
+    pub(super) path: Vec<PathRule>,
+    pub(super) limits: Limits,
     /// Modes a task may be started in; all when not given.
-    pub modes: Option<Vec<String>>,
+    pub(super) modes: Option<Vec<String>>,
 }
 
 /// What a rule says. In rising order of strictness.
@@ -30,42 +30,42 @@ pub enum Ruling {
 /// A rule about commands that begin with some words.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CommandRule {
+pub(super) struct CommandRule {
     /// The program and its first arguments; `*` stands for any one word.
-    pub run: Vec<String>,
-    pub decision: Ruling,
-    pub why: Option<String>,
+    pub(super) run: Vec<String>,
+    pub(super) decision: Ruling,
+    pub(super) why: Option<String>,
     /// What to do instead.
-    pub instead: Option<String>,
+    pub(super) instead: Option<String>,
     /// The rule holds only where one of these options or words is given too.
     #[serde(default)]
-    pub with: Vec<String>,
+    pub(super) with: Vec<String>,
     /// The rule does not hold where one of these options or words is given.
     #[serde(default)]
-    pub without: Vec<String>,
+    pub(super) without: Vec<String>,
     /// Lines the rule must hold for, checked when the file is read.
     #[serde(default)]
-    pub matches: Vec<String>,
+    pub(super) matches: Vec<String>,
     /// Lines the rule must not hold for.
     #[serde(default)]
-    pub passes: Vec<String>,
+    pub(super) passes: Vec<String>,
 }
 
 /// A rule about files.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PathRule {
+pub(super) struct PathRule {
     /// Paths below the folder; `**` crosses folders. Case does not matter.
-    pub glob: String,
+    pub(super) glob: String,
     #[serde(default)]
-    pub access: Access,
-    pub decision: Ruling,
-    pub why: Option<String>,
-    pub instead: Option<String>,
+    pub(super) access: Access,
+    pub(super) decision: Ruling,
+    pub(super) why: Option<String>,
+    pub(super) instead: Option<String>,
     #[serde(default)]
-    pub matches: Vec<String>,
+    pub(super) matches: Vec<String>,
     #[serde(default)]
-    pub passes: Vec<String>,
+    pub(super) passes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

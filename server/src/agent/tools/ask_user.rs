@@ -3,14 +3,14 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub const NAME: &str = "ask_user";
-pub const ABOUT: &str =
+pub(in crate::agent) const NAME: &str = "ask_user";
+pub(in crate::agent) const ABOUT: &str =
     "Asks the user something that cannot be found out otherwise. The task waits for the answer.";
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-pub struct Arguments {
-    pub question: String,
+pub(in crate::agent) struct Arguments {
+    pub(in crate::agent) question: String,
     /// Answers to choose from.
     #[serde(default)]
-    pub options: Vec<String>,
+    pub(in crate::agent) options: Vec<String>,
 }

@@ -8,29 +8,29 @@ use crate::agent::proposed::Row;
 use crate::edit::parse::{EditSet, Format, Parser};
 use crate::edit::plan::{Options, Plan, plan};
 
-pub const NAME: &str = "edit";
-pub const ABOUT: &str = "Changes files. Either path with oldString and newString (the old text must be in the file exactly once, unless replaceAll is set), or path with content for a whole new file, or patch with a unified diff, SEARCH/REPLACE blocks, or *** Begin Patch. All edits of a call are done or none. The user reviews every hunk before it reaches their files.";
+pub(in crate::agent) const NAME: &str = "edit";
+pub(in crate::agent) const ABOUT: &str = "Changes files. Either path with oldString and newString (the old text must be in the file exactly once, unless replaceAll is set), or path with content for a whole new file, or patch with a unified diff, SEARCH/REPLACE blocks, or *** Begin Patch. All edits of a call are done or none. The user reviews every hunk before it reaches their files.";
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Arguments {
+pub(in crate::agent) struct Arguments {
     /// Path below the folder.
     #[serde(default, alias = "file_path")]
-    pub path: Option<String>,
+    pub(in crate::agent) path: Option<String>,
     /// Text to find.
     #[serde(default, alias = "old_string")]
-    pub old_string: Option<String>,
+    pub(in crate::agent) old_string: Option<String>,
     /// Text to put there.
     #[serde(default, alias = "new_string")]
-    pub new_string: Option<String>,
+    pub(in crate::agent) new_string: Option<String>,
     #[serde(default, alias = "replace_all")]
-    pub replace_all: bool,
+    pub(in crate::agent) replace_all: bool,
     /// The whole text of a file.
     #[serde(default)]
-    pub content: Option<String>,
+    pub(in crate::agent) content: Option<String>,
     /// Edits of several places or files.
     #[serde(default)]
-    pub patch: Option<String>,
+    pub(in crate::agent) patch: Option<String>,
 }
 
 /// Works out what the call would change, without changing it.

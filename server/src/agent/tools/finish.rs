@@ -3,15 +3,15 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub const NAME: &str = "finish";
-pub const ABOUT: &str = "Ends the task. Say in a few sentences what was changed and how it was checked, or why it could not be done.";
+pub(in crate::agent) const NAME: &str = "finish";
+pub(in crate::agent) const ABOUT: &str = "Ends the task. Say in a few sentences what was changed and how it was checked, or why it could not be done.";
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-pub struct Arguments {
-    pub summary: String,
+pub(in crate::agent) struct Arguments {
+    pub(in crate::agent) summary: String,
     /// False when the task could not be done.
     #[serde(default = "yes")]
-    pub succeeded: bool,
+    pub(in crate::agent) succeeded: bool,
 }
 
 fn yes() -> bool {

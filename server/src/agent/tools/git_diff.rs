@@ -7,16 +7,16 @@ use super::bounded;
 use crate::agent::desk::Desk;
 use crate::edit::text::{Breaks, Text};
 
-pub const NAME: &str = "git_diff";
-pub const ABOUT: &str = "Shows changes as a unified diff: those of this task, or with uncommitted set, everything in the folder that is not committed.";
+pub(in crate::agent) const NAME: &str = "git_diff";
+pub(in crate::agent) const ABOUT: &str = "Shows changes as a unified diff: those of this task, or with uncommitted set, everything in the folder that is not committed.";
 
 /// Lines around a change.
 const CONTEXT: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-pub struct Arguments {
+pub(in crate::agent) struct Arguments {
     #[serde(default)]
-    pub uncommitted: bool,
+    pub(in crate::agent) uncommitted: bool,
 }
 
 /// The command that shows what is not committed. Runs in the sandbox: a repository's settings can

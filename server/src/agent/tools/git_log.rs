@@ -6,18 +6,18 @@ use serde::Deserialize;
 use super::path;
 use crate::agent::desk::Desk;
 
-pub const NAME: &str = "git_log";
-pub const ABOUT: &str =
+pub(in crate::agent) const NAME: &str = "git_log";
+pub(in crate::agent) const ABOUT: &str =
     "Shows the latest commits, of the folder or of one file: hash, date, title.";
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-pub struct Arguments {
+pub(in crate::agent) struct Arguments {
     /// Only commits that changed this file or folder.
     #[serde(default)]
-    pub path: Option<String>,
+    pub(in crate::agent) path: Option<String>,
     /// How many; 10 when not given.
     #[serde(default)]
-    pub count: Option<u32>,
+    pub(in crate::agent) count: Option<u32>,
 }
 
 /// The command that shows them, in the sandbox.

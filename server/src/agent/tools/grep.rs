@@ -9,8 +9,8 @@ use crate::agent::desk::Desk;
 use crate::agent::policy::Access;
 use crate::edit::tree::{Entry, Tree};
 
-pub const NAME: &str = "grep";
-pub const ABOUT: &str = "Finds lines that match a regular expression (Rust's syntax), with their files and line numbers.";
+pub(in crate::agent) const NAME: &str = "grep";
+pub(in crate::agent) const ABOUT: &str = "Finds lines that match a regular expression (Rust's syntax), with their files and line numbers.";
 
 const MATCHES: usize = 200;
 /// Files larger than this are passed over.
@@ -22,13 +22,13 @@ const PATTERN_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Arguments {
-    pub pattern: String,
+pub(in crate::agent) struct Arguments {
+    pub(in crate::agent) pattern: String,
     /// File or folder to look in; everything when not given.
     #[serde(default)]
-    pub path: Option<String>,
+    pub(in crate::agent) path: Option<String>,
     #[serde(default)]
-    pub ignore_case: bool,
+    pub(in crate::agent) ignore_case: bool,
 }
 
 pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {

@@ -8,20 +8,20 @@ use serde::Deserialize;
 use super::{Said, bounded, path};
 use crate::agent::desk::Desk;
 
-pub const NAME: &str = "list";
-pub const ABOUT: &str =
+pub(in crate::agent) const NAME: &str = "list";
+pub(in crate::agent) const ABOUT: &str =
     "Lists files of the folder or of one below it. What git ignores is left out.";
 
 const MOST: usize = 500;
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-pub struct Arguments {
+pub(in crate::agent) struct Arguments {
     /// Folder to list; the whole one when not given.
     #[serde(default)]
-    pub path: Option<String>,
+    pub(in crate::agent) path: Option<String>,
     /// How many levels down; 2 when not given.
     #[serde(default)]
-    pub depth: Option<usize>,
+    pub(in crate::agent) depth: Option<usize>,
 }
 
 pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {

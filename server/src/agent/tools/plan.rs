@@ -5,13 +5,13 @@ use serde::Deserialize;
 
 use crate::store::events::PlanItem;
 
-pub const NAME: &str = "plan";
-pub const ABOUT: &str = "Sets the list of steps of this task, each pending, in_progress or done. Set it anew when it changes.";
+pub(in crate::agent) const NAME: &str = "plan";
+pub(in crate::agent) const ABOUT: &str = "Sets the list of steps of this task, each pending, in_progress or done. Set it anew when it changes.";
 
 /// Steps at most.
 pub(in crate::agent) const MOST: usize = 50;
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-pub struct Arguments {
-    pub items: Vec<PlanItem>,
+pub(in crate::agent) struct Arguments {
+    pub(in crate::agent) items: Vec<PlanItem>,
 }

@@ -9,23 +9,23 @@ use crate::agent::policy::Access;
 use crate::edit::text::{Breaks, Text};
 use crate::edit::tree::{Entry, Tree};
 
-pub const NAME: &str = "read_file";
-pub const ABOUT: &str = "Reads a file of the folder, with the changes made so far in this task. Long files are read in parts: give firstLine and lastLine.";
+pub(in crate::agent) const NAME: &str = "read_file";
+pub(in crate::agent) const ABOUT: &str = "Reads a file of the folder, with the changes made so far in this task. Long files are read in parts: give firstLine and lastLine.";
 
 /// Lines read when no end is given.
 const LINES: usize = 400;
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Arguments {
+pub(in crate::agent) struct Arguments {
     /// Path below the folder.
-    pub path: String,
+    pub(in crate::agent) path: String,
     /// From 1.
     #[serde(default)]
-    pub first_line: Option<usize>,
+    pub(in crate::agent) first_line: Option<usize>,
     /// The last one read.
     #[serde(default)]
-    pub last_line: Option<usize>,
+    pub(in crate::agent) last_line: Option<usize>,
 }
 
 pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {

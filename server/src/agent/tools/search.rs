@@ -11,17 +11,17 @@ use crate::edit::text::{Breaks, Text};
 use crate::edit::tree::{Entry, Tree};
 use crate::index::SearchParams;
 
-pub const NAME: &str = "search";
-pub const ABOUT: &str = "Finds the code a question is about, best first, by names, words and meaning. Use it before grep when you do not know what the code is called.";
+pub(in crate::agent) const NAME: &str = "search";
+pub(in crate::agent) const ABOUT: &str = "Finds the code a question is about, best first, by names, words and meaning. Use it before grep when you do not know what the code is called.";
 
 const FILES: usize = 6;
 /// Lines shown of one place.
 const LINES: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-pub struct Arguments {
+pub(in crate::agent) struct Arguments {
     /// A question, names, or an error message.
-    pub query: String,
+    pub(in crate::agent) query: String,
 }
 
 pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {

@@ -7,14 +7,14 @@ use crate::agent::desk::Desk;
 use crate::edit::path::RepoPath;
 use crate::edit::tree::{Entry, Tree};
 
-pub const NAME: &str = "tests";
-pub const ABOUT: &str = "Runs the project's tests in the sandbox, with the changes of this task. The command is found by the project's files; filter narrows it to tests or files of that name.";
+pub(in crate::agent) const NAME: &str = "tests";
+pub(in crate::agent) const ABOUT: &str = "Runs the project's tests in the sandbox, with the changes of this task. The command is found by the project's files; filter narrows it to tests or files of that name.";
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-pub struct Arguments {
+pub(in crate::agent) struct Arguments {
     /// Name of a test or file; all tests when not given.
     #[serde(default)]
-    pub filter: Option<String>,
+    pub(in crate::agent) filter: Option<String>,
 }
 
 /// Finds the command that runs a project's tests.
