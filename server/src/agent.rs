@@ -157,6 +157,11 @@ impl Handle {
         ended.ok().and_then(|s| *s).unwrap_or(TaskState::Paused)
     }
 
+    /// The state it was left in; `None` while it runs.
+    pub fn state(&self) -> Option<TaskState> {
+        *self.state.borrow()
+    }
+
     fn is_running(&self) -> bool {
         self.state.borrow().is_none()
     }

@@ -223,13 +223,19 @@ impl Indexes {
 
     /// Draws the map of a folder: the definitions that matter most, in at most `budget` tokens.
     pub fn map(&self, root: &Path, budget: u32) -> Option<String> {
-        let folder = self.folders().iter().find(|folder| folder.root == root)?;
+        let mut folders = self.folders().iter();
+        let folder = folders.find(|folder| self.is_same(&folder.root, root))?;
         let map = folder.index.reader().map(&indexer::MapQuery {
             budget: Tokens(budget),
             focus: &[],
             mentioned: "",
         });
         Some(map.text)
+    }
+
+    /// Whether a folder, as the client spells it, is the one at `real`, links resolved.
+    pub fn is_same(&self, root: &Path, real: &Path) -> bool {
+        root == real || root.canonicalize().is_ok_and(|root| root == real)
     }
 
     /// Waits until the folders are indexed as they are now, or until `deadline`.

@@ -77,9 +77,13 @@ pub(super) struct Driver {
     sandbox: Option<TaskSandbox>,
     /// Questions that were asked, and their answers, of this run and those before.
     answers: HashMap<String, Option<Answer>>,
+    /// Answers that came before their questions were asked by this run.
+    early: HashMap<String, Answer>,
     n_idle: u32,
     mark: String,
     is_new: bool,
+    /// The model had finished before the process was killed.
+    finished: Option<End>,
 }
 
 impl Driver {
@@ -117,6 +121,7 @@ impl Driver {
             governor.extend(extended);
         }
         Self {
+            finished: call::finished(events),
             mark: prompt::mark(&id),
             turn: events.last().map_or(1, |e| e.turn),
             // A mode that is not known any more changes nothing.
@@ -133,6 +138,7 @@ impl Driver {
             wants_pause: false,
             sandbox: None,
             answers,
+            early: HashMap::new(),
             n_idle: 0,
             setup,
             id,
@@ -182,6 +188,9 @@ impl Driver {
             let message = Message::User { text };
             self.record(vec![EventKind::Entry { message }]).await?;
         }
+        if let Some(end) = self.finished.take() {
+            return Err(end);
+        }
         self.take_up_calls().await?;
         loop {
             self.mind_controls()?;
@@ -210,7 +219,7 @@ impl Driver {
         loop {
             let next = tokio::select! {
                 event = stream.next() => Next::Event(event),
-                control = self.controls.recv() => Next::Control(control),
+                control = self.controls.recv(), if !self.controls.is_closed() => Next::Control(control),
                 () = tokio::time::sleep_until(told + COALESCE), if !pieces.is_empty() => Next::Tell,
             };
             match next {
@@ -333,8 +342,8 @@ impl Driver {
             Control::Stop => return Err(End::Stopped),
             Control::Pause => self.wants_pause = true,
             Control::Steer(text) => self.steers.push(text),
-            // Nobody waits for it any more.
-            Control::Answer(_) => {}
+            // To a question of before a crash, perhaps, which is asked again soon.
+            Control::Answer(answer) => self.keep_early(answer),
         }
         Ok(())
     }

@@ -18,6 +18,9 @@ use crate::store::events::{
 /// How long a permission for the folder holds: 30 days.
 const FOLDER_GRANT: i64 = 30 * 24 * 3_600 * 1_000;
 
+/// Answers kept for questions that are not asked yet.
+const MAX_EARLY: usize = 64;
+
 /// A question that is about to be asked.
 pub(super) struct Asked {
     pub(super) id: String,
@@ -97,7 +100,17 @@ impl Driver {
         Ok(answer)
     }
 
+    /// Keeps an answer to a question that this run has not asked yet.
+    pub(super) fn keep_early(&mut self, answer: Answer) {
+        if self.early.len() < MAX_EARLY {
+            self.early.insert(answer.approval.clone(), answer);
+        }
+    }
+
     async fn wait_for_answer(&mut self, id: &str) -> Flow<Answer> {
+        if let Some(answer) = self.early.remove(id) {
+            return Ok(answer);
+        }
         loop {
             match self.controls.recv().await {
                 Some(Control::Answer(answer)) if answer.approval == id => return Ok(answer),

@@ -13,11 +13,11 @@ use crate::agent::proposed::Row;
 use crate::agent::sandbox::TaskSandbox;
 use crate::agent::tool::{self, Call};
 use crate::agent::tools::{
-    edit, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
+    edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
 };
 use crate::model::ToolCall;
 use crate::store::events::{
-    Decision, Denial, Durability, Effect, EventKind, Outcome, Permission, Subject,
+    Decision, Denial, Durability, Effect, Event, EventKind, Outcome, Permission, Subject,
 };
 
 /// Output of a command that is told while it runs, in bytes; the rest is in the result.
@@ -65,6 +65,30 @@ impl Came {
             Err(why) => Self::failed(why),
         }
     }
+}
+
+/// How the model finished, from the events of a task.
+pub(super) fn finished(events: &[Event]) -> Option<End> {
+    let id = events.iter().rev().find_map(|e| match &e.kind {
+        EventKind::ToolResult {
+            call,
+            tool,
+            outcome: Outcome::Done,
+            ..
+        } if tool == finish::NAME => Some(call),
+        _ => None,
+    })?;
+    let arguments = events.iter().find_map(|e| match &e.kind {
+        EventKind::ToolCall {
+            call, arguments, ..
+        } if call == id => Some(arguments),
+        _ => None,
+    })?;
+    let arguments: finish::Arguments = serde_json::from_str(arguments).ok()?;
+    Some(End::Finished {
+        summary: arguments.summary,
+        succeeded: arguments.succeeded,
+    })
 }
 
 impl Driver {

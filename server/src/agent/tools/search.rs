@@ -38,7 +38,7 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
         let Ok(path) = RepoPath::parse(found.hit.path.as_str()) else {
             continue;
         };
-        let is_here = found.root == desk.root();
+        let is_here = indexes.is_same(&found.root, desk.root());
         if !is_here || desk.may(Access::Read, &path).is_err() {
             continue;
         }
