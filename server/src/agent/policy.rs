@@ -19,6 +19,7 @@ pub use self::command::{Line, Simple, Word};
 pub use self::rule::{Access, Ruling};
 use self::rule::{CommandRule, Holds, Paths, PolicyFile};
 use super::governor::Limits;
+use crate::edit::path::{Denied, RepoPath};
 use crate::error::{Kind, UserError};
 use crate::secret;
 use crate::store::events::{Grant, Permission};
@@ -181,11 +182,7 @@ impl Policy {
         for to in &line.writes {
             take(self.judge_redirect(to, grants));
         }
-        let is_granted_as_a_whole = grants.iter().any(|grant| match &grant.allows {
-            Permission::Command(words) => words.len() == 1 && words[0] == text,
-            Permission::Path(_) => false,
-        });
-        if let Some(doubt) = line.doubts.first().filter(|_| !is_granted_as_a_whole) {
+        if let Some(doubt) = line.doubts.first() {
             take(Verdict {
                 ruling: Ruling::Ask,
                 rule: "what cannot be told is asked".into(),
@@ -277,8 +274,12 @@ impl Policy {
                 ruling: Ruling::Allow,
                 ..ask(path, "")
             },
-            Some(path) => match crate::edit::path::RepoPath::parse(path) {
+            Some(path) => match RepoPath::parse(path) {
                 Ok(path) => self.judge_path(Access::Write, path.as_str(), grants),
+                Err(Denied::VersionControl) => Verdict {
+                    ruling: Ruling::Deny,
+                    ..ask(path, "version control is git's own")
+                },
                 Err(why) => ask(path, &why.to_string()),
             },
         }

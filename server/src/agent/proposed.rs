@@ -307,3 +307,6 @@ impl Tree for View<'_> {
         self.worlds.relative(path)
     }
 }
+
+#[cfg(test)]
+mod tests;

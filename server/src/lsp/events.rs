@@ -18,7 +18,8 @@ pub(super) enum SessionEvent {}
 
 impl Notification for SessionEvent {
     type Params = Event;
-    const METHOD: LspNotificationMethod<'static> = LspNotificationMethod::Custom("pairwright/event");
+    const METHOD: LspNotificationMethod<'static> =
+        LspNotificationMethod::Custom("pairwright/event");
     const MESSAGE_DIRECTION: MessageDirection = MessageDirection::ServerToClient;
 }
 

@@ -147,7 +147,9 @@ impl Server {
         };
         let token = params.work_done_token;
         let handle = self
-            .with_setup(root, token, move |server, setup| server.tasks.start(setup, ask))
+            .with_setup(root, token, move |server, setup| {
+                server.tasks.start(setup, ask)
+            })
             .await?;
         Ok(StartResponse { task: handle.id })
     }
@@ -156,7 +158,9 @@ impl Server {
         let task = params.task;
         let root = self.folder_of_session(&task).await?;
         let handle = self
-            .with_setup(root, None, move |server, setup| server.tasks.resume(setup, &task))
+            .with_setup(root, None, move |server, setup| {
+                server.tasks.resume(setup, &task)
+            })
             .await?;
         let state = handle.state().unwrap_or(TaskState::Running);
         Ok(StateResponse { state })
@@ -193,8 +197,12 @@ impl Server {
         let root = self.first_root()?;
         self.on_disk(move |server| {
             let policy = server.policy(&root)?;
-            let grants = server.log_of(&root).map_err(|why| failed(&format!("{why:#}")))?;
-            let grants = grants.grants(None).map_err(|why| failed(&why.to_string()))?;
+            let grants = server
+                .log_of(&root)
+                .map_err(|why| failed(&format!("{why:#}")))?;
+            let grants = grants
+                .grants(None)
+                .map_err(|why| failed(&why.to_string()))?;
             Ok(json!({
                 "hash": policy.hash(),
                 "layers": policy.origins().collect::<Vec<_>>(),
@@ -212,7 +220,9 @@ impl Server {
             None => self.first_root()?,
         };
         self.on_disk(move |server| {
-            let log = server.log_of(&root).map_err(|why| failed(&format!("{why:#}")))?;
+            let log = server
+                .log_of(&root)
+                .map_err(|why| failed(&format!("{why:#}")))?;
             let seconds = match (&params.task, params.seconds) {
                 (None, None) => Some(THIRTY_DAYS),
                 (_, seconds) => seconds,
@@ -238,7 +248,9 @@ impl Server {
         let roots = self.session.snapshot().roots.to_vec();
         self.on_disk(move |server| {
             for root in roots {
-                let log = server.log_of(&root).map_err(|why| failed(&format!("{why:#}")))?;
+                let log = server
+                    .log_of(&root)
+                    .map_err(|why| failed(&format!("{why:#}")))?;
                 let session = log
                     .session_of_grant(&params.grant)
                     .map_err(|why| failed(&why.to_string()))?;
@@ -256,8 +268,12 @@ impl Server {
     pub(super) async fn budget_get(&self, params: TaskParams) -> jsonrpc::Result<BudgetResponse> {
         let root = self.folder_of_session(&params.task).await?;
         self.on_disk(move |server| {
-            let log = server.log_of(&root).map_err(|why| failed(&format!("{why:#}")))?;
-            let task = log.task(&params.task).map_err(|why| failed(&why.to_string()))?;
+            let log = server
+                .log_of(&root)
+                .map_err(|why| failed(&format!("{why:#}")))?;
+            let task = log
+                .task(&params.task)
+                .map_err(|why| failed(&why.to_string()))?;
             let task = task.ok_or_else(|| jsonrpc::Error::invalid_params("that is no task"))?;
             let ceilings = serde_json::from_value(task.intake.limits);
             Ok(BudgetResponse {
@@ -277,8 +293,11 @@ impl Server {
                 .on_disk(move |server| {
                     let mut sessions = Vec::new();
                     for root in roots {
-                        let log = server.log_of(&root).map_err(|why| failed(&format!("{why:#}")))?;
-                        sessions.extend(log.sessions(most).map_err(|why| failed(&why.to_string()))?);
+                        let log = server
+                            .log_of(&root)
+                            .map_err(|why| failed(&format!("{why:#}")))?;
+                        sessions
+                            .extend(log.sessions(most).map_err(|why| failed(&why.to_string()))?);
                     }
                     Ok(json!({ "sessions": sessions }))
                 })
@@ -286,7 +305,9 @@ impl Server {
         };
         let root = self.folder_of_session(&session).await?;
         self.on_disk(move |server| {
-            let log = server.log_of(&root).map_err(|why| failed(&format!("{why:#}")))?;
+            let log = server
+                .log_of(&root)
+                .map_err(|why| failed(&format!("{why:#}")))?;
             let events = log
                 .read_from(&session, params.from_seq, most)
                 .map_err(|why| failed(&why.to_string()))?;
@@ -354,9 +375,20 @@ impl Server {
     }
 
     /// Asks what the task asks, and shows how it goes, until it ends here.
-    async fn watch_task(self, handle: Handle, log: EventLog, root: PathBuf, token: Option<ProgressToken>) {
+    async fn watch_task(
+        self,
+        handle: Handle,
+        log: EventLog,
+        root: PathBuf,
+        token: Option<ProgressToken>,
+    ) {
         let progress = match token {
-            Some(token) => Some(self.client.progress(token, "Pairwright works on a task").begin().await),
+            Some(token) => Some(
+                self.client
+                    .progress(token, "Pairwright works on a task")
+                    .begin()
+                    .await,
+            ),
             None => None,
         };
         let mut events = log.subscribe();
@@ -375,7 +407,8 @@ impl Server {
             };
             // The log has what came before this began to listen, too.
             let (reading, id) = (log.clone(), handle.id.clone());
-            let missed = tokio::task::spawn_blocking(move || reading.read_from(&id, last + 1, usize::MAX));
+            let missed =
+                tokio::task::spawn_blocking(move || reading.read_from(&id, last + 1, usize::MAX));
             let missed = missed.await.ok().and_then(Result::ok).unwrap_or_default();
             last = missed.last().map_or(last, |e| e.seq);
             for asked in unanswered(&missed) {
@@ -388,7 +421,13 @@ impl Server {
                 }
             }
             let proposed = missed.iter().any(|e| {
-                matches!(&e.kind, EventKind::Diff { proposal: Some(_), .. })
+                matches!(
+                    &e.kind,
+                    EventKind::Diff {
+                        proposal: Some(_),
+                        ..
+                    }
+                )
             });
             if proposed {
                 self.tell_hunks_of(&missed, &root);
@@ -404,7 +443,11 @@ impl Server {
 
     fn tell_hunks_of(&self, events: &[Event], root: &std::path::Path) {
         let uris = events.iter().flat_map(|event| match &event.kind {
-            EventKind::Diff { files, proposal: Some(_), .. } => files
+            EventKind::Diff {
+                files,
+                proposal: Some(_),
+                ..
+            } => files
                 .iter()
                 .map(|f| crate::session::document::uri_of(&root.join(&f.path)))
                 .collect(),
@@ -438,7 +481,11 @@ impl Server {
             task: task.to_owned(),
             approval,
         };
-        self.client.send_request::<ApprovalRequest>(params).await.ok().flatten()
+        self.client
+            .send_request::<ApprovalRequest>(params)
+            .await
+            .ok()
+            .flatten()
     }
 
     async fn ask_in_a_window(&self, asked: &Approval) -> Option<ApprovalResponse> {
@@ -450,9 +497,9 @@ impl Server {
                 ..lsp::MessageActionItem::default()
             })
             .collect();
-        let asked_client = self
-            .client
-            .show_message_request(lsp::MessageType::Warning, message, Some(actions));
+        let asked_client =
+            self.client
+                .show_message_request(lsp::MessageType::Warning, message, Some(actions));
         let chosen = asked_client.await.ok().flatten()?.title;
         Some(answer_of(asked, &chosen))
     }
@@ -469,7 +516,9 @@ impl Server {
         let session = session.to_owned();
         self.on_disk(move |server| {
             for root in roots {
-                let log = server.log_of(&root).map_err(|why| failed(&format!("{why:#}")))?;
+                let log = server
+                    .log_of(&root)
+                    .map_err(|why| failed(&format!("{why:#}")))?;
                 if let Ok(Some(_)) = log.session(&session) {
                     return Ok(root);
                 }
@@ -507,7 +556,10 @@ fn window_of(asked: &Approval) -> (String, Vec<String>) {
                 titles.push(TASK.to_owned());
             }
             titles.push(NO.to_owned());
-            (format!("The task wants to {what}: {}.", asked.reason), titles)
+            (
+                format!("The task wants to {what}: {}.", asked.reason),
+                titles,
+            )
         }
     }
 }
@@ -521,7 +573,11 @@ fn answer_of(asked: &Approval, chosen: &str) -> ApprovalResponse {
         ONCE => (Decision::Yes, Some(GrantScope::Once), None),
         _ => (Decision::No, None, None),
     };
-    ApprovalResponse { decision, scope, text }
+    ApprovalResponse {
+        decision,
+        scope,
+        text,
+    }
 }
 
 /// Questions among the events that are not answered among them.

@@ -17,14 +17,32 @@ fn line(event: &Value) -> Option<String> {
         "tool_started" => "started".to_owned(),
         "tool_result" => {
             let said = text("text");
-            let first = said.lines().find(|l| !l.starts_with("<data-")).unwrap_or_default();
-            let place = if event["tier"].is_string() { " in a sandbox" } else { "" };
-            format!("result {} {}{place}: {first}", text("tool"), text("outcome"))
+            let first = said
+                .lines()
+                .find(|l| !l.starts_with("<data-"))
+                .unwrap_or_default();
+            let place = if event["tier"].is_string() {
+                " in a sandbox"
+            } else {
+                ""
+            };
+            format!(
+                "result {} {}{place}: {first}",
+                text("tool"),
+                text("outcome")
+            )
         }
         "diff" => {
             let mut line = "diff".to_owned();
             for file in event["files"].as_array().unwrap() {
-                write!(line, " {} +{} -{}", file["path"].as_str().unwrap(), file["added"], file["removed"]).unwrap();
+                write!(
+                    line,
+                    " {} +{} -{}",
+                    file["path"].as_str().unwrap(),
+                    file["added"],
+                    file["removed"]
+                )
+                .unwrap();
             }
             if event["proposal"].is_string() {
                 line.push_str(" proposed");
@@ -35,8 +53,17 @@ fn line(event: &Value) -> Option<String> {
             line
         }
         "plan" => format!("plan of {}", event["items"].as_array().unwrap().len()),
-        "approval" => format!("asked {}: {}", event["subject"]["type"].as_str().unwrap(), text("reason")),
-        "decided" => format!("decided {} {} by {}", text("decision"), text("scope"), text("by")),
+        "approval" => format!(
+            "asked {}: {}",
+            event["subject"]["type"].as_str().unwrap(),
+            text("reason")
+        ),
+        "decided" => format!(
+            "decided {} {} by {}",
+            text("decision"),
+            text("scope"),
+            text("by")
+        ),
         "denied" => format!("denied {}: {}", text("what"), text("why")),
         "grant" => format!("grant {} {}", event["allows"], text("scope")),
         "compaction" => "compaction".to_owned(),
@@ -61,7 +88,10 @@ fn play(folder: &Path) -> String {
     let after = files(&stage.world.root());
     let is_applied = events.iter().any(|e| e["rollbackToken"].is_string());
     if !is_applied {
-        assert_eq!(before, after, "the user's files changed without being asked for");
+        assert_eq!(
+            before, after,
+            "the user's files changed without being asked for"
+        );
     }
     if stage.script.accept {
         let task = events[0]["session"].as_str().unwrap();
@@ -74,11 +104,23 @@ fn play(folder: &Path) -> String {
             }
         }
         let undone = stage.command(&["rollback", &token]);
-        assert!(undone.status.success(), "{}", String::from_utf8_lossy(&undone.stderr));
-        assert_eq!(files(&stage.world.root()), before, "rolling back did not bring all back");
+        assert!(
+            undone.status.success(),
+            "{}",
+            String::from_utf8_lossy(&undone.stderr)
+        );
+        assert_eq!(
+            files(&stage.world.root()),
+            before,
+            "rolling back did not bring all back"
+        );
     }
     let verified = stage.command(&["audit", "verify"]);
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stdout)
+    );
     let root = stage.world.root().canonicalize().unwrap();
     let story = story.replace(root.to_str().unwrap(), "ROOT");
     stage.stop();
@@ -89,7 +131,11 @@ fn play(folder: &Path) -> String {
 #[test]
 fn every_case_happens_as_it_is_written() {
     let mut wrong = Vec::new();
-    let mut folders: Vec<_> = fs::read_dir(case("")).unwrap().flatten().map(|e| e.path()).collect();
+    let mut folders: Vec<_> = fs::read_dir(case(""))
+        .unwrap()
+        .flatten()
+        .map(|e| e.path())
+        .collect();
     folders.sort();
     assert!(folders.len() >= 12);
     for folder in folders {
@@ -100,7 +146,10 @@ fn every_case_happens_as_it_is_written() {
         }
         let expected = fs::read_to_string(&kept).unwrap_or_default();
         if story != expected {
-            wrong.push(format!("{}\nexpected:\n{expected}\nhappened:\n{story}", folder.display()));
+            wrong.push(format!(
+                "{}\nexpected:\n{expected}\nhappened:\n{story}",
+                folder.display()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));

@@ -9,7 +9,9 @@ use super::run::{Running, Stage, case, files};
 fn count(events: &[Value], kind: &str) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for event in events.iter().filter(|e| e["kind"] == kind) {
-        *counts.entry(event["call"].as_str().unwrap().to_owned()).or_default() += 1;
+        *counts
+            .entry(event["call"].as_str().unwrap().to_owned())
+            .or_default() += 1;
     }
     counts
 }
@@ -18,13 +20,21 @@ fn count(events: &[Value], kind: &str) -> BTreeMap<String, usize> {
 fn recorded(stage: &Stage, task: &str) -> Vec<Value> {
     let export = stage.command(&["audit", "export", task]);
     let export: Value = serde_json::from_slice(&export.stdout).unwrap();
-    assert!(export["verified"]["events"].as_u64().unwrap() > 0, "{}", export["broken"]);
+    assert!(
+        export["verified"]["events"].as_u64().unwrap() > 0,
+        "{}",
+        export["broken"]
+    );
     export["events"].as_array().unwrap().clone()
 }
 
 fn accepted(stage: &Stage, task: &str) -> BTreeMap<String, String> {
     let output = stage.command(&["task", "--accept", task]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     files(&stage.world.root())
 }
 
@@ -37,7 +47,12 @@ fn a_task_killed_after_any_event_ends_as_if_it_had_not_been() {
     let wanted = accepted(&reference, events[0]["session"].as_str().unwrap());
     let boundaries: Vec<u64> = events
         .iter()
-        .filter(|e| !matches!(e["kind"].as_str().unwrap(), "message" | "thought" | "tool_output" | "usage"))
+        .filter(|e| {
+            !matches!(
+                e["kind"].as_str().unwrap(),
+                "message" | "thought" | "tool_output" | "usage"
+            )
+        })
         .map(|e| e["seq"].as_u64().unwrap())
         .collect();
     reference.stop();
@@ -47,7 +62,10 @@ fn a_task_killed_after_any_event_ends_as_if_it_had_not_been() {
     for boundary in boundaries {
         let stage = Stage::of(&folder);
         let mut first = stage.task();
-        while first.next().is_some_and(|e| e["seq"].as_u64().unwrap() < *boundary) {}
+        while first
+            .next()
+            .is_some_and(|e| e["seq"].as_u64().unwrap() < *boundary)
+        {}
         let task = first.task();
         first.kill();
         let resumed: Running = stage.start(&["--resume", &task]);
@@ -59,7 +77,12 @@ fn a_task_killed_after_any_event_ends_as_if_it_had_not_been() {
             assert_eq!(n_results, 1, "{call}, killed after {boundary}: {}", story());
         }
         for (call, n_starts) in count(&all, "tool_started") {
-            assert_eq!(n_starts, 1, "{call} was run again, killed after {boundary}: {}", story());
+            assert_eq!(
+                n_starts,
+                1,
+                "{call} was run again, killed after {boundary}: {}",
+                story()
+            );
         }
         assert_eq!(accepted(&stage, &task), wanted, "killed after {boundary}");
         stage.stop();

@@ -22,7 +22,9 @@ fn open(stage: &Stage, announced: &Value) -> Client {
 
 fn ask(client: &mut Client, method: &str, params: &Value) -> Value {
     let answer = client.request(method, params).unwrap();
-    answer.result.unwrap_or_else(|why| panic!("{method}: {why:?}"))
+    answer
+        .result
+        .unwrap_or_else(|why| panic!("{method}: {why:?}"))
 }
 
 fn deadline() -> Instant {
@@ -31,14 +33,19 @@ fn deadline() -> Instant {
 
 fn ended(client: &mut Client) -> Value {
     let is_end = |event: &Value| event["kind"] == "done";
-    client.wait_for("pairwright/event", is_end, deadline()).unwrap()
+    client
+        .wait_for("pairwright/event", is_end, deadline())
+        .unwrap()
 }
 
 #[test]
 fn a_task_is_started_asked_for_reviewed_and_taken_back_in_an_editor() {
     let stage = Stage::of(&case("001_find_edit_test"));
     let before = files(&stage.world.root());
-    let mut client = open(&stage, &json!({ "events": true, "approvals": true, "hunks": true }));
+    let mut client = open(
+        &stage,
+        &json!({ "events": true, "approvals": true, "hunks": true }),
+    );
     client.on_request("pairwright/approval/request", |asked| {
         assert_eq!(asked["subject"]["type"], "command");
         assert_eq!(asked["subject"]["remembered"], "touch asked");
@@ -64,7 +71,9 @@ fn a_task_is_started_asked_for_reviewed_and_taken_back_in_an_editor() {
     let listed = listed["files"].as_array().unwrap().clone();
     assert_eq!(listed.len(), 2, "{listed:?}");
     let hunk = |name: &str| -> Value {
-        let file = listed.iter().find(|f| f["uri"].as_str().unwrap().ends_with(name));
+        let file = listed
+            .iter()
+            .find(|f| f["uri"].as_str().unwrap().ends_with(name));
         file.unwrap()["hunks"][0]["id"].clone()
     };
     let reject = json!({ "hunks": [hunk("README.md")], "action": "reject" });
@@ -78,7 +87,11 @@ fn a_task_is_started_asked_for_reviewed_and_taken_back_in_an_editor() {
     ask(&mut client, "pairwright/diff/rollback", &back);
     assert_eq!(files(&stage.world.root()), before);
 
-    let budget = ask(&mut client, "pairwright/budget/get", &json!({ "task": task }));
+    let budget = ask(
+        &mut client,
+        "pairwright/budget/get",
+        &json!({ "task": task }),
+    );
     assert_eq!(budget["ceilings"]["steps"], 50);
     assert_eq!(budget["spent"]["steps"], 6);
     let query = json!({ "session": task, "fromSeq": 2, "most": 1 });
@@ -99,14 +112,28 @@ fn an_editor_without_our_plugin_is_asked_in_a_window_and_can_open_permissions_be
         assert!(message.contains("touch b"), "{message}");
         (Vec::new(), Some(json!({ "title": "No" })))
     });
-    ask(&mut client, "pairwright/task/start", &json!({ "prompt": "Touch." }));
+    ask(
+        &mut client,
+        "pairwright/task/start",
+        &json!({ "prompt": "Touch." }),
+    );
     assert_eq!(ended(&mut client)["reason"], "succeeded");
     let kinds = |client: &Client, kind: &str| {
-        let told = client.notices().iter().filter(|n| n.method == "pairwright/event");
+        let told = client
+            .notices()
+            .iter()
+            .filter(|n| n.method == "pairwright/event");
         told.filter(|n| n.params["kind"] == kind).count()
     };
-    assert_eq!((kinds(&client, "approval"), kinds(&client, "denied")), (1, 1));
-    ask(&mut client, "pairwright/policy/revoke", &json!({ "grant": grant }));
+    assert_eq!(
+        (kinds(&client, "approval"), kinds(&client, "denied")),
+        (1, 1)
+    );
+    ask(
+        &mut client,
+        "pairwright/policy/revoke",
+        &json!({ "grant": grant }),
+    );
     let policy = ask(&mut client, "pairwright/policy/get", &json!({}));
     assert_eq!(policy["grants"], json!([]));
     client.leave().unwrap();
@@ -118,10 +145,22 @@ fn a_task_is_stopped_while_it_waits() {
     let stage = Stage::of(&case("003_answer_no"));
     let mut client = open(&stage, &json!({ "events": true, "approvals": true }));
     client.on_request("pairwright/approval/request", |_| (Vec::new(), None));
-    let task = ask(&mut client, "pairwright/task/start", &json!({ "prompt": "Wait." }))["task"].clone();
-    let is_asked = |event: &Value| event["kind"] == "status" && event["state"] == "waiting_approval";
-    client.wait_for("pairwright/event", is_asked, deadline()).unwrap();
-    ask(&mut client, "pairwright/task/stop", &json!({ "task": task }));
+    let task = ask(
+        &mut client,
+        "pairwright/task/start",
+        &json!({ "prompt": "Wait." }),
+    )["task"]
+        .clone();
+    let is_asked =
+        |event: &Value| event["kind"] == "status" && event["state"] == "waiting_approval";
+    client
+        .wait_for("pairwright/event", is_asked, deadline())
+        .unwrap();
+    ask(
+        &mut client,
+        "pairwright/task/stop",
+        &json!({ "task": task }),
+    );
     assert_eq!(ended(&mut client)["reason"], "by the user");
     client.leave().unwrap();
     stage.stop();

@@ -134,7 +134,11 @@ impl Stage {
         let log = self.server.log();
         assert!(!log.completions().is_empty());
         let is_compacted = self.script.window.is_some();
-        assert!(is_compacted || broken_prefix(&log).is_none(), "{:?}", broken_prefix(&log));
+        assert!(
+            is_compacted || broken_prefix(&log).is_none(),
+            "{:?}",
+            broken_prefix(&log)
+        );
         for seen in log.completions() {
             let body = String::from_utf8_lossy(&seen.body).into_owned();
             for never in &self.script.never_sent {
@@ -160,8 +164,14 @@ fn check_calls(request: &Value) {
             continue;
         }
         assert!(open.is_empty(), "calls without results: {open:?}");
-        let calls = message["tool_calls"].as_array().cloned().unwrap_or_default();
-        open = calls.iter().map(|c| c["id"].as_str().unwrap().to_owned()).collect();
+        let calls = message["tool_calls"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        open = calls
+            .iter()
+            .map(|c| c["id"].as_str().unwrap().to_owned())
+            .collect();
     }
     assert!(open.is_empty(), "calls without results: {open:?}");
 }
@@ -173,7 +183,11 @@ fn answer(turns: &[ScriptTurn], seen: &Seen) -> Answer {
     let said = request["messages"].as_array().map_or(0, |messages| {
         let ids = messages.iter().rev().find_map(|m| {
             let id = m["tool_calls"][0]["id"].as_str()?;
-            id.strip_prefix("turn")?.split('_').next()?.parse::<usize>().ok()
+            id.strip_prefix("turn")?
+                .split('_')
+                .next()?
+                .parse::<usize>()
+                .ok()
         });
         let answers = messages.iter().filter(|m| m["role"] == "assistant").count();
         ids.map_or(answers, |n| answers.max(n + 1))
@@ -181,11 +195,18 @@ fn answer(turns: &[ScriptTurn], seen: &Seen) -> Answer {
     let Some(turn) = turns.get(said) else {
         return Answer::turn(Turn::calls(
             "",
-            [Call::new("turn999_0", "finish", json!({ "summary": "the script is over", "succeeded": false }))],
+            [Call::new(
+                "turn999_0",
+                "finish",
+                json!({ "summary": "the script is over", "succeeded": false }),
+            )],
         ));
     };
     let calls = turn.call.iter().enumerate().map(|(idx, call)| {
-        let id = call.id.clone().unwrap_or_else(|| format!("turn{said}_{idx}"));
+        let id = call
+            .id
+            .clone()
+            .unwrap_or_else(|| format!("turn{said}_{idx}"));
         let arguments = match &call.raw {
             Some(raw) => raw.clone(),
             None => serde_json::to_string(&call.arguments).unwrap(),
@@ -232,7 +253,10 @@ impl Running {
         while self.next().is_some() {}
         let output = self.child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        let code = output.status.code().unwrap_or_else(|| panic!("killed: {said}"));
+        let code = output
+            .status
+            .code()
+            .unwrap_or_else(|| panic!("killed: {said}"));
         assert!(!self.events.is_empty(), "{said}");
         (self.events, code)
     }
@@ -252,7 +276,12 @@ pub(super) fn files(root: &Path) -> BTreeMap<String, String> {
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder).unwrap().flatten() {
             let path = entry.path();
-            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            let name = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
             if name == ".git" {
                 continue;
             }

@@ -260,6 +260,9 @@ fn slice<'t>(node: Node<'_>, text: &'t str) -> &'t str {
 /// Reads a word as the shell hands it to the program.
 fn word(node: Node<'_>, text: &str) -> Word {
     let source = slice(node, text);
+    if is_harmless(source) {
+        return Word::Known(source.to_owned());
+    }
     let known = match node.kind() {
         "word" | "number" | "command_name" => plain(source),
         "raw_string" => inside(source, "'", "'").map(str::to_owned),
@@ -285,15 +288,18 @@ fn word(node: Node<'_>, text: &str) -> Word {
     known.map_or(Word::Unknown, Word::Known)
 }
 
+/// Whether a shell takes a word as it stands. Empty braces are no pattern.
+fn is_harmless(source: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_./:=@%+,-".contains(&b);
+    !source.is_empty() && source.replace("{}", "").bytes().all(is_plain)
+}
+
 fn inside<'t>(source: &'t str, start: &str, end: &str) -> Option<&'t str> {
     source.strip_prefix(start)?.strip_suffix(end)
 }
 
 /// A word without quotes; `None` when the shell would expand it.
 fn plain(source: &str) -> Option<String> {
-    if source == "{}" {
-        return Some(source.to_owned());
-    }
     let mut kept = String::with_capacity(source.len());
     let mut chars = source.chars();
     while let Some(c) = chars.next() {

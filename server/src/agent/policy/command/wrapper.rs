@@ -253,15 +253,14 @@ fn shell(program: &str, arguments: &[Word]) -> Vec<Inner> {
         let Some(text) = first.known() else {
             return hidden(&format!("what {program} runs is computed"));
         };
-        if let ("-o" | "+o" | "-O" | "--rcfile" | "--init-file", _) = (text, ()) {
-            rest = after.get(1..).unwrap_or_default();
-            continue;
-        }
         if !text.starts_with(['-', '+']) || text == "-" {
             break;
         }
-        takes_line |= !text.starts_with("--") && text.contains('c') || text == "--command";
-        rest = after;
+        let is_cluster = !text.starts_with("--");
+        takes_line |= is_cluster && text.contains('c') || text == "--command";
+        let takes_next =
+            is_cluster && text.ends_with(['o', 'O']) || matches!(text, "--rcfile" | "--init-file");
+        rest = after.get(usize::from(takes_next)..).unwrap_or_default();
     }
     match (takes_line, rest.first()) {
         (true, Some(line)) => line_of(
