@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use pairwright::driver::{Client, PATIENCE};
+use pairwright::session::document::uri_of;
 use serde_json::{Value, json};
 
 use super::run::{Stage, case, files};
 
 fn open(stage: &Stage, announced: &Value) -> Client {
     let mut client = stage.world.server();
-    let root = stage.world.uri("");
+    let root = uri_of(&stage.world.root());
     let params = json!({
         "processId": null,
         "rootUri": root,

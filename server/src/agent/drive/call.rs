@@ -24,7 +24,7 @@ use crate::store::events::{
 const TOLD: usize = 64 << 10;
 
 /// What came of a call.
-struct Came {
+struct Reported {
     outcome: Outcome,
     text: String,
     /// Whether the text is data from files or programs.
@@ -36,7 +36,7 @@ struct Came {
     end: Option<End>,
 }
 
-impl Came {
+impl Reported {
     fn done(text: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Done,
@@ -115,9 +115,9 @@ impl Driver {
                 .iter()
                 .any(|s| s.call == call.id && s.state == "started" && s.effect == "command");
             if began {
-                let unknown = Came {
+                let unknown = Reported {
                     outcome: Outcome::Unknown,
-                    ..Came::done(
+                    ..Reported::done(
                         "Pairwright was ended while this command ran. Nobody knows how far it came. Its sandbox is gone, with all it wrote; run it again if that is what you need.",
                     )
                 };
@@ -136,7 +136,7 @@ impl Driver {
         self.grants = self.setup.log.grants(Some(&self.id)).unwrap_or_default();
         let waited = self.governor.spent(started).wall;
         let result = match tool::parse(call, self.mode) {
-            Err(why) => Came::failed(why),
+            Err(why) => Reported::failed(why),
             Ok(parsed) => self.perform(call, parsed).await?,
         };
         // Waiting for the user is not the tool's time.
@@ -149,22 +149,22 @@ impl Driver {
         self.finish_call(call, result, took).await
     }
 
-    async fn perform(&mut self, call: &ToolCall, parsed: Call) -> Flow<Came> {
+    async fn perform(&mut self, call: &ToolCall, parsed: Call) -> Flow<Reported> {
         Ok(match parsed {
             Call::ReadFile(arguments) => {
-                self.look(call, move |d| read_file::run(d, &arguments))
+                self.look(move |d| read_file::run(d, &arguments))
                     .await?
             }
-            Call::List(arguments) => self.look(call, move |d| list::run(d, &arguments)).await?,
-            Call::Search(arguments) => self.look(call, move |d| search::run(d, &arguments)).await?,
-            Call::Grep(arguments) => self.look(call, move |d| grep::run(d, &arguments)).await?,
+            Call::List(arguments) => self.look(move |d| list::run(d, &arguments)).await?,
+            Call::Search(arguments) => self.look(move |d| search::run(d, &arguments)).await?,
+            Call::Grep(arguments) => self.look(move |d| grep::run(d, &arguments)).await?,
             Call::GitDiff(arguments) if !arguments.uncommitted => {
-                self.look(call, |desk| Ok(git_diff::of_task(desk))).await?
+                self.look(|desk| Ok(git_diff::of_task(desk))).await?
             }
             Call::GitDiff(_) => self.git_command(git_diff::COMMAND.to_owned()).await,
             Call::GitLog(arguments) => match git_log::command(&self.desk, &arguments) {
                 Ok(line) => self.git_command(line).await,
-                Err(why) => Came::failed(why),
+                Err(why) => Reported::failed(why),
             },
             Call::Edit(arguments, text) => self.edit(call, arguments, text).await?,
             Call::Run(arguments) => self.command(call, arguments).await?,
@@ -177,7 +177,7 @@ impl Driver {
                     };
                     self.command(call, arguments).await?
                 }
-                Err(why) => Came::failed(why),
+                Err(why) => Reported::failed(why),
             },
             Call::AskUser(arguments) => {
                 let asked = Asked {
@@ -195,23 +195,23 @@ impl Driver {
                     Decision::Yes => "yes",
                     Decision::No => "no answer",
                 };
-                Came::done(answer.text.unwrap_or_else(|| yes_or_no.into()))
+                Reported::done(answer.text.unwrap_or_else(|| yes_or_no.into()))
             }
             Call::Plan(arguments) => {
                 let mut items = arguments.items;
                 items.truncate(plan::MOST);
                 self.plan.clone_from(&items);
-                Came {
+                Reported {
                     beside: vec![EventKind::Plan { items }],
-                    ..Came::done("the plan is set")
+                    ..Reported::done("the plan is set")
                 }
             }
-            Call::Finish(arguments) => Came {
+            Call::Finish(arguments) => Reported {
                 end: Some(End::Finished {
                     summary: arguments.summary,
                     succeeded: arguments.succeeded,
                 }),
-                ..Came::done("the task ends")
+                ..Reported::done("the task ends")
             },
         })
     }
@@ -219,14 +219,13 @@ impl Driver {
     /// Runs a tool that only looks, on a thread that may wait.
     async fn look(
         &mut self,
-        _call: &ToolCall,
         work: impl FnOnce(&crate::agent::desk::Desk) -> Result<String, String> + Send + 'static,
-    ) -> Flow<Came> {
+    ) -> Flow<Reported> {
         let desk = self.desk.clone();
         let said = tokio::task::spawn_blocking(move || work(&desk)).await;
         Ok(match said {
-            Ok(said) => Came::of(said),
-            Err(why) => Came::failed(format!("the tool broke: {why}")),
+            Ok(said) => Reported::of(said),
+            Err(why) => Reported::failed(format!("the tool broke: {why}")),
         })
     }
 
@@ -235,14 +234,14 @@ impl Driver {
         call: &ToolCall,
         arguments: edit::Arguments,
         text: String,
-    ) -> Flow<Came> {
+    ) -> Flow<Reported> {
         let desk = self.desk.clone();
         let prepared =
             tokio::task::spawn_blocking(move || edit::prepare(&desk, &arguments, &text)).await;
         let plan = match prepared {
             Ok(Ok(plan)) => plan,
-            Ok(Err(why)) => return Ok(Came::failed(why)),
-            Err(why) => return Ok(Came::failed(format!("the tool broke: {why}"))),
+            Ok(Err(why)) => return Ok(Reported::failed(why)),
+            Err(why) => return Ok(Reported::failed(format!("the tool broke: {why}"))),
         };
         let paths: Vec<String> = plan
             .files
@@ -267,12 +266,12 @@ impl Driver {
             }
         }
         Ok(match edit::run(&mut self.desk, plan) {
-            Ok((text, rows)) => Came {
+            Ok((text, rows)) => Reported {
                 rows,
                 beside: vec![self.diff()],
-                ..Came::done(text)
+                ..Reported::done(text)
             },
-            Err(why) => Came::failed(why),
+            Err(why) => Reported::failed(why),
         })
     }
 
@@ -290,7 +289,7 @@ impl Driver {
         call: &ToolCall,
         verdict: Verdict,
         asked: Asked,
-    ) -> Flow<Option<Came>> {
+    ) -> Flow<Option<Reported>> {
         let (rule, what, why, instead) = match verdict.ruling {
             Ruling::Allow => return Ok(None),
             Ruling::Deny => (verdict.rule, verdict.what, verdict.why, verdict.instead),
@@ -321,14 +320,14 @@ impl Driver {
             why,
             instead,
         };
-        Ok(Some(Came {
+        Ok(Some(Reported {
             outcome: Outcome::Denied,
             beside: vec![EventKind::Denied(denial)],
-            ..Came::done(text)
+            ..Reported::done(text)
         }))
     }
 
-    async fn command(&mut self, call: &ToolCall, arguments: run::Arguments) -> Flow<Came> {
+    async fn command(&mut self, call: &ToolCall, arguments: run::Arguments) -> Flow<Reported> {
         let line = arguments.command.trim().to_owned();
         let verdict = self.desk.policy().judge_line(&line, &self.grants);
         let remembered = verdict.remembered.clone();
@@ -351,7 +350,7 @@ impl Driver {
         let tier = match self.ready_sandbox(&proposed).await {
             Ok(tier) => tier,
             Err(why) => {
-                return Ok(Came::failed(format!(
+                return Ok(Reported::failed(format!(
                     "no command can run, because there is no sandbox: {why:#}"
                 )));
             }
@@ -369,10 +368,10 @@ impl Driver {
                 if let Some(sandbox) = self.sandbox.take() {
                     sandbox.close().await;
                 }
-                return Ok(Came {
+                return Ok(Reported {
                     outcome: Outcome::Unknown,
                     tier: Some(tier),
-                    ..Came::failed(format!("the sandbox was lost: {why:#}"))
+                    ..Reported::failed(format!("the sandbox was lost: {why:#}"))
                 });
             }
         };
@@ -382,10 +381,10 @@ impl Driver {
             CommandEnd::TimedOut => format!("killed after {} s", timeout.as_secs()),
         };
         let mut text = format!("{how}\n{}", ran.output.text());
-        let mut result = Came {
+        let mut result = Reported {
             is_data: true,
             tier: Some(tier),
-            ..Came::done("")
+            ..Reported::done("")
         };
         if ran.end != CommandEnd::Exited(0) {
             result.outcome = Outcome::Failed;
@@ -508,7 +507,7 @@ impl Driver {
     }
 
     /// Runs a command of ours that only reads, in the sandbox.
-    async fn git_command(&mut self, line: String) -> Came {
+    async fn git_command(&mut self, line: String) -> Reported {
         let proposed = self.desk.proposed().clone();
         let ran = async {
             self.ready_sandbox(&proposed).await?;
@@ -516,14 +515,14 @@ impl Driver {
             sandbox.run(&line, Duration::from_secs(20)).await
         };
         match ran.await {
-            Ok(ran) if ran.end == CommandEnd::Exited(0) => Came::of(Ok(ran.output.text())),
-            Ok(ran) => Came::of(Err(ran.output.text())),
-            Err(why) => Came::failed(format!("git cannot be asked: {why:#}")),
+            Ok(ran) if ran.end == CommandEnd::Exited(0) => Reported::of(Ok(ran.output.text())),
+            Ok(ran) => Reported::of(Err(ran.output.text())),
+            Err(why) => Reported::failed(format!("git cannot be asked: {why:#}")),
         }
     }
 
     /// Writes down what came of a call, charges it and looks for circles.
-    async fn finish_call(&mut self, call: &ToolCall, result: Came, took: Duration) -> Flow<()> {
+    async fn finish_call(&mut self, call: &ToolCall, result: Reported, took: Duration) -> Flow<()> {
         self.governor.charge_tool(took, result.text.len());
         let circle = self.governor.observe(Observed {
             tool: &call.name,
