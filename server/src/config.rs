@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::model::{Api, HttpVersion};
+pub use crate::model::{Api, HttpVersion, Prices, TurnApi};
 
 /// All settings, in the words of the settings files (`camelCase` keys).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +45,11 @@ pub struct Models {
     /// `POST /embeddings` as OpenAI does. It is sent every indexed piece of the workspace once;
     /// `api` and `template` mean nothing here. Unset: embedded vectors, on this machine.
     pub embed: Option<Model>,
+    /// The model that answers in chat. Unset: questions are answered with the best places of the
+    /// repository, by search alone.
+    pub chat: Option<TurnModel>,
+    /// The model that carries out tasks. Unset: the one of chat.
+    pub agent: Option<TurnModel>,
 }
 
 /// One model endpoint.
@@ -71,6 +76,38 @@ pub struct Model {
     pub headers: BTreeMap<String, String>,
     /// Fill-in-the-middle template to use instead of the one found by the model's name.
     pub template: Option<String>,
+}
+
+/// One model endpoint for conversations.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TurnModel {
+    /// The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have),
+    /// `anthropic` (/messages) or `ollama` (/api/chat).
+    pub api: TurnApi,
+    /// The endpoint's base URL, for example `http://localhost:11434` or
+    /// `https://api.example.com/v1`.
+    pub url: String,
+    /// The model's name, as the endpoint knows it.
+    pub model: String,
+    /// The environment variable that holds the API key.
+    pub api_key_env: Option<String>,
+    /// A command whose output is the API key: the program and its arguments, run without a shell.
+    pub api_key_command: Option<Vec<String>>,
+    /// HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS,
+    /// by prior knowledge) or `1.1`.
+    pub http: HttpVersion,
+    /// Further headers to send, for gateways that want them. Put keys in the environment instead.
+    pub headers: BTreeMap<String, String>,
+    /// Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for
+    /// `anthropic`, 16384 for `ollama`, which takes memory for all of them.
+    #[schemars(range(min = 2_048, max = 10_000_000))]
+    pub context_tokens: Option<u32>,
+    /// Tokens the model may think before it answers, where the dialect can say so (`anthropic`;
+    /// for `ollama` 0 switches thinking off). Unset: as the server likes.
+    pub thinking_tokens: Option<u32>,
+    /// What the model costs, for budgets and reports. Unset: what the server says, if it does.
+    pub prices: Option<Prices>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -10,6 +10,7 @@ mod vectors;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use indexer::{CursorQuery, Index, Options, Query, RepoPath, Status, Tokens};
 use serde::{Deserialize, Serialize};
@@ -265,6 +266,30 @@ impl Indexes {
         found.sort_by(|a, b| b.hit.score.total_cmp(&a.hit.score));
         found.truncate(limit);
         found
+    }
+
+    /// Draws the map of a folder: the definitions that matter most, in at most `budget` tokens.
+    pub fn map(&self, root: &Path, budget: u32) -> Option<String> {
+        let mut folders = self.folders().iter();
+        let folder = folders.find(|folder| self.is_same(&folder.root, root))?;
+        let map = folder.index.reader().map(&indexer::MapQuery {
+            budget: Tokens(budget),
+            focus: &[],
+            mentioned: "",
+        });
+        Some(map.text)
+    }
+
+    /// Whether a folder, as the client spells it, is the one at `real`, links resolved.
+    pub fn is_same(&self, root: &Path, real: &Path) -> bool {
+        root == real || root.canonicalize().is_ok_and(|root| root == real)
+    }
+
+    /// Waits until the folders are indexed as they are now, or until `deadline`.
+    pub fn settle(&self, deadline: Instant) {
+        for folder in self.folders() {
+            folder.index.wait_until_settled(deadline);
+        }
     }
 
     pub fn statuses(&self) -> Vec<FolderStatus> {

@@ -1,5 +1,6 @@
 //! Pairwright: an AI pair programmer as one language server.
 
+pub mod agent;
 pub mod cli;
 pub mod complete;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod local;
 pub mod log;
 pub mod lsp;
 pub mod model;
+pub mod models;
 pub mod openai;
 pub mod secret;
 pub mod session;

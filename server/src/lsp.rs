@@ -9,6 +9,7 @@ mod compat;
 mod convert;
 pub mod dispatch;
 mod edits;
+mod events;
 mod ext;
 pub mod framing;
 mod parent;
@@ -16,9 +17,12 @@ mod progress;
 mod settings;
 mod status;
 mod sync;
+mod tasks;
 
+use std::collections::HashMap;
 use std::io::{BufRead, Write};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -28,6 +32,7 @@ use tower_lsp_server::jsonrpc::{self, Result};
 use tower_lsp_server::{Client, LanguageServer, LspService};
 use tracing::Level;
 
+use crate::agent::Tasks;
 use crate::complete::engines::Engines;
 use crate::complete::explain::Explanation;
 use crate::complete::{Ask, Completer, Trigger, metrics};
@@ -36,6 +41,7 @@ use crate::index::{FolderStatus, Found, Indexes, SearchParams};
 use crate::log::{Line, Log};
 use crate::session::Session;
 use crate::session::document::Document;
+use crate::store::events::EventLog;
 use dispatch::{Ending, off_the_reader};
 use ext::{ExplainParams, InlineCompletionParams, Status, VersionedDocument};
 
@@ -107,6 +113,16 @@ pub fn serve(
     .custom_method("pairwright/diff/apply", Server::diff_apply)
     .custom_method("pairwright/diff/resolve", Server::diff_resolve)
     .custom_method("pairwright/diff/rollback", Server::diff_rollback)
+    .custom_method("pairwright/task/start", Server::task_start)
+    .custom_method("pairwright/task/pause", Server::task_pause)
+    .custom_method("pairwright/task/resume", Server::task_resume)
+    .custom_method("pairwright/task/stop", Server::task_stop)
+    .custom_method("pairwright/task/steer", Server::task_steer)
+    .custom_method("pairwright/policy/get", Server::policy_get)
+    .custom_method("pairwright/policy/grant", Server::policy_grant)
+    .custom_method("pairwright/policy/revoke", Server::policy_revoke)
+    .custom_method("pairwright/budget/get", Server::budget_get)
+    .custom_method("pairwright/audit/query", Server::audit_query)
     .custom_method("pairwright/metrics/get", Server::metrics)
     .custom_method("pairwright/status/get", Server::get_status);
     let (service, socket) = compat::register(service).finish();
@@ -132,6 +148,9 @@ struct Server {
     session: Arc<Session>,
     completer: Completer,
     edits: Arc<edits::Edits>,
+    tasks: Arc<Tasks>,
+    /// The logs of the folders.
+    logs: Arc<Mutex<HashMap<PathBuf, EventLog>>>,
     settings: Arc<Current>,
     log: Log,
     exclude: Arc<[String]>,
@@ -157,6 +176,8 @@ impl Server {
             completer: Completer::new(Arc::clone(&session), Engines::default()),
             session,
             edits: Arc::default(),
+            tasks: Arc::default(),
+            logs: Arc::default(),
             settings: Arc::new(settings),
             log,
             exclude: exclude.into(),

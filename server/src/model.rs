@@ -5,14 +5,18 @@
 //! documents or settings files, and there is no prompt text except control tokens.
 //!
 //! [`Network`] is what all models share, [`Model`] is one endpoint, [`CompletionStream`] one
-//! answer, [`Embedder`] what turns texts into vectors. Below them: `exchange` asks once, `dialect` and `fim` write requests and read
-//! answers, `sse` frames them, `stop` ends them, `http` holds the connections, `breaker` decides
-//! whether to ask at all, `probe` finds out how.
+//! answer; [`TurnModel`] and [`TurnStream`] are the same for turns of a conversation; [`Embedder`]
+//! turns texts into vectors. Below them: `exchange` asks once, `caller` knows key and headers,
+//! `dialect` and `fim` write requests and read answers, `events` and `sse` frame them, `stop` ends
+//! them, `http` holds the connections, `breaker` decides whether to ask at all, `probe` finds out
+//! how.
 
 mod breaker;
+mod caller;
 mod dialect;
 mod embeddings;
 mod endpoint;
+mod events;
 mod exchange;
 mod failure;
 pub mod fim;
@@ -26,6 +30,7 @@ mod sse;
 mod stats;
 mod stop;
 mod stream;
+mod turn;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,6 +53,10 @@ pub use self::request::{FimRequest, Snippet};
 pub use self::secret::Secret;
 pub use self::stats::Stats;
 pub use self::stream::{Completion, CompletionStream};
+pub use self::turn::{
+    Message, Prices, Reply, Thinking, ToolCall, ToolSpec, TurnApi, TurnEnd, TurnEndpoint,
+    TurnEvent, TurnModel, TurnRequest, TurnStream, TurnUsage,
+};
 
 use self::breaker::{Breaker, Permit};
 use self::dialect::Dialect;
@@ -133,7 +142,9 @@ impl Model {
             }
         });
         match joined {
-            Ok((upstream, _)) => CompletionStream::of(upstream, deadline, &inner.target.place),
+            Ok((upstream, _)) => {
+                CompletionStream::of(upstream, deadline, &inner.target.caller.place)
+            }
             Err(error) => CompletionStream::failed(error),
         }
     }
@@ -160,7 +171,7 @@ impl Model {
     /// next to nothing: call it with every keystroke, so that a pause of the debouncer hides a
     /// handshake.
     pub fn warm(&self) {
-        self.0.target.origin.warm();
+        self.0.target.caller.origin.warm();
     }
 
     /// Asks for a single token, so that a server loads the model before it is needed.
@@ -204,19 +215,19 @@ impl Model {
     /// Returns the counters of the endpoint.
     pub fn stats(&self) -> Stats {
         Stats {
-            connections: self.0.target.origin.opened(),
+            connections: self.0.target.caller.origin.opened(),
             ..self.0.counters.snapshot()
         }
     }
 
     /// Returns the protocol spoken with the endpoint's host; `None` before the first connection.
     pub fn protocol(&self) -> Option<Protocol> {
-        self.0.target.origin.protocol()
+        self.0.target.caller.origin.protocol()
     }
 
     /// Scheme, host and port, as shown to people.
     pub fn place(&self) -> &str {
-        &self.0.target.place
+        &self.0.target.caller.place
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -430,7 +441,7 @@ impl Drop for Course {
         if self.seen {
             permit.answered();
         } else {
-            permit.unanswered(&self.inner.target.place);
+            permit.unanswered(&self.inner.target.caller.place);
         }
     }
 }

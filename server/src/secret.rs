@@ -5,7 +5,11 @@
 //! [`indexer::FileClass`].
 //! Not here: what a reader does about it, secrets among the server's own settings (`config`).
 
+mod redact;
+
 use indexer::FileClass;
+
+pub use self::redact::redact;
 
 /// Beginnings of keys that well-known services hand out.
 const KEY_STARTS: &[&str] = &[

@@ -5,6 +5,8 @@
 //! own migrations, listed here in the order in which they came to be.
 //! Not here: what the rows mean.
 
+pub mod events;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +20,7 @@ use crate::edit::journal;
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Each is run once, in this order; a database remembers how many were.
-const MIGRATIONS: &[&str] = &[journal::TABLES];
+const MIGRATIONS: &[&str] = &[journal::TABLES, events::TABLES];
 
 /// An opened database.
 pub struct Store {
@@ -99,13 +101,24 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
+        transact(&mut self.lock(), work).map_err(|why| self.failed(why))
+    }
+
+    /// Runs `work` in a transaction that a power cut may take back, but nothing less; whatever
+    /// [`write`](Self::write) does later brings it to the disk too. Costs no wait for the disk.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_soon<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         let mut connection = self.lock();
         let run = || {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = work(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            let done = transact(&mut connection, work);
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            done
         };
         run().map_err(|why| self.failed(why))
     }
@@ -142,6 +155,16 @@ impl fmt::Debug for Store {
             .field("directory", &self.directory)
             .finish_non_exhaustive()
     }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
 }
 
 /// Brings the tables up to date; returns how many migrations the database has seen.

@@ -12,8 +12,12 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "lsp", "cli", "complete", "edit", "index", "local", "model", "store",
         ],
     ),
-    ("openai", &["lsp", "cli", "edit", "store"]),
-    ("complete", &["lsp", "openai", "cli", "edit", "store"]),
+    ("openai", &["lsp", "cli", "agent", "edit", "store"]),
+    (
+        "complete",
+        &["lsp", "openai", "cli", "agent", "edit", "store"],
+    ),
+    ("agent", &["lsp", "openai", "cli", "complete", "local"]),
     (
         "context",
         &["lsp", "cli", "complete", "edit", "model", "store"],
@@ -45,7 +49,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "store",
         &[
-            "lsp", "cli", "complete", "context", "index", "local", "model", "session",
+            "lsp", "cli", "agent", "complete", "context", "index", "local", "session",
         ],
     ),
 ];

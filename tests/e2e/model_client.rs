@@ -6,6 +6,7 @@ mod failures;
 mod keys;
 mod probe;
 mod sharing;
+mod turns;
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use crate::config::reference::KnownKeys;
 use crate::config::sources::Directories;
 use crate::error::UserError;
 use crate::local;
-use crate::model::{Model, Probe};
+use crate::model::{Model, Probe, TurnModel};
 
 /// How long the engine is given to learn before it is reported as it is.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +40,9 @@ struct Report {
     settings_file: Option<PathBuf>,
     settings: Vec<Setting>,
     model: Option<ModelReport>,
+    chat: Option<TurnModelReport>,
+    /// `None` when tasks go to the model of chat.
+    agent: Option<TurnModelReport>,
     engine: Option<EngineReport>,
     problems: Vec<Problem>,
 }
@@ -65,6 +68,18 @@ struct ModelReport {
     answer_ms: Option<f64>,
     /// Models that the server offers.
     models: Option<Vec<String>>,
+}
+
+/// A model for conversations. It is connected to and not asked: an answer costs money.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TurnModelReport {
+    place: String,
+    model: String,
+    protocol: Option<String>,
+    way: &'static str,
+    connect_ms: Option<f64>,
+    context_tokens: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -138,6 +153,15 @@ async fn examine(root: &Path) -> Report {
         Some(model) => Some(examine_model(model, &mut problems).await),
         None => None,
     };
+    let models = &engines.models;
+    let chat = match &models.chat {
+        Some(model) => Some(examine_turn_model(model, &mut problems).await),
+        None => None,
+    };
+    let agent = match (&models.agent, &resolved.settings.models.agent) {
+        (Some(model), Some(_)) => Some(examine_turn_model(model, &mut problems).await),
+        _ => None,
+    };
     let engine = engines
         .local
         .map(|engine| examine_engine(&engine, resolved.settings.local.memory_mb));
@@ -151,6 +175,8 @@ async fn examine(root: &Path) -> Report {
         ]),
         settings,
         model,
+        chat,
+        agent,
         engine,
         problems,
     }
@@ -216,6 +242,27 @@ async fn examine_model(model: &Model, problems: &mut Vec<Problem>) -> ModelRepor
     }
 }
 
+async fn examine_turn_model(model: &TurnModel, problems: &mut Vec<Problem>) -> TurnModelReport {
+    let started = Instant::now();
+    let connected = model.connect().await;
+    let took = (started.elapsed().as_secs_f64() * 1e4).round() / 10.0;
+    problems.extend(
+        connected
+            .as_ref()
+            .err()
+            .map(|e| Problem::from(&e.user_error())),
+    );
+    let endpoint = model.endpoint();
+    TurnModelReport {
+        place: model.place().to_owned(),
+        model: endpoint.model.clone(),
+        protocol: connected.as_ref().ok().map(ToString::to_string),
+        way: endpoint.api.in_words(),
+        connect_ms: connected.is_ok().then_some(took),
+        context_tokens: endpoint.context,
+    }
+}
+
 fn examine_engine(engine: &local::Engine, memory_mb: u32) -> EngineReport {
     let started = Instant::now();
     let learnt = engine.wait_learnt(started + PATIENCE);
@@ -277,6 +324,15 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         )?,
         Some(model) => print_model(out, model)?,
     }
+    writeln!(out, "\n{}", paint(style::TITLE, "Chat"))?;
+    match &report.chat {
+        None => writeln!(out, "  no model; questions are answered by search alone")?,
+        Some(model) => print_turn_model(out, model)?,
+    }
+    if let Some(model) = &report.agent {
+        writeln!(out, "\n{}", paint(style::TITLE, "Tasks"))?;
+        print_turn_model(out, model)?;
+    }
     writeln!(out, "\n{}", paint(style::TITLE, "Embedded engine"))?;
     match &report.engine {
         None => writeln!(out, "  switched off (`local.enabled`)")?,
@@ -332,6 +388,17 @@ fn print_model(out: &mut impl Write, model: &ModelReport) -> std::io::Result<()>
         writeln!(out, "  it offers   {}{more}", shown.join(", "))?;
     }
     Ok(())
+}
+
+fn print_turn_model(out: &mut impl Write, model: &TurnModelReport) -> std::io::Result<()> {
+    writeln!(out, "  endpoint    {}", model.place)?;
+    let protocol = model.protocol.as_deref().unwrap_or("no connection");
+    writeln!(out, "  protocol    {protocol}")?;
+    writeln!(out, "  asked by    {}, model {:?}", model.way, model.model)?;
+    if let Some(connect) = model.connect_ms {
+        writeln!(out, "  latency     connect {connect} ms")?;
+    }
+    writeln!(out, "  window      {} tokens", model.context_tokens)
 }
 
 fn print_engine(out: &mut impl Write, engine: &EngineReport) -> std::io::Result<()> {

@@ -9,15 +9,13 @@ use futures_util::stream::{self, BoxStream};
 use super::Ask;
 use super::surroundings::Surroundings;
 use super::trim::Extent;
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::context::Context;
 use crate::error::UserError;
 use crate::index::{Indexes, Lookup};
 use crate::local::{self, Engine};
-use crate::model::{
-    Api, Embedder, Endpoint, FimRequest, KeySource, Model, Network, NetworkSettings, Proxy, Secret,
-    Snippet,
-};
+use crate::model::{FimRequest, Model, Snippet};
+use crate::models::Models;
 use crate::session::document::Document;
 use crate::session::language;
 
@@ -32,11 +30,8 @@ const MAX_TOKENS: u32 = 256;
 pub struct Engines {
     pub settings: Arc<Settings>,
     pub local: Option<Engine>,
-    pub model: Option<Model>,
+    pub models: Models,
     pub index: Option<Indexes>,
-    /// Turns code and questions into vectors for the index.
-    pub embedder: Option<Embedder>,
-    network: Option<(NetworkSettings, Network)>,
     learns: Option<local::Settings>,
 }
 
@@ -54,42 +49,8 @@ impl Engines {
             settings,
             ..Self::default()
         };
-        let mut problems = Vec::new();
-        let models = &next.settings.models;
-        if models.complete.is_some() || models.embed.is_some() {
-            match self.network_for(&next.settings.network) {
-                Ok(network) => next.network = Some(network),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        if let Some((_, network)) = &next.network {
-            let is_same_network = |before: &Self| {
-                let settings = |engines: &Self| engines.network.as_ref().map(|n| n.0.clone());
-                settings(before) == settings(&next)
-            };
-            let before = Some(self).filter(|before| is_same_network(before));
-            if let Some(model) = &models.complete {
-                let endpoint = endpoint("models.complete", model);
-                let known = before.and_then(|before| before.model.as_ref());
-                let known = known.filter(|known| *known.endpoint() == endpoint);
-                match known.map_or_else(|| network.model(endpoint), |known| Ok(known.clone())) {
-                    Ok(model) => next.model = Some(model),
-                    Err(problem) => problems.push(problem),
-                }
-            }
-            if let Some(model) = &models.embed {
-                let endpoint = Endpoint {
-                    api: Api::OpenAi,
-                    ..endpoint("models.embed", model)
-                };
-                let known = before.and_then(|before| before.embedder.as_ref());
-                let known = known.filter(|known| *known.endpoint() == endpoint);
-                match known.map_or_else(|| network.embedder(endpoint), |known| Ok(known.clone())) {
-                    Ok(embedder) => next.embedder = Some(embedder),
-                    Err(problem) => problems.push(problem),
-                }
-            }
-        }
+        let (models, mut problems) = self.models.with(&next.settings);
+        next.models = models;
         if next.settings.local.enabled {
             let learns = local::Settings {
                 roots: roots.to_vec(),
@@ -113,25 +74,8 @@ impl Engines {
         (next, problems)
     }
 
-    /// Returns the network by the settings, the one so far when they are the same.
-    fn network_for(
-        &self,
-        network: &config::Network,
-    ) -> Result<(NetworkSettings, Network), UserError> {
-        let asked = NetworkSettings {
-            proxy: network.proxy.clone().map_or(Proxy::Environment, Proxy::Url),
-            no_proxy: None,
-            ca_files: network.ca_certificates.clone(),
-        };
-        let network = match &self.network {
-            Some((settings, network)) if *settings == asked => network.clone(),
-            _ => Network::new(&asked)?,
-        };
-        Ok((asked, network))
-    }
-
     pub fn model(&self) -> Option<&Model> {
-        self.model.as_ref()
+        self.models.complete.as_ref()
     }
 
     /// Returns the embedded engine if it is not the one of `before` and has to be told everything.
@@ -160,7 +104,7 @@ impl Engines {
     /// Starts to look up what a completion may need of other files than those that are open.
     pub(super) fn look_up(&self, ask: &Ask) -> Option<Lookup> {
         let index = self.index.as_ref()?;
-        self.model.as_ref()?;
+        self.model()?;
         Some(index.near(&ask.document, ask.offset))
     }
 
@@ -191,7 +135,7 @@ impl Engines {
         extent: Extent,
         variant: usize,
     ) -> Option<BoxStream<'static, Result<String, UserError>>> {
-        let model = self.model.as_ref()?;
+        let model = self.model()?;
         let completion = model.complete(request(context, extent, variant));
         let pieces = stream::unfold(Some(completion), async |completion| {
             let mut completion = completion?;
@@ -268,27 +212,6 @@ pub(super) fn request(context: Context, extent: Extent, variant: usize) -> FimRe
         temperature: if variant == 0 { 0.0 } else { 0.5 },
         seed: (variant > 0).then_some(variant as u64),
         deadline: None,
-    }
-}
-
-fn endpoint(setting: &'static str, model: &config::Model) -> Endpoint {
-    let key = match (&model.api_key_env, &model.api_key_command) {
-        (Some(name), _) => Some(KeySource::Env(name.clone())),
-        (None, Some(argv)) => Some(KeySource::Command(argv.clone())),
-        (None, None) => None,
-    };
-    let headers = model
-        .headers
-        .iter()
-        .map(|(k, v)| (k.clone(), Secret::new(v.clone())))
-        .collect();
-    Endpoint {
-        setting,
-        key,
-        http: model.http,
-        template: model.template.clone(),
-        headers,
-        ..Endpoint::new(model.api, &*model.url, &*model.model)
     }
 }
 

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use super::Settings;
 use super::reference::KnownKeys;
-use super::{Models, Settings};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,20 +99,36 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
             }
         }
     }
-    let Models { complete, embed } = &mut resolved.settings.models;
-    for (name, model) in [("models.complete", complete), ("models.embed", embed)] {
-        if model.as_ref().is_none_or(|model| !model.url.is_empty()) {
-            continue;
-        }
-        let of_model = |key: &str| key.strip_prefix(name).is_some_and(|k| k.starts_with('.'));
-        let origin = resolved.origins.iter().find(|(key, _)| of_model(key));
+    leave_out_models_without_url(&mut resolved);
+    resolved
+}
+
+fn leave_out_models_without_url(resolved: &mut Resolved) {
+    let models = &mut resolved.settings.models;
+    let mut nowhere = Vec::new();
+    if models.complete.take_if(|m| m.url.is_empty()).is_some() {
+        nowhere.push("models.complete");
+    }
+    if models.embed.take_if(|m| m.url.is_empty()).is_some() {
+        nowhere.push("models.embed");
+    }
+    if models.chat.take_if(|m| m.url.is_empty()).is_some() {
+        nowhere.push("models.chat");
+    }
+    if models.agent.take_if(|m| m.url.is_empty()).is_some() {
+        nowhere.push("models.agent");
+    }
+    for section in nowhere {
+        let inside = |key: &String| {
+            key.strip_prefix(section)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        let origin = resolved.origins.iter().find(|(key, _)| inside(key));
         resolved.problems.push(Problem {
             origin: origin.map_or(Origin::Default, |(_, origin)| origin.clone()),
-            message: format!("`{name}` has no `url`; no model is used until it has one"),
+            message: format!("`{section}` has no `url`; no model is used until it has one"),
         });
-        *model = None;
     }
-    resolved
 }
 
 fn accept(

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use super::hunks::{Conflict, HunkState, Proposal, ProposedFile, What};
 use super::journal::{self, Entry, Image, Kind, LogRow, Purpose, Retention, State, Token};
 use super::parse::EditSet;
 use super::path::RepoPath;
-use super::plan::{Options, plan};
+use super::plan::{Options, Plan, plan};
 use super::rollback::{self, Mode};
 use super::transaction::{Failure, Wanted, commit, sweep, take_back};
 use super::worlds::{Documents, Worlds};
@@ -31,7 +31,7 @@ const MAX_PROPOSALS: usize = 256;
 #[derive(Debug)]
 pub struct Workspace {
     root: Root,
-    store: Store,
+    store: Arc<Store>,
     lock: Mutex<File>,
     proposals: Mutex<BTreeMap<String, Proposal>>,
     /// Transactions that left no temporary file, which the next one writes down.
@@ -108,7 +108,7 @@ impl Workspace {
         };
         let folder = folder.canonicalize().map_err(broken)?;
         let directory = directory_of(&folder, state);
-        let store = Store::open(&directory)?;
+        let store = Arc::new(Store::open(&directory)?);
         let root = Root::open(&folder, Some(state)).map_err(broken)?;
         let lock_path = directory.join("edits.lock");
         let lock = File::options()
@@ -144,7 +144,8 @@ impl Workspace {
         &self.root
     }
 
-    pub(super) fn store(&self) -> &Store {
+    /// The database of this folder, which other parts of the program keep their rows in too.
+    pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
@@ -241,6 +242,29 @@ impl Workspace {
         while proposals.len() > MAX_PROPOSALS {
             proposals.pop_first();
         }
+        Ok(proposal)
+    }
+
+    /// Keeps a plan that was made elsewhere to be decided, under an id of the caller's. Proposing
+    /// it again changes nothing: what was decided of it stays.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn propose_plan(
+        &self,
+        plan: Plan,
+        id: &str,
+        author: &str,
+        step: Option<&str>,
+    ) -> Result<Proposal, EditError> {
+        if let Some(known) = self.proposals().get(id) {
+            return Ok(known.clone());
+        }
+        let mut proposal = Proposal::new(plan, author.to_owned(), step.map(str::to_owned));
+        id.clone_into(&mut proposal.id);
+        self.keep(&proposal, "propose", None, |_| true)?;
+        self.proposals()
+            .insert(proposal.id.clone(), proposal.clone());
         Ok(proposal)
     }
 

@@ -33,6 +33,10 @@ pub(super) struct Announced {
     pub(super) status: bool,
     /// `pairwright/diff/changed`.
     pub(super) hunks: bool,
+    /// `pairwright/event`.
+    pub(super) events: bool,
+    /// Answers `pairwright/approval/request`.
+    pub(super) approvals: bool,
 }
 
 impl Announced {
@@ -44,6 +48,8 @@ impl Announced {
         Self {
             status: says("status") || options.get("editorPluginInfo").is_some(),
             hunks: says("hunks"),
+            events: says("events"),
+            approvals: says("approvals"),
         }
     }
 }

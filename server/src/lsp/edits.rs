@@ -28,7 +28,7 @@ use crate::edit::workspace::Workspace;
 use crate::edit::worlds::{DocumentChange, Documents};
 use crate::session::Changed;
 use crate::session::document::{Document, Edit};
-use documents::EditorDocuments;
+pub(super) use documents::EditorDocuments;
 
 pub(super) use requests::COMMANDS;
 
@@ -217,7 +217,7 @@ impl Server {
         });
     }
 
-    fn workspace(&self, root: &Path) -> anyhow::Result<Arc<Workspace>> {
+    pub(super) fn workspace(&self, root: &Path) -> anyhow::Result<Arc<Workspace>> {
         let state = self.settings.directories().state.as_deref();
         let state = state.ok_or_else(|| {
             anyhow::anyhow!("there is no home directory to keep the journal in; set XDG_STATE_HOME")
@@ -270,7 +270,7 @@ impl Server {
     }
 
     /// The folder of a request that names none: the first.
-    fn first_root(&self) -> jsonrpc::Result<PathBuf> {
+    pub(super) fn first_root(&self) -> jsonrpc::Result<PathBuf> {
         let roots = self.session.snapshot().roots;
         roots.first().cloned().ok_or_else(|| {
             jsonrpc::Error::invalid_params("no folder is open; edits are made within a folder")
@@ -278,7 +278,7 @@ impl Server {
     }
 
     /// The folder a document lies in, and its path there.
-    fn within(&self, uri: &str) -> Option<(PathBuf, RepoPath)> {
+    pub(super) fn within(&self, uri: &str) -> Option<(PathBuf, RepoPath)> {
         let path = crate::session::document::path_of(uri)?;
         let snapshot = self.session.snapshot();
         let inside = snapshot.roots.iter().filter_map(|root| {
@@ -289,7 +289,7 @@ impl Server {
     }
 
     /// Tells the client that hunks changed in some files.
-    fn tell_hunks_changed(&self, uris: Vec<String>) {
+    pub(super) fn tell_hunks_changed(&self, uris: Vec<String>) {
         let server = self.clone();
         tokio::spawn(async move {
             if server.client_can().announced.hunks {
@@ -304,7 +304,7 @@ impl Server {
     }
 }
 
-fn failed(why: &str) -> jsonrpc::Error {
+pub(super) fn failed(why: &str) -> jsonrpc::Error {
     jsonrpc::Error {
         code: jsonrpc::ErrorCode::ServerError(-32803),
         message: why.to_owned().into(),

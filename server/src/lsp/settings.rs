@@ -194,11 +194,14 @@ impl Server {
             let model = model.clone();
             tokio::spawn(async move { model.probe().await });
         }
+        for model in engines.models.chat.iter().chain(&engines.models.agent) {
+            model.warm();
+        }
         let fresh = engines.local_unlike(&before).cloned();
         if let Some(index) = &engines.index
             && fresh_index.is_none()
         {
-            index.use_embedder(engines.embedder.as_ref());
+            index.use_embedder(engines.models.embed.as_ref());
         }
         self.completer.set_engines(engines);
         if let Some(local) = fresh {
@@ -225,7 +228,7 @@ impl Server {
         for document in self.session.snapshot().documents.iter() {
             index.edited(document);
         }
-        index.use_embedder(self.completer.engines().embedder.as_ref());
+        index.use_embedder(self.completer.engines().models.embed.as_ref());
         for (root, status) in index.watch() {
             tokio::spawn(self.clone().show_indexing(root, status));
         }

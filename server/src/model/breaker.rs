@@ -106,10 +106,9 @@ impl Breaker {
             if pause.trying || now < pause.until {
                 let retry_in = pause.until.saturating_duration_since(now);
                 let reason = pause.why.to_string();
-                return Err(ModelError::new(
-                    Failure::Paused { reason, retry_in },
-                    &pause.why.place,
-                ));
+                let paused =
+                    ModelError::new(Failure::Paused { reason, retry_in }, &pause.why.place);
+                return Err(paused.of(pause.why.section));
             }
             pause.trying = true;
             trial = true;
@@ -120,6 +119,15 @@ impl Breaker {
             trial,
             open: true,
         })
+    }
+
+    /// Whether what the endpoint is left alone for can pass by itself, so that waiting helps.
+    pub(super) fn may_pass(&self) -> bool {
+        let state = self.state();
+        state
+            .paused
+            .as_ref()
+            .is_none_or(|pause| pause.why.failure.may_pass())
     }
 
     /// Takes note of an answer that came without a permit, to what was asked at `asked`. An
@@ -259,7 +267,7 @@ fn pause_after(failure: &Failure, failures: u32, pauses: u32) -> Option<Duration
         | Failure::Silent(_)
         | Failure::Stalled(_)
         | Failure::Bug(_) => (failures >= FAILURES).then(|| jittered(grown(FIRST_PAUSE))),
-        Failure::Late | Failure::Paused { .. } => None,
+        Failure::Late | Failure::Paused { .. } | Failure::TooLong { .. } => None,
     }
 }
 

@@ -145,32 +145,16 @@ impl Dialect {
     /// # Errors
     /// [`Failure::Garbage`] when it is no JSON object, [`Failure::Faulted`] when it is an error.
     pub(super) fn read(&self, event: &Event) -> Result<Piece, Failure> {
-        let data = event.data.trim_ascii();
-        if data.is_empty() {
-            return Ok(Piece::default());
-        }
-        if data == b"[DONE]" {
-            return Ok(Piece {
-                last: true,
-                ..Piece::default()
-            });
-        }
-        let json: Value = serde_json::from_slice(data)
-            .map_err(|_| Failure::Garbage("an event is not JSON".to_owned()))?;
-        if !json.is_object() {
-            return Err(Failure::Garbage("an event is not a JSON object".to_owned()));
-        }
-        if event.name == "error" || json.get("error").is_some_and(|error| !error.is_null()) {
-            let status = json
-                .pointer("/error/code")
-                .and_then(Value::as_u64)
-                .and_then(|code| u16::try_from(code).ok());
-            let said = json_message(&json).unwrap_or_default();
-            return Err(Failure::Faulted {
-                status: status.unwrap_or(200),
-                said: quote(&said),
-            });
-        }
+        let json = match said(event)? {
+            Said::Nothing => return Ok(Piece::default()),
+            Said::Done => {
+                return Ok(Piece {
+                    last: true,
+                    ..Piece::default()
+                });
+            }
+            Said::Json(json) => json,
+        };
         let piece = match self {
             Self::Suffix | Self::Raw(_) | Self::DeepSeek | Self::Mistral => {
                 completions::read(&json)
@@ -195,6 +179,46 @@ impl Dialect {
         }
         stops
     }
+}
+
+/// What an event holds, in any dialect.
+pub(super) enum Said {
+    Nothing,
+    /// `[DONE]`
+    Done,
+    /// An object that is no error.
+    Json(Value),
+}
+
+/// Reads an event as JSON.
+///
+/// # Errors
+/// [`Failure::Garbage`] when it is no JSON object, [`Failure::Faulted`] when it is an error.
+pub(super) fn said(event: &Event) -> Result<Said, Failure> {
+    let data = event.data.trim_ascii();
+    if data.is_empty() {
+        return Ok(Said::Nothing);
+    }
+    if data == b"[DONE]" {
+        return Ok(Said::Done);
+    }
+    let json: Value = serde_json::from_slice(data)
+        .map_err(|_| Failure::Garbage("an event is not JSON".to_owned()))?;
+    if !json.is_object() {
+        return Err(Failure::Garbage("an event is not a JSON object".to_owned()));
+    }
+    if event.name == "error" || json.get("error").is_some_and(|error| !error.is_null()) {
+        let status = json
+            .pointer("/error/code")
+            .and_then(Value::as_u64)
+            .and_then(|code| u16::try_from(code).ok());
+        let said = json_message(&json).unwrap_or_default();
+        return Err(Failure::Faulted {
+            status: status.unwrap_or(200),
+            said: quote(&said),
+        });
+    }
+    Ok(Said::Json(json))
 }
 
 /// Sets `name` in a JSON object when there is something to set.

@@ -12,8 +12,9 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::caller::read_some;
 use super::endpoint::Endpoint;
-use super::exchange::{Target, read_some};
+use super::exchange::Target;
 use super::failure::{Failure, ModelError};
 use super::network::Network;
 use super::stats::{Counters, Stats, average};
@@ -68,7 +69,7 @@ impl Embedder {
 
     /// Where it is, as shown to people.
     pub fn place(&self) -> &str {
-        &self.0.target.place
+        &self.0.target.caller.place
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -112,6 +113,7 @@ impl Embedder {
             "encoding_format": "float",
         });
         let mut answer = target
+            .caller
             .send(Method::POST, path, Bytes::from(body.to_string()))
             .await?;
         let bytes = read_some(&mut answer.body, LONGEST_ANSWER)

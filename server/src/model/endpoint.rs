@@ -15,8 +15,8 @@ use crate::error::{Kind, UserError};
 /// A model endpoint as the user configured it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
-    /// The setting that names it, for messages: `models.complete`.
-    pub setting: &'static str,
+    /// The settings it is configured by, for messages: `models.complete`.
+    pub section: &'static str,
     pub api: Api,
     /// Base address (`http://localhost:8012`, `https://host/v1`) or the full address of the
     /// route. The scheme `h2c://` means `http://` with [`HttpVersion::H2c`].
@@ -37,7 +37,7 @@ impl Endpoint {
     /// An endpoint with nothing set but where it is and what it speaks.
     pub fn new(api: Api, url: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
-            setting: "models.complete",
+            section: "models.complete",
             api,
             url: url.into(),
             model: model.into(),
@@ -183,6 +183,14 @@ impl Site {
     }
 }
 
+/// What a dialect's addresses look like.
+pub(crate) struct Routes {
+    /// Routes that a user may have pasted with the address, longest first.
+    pub(crate) known: &'static [&'static str],
+    /// Path before the routes when the user gave only a host.
+    pub(crate) base: &'static str,
+}
+
 /// Routes that a user may have pasted with the address, per dialect; longest first.
 fn known_routes(api: Api) -> &'static [&'static str] {
     match api {
@@ -215,9 +223,21 @@ impl Address {
     /// When it is not an `http`, `https` or `h2c` URL with a host, or carries a user name or
     /// password: those belong in a header or a key.
     pub(crate) fn of(endpoint: &Endpoint) -> Result<Self, UserError> {
-        let (text, asks_h2c) = match endpoint.url.trim().strip_prefix("h2c://") {
+        let routes = Routes {
+            known: known_routes(endpoint.api),
+            base: default_base(endpoint.api),
+        };
+        Self::read(&endpoint.url, endpoint.http, &routes)
+    }
+
+    /// Reads an address whose dialect has `routes`.
+    ///
+    /// # Errors
+    /// As [`Address::of`].
+    pub(crate) fn read(url: &str, http: HttpVersion, routes: &Routes) -> Result<Self, UserError> {
+        let (text, asks_h2c) = match url.trim().strip_prefix("h2c://") {
             Some(rest) => (format!("http://{rest}"), true),
-            None => (endpoint.url.trim().to_owned(), false),
+            None => (url.trim().to_owned(), false),
         };
         let url = Url::parse(&text).map_err(|error| {
             settings(format!("The model's address is not a URL ({error})."))
@@ -242,11 +262,7 @@ impl Address {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
             return Err(settings("The model's address names no host."));
         };
-        let http = if asks_h2c {
-            HttpVersion::H2c
-        } else {
-            endpoint.http
-        };
+        let http = if asks_h2c { HttpVersion::H2c } else { http };
         let site = Site {
             tls,
             host: host.to_owned(),
@@ -259,21 +275,21 @@ impl Address {
             .unwrap_or_default();
         Ok(Self {
             site,
-            base: base_path(endpoint.api, url.path()),
+            base: base_path(routes, url.path()),
             query,
         })
     }
 }
 
-fn base_path(api: Api, path: &str) -> String {
+fn base_path(routes: &Routes, path: &str) -> String {
     let mut base = path.trim_end_matches('/');
-    for route in known_routes(api) {
+    for route in routes.known {
         if let Some(before) = base.strip_suffix(route) {
             base = before.trim_end_matches('/');
         }
     }
     if base.is_empty() {
-        default_base(api).to_owned()
+        routes.base.to_owned()
     } else {
         base.to_owned()
     }

@@ -15,8 +15,8 @@ pub struct ModelError {
     pub failure: Failure,
     /// Scheme, host and port, as shown to people.
     pub place: Arc<str>,
-    /// The setting that names the endpoint.
-    setting: &'static str,
+    /// The settings the endpoint is configured by, named in next steps.
+    pub section: &'static str,
 }
 
 /// What happened, as far as someone can act on it.
@@ -49,6 +49,8 @@ pub enum Failure {
         retry_after: Option<Duration>,
         said: String,
     },
+    /// The prompt is longer than what the model can read.
+    TooLong { said: String },
     /// Another 4xx.
     Rejected { status: u16, said: String },
     /// 5xx, or an error reported inside the stream.
@@ -73,21 +75,30 @@ pub enum Failure {
     Bug(String),
 }
 
-/// The setting that messages speak of unless told otherwise.
-const COMPLETE: &str = "models.complete";
+impl Failure {
+    /// Whether the same request may well be answered a little later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited { .. } | Self::Faulted { .. } | Self::Cut
+        )
+    }
+}
 
 impl ModelError {
     pub(crate) fn new(failure: Failure, place: &Arc<str>) -> Self {
         Self {
             failure,
             place: Arc::clone(place),
-            setting: COMPLETE,
+            section: "models.complete",
         }
     }
 
-    /// Names the setting that advice is about; `models.complete` when not called.
-    pub(super) fn about(self, setting: &'static str) -> Self {
-        Self { setting, ..self }
+    /// The same of an endpoint configured by another section of the settings.
+    #[must_use]
+    pub(crate) fn of(mut self, section: &'static str) -> Self {
+        self.section = section;
+        self
     }
 
     /// Returns the message and next step for a person.
@@ -102,7 +113,10 @@ impl ModelError {
     fn kind(&self) -> Kind {
         match &self.failure {
             Failure::Key(_) | Failure::Settings { .. } => Kind::Settings,
-            Failure::Endless | Failure::Late | Failure::RateLimited { .. } => Kind::Limit,
+            Failure::Endless
+            | Failure::Late
+            | Failure::RateLimited { .. }
+            | Failure::TooLong { .. } => Kind::Limit,
             Failure::Bug(_) => Kind::Bug,
             Failure::Refused
             | Failure::Unresolved
@@ -150,6 +164,9 @@ impl ModelError {
             Failure::Rejected { .. } => {
                 "Check `models.complete.api`, `model` and `template` against what the server supports."
             }
+            Failure::TooLong { .. } => {
+                "Ask about less, or set `models.complete.contextTokens` to what the model can read."
+            }
             Failure::NotAStream { .. } => {
                 "Check that the address is a model server and not a web page or a login."
             }
@@ -165,7 +182,7 @@ impl ModelError {
                 return None;
             }
         };
-        Some(hint.replace(COMPLETE, self.setting))
+        Some(hint.replace("models.complete", self.section))
     }
 }
 
@@ -225,6 +242,13 @@ impl fmt::Display for ModelError {
                 write!(
                     f,
                     "The model endpoint {place} rejected the request ({status}{}).",
+                    quoted(said)
+                )
+            }
+            Failure::TooLong { said } => {
+                write!(
+                    f,
+                    "The model at {place} cannot read a prompt this long{}.",
                     quoted(said)
                 )
             }

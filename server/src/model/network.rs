@@ -16,6 +16,7 @@ use super::endpoint::{Api, Endpoint, Site};
 use super::http::Origin;
 use super::http::tls::TlsSetup;
 use super::probe::Probe;
+use super::turn::{TurnEndpoint, TurnModel};
 use crate::error::{Kind, UserError};
 
 /// How the machine reaches model servers.
@@ -95,6 +96,14 @@ impl Network {
     /// When a setting of the endpoint cannot work, naming the setting.
     pub fn embedder(&self, endpoint: Endpoint) -> Result<Embedder, UserError> {
         Embedder::new(self, endpoint)
+    }
+
+    /// Returns a client for a model that takes turns in a conversation. As [`Network::model`].
+    ///
+    /// # Errors
+    /// When a setting of the endpoint cannot work, naming the setting.
+    pub fn turn_model(&self, endpoint: TurnEndpoint) -> Result<TurnModel, UserError> {
+        TurnModel::new(self, endpoint)
     }
 
     /// Returns the connections to `site`.

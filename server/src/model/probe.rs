@@ -106,7 +106,7 @@ struct Tried {
 pub(super) async fn probe(target: &Target, template: Option<&Template>) -> Probe {
     let mut found = Probe::nothing();
     let started = Instant::now();
-    match target.origin.connected().await {
+    match target.caller.origin.connected().await {
         Ok(protocol) => found.protocol = Some(protocol),
         Err(failure) => {
             found.error = Some(target.error(failure));
@@ -115,7 +115,11 @@ pub(super) async fn probe(target: &Target, template: Option<&Template>) -> Probe
     }
     found.connect = Some(started.elapsed());
     let list = format!("{}{}", list_path(target), target.address.query);
-    if let Ok(list) = target.get(list, Instant::now() + LIST_PATIENCE).await {
+    if let Ok(list) = target
+        .caller
+        .get(list, Instant::now() + LIST_PATIENCE)
+        .await
+    {
         found.models = listed(&list);
     }
     let mut tries: Vec<Tried> = Vec::new();
@@ -228,7 +232,7 @@ fn choose(found: &mut Probe, mut tries: Vec<Tried>) {
 
 fn advice(target: &Target, found: &Probe) -> Vec<UserError> {
     let mut advice = Vec::new();
-    let (model, place) = (&target.endpoint.model, &target.place);
+    let (model, place) = (&target.endpoint.model, &target.caller.place);
     // llama.cpp has one model and answers to any name.
     if target.endpoint.api != Api::LlamaCpp
         && let Some(models) = &found.models

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::log::Seen;
 use crate::route::Hole;
+use crate::turn::Turn;
 
 /// An answer and how it is given.
 #[derive(Debug, Clone)]
@@ -20,6 +21,7 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
     Text(Text),
+    Turn(Turn),
     /// Exactly these bytes, one frame each.
     Bytes(Vec<Bytes>),
     /// Not even a head.
@@ -107,6 +109,16 @@ impl Answer {
         let usage = serde_json::json!({"prompt_tokens": n_tokens, "total_tokens": n_tokens});
         let body = serde_json::json!({"object": "list", "data": items, "usage": usage});
         Self::bytes("application/json", [body.to_string()])
+    }
+
+    /// A turn of a conversation, in the shape of the dialect that was asked in.
+    pub fn turn(turn: Turn) -> Self {
+        Self {
+            status: 200,
+            headers: Vec::new(),
+            delay: Duration::ZERO,
+            body: Body::Turn(turn),
+        }
     }
 
     /// No answer at all.

@@ -6,15 +6,18 @@
 //! answered to the end, reset (with the code of the RST_STREAM) or cut off.
 //!
 //! It is as strict as the strictest real server: a request that does not stream, or names more
-//! than four stop strings, is refused with 400 whatever the script says.
+//! than four stop strings, is refused with 400 whatever the script says; so is a conversation in
+//! which a tool call has not exactly one result.
 
 mod answer;
 mod log;
 mod route;
 mod serve;
 mod tls;
+mod turn;
 
 pub use self::answer::{Answer, Ending, Text};
 pub use self::log::{Connection, End, Log, Protocol, Seen};
 pub use self::route::{Hole, Route};
 pub use self::serve::{Listen, ModelServer, Speak};
+pub use self::turn::{Call, Turn, broken_prefix};

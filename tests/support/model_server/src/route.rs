@@ -1,8 +1,9 @@
-//! The completion routes and the shapes they answer in.
+//! The routes and the shapes they answer in.
 
 use serde_json::{Value, json};
 
 use crate::log::Seen;
+use crate::turn::{self, Turn};
 
 /// A completion route, by dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,12 @@ pub enum Route {
     Infill,
     Generate,
     MistralFim,
+    /// OpenAI's `/chat/completions`.
+    Chat,
+    /// Anthropic's `/messages`.
+    Messages,
+    /// Ollama's `/api/chat`.
+    OllamaChat,
     /// A list of models.
     Models,
     /// Ollama's list of models.
@@ -24,7 +31,10 @@ impl Route {
         let path = path.split('?').next().unwrap_or_default();
         Some(match path {
             _ if path.ends_with("/fim/completions") => Self::MistralFim,
+            _ if path.ends_with("/chat/completions") => Self::Chat,
             _ if path.ends_with("/completions") => Self::Completions,
+            _ if path.ends_with("/messages") => Self::Messages,
+            "/api/chat" => Self::OllamaChat,
             "/infill" => Self::Infill,
             "/api/generate" => Self::Generate,
             "/api/tags" => Self::Tags,
@@ -34,10 +44,17 @@ impl Route {
         })
     }
 
+    /// Whether it takes turns of a conversation.
+    pub fn is_turn(self) -> bool {
+        matches!(self, Self::Chat | Self::Messages | Self::OllamaChat)
+    }
+
     pub(crate) fn content_type(self) -> &'static str {
         match self {
-            Self::Completions | Self::Infill | Self::MistralFim => "text/event-stream",
-            Self::Generate => "application/x-ndjson",
+            Self::Completions | Self::Infill | Self::MistralFim | Self::Chat | Self::Messages => {
+                "text/event-stream"
+            }
+            Self::Generate | Self::OllamaChat => "application/x-ndjson",
             Self::Models | Self::Tags | Self::Embeddings => "application/json",
         }
     }
@@ -52,6 +69,9 @@ impl Route {
                 &json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]}),
             ),
             Self::Infill => event(&json!({"index": 0, "content": text, "stop": false})),
+            Self::Chat | Self::Messages | Self::OllamaChat => {
+                Turn::text(text).frames(self).concat()
+            }
             Self::Generate | Self::Models | Self::Tags | Self::Embeddings => {
                 format!("{}\n", json!({"response": text, "done": false}))
             }
@@ -74,6 +94,7 @@ impl Route {
                 "content": "", "stop": true, "stop_type": if reason == "length" { "limit" } else { "eos" },
                 "tokens_evaluated": prompt_tokens, "tokens_predicted": tokens, "timings/cache_n": 3,
             })),
+            Self::Chat | Self::Messages | Self::OllamaChat => String::new(),
             Self::Generate | Self::Models | Self::Tags | Self::Embeddings => format!(
                 "{}\n",
                 json!({"response": "", "done": true, "done_reason": reason, "prompt_eval_count": prompt_tokens, "eval_count": tokens})
@@ -93,6 +114,9 @@ impl Route {
                 && input.is_some_and(|texts| !texts.is_empty() && texts.iter().all(is_text));
             return (!in_order).then(|| "model and input must be there, no text empty".to_owned());
         }
+        if self.is_turn() {
+            return turn::fault(self, body);
+        }
         if body["stream"] != Value::Bool(true) {
             return Some("this server only streams".to_owned());
         }
@@ -107,7 +131,12 @@ impl Route {
             Self::Infill => &["input_prefix", "input_suffix", "n_predict"],
             Self::Generate => &["model", "prompt", "options"],
             Self::Completions | Self::MistralFim => &["model", "prompt", "max_tokens"],
-            Self::Models | Self::Tags | Self::Embeddings => &[],
+            Self::Chat
+            | Self::Messages
+            | Self::OllamaChat
+            | Self::Models
+            | Self::Tags
+            | Self::Embeddings => &[],
         };
         let missing = needed.iter().find(|&&field| body.get(field).is_none());
         missing.map(|field| format!("{field} is missing"))

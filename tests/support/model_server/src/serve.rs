@@ -24,6 +24,7 @@ use crate::answer::{Answer, Body, Ending, Text};
 use crate::log::{Book, End, Log, Protocol, Seen};
 use crate::route::Route;
 use crate::tls;
+use crate::turn::Turn;
 
 /// Which protocols to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -420,7 +421,7 @@ fn shape_head<T>(response: &mut Response<T>, answer: &Answer, route: Option<Rout
     *response.status_mut() =
         http::StatusCode::from_u16(answer.status).unwrap_or(http::StatusCode::IM_A_TEAPOT);
     let mut headers = answer.headers.clone();
-    if let (Body::Text(_), Some(route)) = (&answer.body, route) {
+    if let (Body::Text(_) | Body::Turn(_), Some(route)) = (&answer.body, route) {
         headers.push(("content-type".to_owned(), route.content_type().to_owned()));
     }
     for (name, value) in headers {
@@ -475,7 +476,8 @@ async fn play(answer: &Answer, route: Option<Route>, mut sink: Sink) -> End {
             sent.map(|()| Ending::Proper)
         }
         (Body::Text(text), Some(route)) => play_text(text, route, &mut sink).await,
-        (Body::Text(_) | Body::Never, _) => Ok(Ending::Proper),
+        (Body::Turn(turn), Some(route)) => play_turn(turn, route, &mut sink).await,
+        (Body::Text(_) | Body::Turn(_) | Body::Never, _) => Ok(Ending::Proper),
     };
     match played {
         Err(end) => end,
@@ -515,6 +517,27 @@ async fn play_text(text: &Text, route: Route, sink: &mut Sink) -> Result<Ending,
     )
     .await?;
     Ok(text.ending)
+}
+
+async fn play_turn(turn: &Turn, route: Route, sink: &mut Sink) -> Result<Ending, End> {
+    loop {
+        for (nth, frame) in turn.frames(route).into_iter().enumerate() {
+            if nth > 0 && !turn.gap.is_zero() {
+                tokio::select! {
+                    end = sink.gone() => return Err(end),
+                    () = tokio::time::sleep(turn.gap) => {}
+                }
+            }
+            sink.send(frame.into()).await?;
+        }
+        if turn.ending != Ending::Endless {
+            break;
+        }
+    }
+    match turn.ending {
+        Ending::Hang => Err(sink.gone().await),
+        ending => Ok(ending),
+    }
 }
 
 impl Sink {

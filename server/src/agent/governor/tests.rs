@@ -1,0 +1,175 @@
+use super::*;
+
+/// Plays calls `tool arguments state output`, one a row (`!` before the output: it failed), and
+/// returns what the governor said to each: `.`, `nudge` or `halt`.
+fn play(rows: &str) -> String {
+    let mut governor = Governor::new(Ceilings::of(&Limits::default()), Spent::default());
+    let said = rows
+        .lines()
+        .map(str::trim)
+        .filter(|r| !r.is_empty())
+        .map(|row| {
+            let mut parts = row.splitn(4, ' ');
+            let mut next = || parts.next().unwrap_or_default();
+            let (tool, arguments, state, output) = (next(), next(), next(), next());
+            let verdict = governor.observe(Observed {
+                tool,
+                arguments,
+                state: state.parse().unwrap(),
+                output: output.trim_start_matches('!'),
+                failed: output.starts_with('!'),
+            });
+            match verdict {
+                Verdict::Fine => ".",
+                Verdict::Nudge(_) => "nudge",
+                Verdict::Halt(_) => "halt",
+            }
+        });
+    said.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_same_call_three_times_is_a_circle_and_twice_three_times_a_halt() {
+    let row = "grep x 0 nothing\n";
+    assert_eq!(play(&row.repeat(6)), ". . nudge . . halt");
+}
+
+#[test]
+fn polling_is_no_circle() {
+    let rows: String = (0..20)
+        .map(|n| format!("run poll 0 {n} percent\n"))
+        .collect();
+    assert_eq!(play(&rows), vec!["."; 20].join(" "));
+}
+
+#[test]
+fn a_time_in_the_output_does_not_hide_a_circle() {
+    let rows: String = (0..3)
+        .map(|n| format!("run t 0 !failed in 0.{n}s\n"))
+        .collect();
+    assert_eq!(play(&rows), ". . nudge");
+}
+
+#[test]
+fn tests_run_again_after_an_edit_are_no_circle() {
+    let rows: String = (0..10)
+        .map(|n| format!("edit e{n} {n} done\ntests all {n} !1 failed\n"))
+        .collect();
+    assert_eq!(play(&rows), vec!["."; 20].join(" "));
+}
+
+#[test]
+fn one_error_from_many_arguments_is_a_circle() {
+    let rows: String = (0..3)
+        .map(|n| format!("read_file f{n} 0 !not found\n"))
+        .collect();
+    assert_eq!(play(&rows), ". . nudge");
+}
+
+#[test]
+fn bringing_files_back_and_forth_is_a_circle() {
+    let rows: String = (0..6)
+        .map(|n| format!("edit e{n} {} done\n", n % 2))
+        .collect();
+    assert_eq!(play(&rows), ". . . . . nudge");
+}
+
+#[test]
+fn two_calls_in_turn_are_a_circle() {
+    let rows = "read_file a 0 A\nread_file b 0 B\n".repeat(3);
+    assert_eq!(play(&rows), ". . . . . nudge");
+}
+
+#[test]
+fn looking_at_the_same_files_again_and_again_is_a_circle() {
+    let files: String = (0..5).map(|n| format!("read_file f{n} 0 {n}\n")).collect();
+    let said = play(&files.repeat(3));
+    assert_eq!(said.split(' ').position(|s| s == "nudge"), Some(12));
+    assert!(!said.contains("halt"));
+}
+
+#[test]
+fn waiting_for_the_user_costs_no_time() {
+    let limits = Limits {
+        wall_seconds: Some(10),
+        ..Limits::default()
+    };
+    let mut governor = Governor::new(Ceilings::of(&limits), Spent::default());
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    governor.run(start);
+    governor.wait(at(6));
+    governor.run(at(1000));
+    assert_eq!(governor.reached(at(1003)), None);
+    assert_eq!(governor.reached(at(1004)), Some(Ceiling::Wall));
+    governor.extend(Ceiling::Wall);
+    assert_eq!(governor.reached(at(1004)), None);
+    assert_eq!(governor.spent(at(1004)).wall, 10_000);
+}
+
+#[test]
+fn every_ceiling_is_reached() {
+    let limits = Limits {
+        steps: Some(2),
+        tokens: Some(100),
+        cost: Some(0.5),
+        tool_seconds: Some(1),
+        output_bytes: Some(10),
+        ..Limits::default()
+    };
+    let now = Instant::now();
+    let with = |work: &dyn Fn(&mut Governor)| {
+        let mut governor = Governor::new(Ceilings::of(&limits), Spent::default());
+        work(&mut governor);
+        governor.reached(now)
+    };
+    let usage = |input, cached, output, cost| TurnUsage {
+        input,
+        cached,
+        output,
+        cost,
+        ..TurnUsage::default()
+    };
+    assert_eq!(with(&|g| g.charge_step()), None);
+    assert_eq!(
+        with(&|g| {
+            g.charge_step();
+            g.charge_step();
+        }),
+        Some(Ceiling::Steps)
+    );
+    assert_eq!(
+        with(&|g| g.charge_turn(&usage(90, 0, 10, None))),
+        Some(Ceiling::Tokens)
+    );
+    assert_eq!(with(&|g| g.charge_turn(&usage(900, 900, 9, None))), None);
+    assert_eq!(
+        with(&|g| g.charge_turn(&usage(1, 0, 0, Some(0.5)))),
+        Some(Ceiling::Cost)
+    );
+    assert_eq!(
+        with(&|g| g.charge_tool(Duration::from_secs(1), 0)),
+        Some(Ceiling::Tools)
+    );
+    assert_eq!(
+        with(&|g| g.charge_tool(Duration::ZERO, 10)),
+        Some(Ceiling::Output)
+    );
+}
+
+#[test]
+fn the_model_is_warned_once() {
+    let limits = Limits {
+        steps: Some(5),
+        ..Limits::default()
+    };
+    let mut governor = Governor::new(Ceilings::of(&limits), Spent::default());
+    let now = Instant::now();
+    let warnings: Vec<bool> = (0..5)
+        .map(|_| {
+            governor.charge_step();
+            governor.warning(now).is_some()
+        })
+        .collect();
+    assert_eq!(warnings, [false, false, false, true, false]);
+}

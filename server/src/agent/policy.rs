@@ -1,0 +1,405 @@
+//! What a task may do: layered rules, and permissions that were given on top.
+//!
+//! Holds: of all rules that hold for something the strictest wins, whichever layer it is in. A
+//! repository's file can deny and ask, never allow: rules there that allow are left out. What no
+//! rule speaks of is asked. A permission turns *ask* into *allow*, never *deny*. A file that
+//! cannot be read, or whose rules fail their own examples, stops the task before it starts.
+//! Not here: asking (`agent`), sandboxes: what is allowed still runs without network, in a copy.
+
+pub mod command;
+mod rule;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use self::command::{Line, Simple, Word};
+pub use self::rule::{Access, Ruling};
+use self::rule::{CommandRule, Holds, Paths, PolicyFile};
+use super::governor::Limits;
+use crate::edit::path::{Denied, RepoPath};
+use crate::error::{Kind, UserError};
+use crate::secret;
+use crate::store::events::{Grant, Permission};
+
+const BUILTIN: &str = include_str!("policy/builtin.toml");
+/// Where a repository keeps its rules.
+pub const REPOSITORY_FILE: &str = ".pairwright/policy.toml";
+/// Where an organisation keeps its rules on a machine.
+const ORGANISATION_FILE: &str = "/etc/pairwright/policy.toml";
+/// Largest policy file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Who a layer of rules is from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "from", content = "file")]
+pub enum Origin {
+    Builtin,
+    Organisation(PathBuf),
+    User(PathBuf),
+    Repository(PathBuf),
+    /// Named when the task was started.
+    Task(PathBuf),
+}
+
+/// The rules in force. Made once for each task.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    layers: Vec<Layer>,
+    hash: String,
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    origin: Origin,
+    file: PolicyFile,
+    paths: Vec<Paths>,
+}
+
+/// A judgement, and the rule it is by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub ruling: Ruling,
+    /// The rule and where it stands.
+    pub rule: String,
+    /// What it is about: the command or path.
+    pub what: String,
+    pub why: String,
+    pub instead: Option<String>,
+    /// Words that a permission for this would remember; `None` when it could only be given once.
+    pub remembered: Option<Vec<String>>,
+}
+
+/// Where rules are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The user's settings directory.
+    pub config: Option<&'a Path>,
+    pub root: &'a Path,
+    /// A file named when the task is started.
+    pub task: Option<&'a Path>,
+}
+
+impl Policy {
+    /// Reads all layers.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be read, or a rule is wrong: its name and what is wrong.
+    pub fn load(sources: Sources<'_>) -> Result<Self, UserError> {
+        let mut texts = vec![(Origin::Builtin, BUILTIN.to_owned())];
+        let organisation = PathBuf::from(ORGANISATION_FILE);
+        let user = sources.config.map(|c| c.join("policy.toml"));
+        let repository = sources.root.join(REPOSITORY_FILE);
+        let files = [
+            Some(Origin::Organisation(organisation)),
+            user.map(Origin::User),
+            Some(Origin::Repository(repository)),
+        ];
+        for origin in files.into_iter().flatten() {
+            if let Some(text) = read(&origin, Missing::Fine)? {
+                texts.push((origin, text));
+            }
+        }
+        if let Some(task) = sources.task {
+            let origin = Origin::Task(task.to_owned());
+            if let Some(text) = read(&origin, Missing::Wrong)? {
+                texts.push((origin, text));
+            }
+        }
+        Self::of(texts)
+    }
+
+    /// Makes a policy of the texts of its layers.
+    fn of(texts: Vec<(Origin, String)>) -> Result<Self, UserError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut layers = Vec::new();
+        for (origin, text) in texts {
+            hasher.update(blake3::hash(text.as_bytes()).as_bytes());
+            let (mut file, mut paths) = PolicyFile::parse(&text).map_err(|why| {
+                UserError::new(
+                    Kind::Settings,
+                    format!("{} cannot be used: {why}.", origin.shown()),
+                )
+            })?;
+            if matches!(origin, Origin::Repository(_)) {
+                file.command.retain(|r| r.decision != Ruling::Allow);
+                paths.retain(|p| p.rule.decision != Ruling::Allow);
+            }
+            layers.push(Layer {
+                origin,
+                file,
+                paths,
+            });
+        }
+        Ok(Self {
+            layers,
+            hash: hasher.finalize().to_hex()[..16].to_owned(),
+        })
+    }
+
+    /// Names the rules in force: the same name is the same rules.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.layers.iter().map(|l| &l.origin)
+    }
+
+    /// The tightest of all ceilings that layers set.
+    pub fn limits(&self) -> Limits {
+        let limits = self.layers.iter().map(|l| &l.file.limits);
+        limits.fold(Limits::default(), |all, layer| all.tighter(layer))
+    }
+
+    /// Whether a task may be started in the mode of this name.
+    pub fn allows_mode(&self, mode: &str) -> bool {
+        let mut named = self.layers.iter().filter_map(|l| l.file.modes.as_ref());
+        named.all(|modes| modes.iter().any(|m| m == mode))
+    }
+
+    /// Judges a shell line: the strictest judgement of all it would run and write.
+    pub fn judge_line(&self, text: &str, grants: &[Grant]) -> Verdict {
+        let line = Line::read(text);
+        let mut strictest = Verdict {
+            ruling: Ruling::Allow,
+            rule: "every part is allowed".into(),
+            what: text.to_owned(),
+            why: String::new(),
+            instead: None,
+            remembered: None,
+        };
+        let mut take = |verdict: Verdict| {
+            if verdict.ruling > strictest.ruling {
+                strictest = verdict;
+            }
+        };
+        for simple in &line.commands {
+            take(self.judge_simple(simple, grants));
+        }
+        for to in &line.writes {
+            take(self.judge_redirect(to, grants));
+        }
+        if let Some(doubt) = line.doubts.first() {
+            take(Verdict {
+                ruling: Ruling::Ask,
+                rule: "what cannot be told is asked".into(),
+                what: text.to_owned(),
+                why: doubt.clone(),
+                instead: Some("write the command out plainly".into()),
+                remembered: None,
+            });
+        }
+        if line.commands.is_empty() && line.doubts.is_empty() {
+            take(Verdict {
+                ruling: Ruling::Deny,
+                rule: "a line runs something".into(),
+                what: text.to_owned(),
+                why: "there is no command in it".into(),
+                instead: None,
+                remembered: None,
+            });
+        }
+        // A permission that is kept must cover the whole line.
+        if line.commands.len() != 1 || !line.doubts.is_empty() || !line.writes.is_empty() {
+            strictest.remembered = None;
+        }
+        strictest
+    }
+
+    fn judge_simple(&self, simple: &Simple, grants: &[Grant]) -> Verdict {
+        let shown = shown(simple);
+        let mut strictest: Option<Verdict> = None;
+        for (origin, rule) in self.command_rules() {
+            let ruling = match (rule.holds(simple), rule.decision) {
+                (Holds::No, _) | (Holds::Perhaps, Ruling::Allow) => continue,
+                (Holds::Yes, ruling) => ruling,
+                (Holds::Perhaps, Ruling::Ask | Ruling::Deny) => Ruling::Ask,
+            };
+            if strictest.as_ref().is_none_or(|s| ruling > s.ruling) {
+                strictest = Some(Verdict {
+                    ruling,
+                    rule: format!("`{}` in {}", rule.run.join(" "), origin.shown()),
+                    what: shown.clone(),
+                    why: rule.why.clone().unwrap_or_default(),
+                    instead: rule.instead.clone(),
+                    remembered: simple.known_words(),
+                });
+            }
+        }
+        let mut verdict = strictest.unwrap_or_else(|| Verdict {
+            // What a wrapper runs is judged on its own.
+            ruling: if simple.is_wrapper {
+                Ruling::Allow
+            } else {
+                Ruling::Ask
+            },
+            rule: "what no rule speaks of is asked".into(),
+            why: format!(
+                "no rule allows `{}`",
+                simple.program().unwrap_or("a computed program")
+            ),
+            what: shown,
+            instead: None,
+            remembered: simple.known_words(),
+        });
+        let is_granted = grants.iter().any(|grant| match &grant.allows {
+            Permission::Command(words) => begins_with(simple, words),
+            Permission::Path(_) => false,
+        });
+        if verdict.ruling == Ruling::Ask && is_granted {
+            verdict.ruling = Ruling::Allow;
+        }
+        verdict
+    }
+
+    fn judge_redirect(&self, to: &Word, grants: &[Grant]) -> Verdict {
+        let ask = |what: &str, why: &str| Verdict {
+            ruling: Ruling::Ask,
+            rule: "output goes into files of the task".into(),
+            what: what.to_owned(),
+            why: why.to_owned(),
+            instead: Some("use the edit tool to write files".into()),
+            remembered: None,
+        };
+        match to.known() {
+            None => ask("a computed file", "where output goes is computed"),
+            Some("/dev/null" | "/dev/stdout" | "/dev/stderr" | "1" | "2") => Verdict {
+                ruling: Ruling::Allow,
+                ..ask("output", "")
+            },
+            Some(path) if path.starts_with("/tmp/") && !path.contains("..") => Verdict {
+                ruling: Ruling::Allow,
+                ..ask(path, "")
+            },
+            Some(path) => match RepoPath::parse(path) {
+                Ok(path) => self.judge_path(Access::Write, path.as_str(), grants),
+                Err(Denied::VersionControl) => Verdict {
+                    ruling: Ruling::Deny,
+                    ..ask(path, "version control is git's own")
+                },
+                Err(why) => ask(path, &why.to_string()),
+            },
+        }
+    }
+
+    /// Judges reading or changing a file of the folder. `path` is below it, with `/`.
+    pub fn judge_path(&self, access: Access, path: &str, grants: &[Grant]) -> Verdict {
+        let mut verdict = Verdict {
+            ruling: Ruling::Allow,
+            rule: "files of the folder may be read, and changes be proposed".into(),
+            what: path.to_owned(),
+            why: String::new(),
+            instead: None,
+            remembered: Some(vec![path.to_owned()]),
+        };
+        if secret::is_path(path) {
+            verdict.ruling = Ruling::Deny;
+            verdict.rule = "files that hold secrets are left alone".into();
+            verdict.why = "its name says that it holds secrets".into();
+            verdict.instead = Some("ask the user for what you need to know of it".into());
+            return verdict;
+        }
+        for layer in &self.layers {
+            for paths in &layer.paths {
+                let rule = &paths.rule;
+                if rule.access == access && rule.decision > verdict.ruling && paths.holds(path) {
+                    verdict.ruling = rule.decision;
+                    verdict.rule = format!("`{}` in {}", rule.glob, layer.origin.shown());
+                    verdict.why = rule.why.clone().unwrap_or_default();
+                    verdict.instead = rule.instead.clone();
+                }
+            }
+        }
+        let is_granted = || {
+            grants.iter().any(|grant| match &grant.allows {
+                Permission::Path(granted) => granted == path,
+                Permission::Command(_) => false,
+            })
+        };
+        if verdict.ruling == Ruling::Ask && is_granted() {
+            verdict.ruling = Ruling::Allow;
+        }
+        verdict
+    }
+
+    fn command_rules(&self) -> impl Iterator<Item = (&Origin, &CommandRule)> {
+        self.layers
+            .iter()
+            .flat_map(|l| l.file.command.iter().map(move |r| (&l.origin, r)))
+    }
+}
+
+impl Origin {
+    fn shown(&self) -> String {
+        match self {
+            Self::Builtin => "the built-in rules".into(),
+            Self::Organisation(path)
+            | Self::User(path)
+            | Self::Repository(path)
+            | Self::Task(path) => path.display().to_string(),
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Builtin => None,
+            Self::Organisation(path)
+            | Self::User(path)
+            | Self::Repository(path)
+            | Self::Task(path) => Some(path),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Fine,
+    Wrong,
+}
+
+fn read(origin: &Origin, missing: Missing) -> Result<Option<String>, UserError> {
+    let Some(path) = origin.path() else {
+        return Ok(None);
+    };
+    let broken = |why: &str| {
+        let message = format!("The rules in {} cannot be read: {why}.", path.display());
+        UserError::new(Kind::Settings, message)
+            .with_hint("No task starts without rules that are meant to be there.")
+    };
+    // A link in a repository could name any file of the machine.
+    let found = match origin {
+        Origin::Repository(_) => fs::symlink_metadata(path),
+        _ => fs::metadata(path),
+    };
+    match found {
+        Ok(found) if !found.is_file() => Err(broken("it is no file")),
+        Ok(found) if found.len() > MAX_FILE => Err(broken("it is too large")),
+        Ok(_) => fs::read_to_string(path)
+            .map(Some)
+            .map_err(|why| broken(&why.to_string())),
+        Err(why) if why.kind() == io::ErrorKind::NotFound && missing == Missing::Fine => Ok(None),
+        Err(why) => Err(broken(&why.to_string())),
+    }
+}
+
+/// Whether a command begins with exactly these words.
+fn begins_with(simple: &Simple, words: &[String]) -> bool {
+    !words.is_empty()
+        && simple.words.len() >= words.len()
+        && simple
+            .words
+            .iter()
+            .zip(words)
+            .all(|(a, b)| a.known() == Some(b))
+}
+
+fn shown(simple: &Simple) -> String {
+    let words = simple.words.iter().map(|w| w.known().unwrap_or("…"));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

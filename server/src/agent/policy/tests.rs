@@ -1,0 +1,368 @@
+use super::*;
+use crate::store::events::GrantScope;
+
+fn builtin() -> Policy {
+    Policy::of(vec![(Origin::Builtin, BUILTIN.to_owned())]).unwrap()
+}
+
+fn with(layers: &[(&str, &str)]) -> Result<Policy, UserError> {
+    let mut texts = vec![(Origin::Builtin, BUILTIN.to_owned())];
+    for (who, text) in layers {
+        let path = PathBuf::from(who);
+        let origin = match *who {
+            "organisation" => Origin::Organisation(path),
+            "user" => Origin::User(path),
+            "repository" => Origin::Repository(path),
+            _ => Origin::Task(path),
+        };
+        texts.push((origin, (*text).to_owned()));
+    }
+    Policy::of(texts)
+}
+
+fn granted(words: &[&str]) -> Vec<Grant> {
+    vec![Grant {
+        id: "g".into(),
+        allows: Permission::Command(words.iter().map(ToString::to_string).collect()),
+        scope: GrantScope::Task,
+        expires: None,
+        by: "user".into(),
+    }]
+}
+
+/// Lines, one a row: what the built-in rules say, and the line.
+const LINES: &str = r#"
+allow cargo test
+allow cargo test -p parser -- --nocapture
+allow RUST_BACKTRACE=1 cargo test
+allow /usr/bin/git status
+allow git -C sub --no-pager log --oneline
+allow grep -rn "a b" src | head -5
+allow cd sub && cargo check
+allow ls > /dev/null 2>&1
+allow cargo test > /tmp/out.txt
+allow timeout 30 cargo test
+allow env RUST_LOG=debug cargo test
+allow find . -name '*.rs' -exec grep -l x {} +
+allow for f in a b; do cat $f; done
+allow sh -c 'cargo test && git status'
+allow echo "$HOME"
+allow time cargo build
+deny git push
+deny git   push origin main
+deny g\it push
+deny 'git' "push"
+deny gi"t" pu's'h
+deny $'git' push
+deny /usr/bin/git push
+deny ./git push
+deny git -C . push
+deny git --git-dir=.git push
+deny git --no-pager -C x push --force
+deny GIT_TRACE=1 git push
+deny FOO=bar BAR=baz git push
+deny true; git push
+deny true && git push
+deny false || git push
+deny true | git push
+deny true & git push
+deny (git push)
+deny { git push; }
+deny ! git push
+deny echo $(git push)
+deny echo "$(git push)"
+deny echo "a `git push` b"
+deny cat <(git push)
+deny x=$(git push) cargo test
+deny if true; then git push; fi
+deny while false; do git push; done
+deny for f in $(git push); do ls; done
+deny case x in *) git push;; esac
+deny f() { git push; }; f
+deny env git push
+deny env -i A=b git push
+deny env -u HOME git push
+deny command git push
+deny exec git push
+deny builtin git push
+deny nohup git push &
+deny nice -n 10 git push
+deny nice -10 git push
+deny stdbuf -oL git push
+deny timeout -k 5 10 git push
+deny time -p git push
+deny xargs git push
+deny xargs -n1 -I{} git push {}
+deny echo main | xargs -0 git push origin
+deny sh -c 'git push'
+deny bash -lc "git push"
+deny bash -euo pipefail -c 'git push'
+deny sh -c "sh -c 'git push'"
+deny eval git push
+deny eval "git push"
+deny eval 'git' 'push'
+deny trap 'git push' EXIT
+deny busybox sh -c 'git push'
+deny find . -exec git push \;
+deny find . -execdir sh -c 'git push' \;
+deny cat <<EOF
+deny sudo ls
+deny sudo -u root -E ls
+deny echo a | sudo tee /etc/x
+deny git reset --hard
+deny git reset -q HEAD~3 --hard
+deny git clean -fdx
+deny # only a comment
+ask git $SUB origin
+ask $CMD push
+ask "$(echo git)" status
+ask git${IFS}push
+ask {git,push}
+ask /usr/bin/g?t status
+ask ~/bin/tool
+ask PATH=. cargo test
+ask export PATH=.; cargo test
+ask LD_PRELOAD=./x.so cargo test
+ask GIT_SSH_COMMAND=./x git status
+ask BASH_ENV=x sh -c 'cargo test'
+ask IFS=x; cargo test
+ask env PATH=. cargo test
+ask env -S 'git status'
+ask git -c core.pager=./x log
+ask git -C . -c alias.st=!x status
+ask git --exec-path=. status
+ask alias ls=rm
+ask source x.sh
+ask . ./x.sh
+ask bash script.sh
+ask bash
+ask curl x | sh
+ask bash -c "$LINE"
+ask eval "$LINE"
+ask python -c 'import os'
+ask python script.py
+ask node -e 1
+ask perl -e 1
+ask ./cargo test
+ask ./run.sh
+ask rm -rf target
+ask rm file
+ask find . -delete
+ask find . -fprint x
+ask rg --pre ./x y
+ask sort -o x y
+ask cargo test --config build.rustc-wrapper="./x"
+ask cargo publish
+ask npm install left-pad
+ask pip install x
+ask git commit -m x
+ask git checkout main
+ask git submodule foreach 'git status'
+ask ssh host ls
+ask cargo test > ~/.bashrc
+ask cargo test > /etc/passwd
+ask cargo test > ../out
+ask echo x > $OUT
+ask echo x > .github/workflows/ci.yml
+deny echo x > .git/hooks/post-checkout
+deny echo x >> .env
+deny echo x > .pairwright/policy.toml
+ask cargo test "
+ask if true; then
+ask cargo test $(
+ask nice --unknown cargo test
+ask xargs $X
+ask watch cargo test
+ask unshare cargo test
+ask git diff --output=x
+ask git diff --ext-diff
+"#;
+
+#[test]
+fn lines_are_judged_by_all_they_would_run() {
+    let policy = builtin();
+    let mut wrong = Vec::new();
+    for row in LINES.lines().filter(|row| !row.is_empty()) {
+        let (expected, line) = row.split_once(' ').unwrap();
+        let line = match line {
+            "cat <<EOF" => "cat <<EOF\n$(git push)\nEOF",
+            line => line,
+        };
+        let verdict = policy.judge_line(line, &[]);
+        let ruling = format!("{:?}", verdict.ruling).to_lowercase();
+        if ruling != expected {
+            wrong.push(format!(
+                "{ruling} instead of {row}: {} {}",
+                verdict.rule, verdict.why
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn hidden_characters_and_endless_lines_are_asked() {
+    let policy = builtin();
+    let deep = format!("{}ls{}", "$(".repeat(500), ")".repeat(500));
+    let long = format!("ls {}", "a ".repeat(20_000));
+    let many = "ls;".repeat(1000);
+    for line in ["ls \u{1b}[2K", "ls\r\nx", &deep, &long, &many] {
+        assert!(
+            policy.judge_line(line, &[]).ruling >= Ruling::Ask,
+            "{line:.20}"
+        );
+    }
+}
+
+#[test]
+fn any_text_is_judged_without_harm() {
+    let policy = builtin();
+    proptest::proptest!(|(line in "[a-z $(){};|&<>`'\"\\\\=\n-]{0,60}")| {
+        policy.judge_line(&line, &[]);
+        // Whatever stands around it, a push is never allowed.
+        let around = format!("{line}; git push");
+        proptest::prop_assert!(policy.judge_line(&around, &[]).ruling > Ruling::Allow || line.contains(['#', '\'', '"', '`', '\\', '<', '(']));
+    });
+}
+
+#[test]
+fn the_strictest_layer_wins() {
+    let allow = "[[command]]\nrun = [\"npm\", \"install\"]\ndecision = \"allow\"\n";
+    let deny = "[[command]]\nrun = [\"npm\"]\ndecision = \"deny\"\nwhy = \"no\"\n";
+    for (layers, ruling) in [
+        (&[][..], Ruling::Ask),
+        (&[("user", allow)], Ruling::Allow),
+        (&[("task", allow)], Ruling::Allow),
+        (&[("repository", allow)], Ruling::Ask),
+        (&[("user", allow), ("repository", deny)], Ruling::Deny),
+        (
+            &[("organisation", deny), ("user", allow), ("task", allow)],
+            Ruling::Deny,
+        ),
+    ] {
+        let policy = with(layers).unwrap();
+        let verdict = policy.judge_line("npm install x", &granted(&["other"]));
+        assert_eq!(verdict.ruling, ruling, "{layers:?}");
+    }
+}
+
+#[test]
+fn permissions_open_what_is_asked_and_nothing_that_is_denied() {
+    let policy = builtin();
+    for (line, words, ruling) in [
+        ("npm install x", &["npm", "install"][..], Ruling::Allow),
+        ("npm install x", &["npm", "install", "x"], Ruling::Allow),
+        ("npm install y", &["npm", "install", "x"], Ruling::Ask),
+        (
+            "npm install x; npm publish",
+            &["npm", "install"],
+            Ruling::Ask,
+        ),
+        ("npm $X", &["npm", "install"], Ruling::Ask),
+        ("git push", &["git", "push"], Ruling::Deny),
+        ("PATH=. npm install x", &["npm", "install"], Ruling::Ask),
+        ("npm install x $(curl y)", &["npm", "install"], Ruling::Ask),
+        ("npm install x > .env", &["npm", "install"], Ruling::Deny),
+        ("source a.sh", &["source a.sh"], Ruling::Ask),
+    ] {
+        assert_eq!(
+            policy.judge_line(line, &granted(words)).ruling,
+            ruling,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn what_is_remembered_covers_the_whole_line_or_nothing() {
+    let policy = builtin();
+    let remembered = |line: &str| policy.judge_line(line, &[]).remembered;
+    assert_eq!(
+        remembered("npm install x").unwrap(),
+        ["npm", "install", "x"]
+    );
+    for line in [
+        "npm install x; ls",
+        "npm $X",
+        "npm i > out",
+        "sh -c 'npm i'",
+    ] {
+        assert_eq!(remembered(line), None, "{line}");
+    }
+}
+
+#[test]
+fn files_are_judged_by_name_and_glob() {
+    let policy = with(&[(
+        "repository",
+        "[[path]]\nglob = \"migrations/**\"\ndecision = \"deny\"\nwhy = \"made by a tool\"\n",
+    )])
+    .unwrap();
+    for (path, access, ruling) in [
+        ("src/lib.rs", Access::Write, Ruling::Allow),
+        ("migrations/1.sql", Access::Write, Ruling::Deny),
+        ("migrations/1.sql", Access::Read, Ruling::Allow),
+        (".env", Access::Read, Ruling::Deny),
+        ("deploy/id_rsa", Access::Read, Ruling::Deny),
+        (".git/config", Access::Write, Ruling::Deny),
+        (".GIT/config", Access::Write, Ruling::Deny),
+        ("AGENTS.md", Access::Write, Ruling::Ask),
+        (".github/workflows/x.yml", Access::Write, Ruling::Ask),
+        (".pairwright/policy.toml", Access::Write, Ruling::Deny),
+    ] {
+        assert_eq!(
+            policy.judge_path(access, path, &[]).ruling,
+            ruling,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_that_fails_its_own_example_stops_everything() {
+    for (text, why) in [
+        (
+            "[[command]]\nrun = [\"a\"]\ndecision = \"ask\"\nmatches = [\"b\"]",
+            "does not match its example `b`",
+        ),
+        (
+            "[[command]]\nrun = [\"a\"]\ndecision = \"ask\"\npasses = [\"sudo a\"]",
+            "matches `sudo a`",
+        ),
+        (
+            "[[command]]\nrun = [\"a\"]\ndecision = \"deny\"",
+            "needs `why`",
+        ),
+        (
+            "[[path]]\nglob = \"[\"\ndecision = \"ask\"",
+            "cannot be read",
+        ),
+        (
+            "[[path]]\nglob = \"a/*\"\ndecision = \"ask\"\nmatches = [\"a/b/c\"]",
+            "does not match",
+        ),
+        ("comand = []", "unknown field"),
+    ] {
+        let refused = with(&[("user", text)]).unwrap_err();
+        assert!(refused.message.contains(why), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn the_tightest_ceiling_holds() {
+    let policy = with(&[
+        ("organisation", "[limits]\nsteps = 30\n"),
+        ("user", "[limits]\nsteps = 40\ntokens = 9\n"),
+    ])
+    .unwrap();
+    let limits = policy.limits();
+    assert_eq!((limits.steps, limits.tokens), (Some(30), Some(9)));
+}
+
+#[test]
+fn modes_can_be_taken_away() {
+    let policy = with(&[("repository", "modes = [\"review\", \"plan\"]\n")]).unwrap();
+    assert!(policy.allows_mode("review"));
+    assert!(!policy.allows_mode("auto"));
+    assert!(builtin().allows_mode("auto"));
+}

@@ -1,0 +1,113 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::edit::disk::Root;
+use crate::edit::parse::Parser;
+use crate::edit::plan::{Options, plan};
+use crate::edit::worlds::NoDocuments;
+use crate::store::events::{Durability, EventKind, EventLog, Target};
+
+struct Folder {
+    _directory: tempfile::TempDir,
+    root: Root,
+    log: EventLog,
+}
+
+fn folder(files: &[(&str, &str)]) -> Folder {
+    let directory = tempfile::tempdir().unwrap();
+    let (work, state) = (
+        directory.path().join("work"),
+        directory.path().join("state"),
+    );
+    std::fs::create_dir(&work).unwrap();
+    for (name, text) in files {
+        std::fs::write(work.join(name), text).unwrap();
+    }
+    let store = Arc::new(Store::open(&state).unwrap());
+    Folder {
+        root: Root::open(&work, Some(&state)).unwrap(),
+        log: EventLog::new(store),
+        _directory: directory,
+    }
+}
+
+/// Does edits, as a tool call writes them, and writes down their rows.
+fn edit(folder: &Folder, proposed: &mut Proposed, call: &str) {
+    let worlds = || Worlds {
+        root: &folder.root,
+        documents: &NoDocuments,
+    };
+    let mut parser = Parser::new(Format::ToolCall);
+    parser.push(call);
+    let edits = parser.finish().unwrap();
+    let plan = plan(&edits, &proposed.over(worlds()), &Options::default()).unwrap();
+    let rows = proposed.take(plan, &worlds()).unwrap();
+    let target = Target {
+        session: "t",
+        turn: 1,
+        lease: None,
+    };
+    let done = EventKind::Message {
+        text: "done".into(),
+    };
+    folder
+        .log
+        .append_with(target, vec![done], Durability::Synced, &|t| {
+            rows.iter().try_for_each(|row| row.write(t, "t"))
+        })
+        .unwrap();
+}
+
+const THERE: &str = r#"{"path": "a.txt", "old_string": "one", "new_string": "two"}"#;
+const BACK: &str = r#"{"path": "a.txt", "old_string": "two", "new_string": "one"}"#;
+const NEW: &str = r#"{"path": "b/new.txt", "content": "new\n"}"#;
+
+#[test]
+fn what_was_written_down_is_what_is_read_after_a_crash() {
+    let folder = folder(&[("a.txt", "one\n")]);
+    let mut proposed = Proposed::default();
+    edit(&folder, &mut proposed, THERE);
+    edit(&folder, &mut proposed, NEW);
+    let read = Proposed::load(folder.log.store(), "t").unwrap();
+    assert_eq!(read, proposed);
+    assert_eq!(read.state(), proposed.state());
+    assert!(
+        Proposed::load(folder.log.store(), "other")
+            .unwrap()
+            .is_empty()
+    );
+    let on_disk = std::fs::read_to_string(folder.root.path().join("a.txt")).unwrap();
+    assert_eq!(on_disk, "one\n");
+    let paths: Vec<String> = read.summary().into_iter().map(|f| f.path).collect();
+    assert_eq!(paths, ["a.txt", "b/new.txt"]);
+}
+
+#[test]
+fn a_file_that_is_again_as_it_was_is_not_proposed() {
+    let folder = folder(&[("a.txt", "one\n")]);
+    let mut proposed = Proposed::default();
+    let empty = proposed.state();
+    edit(&folder, &mut proposed, THERE);
+    assert_ne!(proposed.state(), empty);
+    edit(&folder, &mut proposed, BACK);
+    assert_eq!(proposed.state(), empty);
+    assert_eq!(proposed.plan(), None);
+    assert!(Proposed::load(folder.log.store(), "t").unwrap().is_empty());
+}
+
+#[test]
+fn the_base_is_what_was_there_at_first_whatever_the_user_does() {
+    let folder = folder(&[("a.txt", "one\nrest\n")]);
+    let mut proposed = Proposed::default();
+    edit(&folder, &mut proposed, THERE);
+    std::fs::write(folder.root.path().join("a.txt"), "one\nrest of the user\n").unwrap();
+    edit(
+        &folder,
+        &mut proposed,
+        r#"{"path": "a.txt", "old_string": "two", "new_string": "three"}"#,
+    );
+    let path = RepoPath::parse("a.txt").unwrap();
+    let file = proposed.get(&path).unwrap();
+    assert_eq!(file.base.as_deref(), Some(&b"one\nrest\n"[..]));
+    assert_eq!(file.now.as_deref(), Some(&b"three\nrest\n"[..]));
+}

@@ -1,0 +1,422 @@
+//! Everything that can happen in a session.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::MAX_BODY;
+use crate::model::{Message, TurnUsage};
+use crate::secret::redact;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    tag = "kind",
+    rename_all = "snake_case",
+    rename_all_fields = "camelCase"
+)]
+pub enum EventKind {
+    /// A task was taken in.
+    Intake(Intake),
+    /// The next piece of what the model thinks.
+    Thought {
+        text: String,
+    },
+    /// The next piece of what the model answers.
+    Message {
+        text: String,
+    },
+    /// A whole message of the conversation, said by the user or the model. A resumed session is
+    /// made of these and of tool results.
+    Entry {
+        message: Message,
+    },
+    /// The model wants a tool run; nothing has happened yet.
+    ToolCall {
+        call: String,
+        tool: String,
+        /// JSON as the model wrote it.
+        arguments: String,
+        effect: Effect,
+    },
+    /// The tool begins now. Without a result, nobody knows how far it came.
+    ToolStarted {
+        call: String,
+    },
+    /// The next piece of what a running tool prints.
+    ToolOutput {
+        call: String,
+        text: String,
+    },
+    /// What came of a call, in the words the model is told.
+    ToolResult {
+        call: String,
+        tool: String,
+        outcome: Outcome,
+        text: String,
+        /// Milliseconds.
+        took: u64,
+        /// What stood between the command and the machine, where there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tier: Option<String>,
+    },
+    /// The changes a task proposes so far, or now that they can be decided.
+    Diff {
+        files: Vec<DiffFile>,
+        /// Set once the hunks can be accepted and rejected.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proposal: Option<String>,
+        /// Set once they were applied without being asked for, by the task's mode.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollback_token: Option<String>,
+    },
+    Plan {
+        items: Vec<PlanItem>,
+    },
+    /// Somebody is asked; the task waits.
+    Approval(Approval),
+    /// The answer to that.
+    Decided(Answer),
+    /// Something was not allowed.
+    Denied(Denial),
+    Grant(Grant),
+    Revoked {
+        grant: String,
+    },
+    Usage {
+        #[serde(flatten)]
+        usage: TurnUsage,
+        model: String,
+        /// What the task has taken so far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spent: Option<Spent>,
+    },
+    /// Older messages gave way to a summary.
+    Compaction {
+        /// Estimated tokens of the conversation before and after.
+        before: u64,
+        after: u64,
+        summary: String,
+        /// Entries and results up to this position are no longer told to the model.
+        up_to: u64,
+    },
+    /// The user says something to a task that runs.
+    Steer {
+        text: String,
+    },
+    /// The state of a task changed.
+    Status {
+        state: TaskState,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// The end of a turn or a task.
+    Done {
+        reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        summary: Option<String>,
+    },
+}
+
+/// What is kept of a task from its start: who asked for what, under which rules.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Intake {
+    pub prompt: String,
+    pub root: String,
+    pub mode: String,
+    pub model: String,
+    /// The name of the account that started it.
+    pub user: String,
+    /// The hash of the rules in force.
+    pub policy: String,
+    pub risk: Risk,
+    /// The ceilings, as the governor writes them.
+    pub limits: Value,
+    /// The client's key for asking the same thing twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    Low,
+    Medium,
+    High,
+}
+
+/// What running a tool a second time would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Nothing: it only reads.
+    Read,
+    /// Change the task's own proposal, in the same transaction as its outcome.
+    Propose,
+    /// Run a command again, which nobody may do silently.
+    Command,
+    /// Ask the user again.
+    Ask,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Done,
+    Failed,
+    Denied,
+    /// The program ended while the tool ran.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiffFile {
+    pub path: String,
+    pub added: usize,
+    pub removed: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanItem {
+    pub text: String,
+    pub state: PlanState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanState {
+    Pending,
+    InProgress,
+    Done,
+}
+
+/// A question to the user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    pub approval: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    pub subject: Subject,
+    pub risk: Risk,
+    /// Why it is asked.
+    pub reason: String,
+    /// How long an answer may hold.
+    pub scopes: Vec<GrantScope>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    tag = "type",
+    rename_all = "snake_case",
+    rename_all_fields = "camelCase"
+)]
+pub enum Subject {
+    /// A command, as it would be run. `remembered` is the exact rule that a longer scope keeps.
+    Command {
+        command: String,
+        remembered: String,
+    },
+    /// Changing a file that the rules protect.
+    Edit {
+        path: String,
+    },
+    /// A ceiling was reached; yes adds as much again.
+    Budget {
+        what: String,
+    },
+    Question {
+        text: String,
+        options: Vec<String>,
+    },
+}
+
+/// What somebody decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    pub approval: String,
+    pub decision: Decision,
+    #[serde(default = "once")]
+    pub scope: GrantScope,
+    /// The answer to a question, or what to do instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Who decided: `user`, or the rules.
+    #[serde(default)]
+    pub by: String,
+}
+
+fn once() -> GrantScope {
+    GrantScope::Once
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Yes,
+    No,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantScope {
+    Once,
+    /// Until the task ends.
+    Task,
+    /// For every task in this folder, until it expires or is revoked.
+    Repository,
+}
+
+/// A permission somebody gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    pub id: String,
+    pub allows: Permission,
+    pub scope: GrantScope,
+    /// Milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<i64>,
+    pub by: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    /// Words that a command begins with.
+    Command(Vec<String>),
+    /// A glob of paths that may be changed.
+    Path(String),
+}
+
+/// Something that was not allowed, in words the model can act on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Denial {
+    pub call: String,
+    /// The rule, and the file it stands in.
+    pub rule: String,
+    pub what: String,
+    pub why: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+}
+
+/// What a task has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Spent {
+    pub steps: u32,
+    /// Those from a cache count a tenth.
+    pub tokens: u64,
+    /// In US dollars.
+    pub cost: f64,
+    /// Milliseconds, without waiting for the user.
+    pub wall: u64,
+    /// Milliseconds in tools.
+    pub tools: u64,
+    /// Bytes that tools printed.
+    pub output: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    Planning,
+    Running,
+    Paused,
+    WaitingApproval,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl TaskState {
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Planning => "planning",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::WaitingApproval => "waiting_approval",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl EventKind {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Intake(_) => "intake",
+            Self::Thought { .. } => "thought",
+            Self::Message { .. } => "message",
+            Self::Entry { .. } => "entry",
+            Self::ToolCall { .. } => "tool_call",
+            Self::ToolStarted { .. } => "tool_started",
+            Self::ToolOutput { .. } => "tool_output",
+            Self::ToolResult { .. } => "tool_result",
+            Self::Diff { .. } => "diff",
+            Self::Plan { .. } => "plan",
+            Self::Approval(_) => "approval",
+            Self::Decided(_) => "decided",
+            Self::Denied(_) => "denied",
+            Self::Grant(_) => "grant",
+            Self::Revoked { .. } => "revoked",
+            Self::Usage { .. } => "usage",
+            Self::Compaction { .. } => "compaction",
+            Self::Steer { .. } => "steer",
+            Self::Status { .. } => "status",
+            Self::Done { .. } => "done",
+        }
+    }
+}
+
+/// Takes the secrets out of every text of an event. Returns it with its JSON; `None` when it is
+/// too long to be kept.
+pub(super) fn redacted(kind: EventKind) -> Option<(EventKind, String)> {
+    let mut value = serde_json::to_value(&kind).expect("events have only string keys");
+    let is_changed = redact_value(&mut value);
+    let body = value.to_string();
+    if body.len() > MAX_BODY {
+        return None;
+    }
+    match is_changed {
+        false => Some((kind, body)),
+        true => Some((
+            serde_json::from_value(value).expect("texts were exchanged for texts"),
+            body,
+        )),
+    }
+}
+
+fn redact_value(value: &mut Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let clean = match redact(text) {
+                std::borrow::Cow::Borrowed(_) => return false,
+                std::borrow::Cow::Owned(clean) => clean,
+            };
+            let is_changed = clean != *text;
+            *text = clean;
+            is_changed
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .fold(false, |any, item| redact_value(item) | any),
+        Value::Object(fields) => fields.iter_mut().fold(false, |any, (name, field)| {
+            // A server's proof of its own words is no good when a letter is missing.
+            let is_proof = matches!(name.as_str(), "signature" | "hidden");
+            (!is_proof && redact_value(field)) | any
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
