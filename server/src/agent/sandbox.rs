@@ -304,6 +304,8 @@ fn command(program: &str, arguments: &[&str], timeout: Duration) -> Command {
         env: BTreeMap::from([
             ("CI".to_owned(), "1".to_owned()),
             ("NO_COLOR".to_owned(), "1".to_owned()),
+            // A file edited twice within a second would be run as it was before.
+            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
         ]),
         input: Stdin::Nothing,
         timeout,

@@ -43,14 +43,15 @@ fn accepted(stage: &Stage, task: &str) -> BTreeMap<String, String> {
 fn boundaries(events: &[Value]) -> Vec<u64> {
     let is_long = std::env::var_os("PAIRWRIGHT_LONG_TESTS").is_some();
     let mut known = BTreeSet::new();
-    let mut is_wanted = |event: &&Value| {
+    let mut wanted = Vec::new();
+    for event in &events[..events.len() - 3] {
         let kind = event["kind"].as_str().unwrap();
         let is_running = matches!(kind, "message" | "thought" | "tool_output" | "usage");
-        !is_running && (known.insert((kind, event["tool"].as_str())) || is_long)
-    };
-    let last = events.len() - 3;
-    let wanted = events[..last].iter().filter(|e| is_wanted(e));
-    wanted.map(|e| e["seq"].as_u64().unwrap()).collect()
+        if !is_running && (known.insert((kind, event["tool"].as_str())) || is_long) {
+            wanted.push(event["seq"].as_u64().unwrap());
+        }
+    }
+    wanted
 }
 
 #[test]
