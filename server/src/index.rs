@@ -144,6 +144,14 @@ impl Indexes {
         }
     }
 
+    /// Finds where a name is defined in a folder: path, first line, one past the last, zero-based.
+    pub fn definitions_of(&self, root: &Path, name: &str) -> Vec<(RepoPath, u32, u32)> {
+        let folder = self.folders().iter().find(|folder| folder.root == root);
+        folder.map_or_else(Vec::new, |folder| {
+            folder.index.reader().definitions_of(name)
+        })
+    }
+
     /// Says that files may have changed.
     pub fn changed(&self, paths: &[PathBuf]) {
         for folder in self.folders() {
@@ -219,6 +227,24 @@ impl Indexes {
         found.sort_by(|a, b| b.hit.score.total_cmp(&a.hit.score));
         found.truncate(limit);
         found
+    }
+
+    /// Draws the map of a folder: the definitions that matter most, in at most `budget` tokens.
+    pub fn map(&self, root: &Path, budget: u32) -> Option<String> {
+        let folder = self.folders().iter().find(|folder| folder.root == root)?;
+        let map = folder.index.reader().map(&indexer::MapQuery {
+            budget: Tokens(budget),
+            focus: &[],
+            mentioned: "",
+        });
+        Some(map.text)
+    }
+
+    /// Waits until the folders are indexed as they are now, or until `deadline`.
+    pub fn settle(&self, deadline: Instant) {
+        for folder in self.folders() {
+            folder.index.wait_until_settled(deadline);
+        }
     }
 
     pub fn statuses(&self) -> Vec<FolderStatus> {
