@@ -15,9 +15,11 @@ mod pace;
 mod prompt;
 mod search;
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -134,7 +136,7 @@ impl Chat {
     /// # Errors
     /// When there is no such session, or it is a task.
     pub fn load(&self, session: &str) -> Result<(), UserError> {
-        if self.0.live().sessions.contains_key(session) {
+        if self.is_loaded(session) {
             return Ok(());
         }
         let log = &self.0.log;
@@ -151,6 +153,11 @@ impl Chat {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a session is in memory.
+    pub fn is_loaded(&self, session: &str) -> bool {
+        self.0.live().sessions.contains_key(session)
     }
 
     /// Forgets a session that is in memory and stops its turn; its log stays.
@@ -242,15 +249,34 @@ impl Inner {
     ) {
         let session = ask.session.clone();
         let turn = conversation.turn;
-        if let Err(why) = self.answer(ask, &mut conversation, &stop).await {
-            tracing::warn!("a chat turn could not be kept: {why:#}");
+        let answering = AssertUnwindSafe(self.answer(ask, &mut conversation, &stop));
+        let why = match answering.catch_unwind().await {
+            Ok(Ok(())) => None,
+            Ok(Err(why)) => Some(format!("{why:#}")),
+            Err(_) => Some("Pairwright failed inside; its log has more.".to_owned()),
+        };
+        if let Some(why) = &why {
+            tracing::warn!("a chat turn broke off: {why}");
+            let done = EventKind::Done {
+                reason: "failed".to_owned(),
+                summary: Some(why.clone()),
+            };
+            // It may be the log that fails; then nobody can be told.
+            let _ = self
+                .append(&session, turn, vec![done], Durability::Soon)
+                .await;
         }
         let mut live = self.live();
-        if let Some(session) = live.sessions.get_mut(&session)
-            && session.running.as_ref().is_some_and(|(at, _)| *at == turn)
+        if let Some(known) = live.sessions.get_mut(&session)
+            && known.running.as_ref().is_some_and(|(at, _)| *at == turn)
         {
-            session.conversation = Some(conversation);
-            session.running = None;
+            if why.is_some() {
+                // What is in memory may be half of it; the log is read again.
+                live.sessions.remove(&session);
+            } else {
+                known.conversation = Some(conversation);
+                known.running = None;
+            }
         }
     }
 

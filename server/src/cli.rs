@@ -4,6 +4,7 @@
 //! stderr. Exit codes: 0 done, 1 failed or problems found, 2 wrong usage.
 
 mod apply;
+mod chat;
 mod complete;
 mod doctor;
 mod edits;
@@ -50,6 +51,8 @@ enum Command {
     Tour(tour::Tour),
     /// Complete at positions of files, for scripts and evaluation
     Complete(complete::Complete),
+    /// Ask about a repository; without a model, search answers
+    Chat(chat::ChatCommand),
     /// Find the code that a question is about
     Search(search::Search),
     /// Show the definitions that matter most, as a model is shown them
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Lsp(lsp) => lsp.run(),
         Command::Tour(tour) => tour.run(),
         Command::Complete(complete) => complete.run(),
+        Command::Chat(chat) => chat.run(),
         Command::Search(search) => search.run(),
         Command::Map(map) => map.run(),
         Command::Index(index) => index.run(),

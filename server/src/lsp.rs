@@ -4,11 +4,13 @@
 //! the session before their first await and contain no decisions of their own.
 
 mod capabilities;
+mod chat;
 mod commands;
 mod compat;
 mod convert;
 pub mod dispatch;
 mod edits;
+mod events;
 mod ext;
 pub mod framing;
 mod parent;
@@ -107,6 +109,13 @@ pub fn serve(
     .custom_method("pairwright/diff/apply", Server::diff_apply)
     .custom_method("pairwright/diff/resolve", Server::diff_resolve)
     .custom_method("pairwright/diff/rollback", Server::diff_rollback)
+    .custom_method("pairwright/session/new", Server::session_new)
+    .custom_method("pairwright/session/list", Server::session_list)
+    .custom_method("pairwright/session/load", Server::session_load)
+    .custom_method("pairwright/session/close", Server::session_close)
+    .custom_method("pairwright/session/attach", Server::session_attach)
+    .custom_method("pairwright/chat/send", Server::chat_send)
+    .custom_method("pairwright/turn/cancel", Server::turn_cancel)
     .custom_method("pairwright/metrics/get", Server::metrics)
     .custom_method("pairwright/status/get", Server::get_status);
     let (service, socket) = compat::register(service).finish();
@@ -132,6 +141,8 @@ struct Server {
     session: Arc<Session>,
     completer: Completer,
     edits: Arc<edits::Edits>,
+    chats: Arc<chat::Chats>,
+    events: Arc<events::Events>,
     settings: Arc<Current>,
     log: Log,
     exclude: Arc<[String]>,
@@ -157,6 +168,8 @@ impl Server {
             completer: Completer::new(Arc::clone(&session), Engines::default()),
             session,
             edits: Arc::default(),
+            chats: Arc::default(),
+            events: Arc::default(),
             settings: Arc::new(settings),
             log,
             exclude: exclude.into(),
@@ -300,6 +313,9 @@ impl Server {
         let arguments = params.arguments.unwrap_or_default();
         if edits::COMMANDS.contains(&params.command.as_str()) {
             return self.run_edit_command(&params.command, arguments).await;
+        }
+        if chat::COMMANDS.contains(&params.command.as_str()) {
+            return self.run_chat_command(&params.command, arguments).await;
         }
         self.run_command(&params.command, &arguments)
     }

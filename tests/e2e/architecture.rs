@@ -12,7 +12,15 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "lsp", "cli", "complete", "edit", "index", "local", "model", "store",
         ],
     ),
-    ("complete", &["lsp", "cli", "agent", "edit", "store"]),
+    ("complete", &["lsp", "cli", "agent", "chat", "edit", "store"]),
+    ("chat", &["lsp", "cli", "acp", "agent", "complete", "local"]),
+    (
+        "models",
+        &[
+            "lsp", "cli", "acp", "agent", "chat", "complete", "context", "edit", "index", "local",
+            "session", "store",
+        ],
+    ),
     ("agent", &["lsp", "cli", "complete", "local"]),
     (
         "context",

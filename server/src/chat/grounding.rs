@@ -469,3 +469,6 @@ fn is_same(one: &Path, other: &Path) -> bool {
 fn to_line(zero_based: usize) -> u32 {
     u32::try_from(zero_based).map_or(u32::MAX, |line| line.saturating_add(1))
 }
+
+#[cfg(test)]
+mod tests;

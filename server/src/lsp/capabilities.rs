@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 
-use super::{commands, edits};
+use super::{chat, commands, edits};
 use crate::session::document::PositionEncoding;
 
 /// What the client can do, as far as it matters here.
@@ -33,6 +33,8 @@ pub(super) struct Announced {
     pub(super) status: bool,
     /// `pairwright/diff/changed`.
     pub(super) hunks: bool,
+    /// `pairwright/event`.
+    pub(super) events: bool,
 }
 
 impl Announced {
@@ -44,6 +46,7 @@ impl Announced {
         Self {
             status: says("status") || options.get("editorPluginInfo").is_some(),
             hunks: says("hunks"),
+            events: says("events"),
         }
     }
 }
@@ -132,6 +135,7 @@ pub(super) fn server(client: &Client) -> lsp::ServerCapabilities {
             commands: commands::NAMES
                 .iter()
                 .chain(edits::COMMANDS)
+                .chain(chat::COMMANDS)
                 .map(ToString::to_string)
                 .collect(),
             ..lsp::ExecuteCommandOptions::default()

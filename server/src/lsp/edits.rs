@@ -217,7 +217,7 @@ impl Server {
         });
     }
 
-    fn workspace(&self, root: &Path) -> anyhow::Result<Arc<Workspace>> {
+    pub(super) fn workspace(&self, root: &Path) -> anyhow::Result<Arc<Workspace>> {
         let state = self.settings.directories().state.as_deref();
         let state = state.ok_or_else(|| {
             anyhow::anyhow!("there is no home directory to keep the journal in; set XDG_STATE_HOME")
@@ -242,6 +242,40 @@ impl Server {
         match done.await {
             Ok(done) => done,
             Err(why) => Err(failed(&why.to_string())),
+        }
+    }
+
+    /// The editor's documents of a folder, for work that waits on a thread of its own.
+    pub(super) fn documents(
+        &self,
+        root: &Path,
+        workspace: &Workspace,
+    ) -> Arc<dyn Documents + Send + Sync> {
+        let canonical = workspace.root().path().to_owned();
+        Arc::new(EditorDocuments::new(
+            self.clone(),
+            root.to_owned(),
+            canonical,
+        ))
+    }
+
+    /// Follows the lines of a proposal that was made elsewhere, and tells the client of it.
+    pub(super) async fn review(&self, root: PathBuf, proposal: String) {
+        let reviewing = self.with_workspace(root, move |workspace, documents| {
+            let listed = workspace.list();
+            let proposal = listed.iter().find(|known| known.id == proposal);
+            let files = proposal.map_or(&[][..], |proposal| &proposal.files);
+            let mut uris = Vec::new();
+            for file in files {
+                let path = file.moved_from.as_ref().unwrap_or(&file.path);
+                documents.follow(path);
+                uris.push(documents.uri(path));
+            }
+            documents.server().tell_hunks_changed(uris);
+            Ok(())
+        });
+        if let Err(why) = reviewing.await {
+            tracing::warn!("a proposal cannot be shown: {}", why.message);
         }
     }
 
@@ -270,7 +304,7 @@ impl Server {
     }
 
     /// The folder of a request that names none: the first.
-    fn first_root(&self) -> jsonrpc::Result<PathBuf> {
+    pub(super) fn first_root(&self) -> jsonrpc::Result<PathBuf> {
         let roots = self.session.snapshot().roots;
         roots.first().cloned().ok_or_else(|| {
             jsonrpc::Error::invalid_params("no folder is open; edits are made within a folder")
@@ -278,7 +312,7 @@ impl Server {
     }
 
     /// The folder a document lies in, and its path there.
-    fn within(&self, uri: &str) -> Option<(PathBuf, RepoPath)> {
+    pub(super) fn within(&self, uri: &str) -> Option<(PathBuf, RepoPath)> {
         let path = crate::session::document::path_of(uri)?;
         let snapshot = self.session.snapshot();
         let inside = snapshot.roots.iter().filter_map(|root| {

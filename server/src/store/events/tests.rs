@@ -45,7 +45,7 @@ fn what_is_kept_has_no_secrets() {
     let written = log
         .append(target("s"), vec![EventKind::Entry { message }], Durability::Synced)
         .unwrap();
-    let shown = serde_json::to_string(&written[0]).unwrap();
+    let shown = serde_json::to_string(&*written[0]).unwrap();
     assert!(shown.contains("use [redacted key]"), "{shown}");
     let kept: String = log
         .store()
