@@ -4,6 +4,7 @@
 //! stderr. Exit codes: 0 done, 1 failed or problems found, 2 wrong usage.
 
 mod apply;
+mod audit;
 mod chat;
 mod complete;
 mod doctor;
@@ -17,6 +18,7 @@ mod sandbox;
 mod sandboxd;
 mod search;
 mod serve;
+mod task;
 mod tour;
 
 use std::io::{self, IsTerminal, Write};
@@ -63,6 +65,10 @@ enum Command {
     Apply(apply::Apply),
     /// Take back an edit by its token, and nothing else
     Rollback(rollback::Rollback),
+    /// Let a model carry out a task, with tools in a sandbox; you decide about its hunks
+    Task(task::TaskCommand),
+    /// Show, check or export what tasks and chats did
+    Audit(audit::Audit),
     /// List the edits that were made, and whether they stand
     Edits(edits::Edits),
     /// Check settings, model endpoint and engine, with the next step for each problem
@@ -107,6 +113,8 @@ pub fn main() -> ExitCode {
         Command::Apply(apply) => apply.run(),
         Command::Rollback(rollback) => rollback.run(),
         Command::Edits(edits) => edits.run(),
+        Command::Task(task) => task.run(),
+        Command::Audit(audit) => audit.run(),
         Command::Doctor(doctor) => doctor.run(),
         #[cfg(target_os = "linux")]
         Command::Sandbox(sandbox) => sandbox.run(),

@@ -146,7 +146,8 @@ impl Indexes {
 
     /// Finds where a name is defined in a folder: path, first line, one past the last, zero-based.
     pub fn definitions_of(&self, root: &Path, name: &str) -> Vec<(RepoPath, u32, u32)> {
-        let folder = self.folders().iter().find(|folder| folder.root == root);
+        let mut folders = self.folders().iter();
+        let folder = folders.find(|folder| self.is_same(&folder.root, root));
         folder.map_or_else(Vec::new, |folder| {
             folder.index.reader().definitions_of(name)
         })
@@ -231,13 +232,19 @@ impl Indexes {
 
     /// Draws the map of a folder: the definitions that matter most, in at most `budget` tokens.
     pub fn map(&self, root: &Path, budget: u32) -> Option<String> {
-        let folder = self.folders().iter().find(|folder| folder.root == root)?;
+        let mut folders = self.folders().iter();
+        let folder = folders.find(|folder| self.is_same(&folder.root, root))?;
         let map = folder.index.reader().map(&indexer::MapQuery {
             budget: Tokens(budget),
             focus: &[],
             mentioned: "",
         });
         Some(map.text)
+    }
+
+    /// Whether a folder, as the client spells it, is the one at `real`, links resolved.
+    pub fn is_same(&self, root: &Path, real: &Path) -> bool {
+        root == real || root.canonicalize().is_ok_and(|root| root == real)
     }
 
     /// Waits until the folders are indexed as they are now, or until `deadline`.

@@ -18,6 +18,7 @@ mod progress;
 mod settings;
 mod status;
 mod sync;
+mod tasks;
 
 use std::io::{BufRead, Write};
 use std::sync::{Arc, OnceLock};
@@ -30,6 +31,7 @@ use tower_lsp_server::jsonrpc::{self, Result};
 use tower_lsp_server::{Client, LanguageServer, LspService};
 use tracing::Level;
 
+use crate::agent::Tasks;
 use crate::complete::engines::Engines;
 use crate::complete::explain::Explanation;
 use crate::complete::{Ask, Completer, Trigger, metrics};
@@ -116,6 +118,16 @@ pub fn serve(
     .custom_method("pairwright/session/attach", Server::session_attach)
     .custom_method("pairwright/chat/send", Server::chat_send)
     .custom_method("pairwright/turn/cancel", Server::turn_cancel)
+    .custom_method("pairwright/task/start", Server::task_start)
+    .custom_method("pairwright/task/pause", Server::task_pause)
+    .custom_method("pairwright/task/resume", Server::task_resume)
+    .custom_method("pairwright/task/stop", Server::task_stop)
+    .custom_method("pairwright/task/steer", Server::task_steer)
+    .custom_method("pairwright/policy/get", Server::policy_get)
+    .custom_method("pairwright/policy/grant", Server::policy_grant)
+    .custom_method("pairwright/policy/revoke", Server::policy_revoke)
+    .custom_method("pairwright/budget/get", Server::budget_get)
+    .custom_method("pairwright/audit/query", Server::audit_query)
     .custom_method("pairwright/metrics/get", Server::metrics)
     .custom_method("pairwright/status/get", Server::get_status);
     let (service, socket) = compat::register(service).finish();
@@ -142,7 +154,8 @@ struct Server {
     completer: Completer,
     edits: Arc<edits::Edits>,
     chats: Arc<chat::Chats>,
-    events: Arc<events::Events>,
+    tasks: Arc<Tasks>,
+    logs: Arc<events::Logs>,
     settings: Arc<Current>,
     log: Log,
     exclude: Arc<[String]>,
@@ -169,7 +182,8 @@ impl Server {
             session,
             edits: Arc::default(),
             chats: Arc::default(),
-            events: Arc::default(),
+            tasks: Arc::default(),
+            logs: Arc::default(),
             settings: Arc::new(settings),
             log,
             exclude: exclude.into(),

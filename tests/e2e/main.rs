@@ -2,6 +2,9 @@
 
 // `cfg(test)` always holds here; clippy takes it as the sign of test code.
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod agent;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod chat;

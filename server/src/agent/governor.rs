@@ -225,7 +225,10 @@ impl Governor {
             (spent.tools >= most.tools * 1000, Ceiling::Tools),
             (spent.output >= most.output, Ceiling::Output),
         ];
-        reached.iter().find(|(is, _)| *is).map(|(_, ceiling)| *ceiling)
+        reached
+            .iter()
+            .find(|(is, _)| *is)
+            .map(|(_, ceiling)| *ceiling)
     }
 
     /// Tells once when four fifths of a ceiling are used up.
@@ -276,7 +279,12 @@ impl Governor {
     /// Looks for circles in what the calls did.
     pub fn observe(&mut self, observed: Observed<'_>) -> Verdict {
         let output = without_times(observed.output);
-        let call = hash(&[observed.tool, observed.arguments, &output, &observed.state.to_string()]);
+        let call = hash(&[
+            observed.tool,
+            observed.arguments,
+            &output,
+            &observed.state.to_string(),
+        ]);
         let error = observed.failed.then(|| hash(&[observed.tool, &output]));
         let state = observed.state;
         if self.recent.len() == REMEMBERED {
@@ -292,22 +300,32 @@ impl Governor {
             true => 0,
             false => self.n_fruitless + 1,
         };
-        let last = |n: usize| -> Vec<Seen> {
-            self.recent.iter().rev().take(n).copied().collect()
-        };
+        let last = |n: usize| -> Vec<Seen> { self.recent.iter().rev().take(n).copied().collect() };
         let three = last(SAME);
         let is_full = three.len() == SAME;
         let hit = if is_full && three.iter().all(|s| s.call == call) {
-            Some((Rule::SameCall, "the same call gave the same answer three times"))
+            Some((
+                Rule::SameCall,
+                "the same call gave the same answer three times",
+            ))
         } else if is_full
             && error.is_some()
             && three.iter().all(|s| s.error == error && s.state == state)
         {
-            Some((Rule::SameError, "three calls in a row failed in the same way"))
+            Some((
+                Rule::SameError,
+                "three calls in a row failed in the same way",
+            ))
         } else if is_change && self.states.get(&state).is_some_and(|n| *n >= SAME) {
-            Some((Rule::SameChange, "the files were brought to the same state three times"))
+            Some((
+                Rule::SameChange,
+                "the files were brought to the same state three times",
+            ))
         } else if is_alternating(&last(ALTERNATING)) {
-            Some((Rule::Alternating, "two calls take turns without changing anything"))
+            Some((
+                Rule::Alternating,
+                "two calls take turns without changing anything",
+            ))
         } else if self.n_fruitless >= FRUITLESS {
             Some((Rule::Fruitless, "the last eight calls brought nothing new"))
         } else {
@@ -332,7 +350,10 @@ impl Governor {
 fn is_alternating(last: &[Seen]) -> bool {
     last.len() == ALTERNATING
         && last[0].call != last[1].call
-        && last.iter().enumerate().all(|(i, seen)| seen.call == last[i % 2].call)
+        && last
+            .iter()
+            .enumerate()
+            .all(|(i, seen)| seen.call == last[i % 2].call)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -346,7 +367,11 @@ fn hash(parts: &[&str]) -> u64 {
         hasher.update(part.as_bytes());
     }
     let bytes = hasher.finalize();
-    u64::from_le_bytes(bytes.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
+    u64::from_le_bytes(
+        bytes.as_bytes()[..8]
+            .try_into()
+            .expect("a hash has 32 bytes"),
+    )
 }
 
 /// Drops how long things took, which differs each time: `0.53s`, `12 ms`.

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use self::command::{Line, Simple, Word};
-use self::rule::{CommandRule, Holds, Paths, PolicyFile};
 pub use self::rule::{Access, Ruling};
+use self::rule::{CommandRule, Holds, Paths, PolicyFile};
 use super::governor::Limits;
 use crate::error::{Kind, UserError};
 use crate::secret;
@@ -117,13 +117,20 @@ impl Policy {
         for (origin, text) in texts {
             hasher.update(blake3::hash(text.as_bytes()).as_bytes());
             let (mut file, mut paths) = PolicyFile::parse(&text).map_err(|why| {
-                UserError::new(Kind::Settings, format!("{} cannot be used: {why}.", origin.shown()))
+                UserError::new(
+                    Kind::Settings,
+                    format!("{} cannot be used: {why}.", origin.shown()),
+                )
             })?;
             if matches!(origin, Origin::Repository(_)) {
                 file.command.retain(|r| r.decision != Ruling::Allow);
                 paths.retain(|p| p.rule.decision != Ruling::Allow);
             }
-            layers.push(Layer { origin, file, paths });
+            layers.push(Layer {
+                origin,
+                file,
+                paths,
+            });
         }
         Ok(Self {
             layers,
@@ -227,9 +234,16 @@ impl Policy {
         }
         let mut verdict = strictest.unwrap_or_else(|| Verdict {
             // What a wrapper runs is judged on its own.
-            ruling: if simple.is_wrapper { Ruling::Allow } else { Ruling::Ask },
+            ruling: if simple.is_wrapper {
+                Ruling::Allow
+            } else {
+                Ruling::Ask
+            },
             rule: "what no rule speaks of is asked".into(),
-            why: format!("no rule allows `{}`", simple.program().unwrap_or("a computed program")),
+            why: format!(
+                "no rule allows `{}`",
+                simple.program().unwrap_or("a computed program")
+            ),
             what: shown,
             instead: None,
             remembered: simple.known_words(),
@@ -375,7 +389,11 @@ fn read(origin: &Origin, missing: Missing) -> Result<Option<String>, UserError> 
 fn begins_with(simple: &Simple, words: &[String]) -> bool {
     !words.is_empty()
         && simple.words.len() >= words.len()
-        && simple.words.iter().zip(words).all(|(a, b)| a.known() == Some(b))
+        && simple
+            .words
+            .iter()
+            .zip(words)
+            .all(|(a, b)| a.known() == Some(b))
 }
 
 fn shown(simple: &Simple) -> String {

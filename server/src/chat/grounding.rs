@@ -240,7 +240,7 @@ impl Grounding {
         };
         let root = sources.workspace.root().path();
         self.found = index.search(&params, &sources.surroundings.snapshot.documents);
-        self.found.retain(|found| is_same(&found.root, root));
+        self.found.retain(|found| index.is_same(&found.root, root));
         let mut left = ALL_FOUND;
         let known: Vec<String> = self.pieces.iter().map(|p| p.shown.title.clone()).collect();
         let found = std::mem::take(&mut self.found);
@@ -460,10 +460,6 @@ fn cut(text: &str, most: usize, keep: Keep) -> (String, bool) {
         }
     };
     (kept.to_owned(), true)
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    one == other || one.canonicalize().is_ok_and(|one| one == other)
 }
 
 fn to_line(zero_based: usize) -> u32 {

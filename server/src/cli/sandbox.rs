@@ -11,21 +11,20 @@ use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDi
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
 use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{self, Agent, Host, Key, Limits, Options, Service, Workspaces};
+use sandbox_client::service::{self, Key, Service, Workspaces};
 use sandbox_client::tier::Tier;
 use serde::Serialize;
 
 use super::style::{self, paint};
+pub(super) use crate::agent::sandbox::options;
+use crate::agent::sandbox::secrets_of;
 use crate::error::{Kind as ErrorKind, UserError};
-use crate::secret;
 
 /// What `timeout(1)` exits with.
 const TIMED_OUT: u8 = 124;
 /// A command killed by a signal has no code; shells say 128 and the signal's number, which the
 /// protocol does not tell.
 const KILLED: u8 = 128;
-/// Files looked at for secrets.
-const FILES: usize = 200_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SandboxCommand {
@@ -85,20 +84,6 @@ impl SandboxCommand {
         };
         runtime.shutdown_background();
         code
-    }
-}
-
-/// A service for this user alone.
-pub(super) fn options(workspaces: Workspaces, key: Key) -> Options {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let path = std::env::var_os("PATH");
-    Options {
-        agent: Agent::this_program(),
-        key,
-        host: Host::find(home.as_deref(), path.as_deref()),
-        workspaces,
-        limits: Limits::default(),
-        sandboxes: 64,
     }
 }
 
@@ -214,24 +199,6 @@ fn real_directory(path: &Path) -> anyhow::Result<PathBuf> {
         bail!("{} is not a folder", real.display());
     }
     Ok(real)
-}
-
-/// Files of a workspace that hold secrets, by their names. They are empty inside.
-fn secrets_of(root: &Path) -> Vec<PathBuf> {
-    let mut files = ignore::WalkBuilder::new(root);
-    // Ignored files are where secrets are; what is installed or built is not.
-    files.standard_filters(false).filter_entry(|entry| {
-        !matches!(
-            entry.file_name().to_str(),
-            Some(".git" | "node_modules" | "target")
-        )
-    });
-    let is_secret = |entry: &ignore::DirEntry| {
-        entry.file_type().is_some_and(|kind| kind.is_file())
-            && entry.file_name().to_str().is_some_and(secret::is_file_name)
-    };
-    let files = files.build().flatten().take(FILES).filter(is_secret);
-    files.map(ignore::DirEntry::into_path).collect()
 }
 
 /// One piece of output, as JSON.

@@ -18,7 +18,7 @@ use super::hunks::{Conflict, HunkState, Proposal, ProposedFile, What};
 use super::journal::{self, Entry, Image, Kind, LogRow, Purpose, Retention, State, Token};
 use super::parse::EditSet;
 use super::path::RepoPath;
-use super::plan::{Options, plan};
+use super::plan::{Options, Plan, plan};
 use super::rollback::{self, Mode};
 use super::transaction::{Failure, Wanted, commit, sweep, take_back};
 use super::worlds::{Documents, Worlds};
@@ -242,6 +242,29 @@ impl Workspace {
         while proposals.len() > MAX_PROPOSALS {
             proposals.pop_first();
         }
+        Ok(proposal)
+    }
+
+    /// Keeps a plan that was made elsewhere to be decided, under an id of the caller's. Proposing
+    /// it again changes nothing: what was decided of it stays.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn propose_plan(
+        &self,
+        plan: Plan,
+        id: &str,
+        author: &str,
+        step: Option<&str>,
+    ) -> Result<Proposal, EditError> {
+        if let Some(known) = self.proposals().get(id) {
+            return Ok(known.clone());
+        }
+        let mut proposal = Proposal::new(plan, author.to_owned(), step.map(str::to_owned));
+        id.clone_into(&mut proposal.id);
+        self.keep(&proposal, "propose", None, |_| true)?;
+        self.proposals()
+            .insert(proposal.id.clone(), proposal.clone());
         Ok(proposal)
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Announced {
     pub(super) hunks: bool,
     /// `pairwright/event`.
     pub(super) events: bool,
+    /// Answers `pairwright/approval/request`.
+    pub(super) approvals: bool,
 }
 
 impl Announced {
@@ -47,6 +49,7 @@ impl Announced {
             status: says("status") || options.get("editorPluginInfo").is_some(),
             hunks: says("hunks"),
             events: says("events"),
+            approvals: says("approvals"),
         }
     }
 }

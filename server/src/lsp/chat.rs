@@ -119,9 +119,8 @@ impl Server {
             Some((root, _)) => root,
             None => self.first_root()?,
         };
-        self.on_chat(root, |server, chat| {
+        self.on_chat(root, |_, chat| {
             let session = chat.begin();
-            server.follow_session(chat.log().clone(), &session, 1);
             Ok(SessionResponse { session })
         })
         .await
@@ -149,7 +148,7 @@ impl Server {
         &self,
         params: SessionParams,
     ) -> jsonrpc::Result<LoadResponse> {
-        self.on_session(params.session, move |_, chat, session| {
+        self.on_session(params.session, move |_, (_, chat), session| {
             let found = chat.log().session(session).map_err(|why| failed(&why))?;
             let from = params.from_seq.unwrap_or(1);
             let limit = params.limit.unwrap_or(LOADED).min(LOADED);
@@ -163,8 +162,7 @@ impl Server {
     }
 
     pub(super) async fn session_close(&self, params: SessionParams) -> jsonrpc::Result<()> {
-        self.stop_following(&params.session);
-        self.on_session(params.session, |_, chat, session| {
+        self.on_session(params.session, |_, (_, chat), session| {
             chat.close(session);
             Ok(())
         })
@@ -175,10 +173,10 @@ impl Server {
         &self,
         params: SessionParams,
     ) -> jsonrpc::Result<AttachResponse> {
-        self.on_session(params.session, move |server, chat, session| {
+        self.on_session(params.session, move |server, (root, chat), session| {
             let found = chat.log().session(session).map_err(|why| failed(&why))?;
             let from = params.from_seq.unwrap_or(1);
-            server.follow_session(chat.log().clone(), session, from);
+            server.tell_from(root, session, from);
             Ok(AttachResponse {
                 last: found.map_or(0, |found| found.last),
             })
@@ -208,20 +206,15 @@ impl Server {
         let references = params.context_refs.into_iter();
         let references = references.map(|r| self.within_folder(r)).collect();
         let surroundings = Surroundings { snapshot, active };
-        self.on_session(params.session, move |server, chat, session| {
+        self.on_session(params.session, move |server, (root, chat), session| {
             chat.load(session).map_err(|why| refused(&why))?;
-            if !server.is_followed(session) {
-                let found = chat.log().session(session).map_err(|why| failed(&why))?;
-                let next = found.map_or(0, |found| found.last) + 1;
-                server.follow_session(chat.log().clone(), session, next);
-            }
-            let workspace = server.workspace(chat.root()).map_err(|why| failed(&why))?;
+            let workspace = server.workspace(root).map_err(|why| failed(&why))?;
             chat.send(Ask {
                 session: session.to_owned(),
                 question: params.text,
                 references,
                 surroundings,
-                documents: server.documents(chat.root(), &workspace),
+                documents: server.documents(root, &workspace),
                 index: engines.index.clone(),
                 model: engines.models.chat.clone(),
                 request: params.request_id,
@@ -286,7 +279,7 @@ impl Server {
     async fn on_session<T: Send + 'static>(
         &self,
         session: String,
-        work: impl FnOnce(&Self, &Chat, &str) -> jsonrpc::Result<T> + Send + 'static,
+        work: impl FnOnce(&Self, (&Path, &Chat), &str) -> jsonrpc::Result<T> + Send + 'static,
     ) -> jsonrpc::Result<T> {
         off_the_reader().await;
         let server = self.clone();
@@ -295,7 +288,7 @@ impl Server {
                 let chat = server.chat(root).map_err(|why| failed(&why))?;
                 let is_kept = || chat.log().session(&session).map_err(|why| failed(&why));
                 if chat.is_loaded(&session) || is_kept()?.is_some() {
-                    return work(&server, &chat, &session);
+                    return work(&server, (root, &chat), &session);
                 }
             }
             Err(unknown(&session))
@@ -307,7 +300,7 @@ impl Server {
         if let Some(known) = self.chats.lock().get(root) {
             return Ok(known.clone());
         }
-        let log = self.event_log(root)?;
+        let log = self.log_of(root)?;
         let chat = Chat::new(self.workspace(root)?, log);
         let mut chats = self.chats.lock();
         Ok(chats.entry(root.to_owned()).or_insert(chat).clone())

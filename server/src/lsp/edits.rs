@@ -28,7 +28,7 @@ use crate::edit::workspace::Workspace;
 use crate::edit::worlds::{DocumentChange, Documents};
 use crate::session::Changed;
 use crate::session::document::{Document, Edit};
-use documents::EditorDocuments;
+pub(super) use documents::EditorDocuments;
 
 pub(super) use requests::COMMANDS;
 
@@ -323,7 +323,7 @@ impl Server {
     }
 
     /// Tells the client that hunks changed in some files.
-    fn tell_hunks_changed(&self, uris: Vec<String>) {
+    pub(super) fn tell_hunks_changed(&self, uris: Vec<String>) {
         let server = self.clone();
         tokio::spawn(async move {
             if server.client_can().announced.hunks {
@@ -338,7 +338,7 @@ impl Server {
     }
 }
 
-fn failed(why: &str) -> jsonrpc::Error {
+pub(super) fn failed(why: &str) -> jsonrpc::Error {
     jsonrpc::Error {
         code: jsonrpc::ErrorCode::ServerError(-32803),
         message: why.to_owned().into(),

@@ -1,15 +1,16 @@
-//! `pairwright/event`: what happens in sessions, told to the client as it is written down.
+//! `pairwright/event`: what happens in sessions, told as it is written down.
 //!
-//! Holds: a client is told the events of the sessions it follows, each once and in the order of
-//! their `seq`, whatever else goes on: who falls behind reads the log. One log per folder, shared
-//! by chat and tasks.
+//! Holds: one log for each folder, shared by chat and tasks. A client is told the events of a
+//! session in the order of their `seq`, each once: from the first one that is written while it
+//! listens, or from where it attached. Who falls behind is told from the log.
+//! Not here: what the events are of (`chat`, `tasks`).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
-use tokio::sync::broadcast::error::RecvError;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::mpsc;
 use tower_lsp_server::gen_lsp_types::{LspNotificationMethod, MessageDirection, Notification};
 
 use super::Server;
@@ -18,132 +19,160 @@ use crate::store::events::{Event, EventKind, EventLog};
 /// Events read from the log at a time.
 const PAGE: usize = 500;
 
-/// The logs of all folders and who is followed.
-#[derive(Debug, Default)]
-pub(super) struct Events {
-    logs: Mutex<FxHashMap<PathBuf, Log>>,
-    /// By session.
-    followed: Mutex<FxHashMap<String, AbortOnDropHandle<()>>>,
-}
+/// `pairwright/event`.
+pub(super) enum SessionEvent {}
 
-#[derive(Debug)]
-struct Log {
-    log: EventLog,
-    /// Shows proposals to the client as they are made.
-    _reviewing: AbortOnDropHandle<()>,
-}
-
-/// An event of a session.
-pub(super) enum Happened {}
-
-impl Notification for Happened {
+impl Notification for SessionEvent {
     type Params = Event;
     const METHOD: LspNotificationMethod<'static> =
         LspNotificationMethod::Custom("pairwright/event");
     const MESSAGE_DIRECTION: MessageDirection = MessageDirection::ServerToClient;
 }
 
+/// The logs of all folders.
+#[derive(Debug, Default)]
+pub(super) struct Logs(Mutex<FxHashMap<PathBuf, Told>>);
+
+/// A log, and where to say from which position a session is wanted.
+#[derive(Debug)]
+struct Told {
+    log: EventLog,
+    attach: mpsc::UnboundedSender<Wanted>,
+}
+
+/// A session, and the position of the first event to tell.
+type Wanted = (String, u64);
+
 impl Server {
-    /// Returns the log of a folder, opening it if need be. Reads the disk; must be called within
-    /// the runtime.
-    ///
-    /// # Errors
-    /// When the folder's state cannot be opened.
-    pub(super) fn event_log(&self, root: &Path) -> anyhow::Result<EventLog> {
-        if let Some(known) = lock(&self.events.logs).get(root) {
-            return Ok(known.log.clone());
+    /// The log of a folder; what is written to it is told to a client that announced `events`.
+    /// Reads the disk; must be called within the runtime.
+    pub(super) fn log_of(&self, root: &Path) -> anyhow::Result<EventLog> {
+        let workspace = self.workspace(root)?;
+        let mut logs = self.logs.lock();
+        if let Some(told) = logs.get(root) {
+            return Ok(told.log.clone());
         }
-        let log = EventLog::new(Arc::clone(self.workspace(root)?.store()));
-        let mut logs = lock(&self.events.logs);
-        let known = logs.entry(root.to_owned()).or_insert_with(|| Log {
-            _reviewing: AbortOnDropHandle::new(tokio::spawn(
-                self.clone().review_all(root.to_owned(), log.clone()),
-            )),
-            log,
-        });
-        Ok(known.log.clone())
+        let log = EventLog::new(Arc::clone(workspace.store()));
+        let (attach, attached) = mpsc::unbounded_channel();
+        let teller = Teller {
+            server: self.clone(),
+            root: root.to_owned(),
+            log: log.clone(),
+            next: FxHashMap::default(),
+            tells: self.client_can().announced.events,
+        };
+        tokio::spawn(teller.run(log.subscribe(), attached));
+        let told = Told {
+            log: log.clone(),
+            attach,
+        };
+        logs.insert(root.to_owned(), told);
+        Ok(log)
     }
 
-    /// Tells the client the events of a session from position `from` on, those that were and
-    /// those that come. Following anew replaces what was followed before. Does nothing for a
-    /// client that does not take events.
-    pub(super) fn follow_session(&self, log: EventLog, session: &str, from: u64) {
-        if !self.client_can().announced.events {
-            return;
-        }
-        let following = tokio::spawn(self.clone().tell_events(log, session.to_owned(), from));
-        lock(&self.events.followed).insert(session.to_owned(), AbortOnDropHandle::new(following));
-    }
-
-    pub(super) fn is_followed(&self, session: &str) -> bool {
-        lock(&self.events.followed).contains_key(session)
-    }
-
-    pub(super) fn stop_following(&self, session: &str) {
-        lock(&self.events.followed).remove(session);
-    }
-
-    async fn tell_events(self, log: EventLog, session: String, from: u64) {
-        let mut next = from.max(1);
-        // Before the log is read, so that nothing falls between.
-        let mut written = log.subscribe();
-        loop {
-            loop {
-                let (log, of, at) = (log.clone(), session.clone(), next);
-                let reading = tokio::task::spawn_blocking(move || log.read_from(&of, at, PAGE));
-                let page = match reading.await {
-                    Ok(Ok(page)) => page,
-                    Ok(Err(why)) => {
-                        tracing::warn!("events of {session} cannot be read: {why}");
-                        return;
-                    }
-                    Err(_) => return,
-                };
-                if page.is_empty() {
-                    break;
-                }
-                for event in page {
-                    next = event.seq + 1;
-                    self.client.send_notification::<Happened>(event).await;
-                }
-            }
-            loop {
-                match written.recv().await {
-                    Ok(event) if event.session != session || event.seq < next => {}
-                    Ok(event) if event.seq == next => {
-                        next += 1;
-                        let event = Event::clone(&event);
-                        self.client.send_notification::<Happened>(event).await;
-                    }
-                    // Something was missed: the log has it.
-                    Ok(_) | Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
-                }
-            }
-        }
-    }
-
-    /// Shows the client every proposal that chat and tasks make in a folder.
-    async fn review_all(self, root: PathBuf, log: EventLog) {
-        let mut written = log.subscribe();
-        drop(log);
-        loop {
-            let event = match written.recv().await {
-                Ok(event) => event,
-                Err(RecvError::Lagged(_)) => continue,
-                Err(RecvError::Closed) => return,
-            };
-            if let EventKind::Diff {
-                proposal: Some(proposal),
-                ..
-            } = &event.kind
-            {
-                self.review(root.clone(), proposal.clone()).await;
-            }
+    /// Has the events of a session told from position `from` on, those that were and those that
+    /// come.
+    pub(super) fn tell_from(&self, root: &Path, session: &str, from: u64) {
+        if let Some(told) = self.logs.lock().get(root) {
+            // The task ends with the server.
+            let _ = told.attach.send((session.to_owned(), from.max(1)));
         }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Logs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, FxHashMap<PathBuf, Told>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells a client the events of one log.
+struct Teller {
+    server: Server,
+    root: PathBuf,
+    log: EventLog,
+    /// The position of the next event of each session.
+    next: FxHashMap<String, u64>,
+    /// Whether the client takes events.
+    tells: bool,
+}
+
+impl Teller {
+    async fn run(
+        mut self,
+        mut written: Receiver<Arc<Event>>,
+        mut attached: mpsc::UnboundedReceiver<Wanted>,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                wanted = attached.recv() => {
+                    let Some((session, from)) = wanted else { return };
+                    self.next.insert(session.clone(), from);
+                    self.catch_up(&session).await;
+                }
+                event = written.recv() => match event {
+                    Ok(event) => self.take(&event).await,
+                    Err(RecvError::Lagged(n)) => {
+                        tracing::debug!(n, "events are told from the log");
+                        let sessions: Vec<String> = self.next.keys().cloned().collect();
+                        for session in sessions {
+                            self.catch_up(&session).await;
+                        }
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+
+    async fn take(&mut self, event: &Arc<Event>) {
+        let next = self.next.get(&event.session).copied();
+        match next.unwrap_or(event.seq) {
+            next if event.seq < next => {}
+            next if event.seq == next => self.tell(Event::clone(event)).await,
+            _ => self.catch_up(&event.session).await,
+        }
+    }
+
+    /// Tells what the log has of a session and the client was not told.
+    async fn catch_up(&mut self, session: &str) {
+        loop {
+            let from = self.next.get(session).copied().unwrap_or(1);
+            let (log, of) = (self.log.clone(), session.to_owned());
+            let reading = tokio::task::spawn_blocking(move || log.read_from(&of, from, PAGE));
+            let page = match reading.await {
+                Ok(Ok(page)) => page,
+                Ok(Err(why)) => {
+                    tracing::warn!("events of {session} cannot be read: {why}");
+                    return;
+                }
+                Err(_) => return,
+            };
+            let is_last = page.len() < PAGE;
+            for event in page {
+                self.tell(event).await;
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    async fn tell(&mut self, event: Event) {
+        self.next.insert(event.session.clone(), event.seq + 1);
+        if let EventKind::Diff {
+            proposal: Some(proposal),
+            ..
+        } = &event.kind
+        {
+            self.server
+                .review(self.root.clone(), proposal.clone())
+                .await;
+        }
+        if self.tells {
+            let client = &self.server.client;
+            client.send_notification::<SessionEvent>(event).await;
+        }
+    }
 }

@@ -99,10 +99,14 @@ fn spans(text: &str) -> Vec<(usize, usize, &'static str)> {
             found.push((start, at, "key"));
         } else if is_assignment(gap) && is_secret_name(before) && is_secret_value(word) {
             found.push((start, at, "value"));
-        } else if before.eq_ignore_ascii_case("bearer") && is_secret_value(word) && !gap.contains('\n')
+        } else if before.eq_ignore_ascii_case("bearer")
+            && is_secret_value(word)
+            && !gap.contains('\n')
         {
             found.push((start, at, "token"));
-        } else if bytes.get(at) == Some(&b'@') && gap.ends_with(':') && is_user_of_address(text, start)
+        } else if bytes.get(at) == Some(&b'@')
+            && gap.ends_with(':')
+            && is_user_of_address(text, start)
         {
             found.push((start, at, "password"));
         }
@@ -114,7 +118,11 @@ fn spans(text: &str) -> Vec<(usize, usize, &'static str)> {
 
 /// Characters that keys, tokens and names are written with.
 fn is_value_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+' | b'/' | b'~' | b'!' | b'$' | b'%' | b'^' | b'*')
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'_' | b'-' | b'.' | b'+' | b'/' | b'~' | b'!' | b'$' | b'%' | b'^' | b'*'
+        )
 }
 
 /// Whether what stands between a name and a value assigns the one to the other.
@@ -124,7 +132,9 @@ fn is_assignment(gap: &str) -> bool {
 }
 
 fn is_secret_name(name: &str) -> bool {
-    let name = name.trim_start_matches(['-', '.', '$']).to_ascii_lowercase();
+    let name = name
+        .trim_start_matches(['-', '.', '$'])
+        .to_ascii_lowercase();
     NAMES.iter().any(|known| {
         name.strip_suffix(known)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with(['_', '-', '.']))
@@ -135,12 +145,17 @@ fn is_secret_name(name: &str) -> bool {
 fn is_secret_value(word: &str) -> bool {
     let letters = word.bytes().any(|b| b.is_ascii_alphabetic());
     let digits = word.bytes().any(|b| b.is_ascii_digit());
-    word.len() >= SHORTEST && !word.starts_with(['$', '.', '/']) && (letters && digits || is_word(word))
+    word.len() >= SHORTEST
+        && !word.starts_with(['$', '.', '/'])
+        && (letters && digits || is_word(word))
 }
 
 /// Whether what stands before `at` is `scheme://user:`.
 fn is_user_of_address(text: &str, at: usize) -> bool {
-    let line = text[..at].rsplit(char::is_whitespace).next().unwrap_or_default();
+    let line = text[..at]
+        .rsplit(char::is_whitespace)
+        .next()
+        .unwrap_or_default();
     line.contains("://")
 }
 
@@ -151,14 +166,35 @@ mod tests {
     #[test]
     fn secrets_are_taken_out_and_nothing_else() {
         for (text, kept) in [
-            ("export GITHUB=ghp_16C7e42F292c6912E7710c838347Ae178B4a;", "export GITHUB=[redacted key];"),
-            ("password = \"hunter2hunter2\"\n", "password = \"[redacted value]\"\n"),
-            ("{\"api_key\": \"a1b2c3d4e5\"}", "{\"api_key\": \"[redacted value]\"}"),
+            (
+                "export GITHUB=ghp_16C7e42F292c6912E7710c838347Ae178B4a;",
+                "export GITHUB=[redacted key];",
+            ),
+            (
+                "password = \"hunter2hunter2\"\n",
+                "password = \"[redacted value]\"\n",
+            ),
+            (
+                "{\"api_key\": \"a1b2c3d4e5\"}",
+                "{\"api_key\": \"[redacted value]\"}",
+            ),
             ("DB_PASSWORD=s3cretvalue9", "DB_PASSWORD=[redacted value]"),
-            ("Authorization: Bearer abc123def456", "Authorization: Bearer [redacted token]"),
-            ("postgres://me:pa55word@host/db", "postgres://me:[redacted password]@host/db"),
-            ("a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nb", "a\n[redacted private key]\nb"),
-            ("-----BEGIN PRIVATE KEY-----\nMIIE", "[redacted private key]\n"),
+            (
+                "Authorization: Bearer abc123def456",
+                "Authorization: Bearer [redacted token]",
+            ),
+            (
+                "postgres://me:pa55word@host/db",
+                "postgres://me:[redacted password]@host/db",
+            ),
+            (
+                "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nb",
+                "a\n[redacted private key]\nb",
+            ),
+            (
+                "-----BEGIN PRIVATE KEY-----\nMIIE",
+                "[redacted private key]\n",
+            ),
         ] {
             assert_eq!(redact(text), kept, "{text}");
         }

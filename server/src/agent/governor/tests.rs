@@ -4,23 +4,27 @@ use super::*;
 /// returns what the governor said to each: `.`, `nudge` or `halt`.
 fn play(rows: &str) -> String {
     let mut governor = Governor::new(Ceilings::of(&Limits::default()), Spent::default());
-    let said = rows.lines().map(str::trim).filter(|r| !r.is_empty()).map(|row| {
-        let mut parts = row.splitn(4, ' ');
-        let mut next = || parts.next().unwrap_or_default();
-        let (tool, arguments, state, output) = (next(), next(), next(), next());
-        let verdict = governor.observe(Observed {
-            tool,
-            arguments,
-            state: state.parse().unwrap(),
-            output: output.trim_start_matches('!'),
-            failed: output.starts_with('!'),
+    let said = rows
+        .lines()
+        .map(str::trim)
+        .filter(|r| !r.is_empty())
+        .map(|row| {
+            let mut parts = row.splitn(4, ' ');
+            let mut next = || parts.next().unwrap_or_default();
+            let (tool, arguments, state, output) = (next(), next(), next(), next());
+            let verdict = governor.observe(Observed {
+                tool,
+                arguments,
+                state: state.parse().unwrap(),
+                output: output.trim_start_matches('!'),
+                failed: output.starts_with('!'),
+            });
+            match verdict {
+                Verdict::Fine => ".",
+                Verdict::Nudge(_) => "nudge",
+                Verdict::Halt(_) => "halt",
+            }
         });
-        match verdict {
-            Verdict::Fine => ".",
-            Verdict::Nudge(_) => "nudge",
-            Verdict::Halt(_) => "halt",
-        }
-    });
     said.collect::<Vec<_>>().join(" ")
 }
 
@@ -32,13 +36,17 @@ fn the_same_call_three_times_is_a_circle_and_twice_three_times_a_halt() {
 
 #[test]
 fn polling_is_no_circle() {
-    let rows: String = (0..20).map(|n| format!("run poll 0 {n} percent\n")).collect();
+    let rows: String = (0..20)
+        .map(|n| format!("run poll 0 {n} percent\n"))
+        .collect();
     assert_eq!(play(&rows), vec!["."; 20].join(" "));
 }
 
 #[test]
 fn a_time_in_the_output_does_not_hide_a_circle() {
-    let rows: String = (0..3).map(|n| format!("run t 0 !failed in 0.{n}s\n")).collect();
+    let rows: String = (0..3)
+        .map(|n| format!("run t 0 !failed in 0.{n}s\n"))
+        .collect();
     assert_eq!(play(&rows), ". . nudge");
 }
 
@@ -52,13 +60,17 @@ fn tests_run_again_after_an_edit_are_no_circle() {
 
 #[test]
 fn one_error_from_many_arguments_is_a_circle() {
-    let rows: String = (0..3).map(|n| format!("read_file f{n} 0 !not found\n")).collect();
+    let rows: String = (0..3)
+        .map(|n| format!("read_file f{n} 0 !not found\n"))
+        .collect();
     assert_eq!(play(&rows), ". . nudge");
 }
 
 #[test]
 fn bringing_files_back_and_forth_is_a_circle() {
-    let rows: String = (0..6).map(|n| format!("edit e{n} {} done\n", n % 2)).collect();
+    let rows: String = (0..6)
+        .map(|n| format!("edit e{n} {} done\n", n % 2))
+        .collect();
     assert_eq!(play(&rows), ". . . . . nudge");
 }
 
@@ -78,7 +90,10 @@ fn looking_at_the_same_files_again_and_again_is_a_circle() {
 
 #[test]
 fn waiting_for_the_user_costs_no_time() {
-    let limits = Limits { wall_seconds: Some(10), ..Limits::default() };
+    let limits = Limits {
+        wall_seconds: Some(10),
+        ..Limits::default()
+    };
     let mut governor = Governor::new(Ceilings::of(&limits), Spent::default());
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
@@ -108,19 +123,46 @@ fn every_ceiling_is_reached() {
         work(&mut governor);
         governor.reached(now)
     };
-    let usage = |input, cached, output, cost| TurnUsage { input, cached, output, cost, ..TurnUsage::default() };
+    let usage = |input, cached, output, cost| TurnUsage {
+        input,
+        cached,
+        output,
+        cost,
+        ..TurnUsage::default()
+    };
     assert_eq!(with(&|g| g.charge_step()), None);
-    assert_eq!(with(&|g| { g.charge_step(); g.charge_step(); }), Some(Ceiling::Steps));
-    assert_eq!(with(&|g| g.charge_turn(&usage(90, 0, 10, None))), Some(Ceiling::Tokens));
+    assert_eq!(
+        with(&|g| {
+            g.charge_step();
+            g.charge_step();
+        }),
+        Some(Ceiling::Steps)
+    );
+    assert_eq!(
+        with(&|g| g.charge_turn(&usage(90, 0, 10, None))),
+        Some(Ceiling::Tokens)
+    );
     assert_eq!(with(&|g| g.charge_turn(&usage(900, 900, 9, None))), None);
-    assert_eq!(with(&|g| g.charge_turn(&usage(1, 0, 0, Some(0.5)))), Some(Ceiling::Cost));
-    assert_eq!(with(&|g| g.charge_tool(Duration::from_secs(1), 0)), Some(Ceiling::Tools));
-    assert_eq!(with(&|g| g.charge_tool(Duration::ZERO, 10)), Some(Ceiling::Output));
+    assert_eq!(
+        with(&|g| g.charge_turn(&usage(1, 0, 0, Some(0.5)))),
+        Some(Ceiling::Cost)
+    );
+    assert_eq!(
+        with(&|g| g.charge_tool(Duration::from_secs(1), 0)),
+        Some(Ceiling::Tools)
+    );
+    assert_eq!(
+        with(&|g| g.charge_tool(Duration::ZERO, 10)),
+        Some(Ceiling::Output)
+    );
 }
 
 #[test]
 fn the_model_is_warned_once() {
-    let limits = Limits { steps: Some(5), ..Limits::default() };
+    let limits = Limits {
+        steps: Some(5),
+        ..Limits::default()
+    };
     let mut governor = Governor::new(Ceilings::of(&limits), Spent::default());
     let now = Instant::now();
     let warnings: Vec<bool> = (0..5)

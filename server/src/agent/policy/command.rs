@@ -22,11 +22,41 @@ const MAX_COMMANDS: usize = 256;
 
 /// Variables that decide which program or library runs.
 const STEERING: &[&str] = &[
-    "BASH_ENV", "BROWSER", "CC", "CXX", "EDITOR", "ENV", "GCONV_PATH", "IFS", "LESSOPEN",
-    "MAKEFLAGS", "NODE_OPTIONS", "PAGER", "PATH", "PERL5LIB", "PERL5OPT", "PROMPT_COMMAND",
-    "PS4", "PYTHONPATH", "PYTHONSTARTUP", "RUBYLIB", "RUBYOPT", "SHELL", "SHELLOPTS", "VISUAL",
+    "BASH_ENV",
+    "BROWSER",
+    "CC",
+    "CXX",
+    "EDITOR",
+    "ENV",
+    "GCONV_PATH",
+    "IFS",
+    "LESSOPEN",
+    "MAKEFLAGS",
+    "NODE_OPTIONS",
+    "PAGER",
+    "PATH",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PROMPT_COMMAND",
+    "PS4",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RUBYLIB",
+    "RUBYOPT",
+    "SHELL",
+    "SHELLOPTS",
+    "VISUAL",
 ];
-const STEERING_STARTS: &[&str] = &["BASH_FUNC", "CARGO_", "DYLD_", "GIT_", "LD_", "NPM_CONFIG", "RUSTC", "npm_config"];
+const STEERING_STARTS: &[&str] = &[
+    "BASH_FUNC",
+    "CARGO_",
+    "DYLD_",
+    "GIT_",
+    "LD_",
+    "NPM_CONFIG",
+    "RUSTC",
+    "npm_config",
+];
 
 /// A word as far as the text tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,11 +129,17 @@ impl Line {
         if text.len() > MAX_LINE || depth > MAX_DEPTH {
             return self.doubt("it is too long or too deep to be read");
         }
-        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        if text
+            .chars()
+            .any(|c| c.is_control() && !matches!(c, '\n' | '\t'))
+        {
             self.doubt("it has characters that are not shown");
         }
         let mut parser = Parser::new();
-        if parser.set_language(&tree_sitter_bash::LANGUAGE.into()).is_err() {
+        if parser
+            .set_language(&tree_sitter_bash::LANGUAGE.into())
+            .is_err()
+        {
             return self.doubt("there is no reader for shell lines");
         }
         let Some(tree) = parser.parse(text, None) else {
@@ -137,7 +173,9 @@ impl Line {
         let mut cursor = node.walk();
         for child in node.children(&mut cursor) {
             match child.kind() {
-                "variable_assignment" | "file_redirect" | "herestring_redirect"
+                "variable_assignment"
+                | "file_redirect"
+                | "herestring_redirect"
                 | "heredoc_redirect" => {}
                 "command_name" => {
                     words.push(child.named_child(0).map_or_else(
@@ -197,8 +235,8 @@ impl Line {
     }
 
     fn assigns(&mut self, name: &str) {
-        let is_steering = STEERING.contains(&name)
-            || STEERING_STARTS.iter().any(|start| name.starts_with(start));
+        let is_steering =
+            STEERING.contains(&name) || STEERING_STARTS.iter().any(|start| name.starts_with(start));
         if is_steering {
             self.doubt(format!("it sets {name}, which decides what runs"));
         }

@@ -10,12 +10,12 @@ use crate::agent::governor::Limits;
 /// A policy file.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct PolicyFile {
-    pub command: Vec<CommandRule>,
-    pub path: Vec<PathRule>,
-    pub limits: Limits,
+pub(super) struct PolicyFile {
+    pub(super) command: Vec<CommandRule>,
+    pub(super) path: Vec<PathRule>,
+    pub(super) limits: Limits,
     /// Modes a task may be started in; all when not given.
-    pub modes: Option<Vec<String>>,
+    pub(super) modes: Option<Vec<String>>,
 }
 
 /// What a rule says. In rising order of strictness.
@@ -30,42 +30,42 @@ pub enum Ruling {
 /// A rule about commands that begin with some words.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CommandRule {
+pub(super) struct CommandRule {
     /// The program and its first arguments; `*` stands for any one word.
-    pub run: Vec<String>,
-    pub decision: Ruling,
-    pub why: Option<String>,
+    pub(super) run: Vec<String>,
+    pub(super) decision: Ruling,
+    pub(super) why: Option<String>,
     /// What to do instead.
-    pub instead: Option<String>,
+    pub(super) instead: Option<String>,
     /// The rule holds only where one of these options or words is given too.
     #[serde(default)]
-    pub with: Vec<String>,
+    pub(super) with: Vec<String>,
     /// The rule does not hold where one of these options or words is given.
     #[serde(default)]
-    pub without: Vec<String>,
+    pub(super) without: Vec<String>,
     /// Lines the rule must hold for, checked when the file is read.
     #[serde(default)]
-    pub matches: Vec<String>,
+    pub(super) matches: Vec<String>,
     /// Lines the rule must not hold for.
     #[serde(default)]
-    pub passes: Vec<String>,
+    pub(super) passes: Vec<String>,
 }
 
 /// A rule about files.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PathRule {
+pub(super) struct PathRule {
     /// Paths below the folder; `**` crosses folders. Case does not matter.
-    pub glob: String,
+    pub(super) glob: String,
     #[serde(default)]
-    pub access: Access,
-    pub decision: Ruling,
-    pub why: Option<String>,
-    pub instead: Option<String>,
+    pub(super) access: Access,
+    pub(super) decision: Ruling,
+    pub(super) why: Option<String>,
+    pub(super) instead: Option<String>,
     #[serde(default)]
-    pub matches: Vec<String>,
+    pub(super) matches: Vec<String>,
     #[serde(default)]
-    pub passes: Vec<String>,
+    pub(super) passes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -146,10 +146,14 @@ impl CommandRule {
             line.commands.iter().any(|c| self.holds(c) == Holds::Yes)
         };
         if let Some(line) = self.matches.iter().find(|line| !holds(line)) {
-            return Err(format!("the rule for `{name}` does not match its example `{line}`"));
+            return Err(format!(
+                "the rule for `{name}` does not match its example `{line}`"
+            ));
         }
         if let Some(line) = self.passes.iter().find(|line| holds(line)) {
-            return Err(format!("the rule for `{name}` matches `{line}`, which it should not"));
+            return Err(format!(
+                "the rule for `{name}` matches `{line}`, which it should not"
+            ));
         }
         Ok(())
     }
@@ -157,7 +161,10 @@ impl CommandRule {
 
 /// Whether a program stands where the system has its own.
 fn is_usual_place(word: &Word) -> bool {
-    let folder = word.known().and_then(|w| w.rsplit_once('/')).map(|(f, _)| f);
+    let folder = word
+        .known()
+        .and_then(|w| w.rsplit_once('/'))
+        .map(|(f, _)| f);
     matches!(folder, Some("/bin" | "/usr/bin" | "/usr/local/bin"))
 }
 
@@ -171,7 +178,9 @@ fn has_any(words: &[Word], options: &[String]) -> Holds {
             _ => None,
         };
         word == option
-            || word.strip_prefix(option.as_str()).is_some_and(|r| r.starts_with('='))
+            || word
+                .strip_prefix(option.as_str())
+                .is_some_and(|r| r.starts_with('='))
             || short.is_some_and(|letter| {
                 word.starts_with('-') && !word.starts_with("--") && word.contains(letter)
             })
@@ -208,13 +217,22 @@ impl Paths {
             rule,
         };
         if paths.rule.decision == Ruling::Deny && paths.rule.why.is_none() {
-            return Err(format!("the rule that denies `{}` needs `why`", paths.rule.glob));
+            return Err(format!(
+                "the rule that denies `{}` needs `why`",
+                paths.rule.glob
+            ));
         }
         if let Some(path) = paths.rule.matches.iter().find(|p| !paths.holds(p)) {
-            return Err(format!("`{}` does not match its example `{path}`", paths.rule.glob));
+            return Err(format!(
+                "`{}` does not match its example `{path}`",
+                paths.rule.glob
+            ));
         }
         if let Some(path) = paths.rule.passes.iter().find(|p| paths.holds(p)) {
-            return Err(format!("`{}` matches `{path}`, which it should not", paths.rule.glob));
+            return Err(format!(
+                "`{}` matches `{path}`, which it should not",
+                paths.rule.glob
+            ));
         }
         Ok(paths)
     }

@@ -191,7 +191,10 @@ fn lines_are_judged_by_all_they_would_run() {
         let verdict = policy.judge_line(line, &[]);
         let ruling = format!("{:?}", verdict.ruling).to_lowercase();
         if ruling != expected {
-            wrong.push(format!("{ruling} instead of {row}: {} {}", verdict.rule, verdict.why));
+            wrong.push(format!(
+                "{ruling} instead of {row}: {} {}",
+                verdict.rule, verdict.why
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -204,7 +207,10 @@ fn hidden_characters_and_endless_lines_are_asked() {
     let long = format!("ls {}", "a ".repeat(20_000));
     let many = "ls;".repeat(1000);
     for line in ["ls \u{1b}[2K", "ls\r\nx", &deep, &long, &many] {
-        assert!(policy.judge_line(line, &[]).ruling >= Ruling::Ask, "{line:.20}");
+        assert!(
+            policy.judge_line(line, &[]).ruling >= Ruling::Ask,
+            "{line:.20}"
+        );
     }
 }
 
@@ -229,7 +235,10 @@ fn the_strictest_layer_wins() {
         (&[("task", allow)], Ruling::Allow),
         (&[("repository", allow)], Ruling::Ask),
         (&[("user", allow), ("repository", deny)], Ruling::Deny),
-        (&[("organisation", deny), ("user", allow), ("task", allow)], Ruling::Deny),
+        (
+            &[("organisation", deny), ("user", allow), ("task", allow)],
+            Ruling::Deny,
+        ),
     ] {
         let policy = with(layers).unwrap();
         let verdict = policy.judge_line("npm install x", &granted(&["other"]));
@@ -244,7 +253,11 @@ fn permissions_open_what_is_asked_and_nothing_that_is_denied() {
         ("npm install x", &["npm", "install"][..], Ruling::Allow),
         ("npm install x", &["npm", "install", "x"], Ruling::Allow),
         ("npm install y", &["npm", "install", "x"], Ruling::Ask),
-        ("npm install x; npm publish", &["npm", "install"], Ruling::Ask),
+        (
+            "npm install x; npm publish",
+            &["npm", "install"],
+            Ruling::Ask,
+        ),
         ("npm $X", &["npm", "install"], Ruling::Ask),
         ("git push", &["git", "push"], Ruling::Deny),
         ("PATH=. npm install x", &["npm", "install"], Ruling::Ask),
@@ -252,7 +265,11 @@ fn permissions_open_what_is_asked_and_nothing_that_is_denied() {
         ("npm install x > .env", &["npm", "install"], Ruling::Deny),
         ("source a.sh", &["source a.sh"], Ruling::Ask),
     ] {
-        assert_eq!(policy.judge_line(line, &granted(words)).ruling, ruling, "{line}");
+        assert_eq!(
+            policy.judge_line(line, &granted(words)).ruling,
+            ruling,
+            "{line}"
+        );
     }
 }
 
@@ -260,8 +277,16 @@ fn permissions_open_what_is_asked_and_nothing_that_is_denied() {
 fn what_is_remembered_covers_the_whole_line_or_nothing() {
     let policy = builtin();
     let remembered = |line: &str| policy.judge_line(line, &[]).remembered;
-    assert_eq!(remembered("npm install x").unwrap(), ["npm", "install", "x"]);
-    for line in ["npm install x; ls", "npm $X", "npm i > out", "sh -c 'npm i'"] {
+    assert_eq!(
+        remembered("npm install x").unwrap(),
+        ["npm", "install", "x"]
+    );
+    for line in [
+        "npm install x; ls",
+        "npm $X",
+        "npm i > out",
+        "sh -c 'npm i'",
+    ] {
         assert_eq!(remembered(line), None, "{line}");
     }
 }
@@ -285,18 +310,37 @@ fn files_are_judged_by_name_and_glob() {
         (".github/workflows/x.yml", Access::Write, Ruling::Ask),
         (".pairwright/policy.toml", Access::Write, Ruling::Deny),
     ] {
-        assert_eq!(policy.judge_path(access, path, &[]).ruling, ruling, "{path}");
+        assert_eq!(
+            policy.judge_path(access, path, &[]).ruling,
+            ruling,
+            "{path}"
+        );
     }
 }
 
 #[test]
 fn a_rule_that_fails_its_own_example_stops_everything() {
     for (text, why) in [
-        ("[[command]]\nrun = [\"a\"]\ndecision = \"ask\"\nmatches = [\"b\"]", "does not match its example `b`"),
-        ("[[command]]\nrun = [\"a\"]\ndecision = \"ask\"\npasses = [\"sudo a\"]", "matches `sudo a`"),
-        ("[[command]]\nrun = [\"a\"]\ndecision = \"deny\"", "needs `why`"),
-        ("[[path]]\nglob = \"[\"\ndecision = \"ask\"", "cannot be read"),
-        ("[[path]]\nglob = \"a/*\"\ndecision = \"ask\"\nmatches = [\"a/b/c\"]", "does not match"),
+        (
+            "[[command]]\nrun = [\"a\"]\ndecision = \"ask\"\nmatches = [\"b\"]",
+            "does not match its example `b`",
+        ),
+        (
+            "[[command]]\nrun = [\"a\"]\ndecision = \"ask\"\npasses = [\"sudo a\"]",
+            "matches `sudo a`",
+        ),
+        (
+            "[[command]]\nrun = [\"a\"]\ndecision = \"deny\"",
+            "needs `why`",
+        ),
+        (
+            "[[path]]\nglob = \"[\"\ndecision = \"ask\"",
+            "cannot be read",
+        ),
+        (
+            "[[path]]\nglob = \"a/*\"\ndecision = \"ask\"\nmatches = [\"a/b/c\"]",
+            "does not match",
+        ),
         ("comand = []", "unknown field"),
     ] {
         let refused = with(&[("user", text)]).unwrap_err();

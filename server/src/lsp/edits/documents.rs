@@ -27,7 +27,7 @@ use crate::session::document::Document;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The documents of one folder. Lives on a thread that may wait.
-pub(super) struct EditorDocuments {
+pub(in crate::lsp) struct EditorDocuments {
     server: Server,
     /// The folder as the client spells it, and where it really is.
     root: PathBuf,
@@ -36,7 +36,7 @@ pub(super) struct EditorDocuments {
 }
 
 impl EditorDocuments {
-    pub(super) fn new(server: Server, root: PathBuf, canonical: PathBuf) -> Self {
+    pub(in crate::lsp) fn new(server: Server, root: PathBuf, canonical: PathBuf) -> Self {
         Self {
             server,
             root,

@@ -37,19 +37,15 @@ pub(super) fn next(head: &[u8; 32], seq: u64, turn: u32, ts: i64, body: &str) ->
     *hasher.finalize().as_bytes()
 }
 
-pub(super) fn verify(
-    c: &Connection,
-    session: &str,
-) -> rusqlite::Result<Result<Verified, Broken>> {
+pub(super) fn verify(c: &Connection, session: &str) -> rusqlite::Result<Result<Verified, Broken>> {
     let broken = |seq: u64, why: &str| {
         Ok(Err(Broken {
             seq,
             why: why.to_owned(),
         }))
     };
-    let mut select = c.prepare(
-        "SELECT seq, turn, ts, body, hash FROM events WHERE session = ?1 ORDER BY seq",
-    )?;
+    let mut select =
+        c.prepare("SELECT seq, turn, ts, body, hash FROM events WHERE session = ?1 ORDER BY seq")?;
     let mut rows = select.query([session])?;
     let (mut head, mut last) = (start(session), 0);
     while let Some(row) = rows.next()? {

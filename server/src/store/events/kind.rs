@@ -19,9 +19,13 @@ pub enum EventKind {
     /// A task was taken in.
     Intake(Intake),
     /// The next piece of what the model thinks.
-    Thought { text: String },
+    Thought {
+        text: String,
+    },
     /// The next piece of what the model answers.
-    Message { text: String },
+    Message {
+        text: String,
+    },
     /// What the user asked in chat, in their own words, and what the model is shown with it.
     Question {
         text: String,
@@ -29,12 +33,18 @@ pub enum EventKind {
         shown: Vec<Shown>,
     },
     /// Places of the repository that an answer names, to be opened.
-    Cited { places: Vec<Place> },
+    Cited {
+        places: Vec<Place>,
+    },
     /// Something to know about what goes on, in words for the user.
-    Notice { text: String },
+    Notice {
+        text: String,
+    },
     /// A whole message of the conversation, said by the user or the model. A resumed session is
     /// made of these and of tool results.
-    Entry { message: Message },
+    Entry {
+        message: Message,
+    },
     /// The model wants a tool run; nothing has happened yet.
     ToolCall {
         call: String,
@@ -44,9 +54,14 @@ pub enum EventKind {
         effect: Effect,
     },
     /// The tool begins now. Without a result, nobody knows how far it came.
-    ToolStarted { call: String },
+    ToolStarted {
+        call: String,
+    },
     /// The next piece of what a running tool prints.
-    ToolOutput { call: String, text: String },
+    ToolOutput {
+        call: String,
+        text: String,
+    },
     /// What came of a call, in the words the model is told.
     ToolResult {
         call: String,
@@ -69,7 +84,9 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rollback_token: Option<String>,
     },
-    Plan { items: Vec<PlanItem> },
+    Plan {
+        items: Vec<PlanItem>,
+    },
     /// Somebody is asked; the task waits.
     Approval(Approval),
     /// The answer to that.
@@ -77,7 +94,9 @@ pub enum EventKind {
     /// Something was not allowed.
     Denied(Denial),
     Grant(Grant),
-    Revoked { grant: String },
+    Revoked {
+        grant: String,
+    },
     Usage {
         #[serde(flatten)]
         usage: TurnUsage,
@@ -96,7 +115,9 @@ pub enum EventKind {
         up_to: u64,
     },
     /// The user says something to a task that runs.
-    Steer { text: String },
+    Steer {
+        text: String,
+    },
     /// The state of a task changed.
     Status {
         state: TaskState,
@@ -160,7 +181,9 @@ pub struct Intake {
     pub request: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Risk {
     Low,
@@ -236,12 +259,22 @@ pub struct Approval {
 )]
 pub enum Subject {
     /// A command, as it would be run. `remembered` is the exact rule that a longer scope keeps.
-    Command { command: String, remembered: String },
+    Command {
+        command: String,
+        remembered: String,
+    },
     /// Changing a file that the rules protect.
-    Edit { path: String },
+    Edit {
+        path: String,
+    },
     /// A ceiling was reached; yes adds as much again.
-    Budget { what: String },
-    Question { text: String, options: Vec<String> },
+    Budget {
+        what: String,
+    },
+    Question {
+        text: String,
+        options: Vec<String>,
+    },
 }
 
 /// What somebody decided.
@@ -422,7 +455,9 @@ fn redact_value(value: &mut Value) -> bool {
             *text = clean;
             is_changed
         }
-        Value::Array(items) => items.iter_mut().fold(false, |any, item| redact_value(item) | any),
+        Value::Array(items) => items
+            .iter_mut()
+            .fold(false, |any, item| redact_value(item) | any),
         Value::Object(fields) => fields.iter_mut().fold(false, |any, (name, field)| {
             // A server's proof of its own words is no good when a letter is missing.
             let is_proof = matches!(name.as_str(), "signature" | "hidden");

@@ -90,7 +90,15 @@ pub(super) fn project(t: &Transaction<'_>, event: &Event) -> rusqlite::Result<()
                 "INSERT INTO execution_steps
                     (session, call, seq, tool, arguments, effect, state, planned)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'planned', ?7)",
-                params![session, call, event.seq, tool, arguments, name(effect), event.ts],
+                params![
+                    session,
+                    call,
+                    event.seq,
+                    tool,
+                    arguments,
+                    name(effect),
+                    event.ts
+                ],
             )?;
         }
         EventKind::ToolStarted { call } => {
@@ -190,7 +198,12 @@ pub(super) fn project(t: &Transaction<'_>, event: &Event) -> rusqlite::Result<()
 
 fn title(t: &Transaction<'_>, session: &str, text: &str) -> rusqlite::Result<()> {
     let line = text.lines().find(|l| !l.trim().is_empty());
-    let title: String = line.unwrap_or_default().trim().chars().take(TITLE).collect();
+    let title: String = line
+        .unwrap_or_default()
+        .trim()
+        .chars()
+        .take(TITLE)
+        .collect();
     t.execute(
         "UPDATE sessions SET title = ?2 WHERE id = ?1 AND title = ''",
         params![session, title],

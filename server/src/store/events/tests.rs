@@ -24,9 +24,7 @@ fn events_are_numbered_told_and_read_back_as_they_were_written() {
     let (_directory, log) = log();
     let mut heard = log.subscribe();
     let kinds = vec![said("a"), said("b")];
-    let written = log
-        .append(target("s_1"), kinds, Durability::Soon)
-        .unwrap();
+    let written = log.append(target("s_1"), kinds, Durability::Soon).unwrap();
     assert_eq!(written.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(heard.try_recv().unwrap(), written[0]);
     assert_eq!(heard.try_recv().unwrap(), written[1]);
@@ -43,13 +41,23 @@ fn what_is_kept_has_no_secrets() {
         text: format!("use {secret}"),
     };
     let written = log
-        .append(target("s"), vec![EventKind::Entry { message }], Durability::Synced)
+        .append(
+            target("s"),
+            vec![EventKind::Entry { message }],
+            Durability::Synced,
+        )
         .unwrap();
     let shown = serde_json::to_string(&*written[0]).unwrap();
     assert!(shown.contains("use [redacted key]"), "{shown}");
     let kept: String = log
         .store()
-        .read(|c| c.query_row("SELECT body || (SELECT title FROM sessions) FROM events", [], |r| r.get(0)))
+        .read(|c| {
+            c.query_row(
+                "SELECT body || (SELECT title FROM sessions) FROM events",
+                [],
+                |r| r.get(0),
+            )
+        })
         .unwrap();
     assert!(!kept.contains(secret), "{kept}");
 }
@@ -57,7 +65,10 @@ fn what_is_kept_has_no_secrets() {
 #[test]
 fn a_change_a_gap_and_a_cut_are_found() {
     for (harm, seq) in [
-        ("UPDATE events SET body = replace(body, 'two', 'too') WHERE seq = 2", 2),
+        (
+            "UPDATE events SET body = replace(body, 'two', 'too') WHERE seq = 2",
+            2,
+        ),
         ("UPDATE events SET ts = ts + 1 WHERE seq = 3", 3),
         ("DELETE FROM events WHERE seq = 2", 2),
         ("DELETE FROM events WHERE seq = 4", 4),
@@ -113,7 +124,7 @@ fn permissions_end_with_their_time_their_task_and_when_taken_back() {
     let grant = |id: &str, scope, expires| {
         EventKind::Grant(Grant {
             id: id.into(),
-            allows: kind::Permission::Path("docs/**".into()),
+            allows: Permission::Path("docs/**".into()),
             scope,
             expires,
             by: "user".into(),
@@ -125,14 +136,18 @@ fn permissions_end_with_their_time_their_task_and_when_taken_back() {
         grant("folder", GrantScope::Repository, None),
         grant("old", GrantScope::Repository, Some(1)),
     ];
-    log.append(target("t_1"), kinds, Durability::Synced).unwrap();
+    log.append(target("t_1"), kinds, Durability::Synced)
+        .unwrap();
     let ids = |task: &str| -> Vec<String> {
         let grants = log.grants(Some(task)).unwrap();
         grants.into_iter().map(|g| g.id).collect()
     };
     assert_eq!(ids("t_1"), ["folder", "task"]);
     assert_eq!(ids("t_2"), ["folder"]);
-    let revoked = EventKind::Revoked { grant: "folder".into() };
-    log.append(target("t_1"), vec![revoked], Durability::Synced).unwrap();
+    let revoked = EventKind::Revoked {
+        grant: "folder".into(),
+    };
+    log.append(target("t_1"), vec![revoked], Durability::Synced)
+        .unwrap();
     assert_eq!(ids("t_2"), [] as [&str; 0]);
 }

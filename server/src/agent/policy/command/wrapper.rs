@@ -34,19 +34,32 @@ const NONE: Shape = Shape {
     assigns: false,
 };
 
-const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "fish", "rbash"];
+const SHELLS: &[&str] = &[
+    "sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "fish", "rbash",
+];
 
 fn shape(program: &str) -> Option<Shape> {
     Some(match program {
         "sudo" | "doas" => Shape {
-            valued: &["-u", "-g", "-h", "-p", "-C", "-T", "-r", "-t", "-D", "-R", "-U", "--user", "--group"],
+            valued: &[
+                "-u", "-g", "-h", "-p", "-C", "-T", "-r", "-t", "-D", "-R", "-U", "--user",
+                "--group",
+            ],
             flags: &["-n", "-E", "-H", "-S", "-b", "-k", "-i", "-s", "-A", "-P"],
             assigns: true,
             ..NONE
         },
         "env" => Shape {
             valued: &["-u", "--unset", "-C", "--chdir"],
-            flags: &["-i", "-", "-0", "--ignore-environment", "--null", "-v", "--debug"],
+            flags: &[
+                "-i",
+                "-",
+                "-0",
+                "--ignore-environment",
+                "--null",
+                "-v",
+                "--debug",
+            ],
             assigns: true,
             ..NONE
         },
@@ -54,22 +67,67 @@ fn shape(program: &str) -> Option<Shape> {
             flags: &["-p", "-w", "-f", "-c", "--wait", "--fork"],
             ..NONE
         },
-        "command" => Shape { flags: &["-p"], ..NONE },
-        "exec" => Shape { valued: &["-a"], flags: &["-c", "-l"], ..NONE },
-        "nice" => Shape { valued: &["-n", "--adjustment"], ..NONE },
-        "ionice" => Shape { valued: &["-c", "-n", "--class", "--classdata"], flags: &["-t"], ..NONE },
-        "stdbuf" => Shape { valued: &["-i", "-o", "-e"], ..NONE },
+        "command" => Shape {
+            flags: &["-p"],
+            ..NONE
+        },
+        "exec" => Shape {
+            valued: &["-a"],
+            flags: &["-c", "-l"],
+            ..NONE
+        },
+        "nice" => Shape {
+            valued: &["-n", "--adjustment"],
+            ..NONE
+        },
+        "ionice" => Shape {
+            valued: &["-c", "-n", "--class", "--classdata"],
+            flags: &["-t"],
+            ..NONE
+        },
+        "stdbuf" => Shape {
+            valued: &["-i", "-o", "-e"],
+            ..NONE
+        },
         "timeout" => Shape {
             valued: &["-s", "--signal", "-k", "--kill-after"],
             flags: &["--foreground", "--preserve-status", "-v", "--verbose"],
             positional: 1,
             ..NONE
         },
-        "taskset" | "chroot" => Shape { positional: 1, ..NONE },
+        "taskset" | "chroot" => Shape {
+            positional: 1,
+            ..NONE
+        },
         "busybox" | "toybox" => NONE,
         "xargs" => Shape {
-            valued: &["-a", "-d", "-E", "-I", "-L", "-n", "-P", "-s", "--max-args", "--max-procs", "--delimiter", "--arg-file", "--replace", "--max-lines"],
-            flags: &["-0", "-r", "-t", "-p", "-x", "--null", "--no-run-if-empty", "--verbose", "--exit"],
+            valued: &[
+                "-a",
+                "-d",
+                "-E",
+                "-I",
+                "-L",
+                "-n",
+                "-P",
+                "-s",
+                "--max-args",
+                "--max-procs",
+                "--delimiter",
+                "--arg-file",
+                "--replace",
+                "--max-lines",
+            ],
+            flags: &[
+                "-0",
+                "-r",
+                "-t",
+                "-p",
+                "-x",
+                "--null",
+                "--no-run-if-empty",
+                "--verbose",
+                "--exit",
+            ],
             ..NONE
         },
         _ => return None,
@@ -95,7 +153,10 @@ pub(super) fn inner(simple: &Simple) -> Vec<Inner> {
         "source" | "." => hidden("it runs the lines of a file"),
         "alias" => hidden("it gives commands other names"),
         "trap" => match arguments {
-            [first, _, ..] => line_of(std::slice::from_ref(first), "trap runs a text that is computed"),
+            [first, _, ..] => line_of(
+                std::slice::from_ref(first),
+                "trap runs a text that is computed",
+            ),
             _ => Vec::new(),
         },
         "find" => find(arguments),
@@ -203,9 +264,14 @@ fn shell(program: &str, arguments: &[Word]) -> Vec<Inner> {
         rest = after;
     }
     match (takes_line, rest.first()) {
-        (true, Some(line)) => line_of(std::slice::from_ref(line), &format!("what {program} runs is computed")),
+        (true, Some(line)) => line_of(
+            std::slice::from_ref(line),
+            &format!("what {program} runs is computed"),
+        ),
         (true, None) => hidden(&format!("what {program} runs is computed")),
-        (false, _) => hidden(&format!("{program} runs the lines of a file or of its input")),
+        (false, _) => hidden(&format!(
+            "{program} runs the lines of a file or of its input"
+        )),
     }
 }
 
@@ -230,7 +296,9 @@ fn git(arguments: &[Word]) -> Vec<Inner> {
     let options = &arguments[..git_options(arguments)];
     let names_programs = |word: &Word| {
         word.known().is_some_and(|text| {
-            text.starts_with("-c") || text.starts_with("--config-env") || text.starts_with("--exec-path=")
+            text.starts_with("-c")
+                || text.starts_with("--config-env")
+                || text.starts_with("--exec-path=")
         })
     };
     match options.iter().any(names_programs) {
@@ -241,7 +309,15 @@ fn git(arguments: &[Word]) -> Vec<Inner> {
 
 /// How many words stand before git's subcommand.
 pub(in crate::agent::policy) fn git_options(arguments: &[Word]) -> usize {
-    const VALUED: &[&str] = &["-C", "-c", "--git-dir", "--work-tree", "--namespace", "--config-env", "--attr-source"];
+    const VALUED: &[&str] = &[
+        "-C",
+        "-c",
+        "--git-dir",
+        "--work-tree",
+        "--namespace",
+        "--config-env",
+        "--attr-source",
+    ];
     let mut at = 0;
     while let Some(text) = known(arguments.get(at)).filter(|text| text.starts_with('-')) {
         at += if VALUED.contains(&text) { 2 } else { 1 };

@@ -1,0 +1,159 @@
+//! What the tools of one task work on: the folder, the task's own changes, the rules.
+//!
+//! Holds: reading sees the task's changes over the editor's open documents over the disk. Secret
+//! files are not read. Nothing is written to the folder.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::policy::{Access, Policy, Ruling};
+use super::proposed::{Proposed, Row, View};
+use crate::edit::Refusal;
+use crate::edit::path::RepoPath;
+use crate::edit::plan::Plan;
+use crate::edit::workspace::Workspace;
+use crate::edit::worlds::{Documents, Worlds};
+use crate::index::Indexes;
+
+/// Files listed at most.
+const MAX_FILES: usize = 100_000;
+
+/// The editor's open documents, or none.
+pub type OpenDocuments = Arc<dyn Documents + Send + Sync>;
+
+#[derive(Clone)]
+pub struct Desk {
+    root: PathBuf,
+    workspace: Arc<Workspace>,
+    documents: OpenDocuments,
+    indexes: Option<Indexes>,
+    policy: Arc<Policy>,
+    proposed: Proposed,
+}
+
+impl Desk {
+    pub fn new(
+        workspace: Arc<Workspace>,
+        documents: OpenDocuments,
+        indexes: Option<Indexes>,
+        policy: Arc<Policy>,
+        proposed: Proposed,
+    ) -> Self {
+        Self {
+            root: workspace.root().path().to_owned(),
+            workspace,
+            documents,
+            indexes,
+            policy,
+            proposed,
+        }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn workspace(&self) -> &Arc<Workspace> {
+        &self.workspace
+    }
+
+    pub fn documents(&self) -> &OpenDocuments {
+        &self.documents
+    }
+
+    pub fn indexes(&self) -> Option<&Indexes> {
+        self.indexes.as_ref()
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub fn proposed(&self) -> &Proposed {
+        &self.proposed
+    }
+
+    /// The files as the task has them.
+    pub fn view(&self) -> View<'_> {
+        self.proposed.over(self.worlds())
+    }
+
+    fn worlds(&self) -> Worlds<'_> {
+        Worlds {
+            root: self.workspace.root(),
+            documents: &*self.documents,
+        }
+    }
+
+    /// Takes new contents of files into the proposal.
+    ///
+    /// # Errors
+    /// When it becomes too large.
+    pub fn take(&mut self, plan: Plan) -> Result<Vec<Row>, Refusal> {
+        let worlds = Worlds {
+            root: self.workspace.root(),
+            documents: &*self.documents,
+        };
+        self.proposed.take(plan, &worlds)
+    }
+
+    /// Checks that a file may be touched without asking. Asking is for what changes something; a
+    /// file that may not be read just like that is not read.
+    ///
+    /// # Errors
+    /// Why not, in words for the model.
+    pub fn may(&self, access: Access, path: &RepoPath) -> Result<(), String> {
+        let verdict = self.policy.judge_path(access, path.as_str(), &[]);
+        match verdict.ruling {
+            Ruling::Allow => Ok(()),
+            Ruling::Ask | Ruling::Deny => Err(format!(
+                "{path} may not be read: {} ({})",
+                verdict.why, verdict.rule
+            )),
+        }
+    }
+
+    /// Lists the files below a folder as the task has them, in order, without what git ignores.
+    pub fn files(&self, below: Option<&RepoPath>) -> Vec<RepoPath> {
+        let start = below.map_or_else(|| self.root.clone(), |path| path.under(&self.root));
+        let walk = ignore::WalkBuilder::new(&start)
+            .hidden(false)
+            .require_git(false)
+            .follow_links(false)
+            .filter_entry(|entry| entry.file_name() != ".git")
+            .build();
+        let relative = |entry: ignore::DirEntry| {
+            let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+            let rest = entry.path().strip_prefix(&self.root).ok()?.to_str()?;
+            is_file.then(|| RepoPath::parse(rest).ok()).flatten()
+        };
+        let mut files: BTreeSet<RepoPath> = walk
+            .filter_map(Result::ok)
+            .filter_map(relative)
+            .take(MAX_FILES)
+            .collect();
+        let is_below = |path: &RepoPath| {
+            below.is_none_or(|folder| {
+                let rest = path.as_str().strip_prefix(folder.as_str());
+                rest.is_some_and(|r| r.is_empty() || r.starts_with('/'))
+            })
+        };
+        for (path, file) in self.proposed.files() {
+            match file.now {
+                Some(_) if is_below(path) => files.insert(path.clone()),
+                Some(_) => false,
+                None => files.remove(path),
+            };
+        }
+        files.into_iter().collect()
+    }
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! Questions to the user, and what their answers are good for.
+//!
+//! Holds: a question is written down before it is asked and has one id, so after a crash it is not
+//! asked twice, and an answer that was given counts. A longer permission remembers exactly the
+//! words that were shown.
+
+use std::time::Instant;
+
+use super::{Driver, End, Flow};
+use crate::agent::Control;
+use crate::agent::governor::Ceiling;
+use crate::edit::journal::now;
+use crate::store::events::{
+    Answer, Approval, Decision, Event, EventKind, Grant, GrantScope, Permission, Risk, Subject,
+    TaskState, new_id,
+};
+
+/// How long a permission for the folder holds: 30 days.
+const FOLDER_GRANT: i64 = 30 * 24 * 3_600 * 1_000;
+
+/// Answers kept for questions that are not asked yet.
+const MAX_EARLY: usize = 64;
+
+/// A question that is about to be asked.
+pub(super) struct Asked {
+    pub(super) id: String,
+    pub(super) call: Option<String>,
+    pub(super) subject: Subject,
+    pub(super) reason: String,
+    /// What a longer permission would allow; `None` where only this once can be allowed.
+    pub(super) remembered: Option<Permission>,
+}
+
+impl Driver {
+    /// Asks and waits. The clock stands meanwhile.
+    pub(super) async fn approve(&mut self, asked: Asked) -> Flow<Answer> {
+        match self.answers.get(&asked.id) {
+            Some(Some(answer)) => return Ok(answer.clone()),
+            Some(None) => {}
+            None => {
+                let scopes = match asked.remembered {
+                    Some(_) => vec![GrantScope::Once, GrantScope::Task, GrantScope::Repository],
+                    None => vec![GrantScope::Once],
+                };
+                let approval = Approval {
+                    approval: asked.id.clone(),
+                    call: asked.call.clone(),
+                    risk: match asked.subject {
+                        Subject::Question { .. } => Risk::Low,
+                        Subject::Command { .. } | Subject::Edit { .. } | Subject::Budget { .. } => {
+                            Risk::Medium
+                        }
+                    },
+                    subject: asked.subject.clone(),
+                    reason: asked.reason.clone(),
+                    scopes,
+                };
+                let waiting = EventKind::Status {
+                    state: TaskState::WaitingApproval,
+                    why: Some(asked.reason.clone()),
+                };
+                self.record(vec![EventKind::Approval(approval), waiting])
+                    .await?;
+                self.answers.insert(asked.id.clone(), None);
+            }
+        }
+        self.governor.wait(Instant::now());
+        let mut answer = match self.is_attended() {
+            true => self.wait_for_answer(&asked.id).await?,
+            false => Answer {
+                approval: asked.id.clone(),
+                decision: Decision::No,
+                scope: GrantScope::Once,
+                text: Some("nobody is there to be asked".into()),
+                by: "rules".into(),
+            },
+        };
+        self.governor.run(Instant::now());
+        if answer.by.is_empty() {
+            answer.by = "user".into();
+        }
+        let mut kinds = vec![EventKind::Decided(answer.clone())];
+        if let (Decision::Yes, Some(permission), GrantScope::Task | GrantScope::Repository) =
+            (answer.decision, asked.remembered, answer.scope)
+        {
+            kinds.push(EventKind::Grant(Grant {
+                id: new_id('g'),
+                allows: permission,
+                scope: answer.scope,
+                expires: (answer.scope == GrantScope::Repository).then(|| now() + FOLDER_GRANT),
+                by: answer.by.clone(),
+            }));
+        }
+        kinds.push(EventKind::Status {
+            state: TaskState::Running,
+            why: None,
+        });
+        self.answers.insert(asked.id, Some(answer.clone()));
+        self.record(kinds).await?;
+        Ok(answer)
+    }
+
+    /// Keeps an answer to a question that this run has not asked yet.
+    pub(super) fn keep_early(&mut self, answer: Answer) {
+        if self.early.len() < MAX_EARLY {
+            self.early.insert(answer.approval.clone(), answer);
+        }
+    }
+
+    async fn wait_for_answer(&mut self, id: &str) -> Flow<Answer> {
+        if let Some(answer) = self.early.remove(id) {
+            return Ok(answer);
+        }
+        loop {
+            match self.controls.recv().await {
+                Some(Control::Answer(answer)) if answer.approval == id => return Ok(answer),
+                Some(control) => {
+                    self.mind(control)?;
+                    if self.wants_pause {
+                        return Err(End::Paused("by the user".into()));
+                    }
+                }
+                None => return Err(End::Paused("nobody is there to be asked".into())),
+            }
+        }
+    }
+}
+
+/// Ceilings that were raised before, from the events of a task.
+pub(super) fn extended(events: &[Event]) -> Vec<Ceiling> {
+    let all = [
+        Ceiling::Steps,
+        Ceiling::Tokens,
+        Ceiling::Wall,
+        Ceiling::Cost,
+        Ceiling::Tools,
+        Ceiling::Output,
+    ];
+    let is_yes = |id: &str| {
+        events.iter().any(|e| match &e.kind {
+            EventKind::Decided(answer) => answer.approval == id && answer.decision == Decision::Yes,
+            _ => false,
+        })
+    };
+    let raised = |event: &Event| match &event.kind {
+        EventKind::Approval(asked) => match &asked.subject {
+            Subject::Budget { what } if is_yes(&asked.approval) => {
+                all.into_iter().find(|c| c.in_words() == what)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    events.iter().filter_map(raised).collect()
+}

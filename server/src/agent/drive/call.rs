@@ -1,0 +1,564 @@
+//! One tool call: judged, asked for, run, written down.
+
+use std::time::{Duration, Instant};
+
+use sandbox_client::client::End as CommandEnd;
+
+use super::approve::Asked;
+use super::{Driver, End, Flow};
+use crate::agent::governor::{Observed, Verdict as Circle};
+use crate::agent::policy::{Access, Ruling, Verdict};
+use crate::agent::prompt;
+use crate::agent::proposed::Row;
+use crate::agent::sandbox::TaskSandbox;
+use crate::agent::tool::{self, Call};
+use crate::agent::tools::{
+    edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
+};
+use crate::model::ToolCall;
+use crate::store::events::{
+    Decision, Denial, Durability, Effect, Event, EventKind, Outcome, Permission, Subject,
+};
+
+/// Output of a command that is told while it runs, in bytes; the rest is in the result.
+const TOLD: usize = 64 << 10;
+
+/// What came of a call.
+struct Came {
+    outcome: Outcome,
+    text: String,
+    /// Whether the text is data from files or programs.
+    is_data: bool,
+    tier: Option<String>,
+    rows: Vec<Row>,
+    beside: Vec<EventKind>,
+    /// The task ends with this call.
+    end: Option<End>,
+}
+
+impl Came {
+    fn done(text: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Done,
+            text: text.into(),
+            is_data: false,
+            tier: None,
+            rows: Vec::new(),
+            beside: Vec::new(),
+            end: None,
+        }
+    }
+
+    fn failed(text: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Failed,
+            ..Self::done(text)
+        }
+    }
+
+    fn of(said: Result<String, String>) -> Self {
+        match said {
+            Ok(text) => Self {
+                is_data: true,
+                ..Self::done(text)
+            },
+            Err(why) => Self::failed(why),
+        }
+    }
+}
+
+/// How the model finished, from the events of a task.
+pub(super) fn finished(events: &[Event]) -> Option<End> {
+    let id = events.iter().rev().find_map(|e| match &e.kind {
+        EventKind::ToolResult {
+            call,
+            tool,
+            outcome: Outcome::Done,
+            ..
+        } if tool == finish::NAME => Some(call),
+        _ => None,
+    })?;
+    let arguments = events.iter().find_map(|e| match &e.kind {
+        EventKind::ToolCall {
+            call, arguments, ..
+        } if call == id => Some(arguments),
+        _ => None,
+    })?;
+    let arguments: finish::Arguments = serde_json::from_str(arguments).ok()?;
+    Some(End::Finished {
+        summary: arguments.summary,
+        succeeded: arguments.succeeded,
+    })
+}
+
+impl Driver {
+    /// The event that says that a call is wanted.
+    pub(super) fn planned(&self, call: &ToolCall) -> EventKind {
+        EventKind::ToolCall {
+            call: call.id.clone(),
+            tool: call.name.clone(),
+            arguments: call.arguments.clone(),
+            effect: tool::parse(call, self.mode).map_or(Effect::Read, |c| c.effect()),
+        }
+    }
+
+    /// Goes on with calls that a killed process left: those that began a command are unknown, all
+    /// others run now.
+    pub(super) async fn take_up_calls(&mut self) -> Flow<()> {
+        let open = self.transcript.open_calls();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let steps = self.setup.log.steps(&self.id).unwrap_or_default();
+        for call in open {
+            let began = steps
+                .iter()
+                .any(|s| s.call == call.id && s.state == "started" && s.effect == "command");
+            if began {
+                let unknown = Came {
+                    outcome: Outcome::Unknown,
+                    ..Came::done(
+                        "Pairwright was ended while this command ran. Nobody knows how far it came. Its sandbox is gone, with all it wrote; run it again if that is what you need.",
+                    )
+                };
+                self.finish_call(&call, unknown, Duration::ZERO).await?;
+            } else {
+                self.step(&call).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a call and writes down what came of it.
+    pub(super) async fn step(&mut self, call: &ToolCall) -> Flow<()> {
+        self.mind_controls()?;
+        let started = Instant::now();
+        self.grants = self.setup.log.grants(Some(&self.id)).unwrap_or_default();
+        let waited = self.governor.spent(started).wall;
+        let result = match tool::parse(call, self.mode) {
+            Err(why) => Came::failed(why),
+            Ok(parsed) => self.perform(call, parsed).await?,
+        };
+        // Waiting for the user is not the tool's time.
+        let worked = self
+            .governor
+            .spent(Instant::now())
+            .wall
+            .saturating_sub(waited);
+        let took = started.elapsed().min(Duration::from_millis(worked + 1));
+        self.finish_call(call, result, took).await
+    }
+
+    async fn perform(&mut self, call: &ToolCall, parsed: Call) -> Flow<Came> {
+        Ok(match parsed {
+            Call::ReadFile(arguments) => {
+                self.look(call, move |d| read_file::run(d, &arguments))
+                    .await?
+            }
+            Call::List(arguments) => self.look(call, move |d| list::run(d, &arguments)).await?,
+            Call::Search(arguments) => self.look(call, move |d| search::run(d, &arguments)).await?,
+            Call::Grep(arguments) => self.look(call, move |d| grep::run(d, &arguments)).await?,
+            Call::GitDiff(arguments) if !arguments.uncommitted => {
+                self.look(call, |desk| Ok(git_diff::of_task(desk))).await?
+            }
+            Call::GitDiff(_) => self.git_command(git_diff::COMMAND.to_owned()).await,
+            Call::GitLog(arguments) => match git_log::command(&self.desk, &arguments) {
+                Ok(line) => self.git_command(line).await,
+                Err(why) => Came::failed(why),
+            },
+            Call::Edit(arguments, text) => self.edit(call, arguments, text).await?,
+            Call::Run(arguments) => self.command(call, arguments).await?,
+            Call::Tests(arguments) => match tests::command(&self.desk, &arguments) {
+                Ok(line) => {
+                    let arguments = run::Arguments {
+                        command: line,
+                        keep_changes: false,
+                        seconds: None,
+                    };
+                    self.command(call, arguments).await?
+                }
+                Err(why) => Came::failed(why),
+            },
+            Call::AskUser(arguments) => {
+                let asked = Asked {
+                    id: format!("{}.{}", self.id, call.id),
+                    call: Some(call.id.clone()),
+                    reason: "the model asks".into(),
+                    subject: Subject::Question {
+                        text: arguments.question,
+                        options: arguments.options,
+                    },
+                    remembered: None,
+                };
+                let answer = self.approve(asked).await?;
+                let yes_or_no = match answer.decision {
+                    Decision::Yes => "yes",
+                    Decision::No => "no answer",
+                };
+                Came::done(answer.text.unwrap_or_else(|| yes_or_no.into()))
+            }
+            Call::Plan(arguments) => {
+                let mut items = arguments.items;
+                items.truncate(plan::MOST);
+                self.plan.clone_from(&items);
+                Came {
+                    beside: vec![EventKind::Plan { items }],
+                    ..Came::done("the plan is set")
+                }
+            }
+            Call::Finish(arguments) => Came {
+                end: Some(End::Finished {
+                    summary: arguments.summary,
+                    succeeded: arguments.succeeded,
+                }),
+                ..Came::done("the task ends")
+            },
+        })
+    }
+
+    /// Runs a tool that only looks, on a thread that may wait.
+    async fn look(
+        &mut self,
+        _call: &ToolCall,
+        work: impl FnOnce(&crate::agent::desk::Desk) -> Result<String, String> + Send + 'static,
+    ) -> Flow<Came> {
+        let desk = self.desk.clone();
+        let said = tokio::task::spawn_blocking(move || work(&desk)).await;
+        Ok(match said {
+            Ok(said) => Came::of(said),
+            Err(why) => Came::failed(format!("the tool broke: {why}")),
+        })
+    }
+
+    async fn edit(
+        &mut self,
+        call: &ToolCall,
+        arguments: edit::Arguments,
+        text: String,
+    ) -> Flow<Came> {
+        let desk = self.desk.clone();
+        let prepared =
+            tokio::task::spawn_blocking(move || edit::prepare(&desk, &arguments, &text)).await;
+        let plan = match prepared {
+            Ok(Ok(plan)) => plan,
+            Ok(Err(why)) => return Ok(Came::failed(why)),
+            Err(why) => return Ok(Came::failed(format!("the tool broke: {why}"))),
+        };
+        let paths: Vec<String> = plan
+            .files
+            .iter()
+            .flat_map(|f| f.moved_from.iter().chain([&f.path]))
+            .map(ToString::to_string)
+            .collect();
+        for path in paths {
+            let verdict = self
+                .desk
+                .policy()
+                .judge_path(Access::Write, &path, &self.grants);
+            let asked = Asked {
+                id: format!("{}.{}.{path}", self.id, call.id),
+                call: Some(call.id.clone()),
+                subject: Subject::Edit { path: path.clone() },
+                reason: verdict.why.clone(),
+                remembered: Some(Permission::Path(path)),
+            };
+            if let Some(refused) = self.allowed(call, verdict, asked).await? {
+                return Ok(refused);
+            }
+        }
+        Ok(match edit::run(&mut self.desk, plan) {
+            Ok((text, rows)) => Came {
+                rows,
+                beside: vec![self.diff()],
+                ..Came::done(text)
+            },
+            Err(why) => Came::failed(why),
+        })
+    }
+
+    fn diff(&self) -> EventKind {
+        EventKind::Diff {
+            files: self.desk.proposed().summary(),
+            proposal: None,
+            rollback_token: None,
+        }
+    }
+
+    /// Lets a judgement take effect. `None` when the call may go on.
+    async fn allowed(
+        &mut self,
+        call: &ToolCall,
+        verdict: Verdict,
+        asked: Asked,
+    ) -> Flow<Option<Came>> {
+        let (rule, what, why, instead) = match verdict.ruling {
+            Ruling::Allow => return Ok(None),
+            Ruling::Deny => (verdict.rule, verdict.what, verdict.why, verdict.instead),
+            Ruling::Ask => {
+                let answer = self.approve(asked).await?;
+                match answer.decision {
+                    Decision::Yes => return Ok(None),
+                    Decision::No => {
+                        let why = format!("{} said no", answer.by);
+                        (
+                            verdict.rule,
+                            verdict.what,
+                            why,
+                            answer.text.or(verdict.instead),
+                        )
+                    }
+                }
+            }
+        };
+        let mut text = format!("denied: {what}\nwhy: {why}\nrule: {rule}");
+        if let Some(instead) = &instead {
+            text.push_str(&format!("\ninstead: {instead}"));
+        }
+        let denial = Denial {
+            call: call.id.clone(),
+            rule,
+            what,
+            why,
+            instead,
+        };
+        Ok(Some(Came {
+            outcome: Outcome::Denied,
+            beside: vec![EventKind::Denied(denial)],
+            ..Came::done(text)
+        }))
+    }
+
+    async fn command(&mut self, call: &ToolCall, arguments: run::Arguments) -> Flow<Came> {
+        let line = arguments.command.trim().to_owned();
+        let verdict = self.desk.policy().judge_line(&line, &self.grants);
+        let remembered = verdict.remembered.clone();
+        let asked = Asked {
+            id: format!("{}.{}", self.id, call.id),
+            call: Some(call.id.clone()),
+            subject: Subject::Command {
+                command: line.clone(),
+                remembered: remembered
+                    .as_ref()
+                    .map_or_else(|| line.clone(), |w| w.join(" ")),
+            },
+            reason: verdict.why.clone(),
+            remembered: remembered.map(Permission::Command),
+        };
+        if let Some(refused) = self.allowed(call, verdict, asked).await? {
+            return Ok(refused);
+        }
+        let proposed = self.desk.proposed().clone();
+        let tier = match self.ready_sandbox(&proposed).await {
+            Ok(tier) => tier,
+            Err(why) => {
+                return Ok(Came::failed(format!(
+                    "no command can run, because there is no sandbox: {why:#}"
+                )));
+            }
+        };
+        let most = self.governor.ceilings().command;
+        let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).clamp(1, most));
+        let began = EventKind::ToolStarted {
+            call: call.id.clone(),
+        };
+        self.record(vec![began]).await?;
+        let ran = match self.follow(call, &line, timeout).await? {
+            Ok(ran) => ran,
+            Err(why) => {
+                // Whatever ran in it is dead; the next command gets a new one.
+                if let Some(sandbox) = self.sandbox.take() {
+                    sandbox.close().await;
+                }
+                return Ok(Came {
+                    outcome: Outcome::Unknown,
+                    tier: Some(tier),
+                    ..Came::failed(format!("the sandbox was lost: {why:#}"))
+                });
+            }
+        };
+        let how = match &ran.end {
+            CommandEnd::Exited(code) => format!("exit code {code}"),
+            CommandEnd::Killed(how) => format!("killed: {how}"),
+            CommandEnd::TimedOut => format!("killed after {} s", timeout.as_secs()),
+        };
+        let mut text = format!("{how}\n{}", ran.output.text());
+        let mut result = Came {
+            is_data: true,
+            tier: Some(tier),
+            ..Came::done("")
+        };
+        if ran.end != CommandEnd::Exited(0) {
+            result.outcome = Outcome::Failed;
+        }
+        if arguments.keep_changes {
+            match self.keep_changes().await {
+                Ok((rows, said)) => {
+                    text.push_str(&said);
+                    if !rows.is_empty() {
+                        result.beside.push(self.diff());
+                    }
+                    result.rows = rows;
+                }
+                Err(why) => text.push_str(&format!("\nthe changes could not be kept: {why:#}\n")),
+            }
+        }
+        result.text = text;
+        Ok(result)
+    }
+
+    async fn ready_sandbox(
+        &mut self,
+        proposed: &crate::agent::proposed::Proposed,
+    ) -> anyhow::Result<String> {
+        let sandbox = self.open_sandbox().await?;
+        if sandbox.bring(proposed).await.is_err() {
+            // It may have come to the end of its life.
+            if let Some(sandbox) = self.sandbox.take() {
+                sandbox.close().await;
+            }
+            self.open_sandbox().await?.bring(proposed).await?;
+        }
+        Ok(self.open_sandbox().await?.label())
+    }
+
+    /// Runs a line to its end and tells its output as it comes. The user can stop it.
+    async fn follow(
+        &mut self,
+        call: &ToolCall,
+        line: &str,
+        timeout: Duration,
+    ) -> Flow<anyhow::Result<crate::agent::sandbox::Ran>> {
+        let started = match self
+            .sandbox
+            .as_ref()
+            .map(|s: &TaskSandbox| s.start(line, timeout))
+        {
+            Some(started) => started.await,
+            None => return Ok(Err(anyhow::anyhow!("there is no sandbox"))),
+        };
+        let mut started = match started {
+            Ok(started) => started,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut n_told = 0;
+        let mut pending = Vec::new();
+        loop {
+            let next = tokio::select! {
+                piece = started.next() => Ok(piece),
+                control = self.controls.recv(), if !self.controls.is_closed() => Err(control),
+            };
+            match next {
+                Ok(Err(why)) => return Ok(Err(why)),
+                Ok(Ok(Some(bytes))) => {
+                    if n_told >= TOLD {
+                        continue;
+                    }
+                    pending.extend_from_slice(&bytes);
+                    // Whole lines, so that no secret is told in two halves.
+                    let Some(end) = pending.iter().rposition(|b| *b == b'\n') else {
+                        if pending.len() > TOLD {
+                            n_told = TOLD;
+                        }
+                        continue;
+                    };
+                    let rest = pending.split_off(end + 1);
+                    let told = std::mem::replace(&mut pending, rest);
+                    n_told += told.len();
+                    let text = String::from_utf8_lossy(&told).into_owned();
+                    let call = call.id.clone();
+                    self.record_soon(vec![EventKind::ToolOutput { call, text }])
+                        .await?;
+                }
+                Ok(Ok(None)) => return Ok(started.end()),
+                Err(None) => self.controls.close(),
+                // A pause waits for the command, a stop does not: dropping it kills it.
+                Err(Some(control)) => self.mind(control)?,
+            }
+        }
+    }
+
+    /// Takes what a command changed into the proposal.
+    async fn keep_changes(&mut self) -> anyhow::Result<(Vec<Row>, String)> {
+        let proposed = self.desk.proposed().clone();
+        let (plan, mut left_out) = match self.sandbox.as_mut() {
+            Some(sandbox) => sandbox.changes(&proposed).await?,
+            None => return Ok((Vec::new(), String::new())),
+        };
+        let mut said = String::new();
+        let mut rows = Vec::new();
+        if let Some(mut plan) = plan {
+            let (policy, grants) = (self.desk.policy(), &self.grants);
+            plan.files.retain(|file| {
+                let verdict = policy.judge_path(Access::Write, file.path.as_str(), grants);
+                let is_allowed = verdict.ruling == Ruling::Allow;
+                if !is_allowed {
+                    left_out.push(format!("{}: {}", file.path, verdict.why));
+                }
+                is_allowed
+            });
+            for file in &plan.files {
+                said.push_str(&format!("kept the changes of {}\n", file.path));
+            }
+            rows = self.desk.take(plan)?;
+        }
+        for left in left_out {
+            said.push_str(&format!("not kept: {left}\n"));
+        }
+        Ok((rows, said))
+    }
+
+    /// Runs a command of ours that only reads, in the sandbox.
+    async fn git_command(&mut self, line: String) -> Came {
+        let proposed = self.desk.proposed().clone();
+        let ran = async {
+            self.ready_sandbox(&proposed).await?;
+            let sandbox = self.open_sandbox().await?;
+            sandbox.run(&line, Duration::from_secs(20)).await
+        };
+        match ran.await {
+            Ok(ran) if ran.end == CommandEnd::Exited(0) => Came::of(Ok(ran.output.text())),
+            Ok(ran) => Came::of(Err(ran.output.text())),
+            Err(why) => Came::failed(format!("git cannot be asked: {why:#}")),
+        }
+    }
+
+    /// Writes down what came of a call, charges it and looks for circles.
+    async fn finish_call(&mut self, call: &ToolCall, result: Came, took: Duration) -> Flow<()> {
+        self.governor.charge_tool(took, result.text.len());
+        let circle = self.governor.observe(Observed {
+            tool: &call.name,
+            arguments: &tool::canonical(&call.arguments),
+            state: self.desk.proposed().state(),
+            output: &result.text,
+            failed: result.outcome != Outcome::Done,
+        });
+        let mut text = match result.is_data {
+            true => prompt::data(&self.mark, &result.text),
+            false => result.text,
+        };
+        if let Circle::Nudge(why) = &circle {
+            text.push_str(&format!("\n\n{why}"));
+        }
+        if let Some(warning) = self.governor.warning(Instant::now()) {
+            text.push_str(&format!("\n\n{warning}"));
+        }
+        let mut kinds = result.beside;
+        kinds.push(EventKind::ToolResult {
+            call: call.id.clone(),
+            tool: call.name.clone(),
+            outcome: result.outcome,
+            text,
+            took: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            tier: result.tier,
+        });
+        self.record_with(kinds, result.rows, Durability::Synced)
+            .await?;
+        if let Some(end) = result.end {
+            return Err(end);
+        }
+        match circle {
+            Circle::Halt(why) => Err(End::Halted(why)),
+            Circle::Fine | Circle::Nudge(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What is looked up before the first turn.
+//!
+//! Holds: every part is bounded and may be missing; git runs in the sandbox, because a repository's
+//! settings can name programs.
+
+use std::time::Duration;
+
+use super::Driver;
+use crate::agent::prompt::{MAP, MAX_AGENTS, Startup};
+use crate::agent::sandbox::TaskSandbox;
+use crate::edit::path::RepoPath;
+use crate::edit::tree::{Entry, Tree};
+
+const GIT_TIME: Duration = Duration::from_secs(10);
+const LOG: &str = "git -c safe.directory='*' --no-pager log --no-color -n 10 --format='%h %s'";
+const STATUS: &str = "git -c safe.directory='*' --no-pager status --short | head -n 50";
+/// Bytes of what git says.
+const MAX_GIT: usize = 4 << 10;
+
+impl Driver {
+    pub(super) async fn startup(&mut self) -> Startup {
+        let mut startup = Startup {
+            agents: self.agents_file(),
+            map: self.map().await,
+            ..Startup::default()
+        };
+        if self.desk.root().join(".git").exists() {
+            startup.commits = self.git(LOG).await;
+            startup.status = self.git(STATUS).await;
+        }
+        startup
+    }
+
+    fn agents_file(&self) -> Option<String> {
+        let path = RepoPath::parse("AGENTS.md").ok()?;
+        let Ok(Some(Entry::File { bytes, .. })) = self.desk.view().read(&path) else {
+            return None;
+        };
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_AGENTS)]).into_owned();
+        Some(text)
+    }
+
+    async fn map(&self) -> Option<String> {
+        let indexes = self.desk.indexes()?.clone();
+        let root = self.desk.root().to_owned();
+        let map = tokio::task::spawn_blocking(move || indexes.map(&root, MAP)).await;
+        map.ok().flatten()
+    }
+
+    async fn git(&mut self, line: &str) -> Option<String> {
+        let sandbox = self.open_sandbox().await.ok()?;
+        let ran = sandbox.run(line, GIT_TIME).await.ok()?;
+        let text = ran.output.text();
+        let is_good = ran.end == sandbox_client::client::End::Exited(0);
+        is_good.then(|| text.chars().take(MAX_GIT).collect())
+    }
+
+    /// The task's sandbox, made when it is first needed.
+    pub(super) async fn open_sandbox(&mut self) -> anyhow::Result<&mut TaskSandbox> {
+        if self.sandbox.is_none() {
+            let seconds = self.governor.ceilings().command;
+            self.sandbox = Some(TaskSandbox::open(self.desk.root(), seconds).await?);
+        }
+        self.sandbox
+            .as_mut()
+            .ok_or_else(|| anyhow::anyhow!("there is no sandbox"))
+    }
+}

@@ -1,0 +1,311 @@
+//! The sandbox of one task: where its commands run, with its changes and without the user's
+//! secrets.
+//!
+//! Holds: before each command the sandbox has the files as the task has them. It has no network,
+//! sees secret files empty, and is destroyed with the task. What a command changed comes back as
+//! data. Where no sandbox can be made, no command runs.
+//! Not here: whether a command may run (`policy`), how sandboxes are built (`sandbox-client`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use sandbox_client::changes::{self, Bounds, Class, Kind};
+use sandbox_client::client::{Client, Command, End, Event, Running, Sandbox, Stdin};
+use sandbox_client::output::{Cap, Capped};
+use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
+use sandbox_client::service::{Agent, Host, Key, Limits, Options, Service, Workspaces};
+use sandbox_client::tier::Tier;
+
+use super::proposed::{File, Proposed};
+use crate::edit::parse::Format;
+use crate::edit::path::RepoPath;
+use crate::edit::plan::{FilePlan, Plan};
+use crate::secret;
+
+/// Files looked at for secrets.
+const FILES: usize = 200_000;
+/// Output kept of each end of each stream.
+const KEPT: Cap = Cap(8 << 10);
+/// A sandbox lives as long as a task may, and a little more.
+const LIFETIME: u64 = 3_600;
+
+/// A service for this user alone.
+pub fn options(workspaces: Workspaces, key: Key) -> Options {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let path = std::env::var_os("PATH");
+    Options {
+        agent: Agent::this_program(),
+        key,
+        host: Host::find(home.as_deref(), path.as_deref()),
+        workspaces,
+        limits: Limits::default(),
+        sandboxes: 64,
+    }
+}
+
+/// Files of a workspace that hold secrets, by their names. They are empty inside.
+pub fn secrets_of(root: &Path) -> Vec<PathBuf> {
+    let mut files = ignore::WalkBuilder::new(root);
+    // Ignored files are where secrets are; what is installed or built is not.
+    files.standard_filters(false).filter_entry(|entry| {
+        !matches!(
+            entry.file_name().to_str(),
+            Some(".git" | "node_modules" | "target")
+        )
+    });
+    let is_secret = |entry: &ignore::DirEntry| {
+        entry.file_type().is_some_and(|kind| kind.is_file())
+            && entry.file_name().to_str().is_some_and(secret::is_file_name)
+    };
+    let files = files.build().flatten().take(FILES).filter(is_secret);
+    files.map(ignore::DirEntry::into_path).collect()
+}
+
+/// A sandbox with a task's files in it.
+pub struct TaskSandbox {
+    root: PathBuf,
+    sandbox: Sandbox,
+    /// What was last brought in, by the hash of its contents; `None` where it was removed.
+    brought: BTreeMap<RepoPath, Option<blake3::Hash>>,
+    service: Service,
+}
+
+/// A command that ran to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    pub end: End,
+    /// Both streams in one, as they came.
+    pub output: Capped,
+}
+
+/// A command that runs. Dropping it kills the command.
+pub struct Started {
+    running: Running,
+    output: Capped,
+    end: Option<End>,
+}
+
+impl TaskSandbox {
+    /// Makes a sandbox over `root`.
+    ///
+    /// # Errors
+    /// When this machine cannot, with the reason.
+    pub async fn open(root: &Path, command_seconds: u64) -> anyhow::Result<Self> {
+        let key = Key::generate().context("no key could be made")?;
+        let service = Service::start_private(options(Workspaces::OfThisMachine, key))
+            .context("the sandbox service could not be started")?;
+        let client = Client::new(service.endpoint().clone())?;
+        let masks = {
+            let root = root.to_owned();
+            tokio::task::spawn_blocking(move || secrets_of(&root)).await?
+        };
+        let create = Create {
+            template_id: "base".to_owned(),
+            timeout: Some(LIFETIME),
+            pairwright: Some(LocalCreate {
+                workspace: Some(root.to_owned()),
+                masks,
+                read_roots: Vec::new(),
+                min_isolation: Some(Tier::Namespace),
+                limits: Some(LimitsAsked {
+                    command_seconds: Some(command_seconds),
+                    ..LimitsAsked::default()
+                }),
+            }),
+            ..Create::default()
+        };
+        let sandbox = client.create(create).await?;
+        Ok(Self {
+            root: root.to_owned(),
+            sandbox,
+            brought: BTreeMap::new(),
+            service,
+        })
+    }
+
+    /// What separates commands from the machine, in the words users see.
+    pub fn label(&self) -> String {
+        self.sandbox.label()
+    }
+
+    /// Brings the files inside to what the task has.
+    ///
+    /// # Errors
+    /// When the sandbox does not take them.
+    pub async fn bring(&mut self, proposed: &Proposed) -> anyhow::Result<()> {
+        let mut wanted: BTreeMap<RepoPath, Option<Vec<u8>>> = proposed
+            .files()
+            .map(|(path, file)| (path.clone(), file.now.clone()))
+            .collect();
+        // What the task has taken back is as outside again.
+        for path in self.brought.keys() {
+            if !wanted.contains_key(path) {
+                let outside = std::fs::read(path.under(&self.root)).ok();
+                wanted.insert(path.clone(), outside);
+            }
+        }
+        for (path, bytes) in wanted {
+            let hash = bytes.as_deref().map(blake3::hash);
+            if self.brought.get(&path) == Some(&hash) {
+                continue;
+            }
+            let inside = path.under(&self.root);
+            let inside = inside.to_str().context("a path that is not text")?;
+            match bytes {
+                Some(bytes) => self.sandbox.write_file(inside, bytes.into()).await?,
+                None => {
+                    let remove = command("rm", &["-f", "--", inside], Duration::from_secs(10));
+                    self.sandbox.run(remove, KEPT).await?;
+                }
+            }
+            self.brought.insert(path, hash);
+        }
+        Ok(())
+    }
+
+    /// Starts a shell line.
+    ///
+    /// # Errors
+    /// When the sandbox is gone or has no shell.
+    pub async fn start(&self, line: &str, timeout: Duration) -> anyhow::Result<Started> {
+        // The rules read the line as bash does.
+        let shell = if Path::new("/bin/bash").exists() {
+            "/bin/bash"
+        } else {
+            "/bin/sh"
+        };
+        let running = self
+            .sandbox
+            .start(command(shell, &["-c", line], timeout))
+            .await?;
+        Ok(Started {
+            running,
+            output: Capped::new(KEPT),
+            end: None,
+        })
+    }
+
+    /// Runs a shell line to its end.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn run(&self, line: &str, timeout: Duration) -> anyhow::Result<Ran> {
+        let mut started = self.start(line, timeout).await?;
+        while started.next().await?.is_some() {}
+        started.end()
+    }
+
+    /// What commands changed beyond what the task brought in, as a plan, and what of it was left
+    /// out, in words.
+    ///
+    /// # Errors
+    /// When the sandbox does not tell.
+    pub async fn changes(
+        &mut self,
+        proposed: &Proposed,
+    ) -> anyhow::Result<(Option<Plan>, Vec<String>)> {
+        let found = changes::collect(&self.sandbox, &self.root, Bounds::default()).await?;
+        let mut left_out: Vec<String> = found
+            .refused
+            .iter()
+            .map(|r| format!("{}: {}", r.path, r.reason))
+            .collect();
+        let mut files = Vec::new();
+        for change in found.files {
+            let Ok(path) = RepoPath::parse(&change.path) else {
+                continue;
+            };
+            let (after, executable) = match change.kind {
+                Kind::Written {
+                    contents,
+                    executable,
+                } => (Some(contents.to_vec()), executable),
+                Kind::Deleted => (None, false),
+                Kind::Link { .. } => {
+                    left_out.push(format!("{path}: it is a link"));
+                    continue;
+                }
+            };
+            let known: Option<&File> = proposed.get(&path);
+            let is_the_tasks = known.is_some_and(|file| file.now == after);
+            if is_the_tasks {
+                continue;
+            }
+            if change.class == Class::RunsOnYourMachine {
+                left_out.push(format!("{path}: other programs do what it says"));
+                continue;
+            }
+            self.brought
+                .insert(path.clone(), after.as_deref().map(blake3::hash));
+            let before = match known {
+                Some(file) => file.now.clone(),
+                None => std::fs::read(path.under(&self.root)).ok(),
+            };
+            files.push(FilePlan {
+                path,
+                moved_from: None,
+                before,
+                after,
+                executable: (executable, executable),
+                changes: Vec::new(),
+                levels: Vec::new(),
+            });
+        }
+        let plan = (!files.is_empty()).then_some(Plan {
+            format: Format::ToolCall,
+            files,
+        });
+        Ok((plan, left_out))
+    }
+
+    /// Destroys it.
+    pub async fn close(self) {
+        self.service.stop().await;
+    }
+}
+
+impl Started {
+    /// Waits for the next piece of output; `None` when the command has ended.
+    ///
+    /// # Errors
+    /// When the sandbox is gone.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        match self.running.next().await? {
+            Event::Stdout(bytes) | Event::Stderr(bytes) => {
+                self.output.push(&bytes);
+                Ok(Some(bytes.to_vec()))
+            }
+            Event::End(end) => {
+                self.end = Some(end);
+                Ok(None)
+            }
+        }
+    }
+
+    /// How it ended, once [`next`](Self::next) said so.
+    ///
+    /// # Errors
+    /// When it still runs.
+    pub fn end(self) -> anyhow::Result<Ran> {
+        Ok(Ran {
+            end: self.end.context("the command still runs")?,
+            output: self.output,
+        })
+    }
+}
+
+fn command(program: &str, arguments: &[&str], timeout: Duration) -> Command {
+    Command {
+        program: program.to_owned(),
+        arguments: arguments.iter().map(ToString::to_string).collect(),
+        directory: None,
+        env: BTreeMap::from([
+            ("CI".to_owned(), "1".to_owned()),
+            ("NO_COLOR".to_owned(), "1".to_owned()),
+        ]),
+        input: Stdin::Nothing,
+        timeout,
+    }
+}

@@ -1,0 +1,164 @@
+//! The tools a task has: what the model is told of them, and what its calls mean.
+//!
+//! Holds: arguments are read into the tool's own type or refused with what is wrong; the schema the
+//! model sees is made of that type. Every answer is bounded.
+//! Not here: whether a call may run (`policy`), what it is charged (`governor`).
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Mode;
+use super::tools::{
+    ask_user, edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
+};
+use crate::model::{ToolCall, ToolSpec};
+use crate::store::events::Effect;
+
+/// A call whose arguments are what its tool takes.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Call {
+    ReadFile(read_file::Arguments),
+    List(list::Arguments),
+    Search(search::Arguments),
+    Grep(grep::Arguments),
+    /// With the arguments as they were written, which the edit engine reads.
+    Edit(edit::Arguments, String),
+    Run(run::Arguments),
+    Tests(tests::Arguments),
+    GitDiff(git_diff::Arguments),
+    GitLog(git_log::Arguments),
+    AskUser(ask_user::Arguments),
+    Plan(plan::Arguments),
+    Finish(finish::Arguments),
+}
+
+/// Reads a call.
+///
+/// # Errors
+/// What is wrong, in words the model can act on.
+pub(super) fn parse(call: &ToolCall, mode: Mode) -> Result<Call, String> {
+    let text = call.arguments.as_str();
+    let read = match call.name.as_str() {
+        read_file::NAME => arguments(text).map(Call::ReadFile),
+        list::NAME => arguments(text).map(Call::List),
+        search::NAME => arguments(text).map(Call::Search),
+        grep::NAME => arguments(text).map(Call::Grep),
+        edit::NAME => arguments(text).map(|a| Call::Edit(a, text.to_owned())),
+        run::NAME => arguments(text).map(Call::Run),
+        tests::NAME => arguments(text).map(Call::Tests),
+        git_diff::NAME => arguments(text).map(Call::GitDiff),
+        git_log::NAME => arguments(text).map(Call::GitLog),
+        ask_user::NAME => arguments(text).map(Call::AskUser),
+        plan::NAME => arguments(text).map(Call::Plan),
+        finish::NAME => arguments(text).map(Call::Finish),
+        other => {
+            let names: Vec<&str> = names(mode).collect();
+            return Err(format!(
+                "there is no tool {other:?}; there are: {}",
+                names.join(", ")
+            ));
+        }
+    };
+    let read =
+        read.map_err(|why| format!("the arguments of {} cannot be read: {why}", call.name))?;
+    match names(mode).any(|name| name == call.name) {
+        true => Ok(read),
+        false => Err(format!(
+            "{} is not there in the mode {}: nothing is changed and no command is run",
+            call.name,
+            mode.name()
+        )),
+    }
+}
+
+/// Longest arguments that are read, in bytes.
+const MAX_ARGUMENTS: usize = 4 << 20;
+
+fn arguments<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    if text.len() > MAX_ARGUMENTS {
+        return Err("they are too long".into());
+    }
+    let text = if text.trim().is_empty() { "{}" } else { text };
+    serde_json::from_str(text).map_err(|why| why.to_string())
+}
+
+impl Call {
+    /// What running the call a second time would do.
+    pub(super) fn effect(&self) -> Effect {
+        match self {
+            Self::ReadFile(_)
+            | Self::List(_)
+            | Self::Search(_)
+            | Self::Grep(_)
+            | Self::GitDiff(_)
+            | Self::GitLog(_) => Effect::Read,
+            Self::Edit(..) | Self::Plan(_) | Self::Finish(_) => Effect::Propose,
+            Self::Run(_) | Self::Tests(_) => Effect::Command,
+            Self::AskUser(_) => Effect::Ask,
+        }
+    }
+}
+
+/// Arguments in one form, however they were written.
+pub(super) fn canonical(arguments: &str) -> String {
+    serde_json::from_str::<Value>(arguments)
+        .map_or_else(|_| arguments.to_owned(), |v| v.to_string())
+}
+
+/// What the model is told, in an order that never changes.
+pub(super) fn specs(mode: Mode) -> Vec<ToolSpec> {
+    let all = [
+        spec::<read_file::Arguments>(read_file::NAME, read_file::ABOUT),
+        spec::<list::Arguments>(list::NAME, list::ABOUT),
+        spec::<search::Arguments>(search::NAME, search::ABOUT),
+        spec::<grep::Arguments>(grep::NAME, grep::ABOUT),
+        spec::<edit::Arguments>(edit::NAME, edit::ABOUT),
+        spec::<run::Arguments>(run::NAME, run::ABOUT),
+        spec::<tests::Arguments>(tests::NAME, tests::ABOUT),
+        spec::<git_diff::Arguments>(git_diff::NAME, git_diff::ABOUT),
+        spec::<git_log::Arguments>(git_log::NAME, git_log::ABOUT),
+        spec::<ask_user::Arguments>(ask_user::NAME, ask_user::ABOUT),
+        spec::<plan::Arguments>(plan::NAME, plan::ABOUT),
+        spec::<finish::Arguments>(finish::NAME, finish::ABOUT),
+    ];
+    all.into_iter()
+        .filter(|spec| names(mode).any(|name| name == spec.name))
+        .collect()
+}
+
+fn names(mode: Mode) -> impl Iterator<Item = &'static str> {
+    const READING: &[&str] = &[
+        read_file::NAME,
+        list::NAME,
+        search::NAME,
+        grep::NAME,
+        git_diff::NAME,
+        git_log::NAME,
+        ask_user::NAME,
+        plan::NAME,
+        finish::NAME,
+    ];
+    const CHANGING: &[&str] = &[edit::NAME, run::NAME, tests::NAME];
+    let changing = if mode.changes() { CHANGING } else { &[] };
+    READING.iter().chain(changing).copied()
+}
+
+fn spec<T: JsonSchema>(name: &str, about: &str) -> ToolSpec {
+    let settings = SchemaSettings::draft07().with(|s| {
+        s.inline_subschemas = true;
+        s.meta_schema = None;
+    });
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    let mut schema = schema.to_value();
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("title");
+        schema.remove("description");
+    }
+    ToolSpec {
+        name: name.to_owned(),
+        description: about.to_owned(),
+        schema,
+    }
+}

@@ -1,0 +1,256 @@
+//! What the model is told of a task so far: made of events, live and after a crash alike.
+//!
+//! Holds: every call has exactly one result before anything else is said. Messages that were sent
+//! once are sent again byte for byte, until older ones give way to a summary; the task itself, the
+//! plan, what failed and the last turns never do.
+//! Not here: asking the model.
+
+use indexer::Tokens;
+
+use crate::model::{Message, ToolCall};
+use crate::store::events::{DiffFile, Event, EventKind, PlanItem, PlanState};
+
+/// A conversation is made shorter when it has more tokens than this, or half the model's window.
+pub const COMPACT_AT: u64 = 64_000;
+/// Bytes of a summary at most.
+const MAX_SUMMARY: usize = 12 << 10;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Transcript {
+    /// With the positions of their events.
+    messages: Vec<(u64, Message)>,
+    summary: String,
+}
+
+/// What is kept besides the messages when they are made shorter.
+#[derive(Debug, Clone, Copy)]
+pub struct State<'a> {
+    pub plan: &'a [PlanItem],
+    pub files: &'a [DiffFile],
+}
+
+impl Transcript {
+    /// Takes in an event.
+    pub fn push(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::Entry { message } => self.messages.push((event.seq, message.clone())),
+            EventKind::ToolResult {
+                call,
+                text,
+                outcome,
+                ..
+            } => {
+                let message = Message::ToolResult {
+                    call: call.clone(),
+                    text: text.clone(),
+                    failed: *outcome != crate::store::events::Outcome::Done,
+                };
+                self.messages.push((event.seq, message));
+            }
+            EventKind::Compaction { summary, up_to, .. } => {
+                self.summary.clone_from(summary);
+                let mut is_first = true;
+                self.messages
+                    .retain(|(seq, _)| std::mem::take(&mut is_first) || seq > up_to);
+            }
+            EventKind::Intake(_)
+            | EventKind::Thought { .. }
+            | EventKind::Message { .. }
+            | EventKind::Question { .. }
+            | EventKind::Cited { .. }
+            | EventKind::Notice { .. }
+            | EventKind::ToolCall { .. }
+            | EventKind::ToolStarted { .. }
+            | EventKind::ToolOutput { .. }
+            | EventKind::Diff { .. }
+            | EventKind::Plan { .. }
+            | EventKind::Approval(_)
+            | EventKind::Decided(_)
+            | EventKind::Denied(_)
+            | EventKind::Grant(_)
+            | EventKind::Revoked { .. }
+            | EventKind::Usage { .. }
+            | EventKind::Steer { .. }
+            | EventKind::Status { .. }
+            | EventKind::Done { .. } => {}
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The messages as they are sent.
+    pub fn messages(&self) -> Vec<Message> {
+        let mut messages: Vec<Message> = self.messages.iter().map(|(_, m)| m.clone()).collect();
+        if let (Some(Message::User { text }), false) =
+            (messages.first_mut(), self.summary.is_empty())
+        {
+            text.push_str("\n\nWhat happened so far, shortened:\n");
+            text.push_str(&self.summary);
+        }
+        messages
+    }
+
+    /// Calls of the last answer that have no result yet.
+    pub fn open_calls(&self) -> Vec<ToolCall> {
+        let last = self
+            .messages
+            .iter()
+            .rposition(|(_, m)| matches!(m, Message::Assistant { .. }));
+        let Some(last) = last else {
+            return Vec::new();
+        };
+        let Message::Assistant { calls, .. } = &self.messages[last].1 else {
+            return Vec::new();
+        };
+        let has_result = |id: &str| {
+            self.messages[last..]
+                .iter()
+                .any(|(_, m)| matches!(m, Message::ToolResult { call, .. } if call == id))
+        };
+        calls
+            .iter()
+            .filter(|c| !has_result(&c.id))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether a call of this id was made before.
+    pub fn knows_call(&self, id: &str) -> bool {
+        self.messages.iter().any(|(_, m)| match m {
+            Message::Assistant { calls, .. } => calls.iter().any(|c| c.id == id),
+            Message::User { .. } | Message::ToolResult { .. } => false,
+        })
+    }
+
+    /// Whether the model has answered and the user or a tool has not spoken since.
+    pub fn ends_with_answer(&self) -> bool {
+        matches!(self.messages.last(), Some((_, Message::Assistant { .. })))
+    }
+
+    /// An estimate of the tokens of all messages.
+    pub fn tokens(&self) -> u64 {
+        let all: u64 = self.messages.iter().map(|(_, m)| tokens_of(m)).sum();
+        all + u64::from(Tokens::estimate(&self.summary).0)
+    }
+
+    /// Works out how to make the conversation shorter than `keep` tokens, the beginning and the
+    /// summary aside. `None` when there is nothing that may go.
+    pub fn compaction(&self, keep: u64, state: State<'_>) -> Option<EventKind> {
+        let is_boundary = |i: &usize| !matches!(self.messages[*i].1, Message::ToolResult { .. });
+        let boundaries: Vec<usize> = (1..self.messages.len()).filter(is_boundary).collect();
+        let rest = |from: usize| -> u64 {
+            self.messages[from..]
+                .iter()
+                .map(|(_, m)| tokens_of(m))
+                .sum()
+        };
+        let cut = boundaries.iter().copied().find(|i| rest(*i) <= keep);
+        let cut = cut.or(boundaries.last().copied())?;
+        if cut < 2 {
+            return None;
+        }
+        let summary = self.summarise(cut, state);
+        let after =
+            tokens_of(&self.messages[0].1) + u64::from(Tokens::estimate(&summary).0) + rest(cut);
+        Some(EventKind::Compaction {
+            before: self.tokens(),
+            after,
+            summary,
+            up_to: self.messages[cut - 1].0,
+        })
+    }
+
+    /// Says what messages before `cut` were about, without a model: the calls and what came of
+    /// them, then the state as it is now.
+    fn summarise(&self, cut: usize, state: State<'_>) -> String {
+        let mut lines: Vec<String> = self.summary.lines().map(str::to_owned).collect();
+        // The state is said anew below.
+        if let Some(old) = lines.iter().position(|l| l == STATE) {
+            lines.truncate(old);
+        }
+        let mut calls: Vec<&ToolCall> = Vec::new();
+        for (_, message) in &self.messages[1..cut] {
+            match message {
+                Message::User { text } => lines.push(format!("user: {}", first(text, 1000))),
+                Message::Assistant {
+                    text, calls: made, ..
+                } => {
+                    if !text.trim().is_empty() {
+                        lines.push(format!("you: {}", first(text, 300)));
+                    }
+                    calls.extend(made);
+                }
+                Message::ToolResult { call, text, failed } => {
+                    let made = calls.iter().find(|c| c.id == *call);
+                    let name = made.map_or("tool", |c| &c.name);
+                    let arguments = made.map_or("", |c| &c.arguments);
+                    let how = if *failed { "FAILED: " } else { "" };
+                    let body = text
+                        .lines()
+                        .find(|l| !l.starts_with("<data-"))
+                        .unwrap_or_default();
+                    lines.push(format!(
+                        "{name} {} -> {how}{}",
+                        first(arguments, 160),
+                        first(body, 200)
+                    ));
+                }
+            }
+        }
+        let mut tail = vec![STATE.to_owned()];
+        tail.extend(state.plan.iter().map(|item| {
+            let mark = match item.state {
+                PlanState::Done => "done",
+                PlanState::InProgress => "now",
+                PlanState::Pending => "open",
+            };
+            format!("plan, {mark}: {}", first(&item.text, 200))
+        }));
+        tail.extend(
+            state
+                .files
+                .iter()
+                .map(|f| format!("changed by you: {} (+{} -{})", f.path, f.added, f.removed)),
+        );
+        let room = MAX_SUMMARY.saturating_sub(tail.iter().map(|l| l.len() + 1).sum());
+        while lines.iter().map(|l| l.len() + 1).sum::<usize>() > room && lines.len() > 1 {
+            // What failed is worth more than what went well.
+            let at = lines
+                .iter()
+                .position(|l| !l.contains("FAILED: "))
+                .unwrap_or(0);
+            lines.remove(at);
+        }
+        lines.extend(tail);
+        lines.join("\n")
+    }
+}
+
+const STATE: &str = "state now:";
+
+/// The first line of a text, bounded.
+fn first(text: &str, most: usize) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    line.chars().take(most).collect()
+}
+
+fn tokens_of(message: &Message) -> u64 {
+    let of = |text: &str| u64::from(Tokens::estimate(text).0);
+    match message {
+        Message::User { text } | Message::ToolResult { text, .. } => of(text) + 8,
+        Message::Assistant {
+            text,
+            thinking,
+            calls,
+        } => {
+            of(text)
+                + thinking.iter().map(|t| of(&t.text)).sum::<u64>()
+                + calls.iter().map(|c| of(&c.arguments) + 16).sum::<u64>()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+//! `pairwright task`: a task in the terminal, with its progress, its questions and its hunks.
+
+mod review;
+mod watch;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio::sync::{broadcast, mpsc};
+
+use super::style::{self, paint};
+use crate::agent::governor::Limits;
+use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup, Tasks};
+use crate::config::current::Current;
+use crate::config::sources::Directories;
+use crate::edit::workspace::Workspace;
+use crate::edit::worlds::NoDocuments;
+use crate::error::{Kind, UserError};
+use crate::index::{Indexes, cache_dir};
+use crate::models::Models;
+pub(super) use watch::line_of;
+
+use crate::store::events::{Answer, Decision, Event, EventKind, EventLog, GrantScope, TaskState};
+
+/// How long indexing may take before the first turn.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TaskCommand {
+    /// What is to be done
+    #[arg(required_unless_present_any = ["resume", "review", "accept"])]
+    prompt: Option<String>,
+    /// Folder to work in
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+    /// What the task may do
+    #[arg(long, value_enum, default_value_t = Mode::Review)]
+    mode: Mode,
+    /// Take up a task that was paused or killed
+    #[arg(long, value_name = "TASK", conflicts_with = "prompt")]
+    resume: Option<String>,
+    /// Decide the hunks of a task that has ended
+    #[arg(long, value_name = "TASK", conflicts_with_all = ["prompt", "resume"])]
+    review: Option<String>,
+    /// Accept all undecided hunks of a task that has ended
+    #[arg(long, value_name = "TASK", conflicts_with_all = ["prompt", "resume", "review"])]
+    accept: Option<String>,
+    /// Ask nothing: what the rules in FILE and those in force do not allow is denied
+    #[arg(long, value_name = "FILE")]
+    yes_policy: Option<PathBuf>,
+    /// Turns of the model at most
+    #[arg(long, value_name = "N")]
+    steps: Option<u32>,
+    /// Tokens at most
+    #[arg(long, value_name = "N")]
+    tokens: Option<u64>,
+    /// Print events as JSON lines; answers to questions are read as JSON lines from stdin
+    #[arg(long)]
+    json: bool,
+}
+
+impl TaskCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let workspace = Arc::new(super::apply::open(&self.root)?);
+        if let Some(task) = &self.accept {
+            return review::accept_all(&workspace, task);
+        }
+        if let Some(task) = &self.review {
+            return review::by_hand(&workspace, task, &mut io::stdin().lock());
+        }
+        let runtime = super::runtime()?;
+        let code = runtime.block_on(self.work(workspace));
+        runtime.shutdown_timeout(Duration::from_secs(2));
+        code
+    }
+
+    async fn work(&self, workspace: Arc<Workspace>) -> anyhow::Result<ExitCode> {
+        let setup = self.setup(&workspace)?;
+        let log = setup.log.clone();
+        let mut events = log.subscribe();
+        let tasks = Tasks::default();
+        let handle = match (&self.resume, &self.prompt) {
+            (Some(id), _) => tasks.resume(setup, id)?,
+            (None, Some(prompt)) => tasks.start(
+                setup,
+                Ask {
+                    prompt: prompt.clone(),
+                    mode: self.mode,
+                    limits: Limits {
+                        steps: self.steps,
+                        tokens: self.tokens,
+                        ..Limits::default()
+                    },
+                    request: None,
+                },
+            )?,
+            (None, None) => bail!("a task needs a prompt"),
+        };
+        let mut lines = Lines::start();
+        let state = self.follow(&log, &handle, &mut events, &mut lines).await?;
+        if self.json {
+            return Ok(code_of(state));
+        }
+        match state {
+            TaskState::Paused => {
+                let hint = format!("go on with: pairwright task --resume {}", handle.id);
+                writeln!(anstream::stderr(), "{}", paint(style::WARN, hint))?;
+            }
+            _ => review::at_the_end(&workspace, &handle.id, &mut lines).await?,
+        }
+        Ok(code_of(state))
+    }
+
+    fn setup(&self, workspace: &Arc<Workspace>) -> anyhow::Result<Setup> {
+        let directories = Directories::find();
+        let current = Current::load(directories.clone());
+        let resolved = current.get();
+        for problem in &resolved.problems {
+            writeln!(anstream::stderr(), "settings: {problem}")?;
+        }
+        let settings = &resolved.settings;
+        let (models, problems) = Models::default().with(settings);
+        let model = match (models.agent, problems.into_iter().next()) {
+            (Some(model), _) => model,
+            (None, Some(problem)) => return Err(problem.into()),
+            (None, None) => {
+                return Err(UserError::new(Kind::Settings, "There is no model for tasks.")
+                    .with_hint("Set `models.agent.url` and `models.agent.model` in ~/.config/pairwright/config.toml.")
+                    .into());
+            }
+        };
+        let indexes = match settings.index.enabled {
+            true => Some(index(workspace.root().path(), &directories)?),
+            false => None,
+        };
+        Ok(Setup {
+            log: EventLog::new(Arc::clone(workspace.store())),
+            workspace: Arc::clone(workspace),
+            documents: Arc::new(NoDocuments),
+            indexes,
+            model,
+            config: directories.config,
+            policy: self.yes_policy.clone(),
+            attendance: match self.yes_policy {
+                Some(_) => Attendance::Unattended,
+                None => Attendance::Attended,
+            },
+        })
+    }
+
+    /// Shows what happens and passes on what the user says, until the task ends here.
+    async fn follow(
+        &self,
+        log: &EventLog,
+        handle: &Handle,
+        events: &mut broadcast::Receiver<Arc<Event>>,
+        lines: &mut Lines,
+    ) -> anyhow::Result<TaskState> {
+        let mut shown = watch::Shown::new(self.json);
+        let mut last = 0;
+        let mut n_interrupts = 0;
+        let mut ended = Box::pin(handle.ended());
+        let mut open: Option<crate::store::events::Approval> = None;
+        loop {
+            let state = tokio::select! {
+                biased;
+                event = events.recv() => {
+                    let missed = match event {
+                        Ok(event) if event.session == handle.id && event.seq == last + 1 => {
+                            vec![Event::clone(&event)]
+                        }
+                        // Behind, or something came before: the log has it all.
+                        Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                            log.read_from(&handle.id, last + 1, usize::MAX)?
+                        }
+                        Err(broadcast::error::RecvError::Closed) => Vec::new(),
+                    };
+                    for event in missed {
+                        last = event.seq;
+                        shown.show(&event)?;
+                        match event.kind {
+                            EventKind::Approval(asked) => {
+                                shown.ask(&asked)?;
+                                open = Some(asked);
+                            }
+                            EventKind::Decided(_) => open = None,
+                            _ => {}
+                        }
+                    }
+                    None
+                }
+                line = lines.next(), if open.is_some() => {
+                    if let Some(asked) = open.take() {
+                        let answer = self.answer(&asked, line.as_deref());
+                        match answer {
+                            Some(answer) => drop(handle.send(Control::Answer(answer))),
+                            None => {
+                                shown.ask(&asked)?;
+                                open = Some(asked);
+                            }
+                        }
+                    }
+                    None
+                }
+                _ = tokio::signal::ctrl_c() => {
+                    n_interrupts += 1;
+                    let control = if n_interrupts == 1 { Control::Pause } else { Control::Stop };
+                    handle.send(control);
+                    None
+                }
+                state = &mut ended => Some(state),
+            };
+            if let Some(state) = state {
+                for event in log.read_from(&handle.id, last + 1, usize::MAX)? {
+                    shown.show(&event)?;
+                }
+                return Ok(state);
+            }
+        }
+    }
+
+    /// Reads an answer. `None` when it is not one; a stream that has ended says no.
+    fn answer(&self, asked: &crate::store::events::Approval, line: Option<&str>) -> Option<Answer> {
+        let say = |decision, scope, text: Option<&str>| Answer {
+            approval: asked.approval.clone(),
+            decision,
+            scope,
+            text: text.map(str::to_owned),
+            by: "user".into(),
+        };
+        let Some(line) = line.map(str::trim) else {
+            let why = "nobody is there to be asked";
+            return Some(say(Decision::No, GrantScope::Once, Some(why)));
+        };
+        if self.json {
+            let mut answer: Answer = serde_json::from_str(line).ok()?;
+            answer.by = "user".into();
+            return (answer.approval == asked.approval).then_some(answer);
+        }
+        if let crate::store::events::Subject::Question { options, .. } = &asked.subject {
+            let chosen = line
+                .parse::<usize>()
+                .ok()
+                .and_then(|n| options.get(n.checked_sub(1)?));
+            let text = chosen.map_or(line, String::as_str);
+            return Some(say(Decision::Yes, GrantScope::Once, Some(text)));
+        }
+        let has = |scope| asked.scopes.contains(&scope);
+        match line.to_ascii_lowercase().as_str() {
+            "y" | "yes" => Some(say(Decision::Yes, GrantScope::Once, None)),
+            "t" if has(GrantScope::Task) => Some(say(Decision::Yes, GrantScope::Task, None)),
+            "r" if has(GrantScope::Repository) => {
+                Some(say(Decision::Yes, GrantScope::Repository, None))
+            }
+            "n" | "no" => Some(say(Decision::No, GrantScope::Once, None)),
+            "" => None,
+            _ => line
+                .strip_prefix("n ")
+                .map(|why| say(Decision::No, GrantScope::Once, Some(why))),
+        }
+    }
+}
+
+fn index(root: &Path, directories: &Directories) -> anyhow::Result<Indexes> {
+    let indexes = Indexes::new(&[root.to_owned()], cache_dir(directories)?);
+    indexes.load();
+    indexes.settle(Instant::now() + PATIENCE);
+    Ok(indexes)
+}
+
+fn code_of(state: TaskState) -> ExitCode {
+    match state {
+        TaskState::Succeeded => ExitCode::SUCCESS,
+        TaskState::Planning
+        | TaskState::Running
+        | TaskState::Paused
+        | TaskState::WaitingApproval
+        | TaskState::Failed
+        | TaskState::Cancelled => ExitCode::FAILURE,
+    }
+}
+
+/// Lines the user types, read on a thread of their own: reading cannot be given up.
+struct Lines {
+    lines: mpsc::Receiver<String>,
+}
+
+impl Lines {
+    fn start() -> Self {
+        let (tell, lines) = mpsc::channel(16);
+        std::thread::spawn(move || {
+            for line in io::stdin().lines() {
+                let Ok(line) = line else { break };
+                if tell.blocking_send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { lines }
+    }
+
+    /// The next line; `None` when there is none any more.
+    async fn next(&mut self) -> Option<String> {
+        self.lines.recv().await
+    }
+}
+
+/// Asks a question at the prompt.
+fn prompt(text: &str) -> anyhow::Result<()> {
+    let mut out = anstream::stderr();
+    write!(out, "{} ", paint(style::TITLE, text))?;
+    if !io::stdin().is_terminal() {
+        writeln!(out)?;
+    }
+    out.flush().context("the question cannot be shown")
+}

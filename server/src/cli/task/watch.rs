@@ -1,0 +1,252 @@
+//! Events of a task, for the eye or as JSON lines.
+
+use std::io::{self, Write};
+
+use super::super::style::{self, paint};
+use crate::cli::search::printable;
+use crate::store::events::{
+    Approval, Event, EventKind, GrantScope, Outcome, PlanState, Subject, TaskState,
+};
+
+/// Characters shown of arguments and of what a tool said.
+const WIDTH: usize = 160;
+
+pub(in crate::cli) struct Shown {
+    is_json: bool,
+    /// Running text was shown last, and its line has not ended.
+    is_inside: bool,
+}
+
+impl Shown {
+    pub(in crate::cli) fn new(is_json: bool) -> Self {
+        Self {
+            is_json,
+            is_inside: false,
+        }
+    }
+
+    pub(in crate::cli) fn show(&mut self, event: &Event) -> io::Result<()> {
+        if self.is_json {
+            let mut out = io::stdout().lock();
+            writeln!(out, "{}", serde_json::to_string(event)?)?;
+            return out.flush();
+        }
+        let mut out = anstream::stdout().lock();
+        if let EventKind::Message { text } = &event.kind {
+            self.is_inside = !text.ends_with('\n');
+            write!(out, "{}", harmless(text))?;
+            return out.flush();
+        }
+        let Some(line) = line_of(&event.kind) else {
+            return Ok(());
+        };
+        if std::mem::take(&mut self.is_inside) {
+            writeln!(out)?;
+        }
+        writeln!(out, "{line}")?;
+        out.flush()
+    }
+
+    /// Shows a question and what may be answered.
+    pub(super) fn ask(&mut self, asked: &Approval) -> anyhow::Result<()> {
+        if self.is_json {
+            return Ok(());
+        }
+        let has = |scope| asked.scopes.contains(&scope);
+        match &asked.subject {
+            Subject::Question { text, options } => {
+                for (n, option) in options.iter().enumerate() {
+                    writeln!(anstream::stderr(), "  {}. {}", n + 1, harmless(option))?;
+                }
+                super::prompt(&harmless(text))
+            }
+            Subject::Command { remembered, .. } if has(GrantScope::Task) => {
+                let remembered = harmless(remembered);
+                super::prompt(&format!(
+                    "[y]es once, yes for this [t]ask or this [r]epository to commands that begin with `{remembered}`, [n]o?"
+                ))
+            }
+            Subject::Edit { path } if has(GrantScope::Task) => {
+                let path = harmless(path);
+                super::prompt(&format!(
+                    "[y]es once, yes for this [t]ask or this [r]epository to {path}, [n]o?"
+                ))
+            }
+            Subject::Command { .. } | Subject::Edit { .. } | Subject::Budget { .. } => {
+                super::prompt("[y]es or [n]o?")
+            }
+        }
+    }
+}
+
+/// Text of models and tools must not steer the terminal.
+fn harmless(text: &str) -> String {
+    text.split('\n')
+        .map(printable)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn short(text: &str) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    printable(&line.chars().take(WIDTH).collect::<String>())
+}
+
+/// One event as a line; `None` for those that say nothing to a reader.
+pub(in crate::cli) fn line_of(kind: &EventKind) -> Option<String> {
+    let faint = |text: String| paint(style::FAINT, text);
+    Some(match kind {
+        EventKind::Intake(intake) => faint(format!(
+            "task in {} with {}, mode {}, rules {}, by {}",
+            short(&intake.root),
+            short(&intake.model),
+            intake.mode,
+            intake.policy,
+            short(&intake.user)
+        )),
+        EventKind::Question { text, .. } => format!("asked: {}", harmless(text)),
+        EventKind::Notice { text } => paint(style::WARN, harmless(text)),
+        EventKind::Cited { places } => {
+            let names: Vec<String> = places.iter().map(|place| printable(&place.path)).collect();
+            faint(format!("named: {}", names.join(", ")))
+        }
+        EventKind::ToolCall {
+            tool, arguments, ..
+        } => {
+            format!(
+                "{} {}",
+                paint(style::TITLE, short(tool)),
+                faint(short(arguments))
+            )
+        }
+        EventKind::ToolResult {
+            outcome,
+            text,
+            tier,
+            took,
+            ..
+        } => {
+            let body: Vec<&str> = text.lines().filter(|l| !l.contains("data-")).collect();
+            let (mark, how) = match outcome {
+                Outcome::Done => (style::GOOD, "done"),
+                Outcome::Failed => (style::WARN, "failed"),
+                Outcome::Denied => (style::BAD, "denied"),
+                Outcome::Unknown => (style::BAD, "unknown"),
+            };
+            let place = tier
+                .as_ref()
+                .map_or_else(String::new, |t| format!(" [{t}]"));
+            let said = short(body.first().copied().unwrap_or_default());
+            format!(
+                "  {} {}",
+                paint(mark, how),
+                faint(format!("{said} ({took} ms){place}"))
+            )
+        }
+        EventKind::ToolOutput { text, .. } => {
+            let lines: Vec<String> = text
+                .trim_end()
+                .lines()
+                .map(|l| format!("  | {}", printable(l)))
+                .collect();
+            faint(lines.join("\n"))
+        }
+        EventKind::Diff {
+            files,
+            proposal,
+            rollback_token,
+        } => {
+            let names: Vec<String> = files
+                .iter()
+                .map(|f| format!("{} +{} -{}", printable(&f.path), f.added, f.removed))
+                .collect();
+            match (proposal, rollback_token) {
+                (_, Some(token)) => format!(
+                    "applied: {}; take it back with: pairwright rollback {token}",
+                    names.join(", ")
+                ),
+                (Some(_), None) => format!("proposed: {}", names.join(", ")),
+                (None, None) => faint(format!("  changed so far: {}", names.join(", "))),
+            }
+        }
+        EventKind::Plan { items } => items
+            .iter()
+            .map(|item| {
+                let mark = match item.state {
+                    PlanState::Pending => "[ ]",
+                    PlanState::InProgress => "[>]",
+                    PlanState::Done => "[x]",
+                };
+                format!("  {mark} {}", short(&item.text))
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+        EventKind::Approval(asked) => {
+            let what = match &asked.subject {
+                Subject::Command { command, .. } => format!("run `{}`", harmless(command)),
+                Subject::Edit { path } => format!("change {}", printable(path)),
+                Subject::Budget { what } => format!("go on beyond {what}"),
+                Subject::Question { text, .. } => harmless(text),
+            };
+            paint(
+                style::WARN,
+                format!("asked: {what} ({})", short(&asked.reason)),
+            )
+        }
+        EventKind::Decided(answer) => {
+            let text = answer
+                .text
+                .as_deref()
+                .map_or_else(String::new, |t| format!(": {}", short(t)));
+            faint(
+                format!("  {} said {:?}{text}", short(&answer.by), answer.decision).to_lowercase(),
+            )
+        }
+        EventKind::Denied(denial) => paint(
+            style::BAD,
+            format!(
+                "denied: {}: {} (by {})",
+                short(&denial.what),
+                short(&denial.why),
+                short(&denial.rule)
+            ),
+        ),
+        EventKind::Grant(grant) => faint(format!("  permission {}: {:?}", grant.id, grant.allows)),
+        EventKind::Revoked { grant } => faint(format!("  permission {grant} taken back")),
+        EventKind::Compaction { before, after, .. } => faint(format!(
+            "shortened the conversation from {before} to {after} tokens"
+        )),
+        EventKind::Steer { text } => format!("you: {}", short(text)),
+        EventKind::Status { state, why } => {
+            let why = why
+                .as_ref()
+                .map_or_else(String::new, |why| format!(": {}", short(why)));
+            match state {
+                TaskState::Succeeded => paint(style::GOOD, format!("succeeded{why}")),
+                TaskState::Failed | TaskState::Cancelled => {
+                    paint(style::BAD, format!("{}{why}", state.name()))
+                }
+                TaskState::Paused => paint(style::WARN, format!("paused{why}")),
+                TaskState::Planning | TaskState::Running | TaskState::WaitingApproval => {
+                    return None;
+                }
+            }
+        }
+        EventKind::Done {
+            summary: Some(summary),
+            ..
+        } => harmless(summary),
+        EventKind::Usage {
+            spent: Some(spent), ..
+        } => faint(format!(
+            "  step {}, {} tokens, ${:.4}",
+            spent.steps, spent.tokens, spent.cost
+        )),
+        EventKind::Thought { .. }
+        | EventKind::Message { .. }
+        | EventKind::Entry { .. }
+        | EventKind::ToolStarted { .. }
+        | EventKind::Usage { .. }
+        | EventKind::Done { .. } => return None,
+    })
+}

@@ -1,0 +1,6 @@
+//! Tasks through the real program: a scripted model, a real repository, a real sandbox.
+
+mod cases;
+mod kill;
+mod lsp;
+mod run;

@@ -1,0 +1,128 @@
+//! Tasks over the language server: started, asked for, reviewed and taken back in the editor.
+
+use std::time::Instant;
+
+use pairwright::driver::{Client, PATIENCE};
+use serde_json::{Value, json};
+
+use super::run::{Stage, case, files};
+
+fn open(stage: &Stage, announced: &Value) -> Client {
+    let mut client = stage.world.server();
+    let root = stage.world.uri("");
+    let params = json!({
+        "processId": null,
+        "rootUri": root,
+        "workspaceFolders": [{ "uri": root, "name": "workspace" }],
+        "capabilities": { "experimental": { "pairwright": announced } },
+    });
+    client.initialize_with(&params).unwrap().result.unwrap();
+    client
+}
+
+fn ask(client: &mut Client, method: &str, params: &Value) -> Value {
+    let answer = client.request(method, params).unwrap();
+    answer.result.unwrap_or_else(|why| panic!("{method}: {why:?}"))
+}
+
+fn deadline() -> Instant {
+    Instant::now() + PATIENCE * 6
+}
+
+fn ended(client: &mut Client) -> Value {
+    let is_end = |event: &Value| event["kind"] == "done";
+    client.wait_for("pairwright/event", is_end, deadline()).unwrap()
+}
+
+#[test]
+fn a_task_is_started_asked_for_reviewed_and_taken_back_in_an_editor() {
+    let stage = Stage::of(&case("001_find_edit_test"));
+    let before = files(&stage.world.root());
+    let mut client = open(&stage, &json!({ "events": true, "approvals": true, "hunks": true }));
+    client.on_request("pairwright/approval/request", |asked| {
+        assert_eq!(asked["subject"]["type"], "command");
+        assert_eq!(asked["subject"]["remembered"], "touch asked");
+        (Vec::new(), Some(json!({ "decision": "yes" })))
+    });
+    let params = json!({ "prompt": "Fix it.", "requestId": "one" });
+    let task = ask(&mut client, "pairwright/task/start", &params)["task"].clone();
+    let again = ask(&mut client, "pairwright/task/start", &params)["task"].clone();
+    assert_eq!(task, again, "one request key started two tasks");
+    let done = ended(&mut client);
+    assert_eq!(done["reason"], "succeeded", "{done}");
+    let told: Vec<u64> = client
+        .notices()
+        .iter()
+        .filter(|n| n.method == "pairwright/event")
+        .map(|n| n.params["seq"].as_u64().unwrap())
+        .collect();
+    let in_order: Vec<u64> = (1..=told.len() as u64).collect();
+    assert_eq!(told, in_order);
+    assert_eq!(files(&stage.world.root()), before);
+
+    let listed = ask(&mut client, "pairwright/diff/list", &json!({}));
+    let listed = listed["files"].as_array().unwrap().clone();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let hunk = |name: &str| -> Value {
+        let file = listed.iter().find(|f| f["uri"].as_str().unwrap().ends_with(name));
+        file.unwrap()["hunks"][0]["id"].clone()
+    };
+    let reject = json!({ "hunks": [hunk("README.md")], "action": "reject" });
+    ask(&mut client, "pairwright/diff/resolve", &reject);
+    let accept = json!({ "hunks": [hunk("shapes.py")] });
+    let applied = ask(&mut client, "pairwright/diff/apply", &accept);
+    let after = files(&stage.world.root());
+    assert!(after["shapes.py"].contains("side * side"));
+    assert_eq!(after["README.md"], before["README.md"]);
+    let back = json!({ "rollbackToken": applied["rollbackToken"] });
+    ask(&mut client, "pairwright/diff/rollback", &back);
+    assert_eq!(files(&stage.world.root()), before);
+
+    let budget = ask(&mut client, "pairwright/budget/get", &json!({ "task": task }));
+    assert_eq!(budget["ceilings"]["steps"], 50);
+    assert_eq!(budget["spent"]["steps"], 6);
+    let query = json!({ "session": task, "fromSeq": 2, "most": 1 });
+    let events = ask(&mut client, "pairwright/audit/query", &query);
+    assert_eq!(events["events"][0]["seq"], 2);
+    client.leave().unwrap();
+    stage.stop();
+}
+
+#[test]
+fn an_editor_without_our_plugin_is_asked_in_a_window_and_can_open_permissions_before() {
+    let stage = Stage::of(&case("004_permission_for_the_task"));
+    let mut client = open(&stage, &json!({ "events": true }));
+    let grant = json!({ "allows": { "command": ["touch", "a"] } });
+    let grant = ask(&mut client, "pairwright/policy/grant", &grant)["grant"]["id"].clone();
+    client.on_request("window/showMessageRequest", |asked| {
+        let message = asked["message"].as_str().unwrap();
+        assert!(message.contains("touch b"), "{message}");
+        (Vec::new(), Some(json!({ "title": "No" })))
+    });
+    ask(&mut client, "pairwright/task/start", &json!({ "prompt": "Touch." }));
+    assert_eq!(ended(&mut client)["reason"], "succeeded");
+    let kinds = |client: &Client, kind: &str| {
+        let told = client.notices().iter().filter(|n| n.method == "pairwright/event");
+        told.filter(|n| n.params["kind"] == kind).count()
+    };
+    assert_eq!((kinds(&client, "approval"), kinds(&client, "denied")), (1, 1));
+    ask(&mut client, "pairwright/policy/revoke", &json!({ "grant": grant }));
+    let policy = ask(&mut client, "pairwright/policy/get", &json!({}));
+    assert_eq!(policy["grants"], json!([]));
+    client.leave().unwrap();
+    stage.stop();
+}
+
+#[test]
+fn a_task_is_stopped_while_it_waits() {
+    let stage = Stage::of(&case("003_answer_no"));
+    let mut client = open(&stage, &json!({ "events": true, "approvals": true }));
+    client.on_request("pairwright/approval/request", |_| (Vec::new(), None));
+    let task = ask(&mut client, "pairwright/task/start", &json!({ "prompt": "Wait." }))["task"].clone();
+    let is_asked = |event: &Value| event["kind"] == "status" && event["state"] == "waiting_approval";
+    client.wait_for("pairwright/event", is_asked, deadline()).unwrap();
+    ask(&mut client, "pairwright/task/stop", &json!({ "task": task }));
+    assert_eq!(ended(&mut client)["reason"], "by the user");
+    client.leave().unwrap();
+    stage.stop();
+}
