@@ -49,6 +49,8 @@ as PAIRWRIGHT_MODELS_COMPLETE_URL. `pairwright doctor` shows which are in force.
 enum Command {
     /// Run the language server on stdin and stdout
     Lsp(serve::Lsp),
+    /// Speak the Agent Client Protocol on stdin and stdout, for panels of editors
+    Acp(serve::Acp),
     /// See it work on real code: drives the server as an editor would and shows what comes back
     Tour(tour::Tour),
     /// Complete at positions of files, for scripts and evaluation
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match command {
         Command::Lsp(lsp) => lsp.run(),
+        Command::Acp(acp) => acp.run(),
         Command::Tour(tour) => tour.run(),
         Command::Complete(complete) => complete.run(),
         Command::Chat(chat) => chat.run(),
@@ -182,6 +185,25 @@ mod style {
     pub(super) const REMOVED: Style = AnsiColor::Red.on_default();
     /// Suggested text.
     pub(super) const GHOST: Style = AnsiColor::Cyan.on_default().italic();
+
+    /// Shows what a terminal would obey, and characters that show others as what they are not.
+    pub(super) fn harmless(text: &str) -> String {
+        let mut shown = String::with_capacity(text.len());
+        for c in text.chars() {
+            match c {
+                '\n' | '\t' => shown.push(c),
+                // The end of a line of other systems; elsewhere it writes over what was shown.
+                '\r' => {}
+                c if c.is_control()
+                    || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+                {
+                    shown.extend(c.escape_unicode());
+                }
+                c => shown.push(c),
+            }
+        }
+        shown
+    }
 
     /// Paints `text`.
     pub(super) fn paint(style: Style, text: impl std::fmt::Display) -> String {

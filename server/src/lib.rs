@@ -1,5 +1,6 @@
 //! Pairwright: an AI pair programmer as one language server.
 
+pub mod acp;
 pub mod agent;
 pub mod chat;
 pub mod cli;

@@ -524,7 +524,7 @@ fn the_terminal_asks_goes_on_and_applies() {
         &["chat", "Where", "is it?", "--file", "src/maths.py:1-2"],
     );
     assert!(output.status.success(), "{err}");
-    assert!(out.starts_with("It is in src/maths.py:1.[2J\n"), "{out:?}");
+    assert!(out.starts_with("It is in src/maths.py:1.\\u{1b}[2J\n"), "{out:?}");
     assert!(out.contains("named: src/maths.py:1"), "{out}");
     let session = err
         .split("--session ")

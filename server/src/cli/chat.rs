@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::apply::show;
 use super::index::folder;
 use super::search::printable;
-use super::style::{self, paint};
+use super::style::{self, harmless, paint};
 use crate::chat::{Ask, Chat, Reference, Surroundings};
 use crate::config::current::Current;
 use crate::config::sources::Directories;
@@ -298,13 +298,6 @@ fn print(out: &mut impl Write, kind: &EventKind) -> io::Result<()> {
     }
 }
 
-/// Text of a model without what a terminal would act on.
-fn harmless(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,10 +313,5 @@ mod tests {
         assert_eq!(reference("a.rs:7"), file("a.rs", Some(7), Some(7)));
         assert_eq!(reference("a.rs:7-9"), file("a.rs", Some(7), Some(9)));
         assert_eq!(reference("a:b.rs"), file("a:b.rs", None, None));
-    }
-
-    #[test]
-    fn a_terminal_is_shown_no_control_characters() {
-        assert_eq!(harmless("a\u{1b}]0;x\u{7}b\r\n\tc"), "a]0;xb\n\tc");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::super::style::{self, paint};
+use super::super::style::{self, harmless, paint};
 use crate::cli::search::printable;
 use crate::store::events::{
     Approval, Event, EventKind, GrantScope, Outcome, PlanState, Subject, TaskState,
@@ -77,14 +77,6 @@ impl Shown {
             }
         }
     }
-}
-
-/// Text of models and tools must not steer the terminal.
-fn harmless(text: &str) -> String {
-    text.split('\n')
-        .map(printable)
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 fn short(text: &str) -> String {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::log::Seen;
-use crate::turn::{self, Turn};
+use crate::turn;
 
 /// A completion route, by dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
