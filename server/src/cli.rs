@@ -5,6 +5,7 @@
 
 mod apply;
 mod audit;
+mod chat;
 mod complete;
 mod doctor;
 mod edits;
@@ -51,10 +52,14 @@ enum Command {
     Lsp(serve::Lsp),
     /// Answer editors that ask an OpenAI-compatible server for completions, on this machine alone
     ServeCompletions(serve_completions::ServeCompletions),
+    /// Speak the Agent Client Protocol on stdin and stdout, for panels of editors
+    Acp(serve::Acp),
     /// See it work on real code: drives the server as an editor would and shows what comes back
     Tour(tour::Tour),
     /// Complete at positions of files, for scripts and evaluation
     Complete(complete::Complete),
+    /// Ask about a repository; without a model, search answers
+    Chat(chat::ChatCommand),
     /// Find the code that a question is about
     Search(search::Search),
     /// Show the definitions that matter most, as a model is shown them
@@ -105,8 +110,10 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::Lsp(lsp) => lsp.run(),
         Command::ServeCompletions(serve) => serve.run(),
+        Command::Acp(acp) => acp.run(),
         Command::Tour(tour) => tour.run(),
         Command::Complete(complete) => complete.run(),
+        Command::Chat(chat) => chat.run(),
         Command::Search(search) => search.run(),
         Command::Map(map) => map.run(),
         Command::Index(index) => index.run(),
@@ -182,6 +189,25 @@ mod style {
     pub(super) const REMOVED: Style = AnsiColor::Red.on_default();
     /// Suggested text.
     pub(super) const GHOST: Style = AnsiColor::Cyan.on_default().italic();
+
+    /// Shows what a terminal would obey, and characters that show others as what they are not.
+    pub(super) fn harmless(text: &str) -> String {
+        let mut shown = String::with_capacity(text.len());
+        for c in text.chars() {
+            match c {
+                '\n' | '\t' => shown.push(c),
+                // The end of a line of other systems; elsewhere it writes over what was shown.
+                '\r' => {}
+                c if c.is_control()
+                    || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+                {
+                    shown.extend(c.escape_unicode());
+                }
+                c => shown.push(c),
+            }
+        }
+        shown
+    }
 
     /// Paints `text`.
     pub(super) fn paint(style: Style, text: impl std::fmt::Display) -> String {

@@ -143,7 +143,7 @@ impl Client {
             "workspaceFolders": [folder],
             "capabilities": {
                 "textDocument": { "inlineCompletion": {} },
-                "experimental": { "pairwright": { "status": true, "hunks": true } },
+                "experimental": { "pairwright": { "status": true, "hunks": true, "events": true } },
             },
         }))
     }

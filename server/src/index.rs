@@ -186,6 +186,15 @@ impl Indexes {
         }
     }
 
+    /// Finds where a name is defined in a folder: path, first line, one past the last, zero-based.
+    pub fn definitions_of(&self, root: &Path, name: &str) -> Vec<(RepoPath, u32, u32)> {
+        let mut folders = self.folders().iter();
+        let folder = folders.find(|folder| self.is_same(&folder.root, root));
+        folder.map_or_else(Vec::new, |folder| {
+            folder.index.reader().definitions_of(name)
+        })
+    }
+
     /// Says that files may have changed.
     pub fn changed(&self, paths: &[PathBuf]) {
         for folder in self.folders() {

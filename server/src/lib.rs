@@ -1,6 +1,8 @@
 //! Pairwright: an AI pair programmer as one language server.
 
+pub mod acp;
 pub mod agent;
+pub mod chat;
 pub mod cli;
 pub mod complete;
 pub mod config;

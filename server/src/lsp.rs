@@ -4,6 +4,7 @@
 //! the session before their first await and contain no decisions of their own.
 
 mod capabilities;
+mod chat;
 mod commands;
 mod compat;
 mod convert;
@@ -19,10 +20,8 @@ mod status;
 mod sync;
 mod tasks;
 
-use std::collections::HashMap;
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -41,7 +40,6 @@ use crate::index::{FolderStatus, Found, Indexes, SearchParams};
 use crate::log::{Line, Log};
 use crate::session::Session;
 use crate::session::document::Document;
-use crate::store::events::EventLog;
 use dispatch::{Ending, off_the_reader};
 use ext::{ExplainParams, InlineCompletionParams, Status, VersionedDocument};
 
@@ -113,6 +111,13 @@ pub fn serve(
     .custom_method("pairwright/diff/apply", Server::diff_apply)
     .custom_method("pairwright/diff/resolve", Server::diff_resolve)
     .custom_method("pairwright/diff/rollback", Server::diff_rollback)
+    .custom_method("pairwright/session/new", Server::session_new)
+    .custom_method("pairwright/session/list", Server::session_list)
+    .custom_method("pairwright/session/load", Server::session_load)
+    .custom_method("pairwright/session/close", Server::session_close)
+    .custom_method("pairwright/session/attach", Server::session_attach)
+    .custom_method("pairwright/chat/send", Server::chat_send)
+    .custom_method("pairwright/turn/cancel", Server::turn_cancel)
     .custom_method("pairwright/task/start", Server::task_start)
     .custom_method("pairwright/task/pause", Server::task_pause)
     .custom_method("pairwright/task/resume", Server::task_resume)
@@ -148,9 +153,9 @@ struct Server {
     session: Arc<Session>,
     completer: Completer,
     edits: Arc<edits::Edits>,
+    chats: Arc<chat::Chats>,
     tasks: Arc<Tasks>,
-    /// The logs of the folders.
-    logs: Arc<Mutex<HashMap<PathBuf, EventLog>>>,
+    logs: Arc<events::Logs>,
     settings: Arc<Current>,
     log: Log,
     exclude: Arc<[String]>,
@@ -176,6 +181,7 @@ impl Server {
             completer: Completer::new(Arc::clone(&session), Engines::default()),
             session,
             edits: Arc::default(),
+            chats: Arc::default(),
             tasks: Arc::default(),
             logs: Arc::default(),
             settings: Arc::new(settings),
@@ -325,6 +331,9 @@ impl Server {
         let arguments = params.arguments.unwrap_or_default();
         if edits::COMMANDS.contains(&params.command.as_str()) {
             return self.run_edit_command(&params.command, arguments).await;
+        }
+        if chat::COMMANDS.contains(&params.command.as_str()) {
+            return self.run_chat_command(&params.command, arguments).await;
         }
         self.run_command(&params.command, &arguments)
     }

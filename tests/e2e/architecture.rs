@@ -12,12 +12,31 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "lsp", "cli", "complete", "edit", "index", "local", "model", "store",
         ],
     ),
-    ("openai", &["lsp", "cli", "agent", "edit", "store"]),
+    (
+        "openai",
+        &["lsp", "acp", "cli", "agent", "chat", "edit", "store"],
+    ),
     (
         "complete",
-        &["lsp", "openai", "cli", "agent", "edit", "store"],
+        &[
+            "lsp", "openai", "acp", "cli", "agent", "chat", "edit", "store",
+        ],
     ),
-    ("agent", &["lsp", "openai", "cli", "complete", "local"]),
+    (
+        "chat",
+        &["lsp", "openai", "cli", "acp", "agent", "complete", "local"],
+    ),
+    (
+        "models",
+        &[
+            "lsp", "openai", "cli", "acp", "agent", "chat", "complete", "context", "edit", "index",
+            "local", "session", "store",
+        ],
+    ),
+    (
+        "agent",
+        &["lsp", "openai", "acp", "cli", "complete", "local"],
+    ),
     (
         "context",
         &["lsp", "cli", "complete", "edit", "model", "store"],

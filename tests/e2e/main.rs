@@ -7,6 +7,8 @@ mod agent;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod chat;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod command_line;

@@ -56,6 +56,9 @@ impl Transcript {
             EventKind::Intake(_)
             | EventKind::Thought { .. }
             | EventKind::Message { .. }
+            | EventKind::Question { .. }
+            | EventKind::Cited { .. }
+            | EventKind::Notice { .. }
             | EventKind::ToolCall { .. }
             | EventKind::ToolStarted { .. }
             | EventKind::ToolOutput { .. }

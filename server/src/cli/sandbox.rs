@@ -15,7 +15,7 @@ use sandbox_client::service::{self, Key, Service, Workspaces};
 use sandbox_client::tier::Tier;
 use serde::Serialize;
 
-use super::style::{self, paint};
+use super::style::{self, harmless, paint};
 pub(super) use crate::agent::sandbox::options;
 use crate::agent::sandbox::secrets_of;
 use crate::error::{Kind as ErrorKind, UserError};
@@ -225,25 +225,6 @@ fn pass_on(mut to: impl Write + IsTerminal, bytes: &[u8]) -> io::Result<()> {
         to.write_all(bytes)?;
     }
     to.flush()
-}
-
-/// Shows what a terminal would obey, and characters that show others as what they are not.
-fn harmless(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => shown.push(c),
-            // The end of a line of other systems; elsewhere it writes over what was shown.
-            '\r' => {}
-            c if c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                shown.extend(c.escape_unicode());
-            }
-            c => shown.push(c),
-        }
-    }
-    shown
 }
 
 fn print(changes: &Changes, root: &Path) -> anyhow::Result<()> {

@@ -1,8 +1,9 @@
-//! `pairwright lsp`: the language server on stdin and stdout.
+//! `pairwright lsp` and `pairwright acp`: the two protocols spoken on stdin and stdout.
 
 use std::io::{BufReader, stdin, stdout};
 use std::process::ExitCode;
 
+use crate::acp;
 use crate::config::current::Current;
 use crate::config::sources::Directories;
 use crate::log::Log;
@@ -32,6 +33,30 @@ impl Lsp {
         let ending = lsp::serve(start, input, stdout(), runtime.handle());
         tracing::info!(?ending, "the client left");
         // What still runs in the background has nobody left to work for.
+        runtime.shutdown_background();
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Acp {}
+
+impl Acp {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let (log, mut lines) = Log::start();
+        let settings = Current::load(Directories::find());
+        let resolved = settings.get();
+        let file = resolved.settings.log.file.clone();
+        let state = settings.directories().state.clone();
+        log.configure(
+            resolved.settings.log.level,
+            file.or_else(|| state.map(|state| state.join("pairwright.log"))),
+        );
+        let runtime = super::runtime()?;
+        // The protocol has no place for a log.
+        runtime.spawn(async move { while lines.recv().await.is_some() {} });
+        let input = BufReader::with_capacity(64 << 10, stdin());
+        acp::serve(settings, input, stdout(), runtime.handle());
         runtime.shutdown_background();
         Ok(ExitCode::SUCCESS)
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 
-use super::{commands, edits};
+use super::{chat, commands, edits};
 use crate::session::document::PositionEncoding;
 
 /// What the client can do, as far as it matters here.
@@ -142,6 +142,7 @@ pub(super) fn server(client: &Client) -> lsp::ServerCapabilities {
             commands: commands::NAMES
                 .iter()
                 .chain(edits::COMMANDS)
+                .chain(chat::COMMANDS)
                 .map(ToString::to_string)
                 .collect(),
             ..lsp::ExecuteCommandOptions::default()

@@ -245,6 +245,40 @@ impl Server {
         }
     }
 
+    /// The editor's documents of a folder, for work that waits on a thread of its own.
+    pub(super) fn documents(
+        &self,
+        root: &Path,
+        workspace: &Workspace,
+    ) -> Arc<dyn Documents + Send + Sync> {
+        let canonical = workspace.root().path().to_owned();
+        Arc::new(EditorDocuments::new(
+            self.clone(),
+            root.to_owned(),
+            canonical,
+        ))
+    }
+
+    /// Follows the lines of a proposal that was made elsewhere, and tells the client of it.
+    pub(super) async fn review(&self, root: PathBuf, proposal: String) {
+        let reviewing = self.with_workspace(root, move |workspace, documents| {
+            let listed = workspace.list();
+            let proposal = listed.iter().find(|known| known.id == proposal);
+            let files = proposal.map_or(&[][..], |proposal| &proposal.files);
+            let mut uris = Vec::new();
+            for file in files {
+                let path = file.moved_from.as_ref().unwrap_or(&file.path);
+                documents.follow(path);
+                uris.push(documents.uri(path));
+            }
+            documents.server().tell_hunks_changed(uris);
+            Ok(())
+        });
+        if let Err(why) = reviewing.await {
+            tracing::warn!("a proposal cannot be shown: {}", why.message);
+        }
+    }
+
     /// Takes back an edit that the editor did after it was given up.
     pub(super) fn take_back_late(&self, document: &Document) {
         let Some(before) = self.edits.came_late(document) else {

@@ -24,7 +24,7 @@ use tokio::sync::broadcast;
 pub use chain::{Broken, Verified};
 pub use kind::{
     Answer, Approval, Decision, Denial, DiffFile, Effect, EventKind, Grant, GrantScope, Intake,
-    Outcome, Permission, PlanItem, PlanState, Risk, Spent, Subject, TaskState,
+    Outcome, Permission, Place, PlanItem, PlanState, Risk, Shown, Spent, Subject, TaskState,
 };
 pub use lease::{HEARTBEAT, Lease};
 pub use projections::{Session, Step, Task};

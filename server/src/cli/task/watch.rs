@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::super::style::{self, paint};
+use super::super::style::{self, harmless, paint};
 use crate::cli::search::printable;
 use crate::store::events::{
     Approval, Event, EventKind, GrantScope, Outcome, PlanState, Subject, TaskState,
@@ -79,14 +79,6 @@ impl Shown {
     }
 }
 
-/// Text of models and tools must not steer the terminal.
-fn harmless(text: &str) -> String {
-    text.split('\n')
-        .map(printable)
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
 fn short(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     printable(&line.chars().take(WIDTH).collect::<String>())
@@ -104,6 +96,12 @@ pub(in crate::cli) fn line_of(kind: &EventKind) -> Option<String> {
             intake.policy,
             short(&intake.user)
         )),
+        EventKind::Question { text, .. } => format!("asked: {}", harmless(text)),
+        EventKind::Notice { text } => paint(style::WARN, harmless(text)),
+        EventKind::Cited { places } => {
+            let names: Vec<String> = places.iter().map(|place| printable(&place.path)).collect();
+            faint(format!("named: {}", names.join(", ")))
+        }
         EventKind::ToolCall {
             tool, arguments, ..
         } => {

@@ -6,10 +6,12 @@
 //! comes after the finish reason, in an event without choices. Newer models refuse `max_tokens`
 //! and a temperature, older servers refuse `stream_options`: see [`Quirks`].
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::draft::Draft;
-use super::{Message, TurnEnd, TurnRequest, TurnUsage};
+use super::{Message, TurnEnd, TurnRequest, TurnUsage, anthropic};
 use crate::model::failure::Failure;
 
 /// What a server was found to refuse.
@@ -94,18 +96,28 @@ fn message(message: &Message) -> Value {
                     json!({
                         "id": call.id,
                         "type": "function",
-                        "function": { "name": call.name, "arguments": call.arguments },
+                        "function": { "name": call.name, "arguments": arguments(&call.arguments) },
                     })
                 });
                 said["tool_calls"] = calls.collect();
                 // DeepSeek wants its thoughts back while it uses tools, and only then.
-                let thoughts: String = thinking.iter().map(|block| block.text.as_str()).collect();
+                let own = thinking.iter().filter(|block| block.signature.is_none());
+                let thoughts: String = own.map(|block| block.text.as_str()).collect();
                 if !thoughts.is_empty() {
                     said["reasoning_content"] = thoughts.into();
                 }
             }
             said
         }
+    }
+}
+
+/// Arguments as they were written; what is no object is quoted, because servers that write prompts
+/// from it fail on malformed JSON.
+fn arguments(json: &str) -> Cow<'_, str> {
+    match anthropic::arguments(json) {
+        object if object.get("malformed").is_some() => Cow::Owned(object.to_string()),
+        _ => Cow::Borrowed(json),
     }
 }
 

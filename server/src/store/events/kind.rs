@@ -26,6 +26,20 @@ pub enum EventKind {
     Message {
         text: String,
     },
+    /// What the user asked in chat, in their own words, and what the model is shown with it.
+    Question {
+        text: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        shown: Vec<Shown>,
+    },
+    /// Places of the repository that an answer names, to be opened.
+    Cited {
+        places: Vec<Place>,
+    },
+    /// Something to know about what goes on, in words for the user.
+    Notice {
+        text: String,
+    },
     /// A whole message of the conversation, said by the user or the model. A resumed session is
     /// made of these and of tool results.
     Entry {
@@ -116,6 +130,35 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         summary: Option<String>,
     },
+}
+
+/// A piece of text that a model is shown with a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown {
+    /// What it is: a path, `terminal output`, …
+    pub title: String,
+    /// Why it is shown.
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    pub bytes: usize,
+    /// Whether a part was left out for its length.
+    pub is_cut: bool,
+}
+
+/// A place in a file of the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    pub path: String,
+    /// From 1, the last one included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_line: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_line: Option<u32>,
+    /// `file:///…#L12`
+    pub uri: String,
 }
 
 /// What is kept of a task from its start: who asked for what, under which rules.
@@ -359,6 +402,9 @@ impl EventKind {
             Self::Intake(_) => "intake",
             Self::Thought { .. } => "thought",
             Self::Message { .. } => "message",
+            Self::Question { .. } => "question",
+            Self::Cited { .. } => "cited",
+            Self::Notice { .. } => "notice",
             Self::Entry { .. } => "entry",
             Self::ToolCall { .. } => "tool_call",
             Self::ToolStarted { .. } => "tool_started",

@@ -180,7 +180,10 @@ pub(super) fn project(t: &Transaction<'_>, event: &Event) -> rusqlite::Result<()
                 params![session, state.name(), why, event.ts],
             )?;
         }
+        EventKind::Question { text, .. } => title(t, session, text)?,
         EventKind::Thought { .. }
+        | EventKind::Cited { .. }
+        | EventKind::Notice { .. }
         | EventKind::Message { .. }
         | EventKind::ToolOutput { .. }
         | EventKind::Diff { .. }

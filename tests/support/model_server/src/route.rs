@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::log::Seen;
-use crate::turn::{self, Turn};
+use crate::turn;
 
 /// A completion route, by dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +69,8 @@ impl Route {
                 &json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]}),
             ),
             Self::Infill => event(&json!({"index": 0, "content": text, "stop": false})),
-            Self::Chat | Self::Messages | Self::OllamaChat => {
-                Turn::text(text).frames(self).concat()
-            }
+            // Streamed as turns.
+            Self::Chat | Self::Messages | Self::OllamaChat => String::new(),
             Self::Generate | Self::Models | Self::Tags | Self::Embeddings => {
                 format!("{}\n", json!({"response": text, "done": false}))
             }

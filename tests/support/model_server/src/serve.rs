@@ -475,6 +475,9 @@ async fn play(answer: &Answer, route: Option<Route>, mut sink: Sink) -> End {
             }
             sent.map(|()| Ending::Proper)
         }
+        (Body::Text(text), Some(route)) if route.is_turn() => {
+            play_turn(&Turn::from(text), route, &mut sink).await
+        }
         (Body::Text(text), Some(route)) => play_text(text, route, &mut sink).await,
         (Body::Turn(turn), Some(route)) => play_turn(turn, route, &mut sink).await,
         (Body::Text(_) | Body::Turn(_) | Body::Never, _) => Ok(Ending::Proper),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::answer::Ending;
+use crate::answer::{Ending, Text};
 use crate::log::Log;
 use crate::route::Route;
 
@@ -39,6 +39,17 @@ impl Call {
             id: id.to_owned(),
             name: name.to_owned(),
             arguments: arguments.to_string(),
+        }
+    }
+}
+
+impl From<&Text> for Turn {
+    fn from(text: &Text) -> Self {
+        Self {
+            gap: text.gap,
+            ending: text.ending,
+            input: text.prompt_tokens,
+            ..Self::pieces(text.pieces.clone())
         }
     }
 }

@@ -1,0 +1,444 @@
+//! One prompt: answered by chat or by a task, with the questions it leads to.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::connection::Refusal;
+use super::session::{Mode, Session};
+use super::{Acp, update};
+use crate::agent::governor::Limits;
+use crate::agent::{self, Attendance, Control, Handle, Setup};
+use crate::chat::{Ask, Reference, Surroundings};
+use crate::edit::workspace::Choice;
+use crate::edit::worlds::NoDocuments;
+use crate::session::document::path_of;
+use crate::store::events::{
+    Answer, Approval, Decision, Event, EventKind, GrantScope, Subject, TaskState,
+};
+
+/// What a prompt says, and what it points at.
+struct Prompt {
+    text: String,
+    references: Vec<Reference>,
+}
+
+impl Acp {
+    /// Answers `session/prompt`.
+    pub(super) async fn prompt(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        blocks: &Value,
+    ) -> Result<Value, Refusal> {
+        let prompt = read(session, blocks)?;
+        let searched = prompt.text.strip_prefix("/search ").map(str::to_owned);
+        let reason = match (session.mode(), searched) {
+            (_, Some(query)) => self.chat(session, query, prompt.references, None).await?,
+            (Mode::Ask, None) => {
+                let model = self.models.chat.clone();
+                self.chat(session, prompt.text, prompt.references, model)
+                    .await?
+            }
+            (Mode::Task(mode), None) => self.task(session, prompt.text, mode).await?,
+        };
+        Ok(json!({ "stopReason": reason }))
+    }
+
+    async fn chat(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        question: String,
+        references: Vec<Reference>,
+        model: Option<crate::model::TurnModel>,
+    ) -> Result<&'static str, Refusal> {
+        let folder = &session.folder;
+        let mut events = Follow::new(session, folder.log.subscribe(), &session.id).await?;
+        let sent = folder.chat.send(Ask {
+            session: session.id.clone(),
+            question,
+            references,
+            surroundings: Surroundings::default(),
+            documents: Arc::new(NoDocuments),
+            index: folder.index.clone(),
+            model,
+            request: None,
+        });
+        let turn = sent.map_err(Refusal::failed)?.turn;
+        loop {
+            let event = events.next().await?;
+            if event.turn != turn {
+                continue;
+            }
+            if let Some(update) = update::of(&event.kind) {
+                self.connection.update(&session.id, &update);
+            }
+            match &event.kind {
+                EventKind::Diff {
+                    proposal: Some(proposal),
+                    ..
+                } => self.offer(session, proposal).await?,
+                EventKind::Done { reason, summary } => {
+                    return match reason.as_str() {
+                        "length" => Ok("max_tokens"),
+                        "refused" => Ok("refusal"),
+                        "stopped" => Ok("cancelled"),
+                        "failed" => Err(Refusal::failed(summary.as_deref().unwrap_or("failed"))),
+                        _ => Ok("end_turn"),
+                    };
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn task(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        prompt: String,
+        mode: agent::Mode,
+    ) -> Result<&'static str, Refusal> {
+        let model = self.models.agent.clone().ok_or_else(|| {
+            Refusal::failed(
+                "There is no model for tasks. Set `models.agent.url` and `models.agent.model`.",
+            )
+        })?;
+        let folder = &session.folder;
+        let setup = Setup {
+            workspace: Arc::clone(&folder.workspace),
+            log: folder.log.clone(),
+            documents: Arc::new(NoDocuments),
+            indexes: folder.index.clone(),
+            model,
+            config: self.settings.directories().config.clone(),
+            policy: None,
+            attendance: Attendance::Attended,
+        };
+        let ask = agent::Ask {
+            prompt,
+            mode,
+            limits: Limits::default(),
+            request: None,
+        };
+        let written = folder.log.subscribe();
+        let acp = Arc::clone(self);
+        let starting = tokio::task::spawn_blocking(move || acp.tasks.start(setup, ask));
+        let started = starting.await.map_err(|_| Refusal::bug())?;
+        let handle = started.map_err(Refusal::failed)?;
+        session.set_task(Some(handle.clone()));
+        let followed = self.follow_task(session, &handle, written).await;
+        session.set_task(None);
+        followed?;
+        Ok(match handle.ended().await {
+            TaskState::Cancelled => "cancelled",
+            _ => "end_turn",
+        })
+    }
+
+    /// Shows what a task does and passes on what it asks, until its last event.
+    async fn follow_task(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        handle: &Handle,
+        written: Receiver<Arc<Event>>,
+    ) -> Result<(), Refusal> {
+        let mut events = Follow::from_start(session, written, &handle.id);
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = events.next() => event?,
+                _ = handle.ended() => match events.rest().await? {
+                    Some(event) => event,
+                    None => return Ok(()),
+                },
+            };
+            if let Some(update) = update::of(&event.kind) {
+                self.connection.update(&session.id, &update);
+            }
+            match &event.kind {
+                EventKind::Approval(asked) => {
+                    let (acp, session) = (Arc::clone(self), Arc::clone(session));
+                    let (handle, asked) = (handle.clone(), asked.clone());
+                    // The task goes on being shown while the user thinks.
+                    tokio::spawn(async move {
+                        let answer = acp.ask_user(&session, &asked).await;
+                        handle.send(Control::Answer(answer));
+                    });
+                }
+                EventKind::Diff {
+                    proposal: Some(proposal),
+                    rollback_token: None,
+                    ..
+                } => self.offer(session, proposal).await?,
+                EventKind::Diff {
+                    rollback_token: Some(token),
+                    ..
+                } => {
+                    let text = format!("\n\nApplied; `pairwright rollback {token}` takes it back.");
+                    let chunk = update::chunk("agent_message_chunk", &text);
+                    self.connection.update(&session.id, &chunk);
+                }
+                EventKind::Done {
+                    summary: Some(summary),
+                    ..
+                } => {
+                    let chunk = update::chunk("agent_message_chunk", summary);
+                    self.connection.update(&session.id, &chunk);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Shows a proposal and asks whether to apply it; without an answer it stays to be decided.
+    async fn offer(self: &Arc<Self>, session: &Arc<Session>, id: &str) -> Result<(), Refusal> {
+        let workspace = Arc::clone(&session.folder.workspace);
+        let listed = workspace.list();
+        let Some(proposal) = listed.iter().find(|known| known.id == id) else {
+            return Ok(());
+        };
+        let shown = update::proposal(&session.folder.root, proposal);
+        let mut call = shown.clone();
+        call["sessionUpdate"] = "tool_call".into();
+        self.connection.update(&session.id, &call);
+        let options = json!([
+            { "optionId": "apply", "name": "Apply", "kind": "allow_once" },
+            { "optionId": "reject", "name": "Reject", "kind": "reject_once" },
+        ]);
+        let chosen = self.permission(session, &shown, &options).await;
+        let choice = Choice::Proposal(id.to_owned());
+        let deciding = tokio::task::spawn_blocking(move || match chosen.as_deref() {
+            Some("apply") => workspace.accept(&NoDocuments, &choice, None).map(Some),
+            Some("reject") => workspace.reject(&NoDocuments, &choice, None).map(|_| None),
+            _ => Ok(None),
+        });
+        let (status, text) = match deciding.await.map_err(|_| Refusal::bug())? {
+            Ok(Some(outcome)) => match outcome.rollback_token {
+                Some(token) => {
+                    let text = format!("Applied; `pairwright rollback {token}` takes it back.");
+                    ("completed", text)
+                }
+                None => ("completed", "Nothing had to be changed.".to_owned()),
+            },
+            Ok(None) => ("failed", "Not applied.".to_owned()),
+            Err(why) => ("failed", why.to_string()),
+        };
+        let update = json!({
+            "sessionUpdate": "tool_call_update", "toolCallId": id, "status": status,
+            "content": [update::content(&text)],
+        });
+        self.connection.update(&session.id, &update);
+        Ok(())
+    }
+
+    /// Asks what a task asks; no answer is no.
+    async fn ask_user(&self, session: &Session, asked: &Approval) -> Answer {
+        let what = match &asked.subject {
+            Subject::Command { command, .. } => format!("Run `{command}`"),
+            Subject::Edit { path } => format!("Change {path}"),
+            Subject::Budget { what } => format!("Go on beyond {what}"),
+            Subject::Question { text, .. } => text.clone(),
+        };
+        let call = json!({
+            "toolCallId": asked.call.as_ref().unwrap_or(&asked.approval),
+            "title": what,
+            "status": "pending",
+            "content": [update::content(&asked.reason)],
+        });
+        let options = options(asked);
+        let chosen = self.permission(session, &call, &json!(options.0)).await;
+        let chosen = chosen.and_then(|id| options.1.into_iter().find(|(known, ..)| *known == id));
+        let (decision, scope, text) = match chosen {
+            Some((_, decision, scope, text)) => (decision, scope, text),
+            None => (Decision::No, GrantScope::Once, None),
+        };
+        Answer {
+            approval: asked.approval.clone(),
+            decision,
+            scope,
+            text,
+            by: "user".into(),
+        }
+    }
+
+    /// Sends `session/request_permission`; returns the option that was chosen.
+    async fn permission(&self, session: &Session, call: &Value, options: &Value) -> Option<String> {
+        let params = json!({ "sessionId": session.id, "toolCall": call, "options": options });
+        let answer = self
+            .connection
+            .ask("session/request_permission", &params)
+            .await?;
+        let chosen = answer.pointer("/outcome/optionId")?.as_str()?;
+        Some(chosen.to_owned())
+    }
+}
+
+type Meaning = (String, Decision, GrantScope, Option<String>);
+
+/// The options of a question, and what each of them says.
+fn options(asked: &Approval) -> (Vec<Value>, Vec<Meaning>) {
+    let mut shown = Vec::new();
+    let mut meanings: Vec<Meaning> = Vec::new();
+    let mut add = |name: String, kind: &str, decision, scope, text: Option<String>| {
+        let id = format!("option-{}", meanings.len());
+        shown.push(json!({ "optionId": id, "name": name, "kind": kind }));
+        meanings.push((id, decision, scope, text));
+    };
+    if let Subject::Question { options, .. } = &asked.subject {
+        for option in options {
+            let text = Some(option.clone());
+            add(
+                option.clone(),
+                "allow_once",
+                Decision::Yes,
+                GrantScope::Once,
+                text,
+            );
+        }
+    } else {
+        add(
+            "Yes, once".into(),
+            "allow_once",
+            Decision::Yes,
+            GrantScope::Once,
+            None,
+        );
+        let rule = match &asked.subject {
+            Subject::Command { remembered, .. } => format!("`{remembered}`"),
+            Subject::Edit { path } => path.clone(),
+            Subject::Budget { .. } | Subject::Question { .. } => String::new(),
+        };
+        for scope in &asked.scopes {
+            let until = match scope {
+                GrantScope::Once => continue,
+                GrantScope::Task => "for this task",
+                GrantScope::Repository => "for this repository",
+            };
+            let name = format!("Yes, {until}: {rule}");
+            add(name, "allow_always", Decision::Yes, *scope, None);
+        }
+    }
+    add(
+        "No".into(),
+        "reject_once",
+        Decision::No,
+        GrantScope::Once,
+        None,
+    );
+    (shown, meanings)
+}
+
+/// Reads the blocks of a prompt.
+fn read(session: &Session, blocks: &Value) -> Result<Prompt, Refusal> {
+    let blocks = blocks
+        .as_array()
+        .ok_or_else(|| Refusal::params("`prompt` is no list"))?;
+    let mut prompt = Prompt {
+        text: String::new(),
+        references: Vec::new(),
+    };
+    for block in blocks {
+        let uri = block["uri"].as_str().or(block["resource"]["uri"].as_str());
+        match (block["type"].as_str(), uri) {
+            (Some("text"), _) => prompt
+                .text
+                .push_str(block["text"].as_str().unwrap_or_default()),
+            (Some("resource_link" | "resource"), Some(uri)) => {
+                let plain = uri.split('#').next().unwrap_or_default();
+                let inside = path_of(plain).and_then(|path| {
+                    let path = path.canonicalize().unwrap_or(path);
+                    let rest = path.strip_prefix(&session.folder.root).ok()?;
+                    Some(rest.to_str()?.to_owned())
+                });
+                let path = inside.unwrap_or_else(|| uri.to_owned());
+                prompt.text.push_str(&path);
+                prompt.references.push(Reference::File {
+                    path,
+                    first_line: None,
+                    last_line: None,
+                });
+            }
+            (kind, _) => {
+                let kind = kind.unwrap_or_default();
+                return Err(Refusal::params(format!("a prompt cannot hold {kind:?}")));
+            }
+        }
+    }
+    Ok(prompt)
+}
+
+/// The events of one session, each once and in order.
+struct Follow {
+    session: Arc<Session>,
+    of: String,
+    written: Receiver<Arc<Event>>,
+    next: u64,
+    /// Read from the log after this was too slow.
+    missed: std::collections::VecDeque<Event>,
+}
+
+impl Follow {
+    /// Follows from now on.
+    async fn new(
+        session: &Arc<Session>,
+        written: Receiver<Arc<Event>>,
+        of: &str,
+    ) -> Result<Self, Refusal> {
+        let (reading, id) = (session.folder.log.clone(), of.to_owned());
+        let found = tokio::task::spawn_blocking(move || reading.session(&id));
+        let found = found.await.map_err(|_| Refusal::bug())?;
+        let last = found
+            .map_err(Refusal::failed)?
+            .map_or(0, |found| found.last);
+        let mut follow = Self::from_start(session, written, of);
+        follow.next = last + 1;
+        Ok(follow)
+    }
+
+    fn from_start(session: &Arc<Session>, written: Receiver<Arc<Event>>, of: &str) -> Self {
+        Self {
+            session: Arc::clone(session),
+            of: of.to_owned(),
+            written,
+            next: 1,
+            missed: std::collections::VecDeque::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Event, Refusal> {
+        loop {
+            if let Some(event) = self.missed.pop_front() {
+                self.next = event.seq + 1;
+                return Ok(event);
+            }
+            match self.written.recv().await {
+                Ok(event) if event.session != self.of || event.seq < self.next => {}
+                Ok(event) if event.seq == self.next => {
+                    self.next += 1;
+                    return Ok(Event::clone(&event));
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => self.catch_up().await?,
+                Err(RecvError::Closed) => return Err(Refusal::bug()),
+            }
+        }
+    }
+
+    /// What is left in the log of a session that has ended.
+    async fn rest(&mut self) -> Result<Option<Event>, Refusal> {
+        if self.missed.is_empty() {
+            self.catch_up().await?;
+        }
+        let event = self.missed.pop_front();
+        self.next = event.as_ref().map_or(self.next, |event| event.seq + 1);
+        Ok(event)
+    }
+
+    async fn catch_up(&mut self) -> Result<(), Refusal> {
+        let (log, of, from) = (self.session.folder.log.clone(), self.of.clone(), self.next);
+        let reading = tokio::task::spawn_blocking(move || log.read_from(&of, from, usize::MAX));
+        let read = reading.await.map_err(|_| Refusal::bug())?;
+        self.missed.extend(read.map_err(Refusal::failed)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! Sessions of a client: each is a chat session of a folder, with a mode that says who answers.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::connection::Refusal;
+use super::{Acp, text, update};
+use crate::agent::{self, Control, Handle};
+use crate::chat::Chat;
+use crate::edit::workspace::Workspace;
+use crate::index::{Indexes, cache_dir};
+use crate::store::events::EventLog;
+
+/// Sessions listed at most.
+const LISTED: usize = 200;
+
+/// Events read from a log to be replayed, at a time.
+const PAGE: usize = 1000;
+
+/// Who answers a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Mode {
+    /// Chat.
+    #[default]
+    Ask,
+    Task(agent::Mode),
+}
+
+impl Mode {
+    const ALL: [(Self, &'static str, &'static str, &'static str); 4] = [
+        (
+            Self::Ask,
+            "ask",
+            "Ask",
+            "Answers questions; changes it proposes are yours to decide",
+        ),
+        (
+            Self::Task(agent::Mode::Plan),
+            "plan",
+            "Plan",
+            "Looks and sets up a plan; changes nothing, runs nothing",
+        ),
+        (
+            Self::Task(agent::Mode::Review),
+            "review",
+            "Task",
+            "Works with tools in a sandbox and proposes hunks",
+        ),
+        (
+            Self::Task(agent::Mode::Auto),
+            "auto",
+            "Task, applied",
+            "As a task, and applies its hunks at the end; one token takes them back",
+        ),
+    ];
+
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(_, id, ..)| *id == name);
+        found.map(|(mode, ..)| *mode)
+    }
+}
+
+/// What one folder's sessions share.
+pub(super) struct Folder {
+    pub(super) root: PathBuf,
+    pub(super) workspace: Arc<Workspace>,
+    pub(super) log: EventLog,
+    pub(super) chat: Chat,
+    pub(super) index: Option<Indexes>,
+}
+
+/// One session of the client.
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) folder: Arc<Folder>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    mode: Mode,
+    /// The task that answers the prompt under way.
+    task: Option<Handle>,
+}
+
+impl Session {
+    pub(super) fn mode(&self) -> Mode {
+        self.state().mode
+    }
+
+    pub(super) fn set_mode(&self, mode: Mode) {
+        self.state().mode = mode;
+    }
+
+    pub(super) fn set_task(&self, task: Option<Handle>) {
+        self.state().task = task;
+    }
+
+    /// Stops the prompt under way.
+    pub(super) fn cancel(&self) {
+        self.folder.chat.cancel(&self.id, None);
+        if let Some(task) = &self.state().task {
+            task.send(Control::Stop);
+        }
+    }
+
+    pub(super) fn modes(&self) -> Value {
+        let current = self.mode();
+        let id = |mode: Mode| Mode::ALL.iter().find(|(m, ..)| *m == mode).map(|m| m.1);
+        let mode = |(_, id, name, description): &(Mode, &str, &str, &str)| json!({ "id": id, "name": name, "description": description });
+        json!({
+            "currentModeId": id(current),
+            "availableModes": Mode::ALL.iter().map(mode).collect::<Vec<_>>(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sessions of a client and the folders they are in.
+#[derive(Default)]
+pub(super) struct Sessions {
+    open: Mutex<HashMap<String, Arc<Session>>>,
+    folders: Mutex<HashMap<PathBuf, Arc<Folder>>>,
+}
+
+impl Sessions {
+    pub(super) fn get(&self, id: &str) -> Result<Arc<Session>, Refusal> {
+        let found = lock(&self.open).get(id).cloned();
+        found.ok_or_else(|| {
+            let shown: String = id.chars().take(64).collect();
+            Refusal::params(format!("there is no session {shown:?}; begin or load one"))
+        })
+    }
+
+    pub(super) fn stop_all(&self) {
+        for session in lock(&self.open).values() {
+            session.cancel();
+        }
+    }
+}
+
+impl Acp {
+    /// Opens a session in a folder: the one named, or a new one.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        root: PathBuf,
+        id: Option<String>,
+    ) -> Result<Arc<Session>, Refusal> {
+        let acp = Arc::clone(self);
+        let opening = tokio::task::spawn_blocking(move || {
+            let folder = acp
+                .folder(&root)
+                .map_err(|why| Refusal::failed(format!("{why:#}")))?;
+            let id = match id {
+                Some(id) => {
+                    let loaded = folder.chat.load(&id);
+                    loaded.map_err(|why| Refusal::params(why.to_string()))?;
+                    id
+                }
+                None => folder.chat.begin(),
+            };
+            let session = Arc::new(Session {
+                id: id.clone(),
+                folder,
+                state: Mutex::default(),
+            });
+            lock(&acp.sessions.open).insert(id, Arc::clone(&session));
+            Ok(session)
+        });
+        opening.await.unwrap_or_else(|_| Err(Refusal::bug()))
+    }
+
+    /// Opens what the sessions of a folder share. Reads the disk; must be called within the
+    /// runtime.
+    fn folder(&self, root: &Path) -> anyhow::Result<Arc<Folder>> {
+        let mut folders = lock(&self.sessions.folders);
+        if let Some(known) = folders.get(root) {
+            return Ok(Arc::clone(known));
+        }
+        self.settings.set_roots(vec![root.to_owned()]);
+        let directories = self.settings.directories();
+        let state = directories.state.as_deref().ok_or_else(|| {
+            anyhow::anyhow!("there is no home directory to keep sessions in; set XDG_STATE_HOME")
+        })?;
+        let workspace = Arc::new(Workspace::open(root, state)?);
+        let log = EventLog::new(Arc::clone(workspace.store()));
+        let index = match self.settings.get().settings.index.enabled {
+            true => Some(Indexes::new(&[root.to_owned()], cache_dir(directories)?)),
+            false => None,
+        };
+        if let Some(index) = index.clone() {
+            // Prompts are answered from what is indexed so far.
+            tokio::task::spawn_blocking(move || index.load());
+        }
+        let folder = Arc::new(Folder {
+            root: root.to_owned(),
+            chat: Chat::new(Arc::clone(&workspace), log.clone()),
+            workspace,
+            log,
+            index,
+        });
+        folders.insert(root.to_owned(), Arc::clone(&folder));
+        Ok(folder)
+    }
+
+    /// Tells the client what was said in a session.
+    pub(super) async fn replay(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), Refusal> {
+        let (acp, session) = (Arc::clone(self), Arc::clone(session));
+        let replaying = tokio::task::spawn_blocking(move || {
+            let mut from = 1;
+            loop {
+                let read = session.folder.log.read_from(&session.id, from, PAGE);
+                let page = read.map_err(Refusal::failed)?;
+                for event in &page {
+                    from = event.seq + 1;
+                    if let Some(update) = update::replayed(&event.kind) {
+                        acp.connection.update(&session.id, &update);
+                    }
+                }
+                if page.len() < PAGE {
+                    return Ok(());
+                }
+            }
+        });
+        replaying.await.unwrap_or_else(|_| Err(Refusal::bug()))
+    }
+
+    /// Answers `session/list`: the chats of a folder, newest first.
+    pub(super) async fn list(self: &Arc<Self>, params: &Value) -> Result<Value, Refusal> {
+        if text(params, "cwd").is_err() {
+            return Ok(json!({ "sessions": [] }));
+        }
+        let root = super::folder(params)?;
+        let acp = Arc::clone(self);
+        let listing = tokio::task::spawn_blocking(move || {
+            let folder = acp
+                .folder(&root)
+                .map_err(|why| Refusal::failed(format!("{why:#}")))?;
+            let sessions = folder.log.sessions(LISTED).map_err(Refusal::failed)?;
+            let chats = sessions.iter().filter(|session| session.state.is_none());
+            let info = |session: &crate::store::events::Session| json!({ "sessionId": session.id, "cwd": folder.root, "title": session.title });
+            Ok(json!({ "sessions": chats.map(info).collect::<Vec<_>>() }))
+        });
+        listing.await.unwrap_or_else(|_| Err(Refusal::bug()))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

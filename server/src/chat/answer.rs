@@ -1,0 +1,381 @@
+//! One turn: the question is grounded and kept, the answer is streamed into the log, and what
+//! follows from it is offered.
+
+use std::sync::Arc;
+
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+
+use super::conversation::{Conversation, estimate};
+use super::grounding::{Grounding, Reference, Sources, gather, uncommitted};
+use super::pace::Pace;
+use super::{Ask, Inner, cite, prompt, search};
+use crate::edit::hunks::{Proposal, What};
+use crate::edit::parse::{EditSet, Format, parse};
+use crate::edit::plan::Options;
+use crate::edit::{Kind, Refusal};
+use crate::model::{
+    Message, ModelError, Reply, TurnEnd, TurnEvent, TurnModel, TurnRequest, TurnStream,
+};
+use crate::secret::redact;
+use crate::store::events::{DiffFile, Durability, EventKind};
+
+/// Most tokens of an answer, and least room for one.
+const LONGEST_ANSWER: u32 = 8192;
+const SHORTEST_ANSWER: u32 = 512;
+
+/// Who proposes the edits of an answer.
+const AUTHOR: &str = "chat";
+
+/// How a turn ended.
+enum End {
+    Answered(TurnEnd),
+    Failed(Box<ModelError>),
+    Stopped,
+}
+
+impl Inner {
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// When the log cannot be written; everything else is an event.
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        ask: Ask,
+        conversation: &mut Conversation,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let ask = Arc::new(ask);
+        let turn = conversation.turn;
+        let session = ask.session.as_str();
+        let question = redact(&ask.question).into_owned();
+        let budget = match &ask.model {
+            Some(model) => usize::try_from(model.endpoint().context).unwrap_or(usize::MAX),
+            None => usize::MAX,
+        };
+        let grounding = tokio::select! {
+            () = stop.cancelled() => {
+                let asked = EventKind::Question { text: question, shown: Vec::new() };
+                let kinds = vec![asked, done("stopped", None)];
+                self.append(session, turn, kinds, Durability::Synced).await?;
+                return Ok(());
+            }
+            grounding = self.ground(&ask, budget) => grounding?,
+        };
+        match &ask.model {
+            Some(model) => {
+                self.ask_model(&ask, model, question, grounding, conversation, stop)
+                    .await
+            }
+            None => {
+                self.answer_by_search(&ask, question, grounding, conversation)
+                    .await
+            }
+        }
+    }
+
+    async fn ground(self: &Arc<Self>, ask: &Arc<Ask>, budget: usize) -> anyhow::Result<Grounding> {
+        let wants_diff =
+            |reference: &Reference| matches!(reference, Reference::Diff { text: None });
+        let diff = match ask.references.iter().any(wants_diff) {
+            true => uncommitted(&self.root).await,
+            false => None,
+        };
+        let (inner, ask) = (Arc::clone(self), Arc::clone(ask));
+        let gathering = tokio::task::spawn_blocking(move || {
+            let sources = Sources {
+                question: &ask.question,
+                references: &ask.references,
+                surroundings: &ask.surroundings,
+                documents: &*ask.documents,
+                index: ask.index.as_ref(),
+                workspace: &inner.workspace,
+                diff,
+            };
+            gather(&sources, budget)
+        });
+        Ok(gathering.await?)
+    }
+
+    async fn answer_by_search(
+        self: &Arc<Self>,
+        ask: &Ask,
+        question: String,
+        grounding: Grounding,
+        conversation: &mut Conversation,
+    ) -> anyhow::Result<()> {
+        let found = search::answer(&grounding, ask.index.is_some(), &self.root);
+        let said = Message::User {
+            text: question.clone(),
+        };
+        let answered = Message::Assistant {
+            text: found.text.clone(),
+            thinking: Vec::new(),
+            calls: Vec::new(),
+        };
+        let mut kinds = vec![EventKind::Question {
+            text: question,
+            shown: Vec::new(),
+        }];
+        kinds.extend(notices(grounding.notices));
+        kinds.push(EventKind::Message { text: found.text });
+        if !found.places.is_empty() {
+            kinds.push(EventKind::Cited {
+                places: found.places,
+            });
+        }
+        kinds.push(EventKind::Entry {
+            message: said.clone(),
+        });
+        kinds.push(EventKind::Entry {
+            message: answered.clone(),
+        });
+        kinds.push(done("search", None));
+        let turn = conversation.turn;
+        let last = self
+            .append(&ask.session, turn, kinds, Durability::Synced)
+            .await?;
+        conversation.push(last - 2, said);
+        conversation.push(last - 1, answered);
+        Ok(())
+    }
+
+    async fn ask_model(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        model: &TurnModel,
+        question: String,
+        grounding: Grounding,
+        conversation: &mut Conversation,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let (session, turn) = (ask.session.as_str(), conversation.turn);
+        let mark = prompt::mark(session);
+        let asked = Message::User {
+            text: prompt::message(&question, &grounding.pieces, &mark),
+        };
+        let context = model.endpoint().context;
+        let max_tokens = (context / 4).clamp(SHORTEST_ANSWER, LONGEST_ANSWER);
+        let taken = prompt::SYSTEM.len() / 3 + estimate(&asked);
+        let room = usize::try_from(context.saturating_sub(max_tokens)).unwrap_or(usize::MAX);
+        let left_out = conversation.fit(room.saturating_sub(taken));
+        let mut stream = model.turn(TurnRequest {
+            system: prompt::SYSTEM.to_owned(),
+            messages: conversation.with(asked.clone()),
+            tools: Vec::new(),
+            max_tokens,
+            temperature: None,
+        });
+        // Written while the model reads.
+        let mut kinds: Vec<EventKind> = left_out.into_iter().collect();
+        kinds.push(EventKind::Question {
+            text: question,
+            shown: grounding.pieces.into_iter().map(|p| p.shown).collect(),
+        });
+        kinds.extend(notices(grounding.notices));
+        kinds.push(EventKind::Entry {
+            message: asked.clone(),
+        });
+        let last = self
+            .append(session, turn, kinds, Durability::Synced)
+            .await?;
+        conversation.push(last, asked);
+
+        let (mut reply, mut pace) = (Reply::default(), Pace::default());
+        let end = self
+            .pass_on(session, turn, &mut stream, &mut reply, &mut pace, stop)
+            .await?;
+        // At the server the request is over before anything is written.
+        drop(stream);
+        let mut kinds = pace.take();
+        let text = redact(&reply.text).into_owned();
+        let mut said = None;
+        if !text.trim().is_empty() {
+            let message = Message::Assistant {
+                text: text.clone(),
+                thinking: reply.thinking,
+                calls: Vec::new(),
+            };
+            // Where it stands among the events written below.
+            said = Some((kinds.len() as u64, message.clone()));
+            kinds.push(EventKind::Entry { message });
+        }
+        if let Some(usage) = reply.usage {
+            kinds.push(EventKind::Usage {
+                usage,
+                model: model.endpoint().model.clone(),
+                spent: None,
+            });
+        }
+        if matches!(end, End::Answered(_)) {
+            kinds.extend(self.offer(ask, turn, text).await?);
+        }
+        kinds.push(match &end {
+            End::Answered(TurnEnd::Stop | TurnEnd::ToolCalls) => done("answered", None),
+            End::Answered(TurnEnd::Length) => done(
+                "length",
+                Some("The answer is longer than the limit.".into()),
+            ),
+            End::Answered(TurnEnd::Refused) => done("refused", None),
+            End::Failed(why) => done("failed", Some(why.user_error().to_string())),
+            End::Stopped => done("stopped", None),
+        });
+        let n_written = kinds.len() as u64;
+        let last = self
+            .append(session, turn, kinds, Durability::Synced)
+            .await?;
+        if let Some((at, message)) = said {
+            conversation.push(last + 1 - n_written + at, message);
+        }
+        Ok(())
+    }
+
+    /// Passes on what the model says until it ends or is stopped.
+    async fn pass_on(
+        self: &Arc<Self>,
+        session: &str,
+        turn: u32,
+        stream: &mut TurnStream,
+        reply: &mut Reply,
+        pace: &mut Pace,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<End> {
+        loop {
+            let due = pace.due();
+            let pause = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(End::Stopped),
+                () = pause => {
+                    let kinds = pace.take();
+                    self.append(session, turn, kinds, Durability::Soon).await?;
+                    continue;
+                }
+                next = stream.next() => next,
+            };
+            let event = match next {
+                Some(Ok(event)) => event,
+                Some(Err(error)) => return Ok(End::Failed(Box::new(error))),
+                None => return Ok(End::Answered(reply.end.unwrap_or(TurnEnd::Stop))),
+            };
+            reply.take(&event);
+            match event {
+                TurnEvent::Text(text) => pace.text(&text),
+                TurnEvent::Thinking(text) => pace.thought(&text),
+                TurnEvent::Retry { why, after } => {
+                    let text = format!("{why} Asked again in {} s.", after.as_secs().max(1));
+                    let notice = vec![EventKind::Notice { text }];
+                    self.append(session, turn, notice, Durability::Soon).await?;
+                }
+                TurnEvent::End(end) => return Ok(End::Answered(end)),
+                TurnEvent::Thought(_) | TurnEvent::Call(_) | TurnEvent::Usage(_) => {}
+            }
+        }
+    }
+
+    /// Offers what an answer names and proposes: places to open, hunks to decide.
+    async fn offer(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        turn: u32,
+        text: String,
+    ) -> anyhow::Result<Vec<EventKind>> {
+        let (inner, ask) = (Arc::clone(self), Arc::clone(ask));
+        let offering = tokio::task::spawn_blocking(move || {
+            let mut kinds = Vec::new();
+            let places = cite::places(&text, &inner.root);
+            if !places.is_empty() {
+                kinds.push(EventKind::Cited { places });
+            }
+            let step = format!("{}/{turn}", ask.session);
+            match edits_in(&text) {
+                None => {}
+                Some(Err(why)) => kinds.push(not_offered(&why)),
+                Some(Ok(edits)) => {
+                    let proposed = inner.workspace.propose(
+                        &*ask.documents,
+                        &edits,
+                        &Options::default(),
+                        AUTHOR,
+                        Some(&step),
+                    );
+                    kinds.push(match proposed {
+                        Ok(proposal) => offered(&proposal),
+                        Err(why) => not_offered(&why),
+                    });
+                }
+            }
+            kinds
+        });
+        Ok(offering.await?)
+    }
+}
+
+/// Reads the edits of an answer; `None` when it has none. A whole file in a fence is an example.
+fn edits_in(answer: &str) -> Option<Result<EditSet, Refusal>> {
+    let mut refused = None;
+    for format in [
+        Format::SearchReplace,
+        Format::ApplyPatch,
+        Format::UnifiedDiff,
+    ] {
+        match parse(answer, format) {
+            Ok(edits) => return Some(Ok(edits)),
+            Err(why) if why.kind == Kind::NoEdits => {}
+            Err(why) => refused = refused.or(Some(Err(why))),
+        }
+    }
+    refused
+}
+
+fn offered(proposal: &Proposal) -> EventKind {
+    let file = |file: &crate::edit::hunks::ProposedFile| {
+        let lines = |bytes: Option<&crate::edit::hunks::Bytes>| {
+            bytes.map_or(0, |b| b.0.split_inclusive(|&byte| byte == b'\n').count())
+        };
+        let (mut added, mut removed) = (0, 0);
+        for hunk in &file.hunks {
+            match &hunk.what {
+                What::Lines(change) => {
+                    added += change.after.len();
+                    removed += change.before.len();
+                }
+                What::Create => added += lines(file.after.as_ref()),
+                What::Delete => removed += lines(file.before.as_ref()),
+                What::Move | What::Mode => {}
+            }
+        }
+        DiffFile {
+            path: file.path.as_str().to_owned(),
+            added,
+            removed,
+        }
+    };
+    EventKind::Diff {
+        files: proposal.files.iter().map(file).collect(),
+        proposal: Some(proposal.id.clone()),
+        rollback_token: None,
+    }
+}
+
+fn not_offered(why: &dyn std::fmt::Display) -> EventKind {
+    EventKind::Notice {
+        text: format!("The edits of this answer cannot be offered as hunks: {why}."),
+    }
+}
+
+fn notices(texts: Vec<String>) -> impl Iterator<Item = EventKind> {
+    texts.into_iter().map(|text| EventKind::Notice { text })
+}
+
+fn done(reason: &str, summary: Option<String>) -> EventKind {
+    EventKind::Done {
+        reason: reason.to_owned(),
+        summary,
+    }
+}

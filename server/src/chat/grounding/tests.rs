@@ -1,0 +1,246 @@
+//! Pieces gathered from real folders.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::edit::worlds::NoDocuments;
+
+struct Stage {
+    dir: tempfile::TempDir,
+    workspace: Workspace,
+}
+
+impl Stage {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        for (path, text) in files {
+            let file = root.join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let workspace = Workspace::open(&root, &dir.path().join("state")).unwrap();
+        Self { dir, workspace }
+    }
+
+    fn root(&self) -> &Path {
+        self.workspace.root().path()
+    }
+
+    fn gather(
+        &self,
+        references: &[Reference],
+        surroundings: &Surroundings,
+        budget: usize,
+    ) -> Grounding {
+        let sources = Sources {
+            question: "why?",
+            references,
+            surroundings,
+            documents: &NoDocuments,
+            index: None,
+            workspace: &self.workspace,
+            diff: None,
+        };
+        gather(&sources, budget)
+    }
+}
+
+fn file(path: &str) -> Reference {
+    Reference::File {
+        path: path.to_owned(),
+        first_line: None,
+        last_line: None,
+    }
+}
+
+/// Every piece on a line, then what could not be shown.
+fn shown(grounding: &Grounding) -> String {
+    let piece = |piece: &Piece| {
+        let place = piece.shown.place.as_ref();
+        let lines = place.and_then(|p| Some(format!(" {}-{}", p.first_line?, p.last_line?)));
+        let cut = if piece.shown.is_cut { " cut" } else { "" };
+        format!(
+            "{}{}{cut} ({}): {:?}",
+            piece.shown.title,
+            lines.unwrap_or_default(),
+            piece.shown.reason,
+            piece.text
+        )
+    };
+    let pieces = grounding.pieces.iter().map(piece);
+    let notices = grounding.notices.iter().map(|why| format!("! {why}"));
+    pieces.chain(notices).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_the_user_points_at_is_shown_and_the_rest_is_said() {
+    let stage = Stage::new(&[
+        ("src/a.rs", "one\ntwo\nthree\n"),
+        (".env", "PASSWORD=hunter2hunter2\n"),
+        ("bin", "a\0b"),
+    ]);
+    fs::write(stage.dir.path().join("outside.txt"), "not yours\n").unwrap();
+    std::os::unix::fs::symlink("../outside.txt", stage.root().join("link.txt")).unwrap();
+    let lines = Reference::File {
+        path: "src/a.rs".to_owned(),
+        first_line: Some(2),
+        last_line: Some(2),
+    };
+    let references = [
+        lines,
+        file("src/a.rs"),
+        file(".env"),
+        file("bin"),
+        file("src"),
+        file("gone.rs"),
+        file("../outside.txt"),
+        file("/etc/passwd"),
+        file("link.txt"),
+        Reference::Symbol {
+            name: "f".to_owned(),
+        },
+        Reference::Diff { text: None },
+        Reference::Terminal {
+            text: "error: no\n".to_owned(),
+        },
+        Reference::Diagnostics {
+            items: vec![Diagnostic {
+                path: "src/a.rs".to_owned(),
+                line: 2,
+                message: "unused".to_owned(),
+            }],
+        },
+    ];
+    let grounding = stage.gather(&references, &Surroundings::default(), usize::MAX);
+    insta::assert_snapshot!(shown(&grounding).replace(&*stage.dir.path().to_string_lossy(), "<dir>"), @"");
+}
+
+#[test]
+fn secrets_are_taken_out_of_every_piece() {
+    let stage = Stage::new(&[("config.py", "url = 'x'\npassword = \"hunter2hunter2\"\n")]);
+    let terminal = Reference::Terminal {
+        text: "export TOKEN=ghp_16C7e42F292c6912E7710c838347Ae178B4a\n".to_owned(),
+    };
+    let references = [file("config.py"), terminal];
+    let grounding = stage.gather(&references, &Surroundings::default(), usize::MAX);
+    let text: String = grounding.pieces.iter().map(|p| p.text.as_str()).collect();
+    assert!(
+        text.contains("url = 'x'") && text.contains("[redacted"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("hunter2") && !text.contains("ghp_"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_piece_and_their_sum_are_bounded() {
+    let long = "a line of some length, again and again\n".repeat(4000);
+    let stage = Stage::new(&[
+        ("a.txt", &long),
+        ("b.txt", &long),
+        ("c.txt", &long),
+        ("d.txt", &long),
+    ]);
+    let references = [
+        file("a.txt"),
+        Reference::Terminal {
+            text: format!("{long}the end\n"),
+        },
+        file("b.txt"),
+        file("c.txt"),
+        file("d.txt"),
+    ];
+    for budget in [0, 100, 20_000, usize::MAX] {
+        let grounding = stage.gather(&references, &Surroundings::default(), budget);
+        let sizes: Vec<usize> = grounding.pieces.iter().map(|p| p.text.len()).collect();
+        assert!(sizes.iter().sum::<usize>() <= budget.min(MOST), "{sizes:?}");
+        assert!(sizes.iter().all(|&size| size <= REFERENCE), "{sizes:?}");
+        assert!(
+            grounding
+                .pieces
+                .iter()
+                .all(|p| p.shown.is_cut && p.text.ends_with('\n'))
+        );
+    }
+    let all = stage.gather(&references, &Surroundings::default(), usize::MAX);
+    assert!(
+        all.pieces[1].text.ends_with("the end\n"),
+        "a terminal's end is what counts"
+    );
+}
+
+#[test]
+fn the_selection_and_what_stands_around_it_come_from_the_editor() {
+    let stage = Stage::new(&[("a.rs", "on the disk\n")]);
+    let text: String = (1..=400).map(|n| format!("line {n}\n")).collect();
+    let uri = crate::session::document::uri_of(&stage.root().join("a.rs"));
+    let document = Arc::new(Document::new(&uri, "rust", 1, &text));
+    let start = text.find("line 200\n").unwrap();
+    let snapshot = Snapshot {
+        documents: Arc::new([Arc::clone(&document)]),
+        roots: Arc::new([stage.root().to_owned()]),
+        ..Snapshot::default()
+    };
+    let looks_at = |selection: Range<usize>| Surroundings {
+        snapshot: snapshot.clone(),
+        active: Some(Active {
+            document: Arc::clone(&document),
+            selection,
+        }),
+    };
+    let grounding = stage.gather(&[], &looks_at(start..start + 8), usize::MAX);
+    assert_eq!(grounding.pieces[0].text, "line 200\n");
+    assert_eq!(grounding.pieces[0].shown.reason, "selected");
+    let around = grounding.pieces[1].shown.place.clone().unwrap();
+    assert_eq!(
+        (around.first_line, around.last_line),
+        (Some(140), Some(260))
+    );
+
+    let cursor = stage.gather(&[], &looks_at(0..0), usize::MAX);
+    assert_eq!(cursor.pieces.len(), 1, "nothing is selected");
+    let past_the_end = stage.gather(&[], &looks_at(usize::MAX..usize::MAX), usize::MAX);
+    assert_eq!(past_the_end.pieces.len(), 1);
+}
+
+#[test]
+fn names_are_told_from_words() {
+    let names = names_in(
+        "Why does `parse_config` in src/lib.rs fail when HttpClient::new is called, e.g. twice?",
+    );
+    assert_eq!(
+        names,
+        ["parse_config", "src/lib.rs", "HttpClient::new", "e.g"]
+    );
+}
+
+#[tokio::test]
+async fn uncommitted_changes_are_git_s_and_programs_of_the_repository_do_not_run() {
+    let stage = Stage::new(&[("a.txt", "one\n")]);
+    let git = |arguments: &[&str]| {
+        let done = std::process::Command::new("git")
+            .current_dir(stage.root())
+            .args(["-c", "user.name=x", "-c", "user.email=x@example.org"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    assert_eq!(uncommitted(stage.root()).await, None, "no repository");
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-qm", "first"]);
+    let trap = stage.dir.path().join("trap");
+    let run = format!("touch {}", trap.display());
+    for name in ["core.fsmonitor", "diff.external", "core.pager"] {
+        git(&["config", name, &run]);
+    }
+    fs::write(stage.root().join("a.txt"), "two\n").unwrap();
+    let told = uncommitted(stage.root()).await.unwrap();
+    assert!(told.contains("-one\n+two\n"), "{told}");
+    assert!(!trap.exists());
+}

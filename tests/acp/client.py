@@ -1,0 +1,321 @@
+"""`pairwright acp`, as the official client SDK of the Agent Client Protocol sees it.
+
+    pip install -r tests/acp/requirements.txt
+    python tests/acp/client.py target/debug/pairwright
+
+Starts a scripted model server, runs every check below against the real program, and exits with 1
+when one fails.
+"""
+
+import asyncio
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from acp import (
+    PROTOCOL_VERSION,
+    RequestError,
+    RequestPermissionResponse,
+    resource_link_block,
+    spawn_agent_process,
+    text_block,
+)
+from acp.schema import AllowedOutcome, DeniedOutcome
+
+MATHS = "def area_of_circle(radius):\n    return 3 * radius * radius\n"
+BETTER = "    return math.pi * radius ** 2\n"
+EDIT = (
+    "Use pi:\n\nsrc/maths.py\n```python\n<<<<<<< SEARCH\n    return 3 * radius * radius\n"
+    f"=======\n{BETTER}>>>>>>> REPLACE\n```\n"
+)
+PATIENCE = 30
+
+
+class Model:
+    """A model server that follows a script: OpenAI's chat completions, streamed.
+
+    `script(body)` gives the text of a turn and its tool calls as (name, arguments), or an event to
+    wait for before the answer ends.
+    """
+
+    def __init__(self):
+        self.script = lambda body: ("", [])
+        self.asked = []
+        self.gone = threading.Event()
+        model = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                model.asked.append(body)
+                text, then = model.script(body)
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Connection", "close")
+                self.end_headers()
+                calls = then if isinstance(then, list) else []
+                self.event({"content": text})
+                if not isinstance(then, list):
+                    # The client closes the connection when the turn is cancelled.
+                    self.connection.settimeout(PATIENCE)
+                    if self.rfile.read(1) == b"":
+                        model.gone.set()
+                    return
+                for nth, (name, arguments) in enumerate(calls):
+                    call = {"index": nth, "id": f"call_{len(model.asked)}_{nth}"}
+                    call["function"] = {"name": name, "arguments": json.dumps(arguments)}
+                    self.event({"tool_calls": [call]})
+                self.event({}, "tool_calls" if calls else "stop")
+                self.wfile.write(b"data: [DONE]\n\n")
+                self.close_connection = True
+
+            def event(self, delta, reason=None):
+                choice = {"index": 0, "delta": delta, "finish_reason": reason}
+                self.wfile.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+                self.wfile.flush()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+class Client:
+    """What an editor does: keeps the updates and answers questions with `choose`."""
+
+    def __init__(self):
+        self.updates = []
+        self.questions = []
+        self.choose = lambda options: options[0]
+        self.changed = asyncio.Event()
+
+    async def session_update(self, session_id, update, **_):
+        self.updates.append(update)
+        self.changed.set()
+
+    async def request_permission(self, session_id, tool_call, options, **_):
+        self.questions.append((tool_call, options))
+        chosen = self.choose(options)
+        if chosen is None:
+            return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
+        outcome = AllowedOutcome(outcome="selected", option_id=chosen.option_id)
+        return RequestPermissionResponse(outcome=outcome)
+
+    def on_connect(self, conn):
+        pass
+
+    def of(self, kind):
+        return [update for update in self.updates if update.session_update == kind]
+
+    def said(self):
+        return "".join(update.content.text for update in self.of("agent_message_chunk"))
+
+    async def wait_for(self, kind):
+        async with asyncio.timeout(PATIENCE):
+            while not self.of(kind):
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class Stage:
+    """A user's machine in miniature, with the program on it and a client connected."""
+
+    def __init__(self, program):
+        self.program = program
+        self.home = pathlib.Path(tempfile.mkdtemp())
+        self.root = pathlib.Path(tempfile.mkdtemp())
+        (self.root / "src").mkdir()
+        self.file = self.root / "src/maths.py"
+        self.file.write_text(MATHS)
+        self.model = Model()
+        config = self.home / ".config/pairwright"
+        config.mkdir(parents=True)
+        self.config = config / "config.toml"
+        self.config.write_text(f"[models.chat]\nurl = '{self.model.url}'\nmodel = 'scripted'\n")
+
+    def connect(self, client):
+        env = {"HOME": str(self.home), "PATH": os.environ["PATH"]}
+        return spawn_agent_process(client, self.program, "acp", env=env, cwd=self.root)
+
+
+async def begin(connection, stage):
+    answer = await connection.initialize(protocol_version=PROTOCOL_VERSION)
+    assert answer.protocol_version == PROTOCOL_VERSION and answer.agent_capabilities.load_session
+    session = await connection.new_session(cwd=str(stage.root), mcp_servers=[])
+    assert session.modes.current_mode_id == "ask", session
+    return session.session_id
+
+
+async def answer_and_hunks(stage):
+    """A question is answered, its places are links, its edits a diff that is asked about."""
+    stage.model.script = lambda body: (EDIT, [])
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        link = resource_link_block("maths.py", stage.file.as_uri())
+        prompt = [text_block("Make this exact: "), link]
+        answer = await connection.prompt(session_id=session, prompt=prompt)
+    assert answer.stop_reason == "end_turn", answer
+    assert client.said().startswith("Use pi:") and "](file://" in client.said(), client.said()
+    asked = stage.model.asked[-1]["messages"][-1]["content"]
+    assert asked.startswith("Make this exact: src/maths.py") and "area_of_circle" in asked, asked
+    (call, options), = client.questions
+    diff = call.content[0]
+    assert diff.type == "diff" and diff.path.endswith("src/maths.py"), call
+    assert diff.old_text == MATHS and BETTER in diff.new_text, diff
+    assert [option.kind for option in options] == ["allow_once", "reject_once"], options
+    assert client.of("tool_call_update")[-1].status == "completed", client.updates
+    assert BETTER in stage.file.read_text()
+    commands = client.of("available_commands_update")[0].available_commands
+    assert [command.name for command in commands] == ["search"], commands
+
+
+async def refused_hunks(stage):
+    """What is not allowed is not written, whether refused or cancelled."""
+    stage.model.script = lambda body: (EDIT, [])
+    for choose in (lambda options: options[1], lambda options: None):
+        client = Client()
+        client.choose = choose
+        async with stage.connect(client) as (connection, _):
+            session = await begin(connection, stage)
+            await connection.prompt(session_id=session, prompt=[text_block("Edit.")])
+        assert len(client.questions) == 1, client.updates
+        assert stage.file.read_text() == MATHS
+
+
+async def load(stage):
+    """A session is taken up by another process, and what was said is shown again."""
+    stage.model.script = lambda body: (f"Message {len(body['messages'])}.", [])
+    async with stage.connect(Client()) as (connection, _):
+        session = await begin(connection, stage)
+        await connection.prompt(session_id=session, prompt=[text_block("First?")])
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        await connection.initialize(protocol_version=PROTOCOL_VERSION)
+        await connection.load_session(cwd=str(stage.root), session_id=session, mcp_servers=[])
+        shown = [update.content.text for update in client.of("user_message_chunk")]
+        assert (shown, client.said()) == (["First?"], "Message 2."), client.updates
+        await connection.prompt(session_id=session, prompt=[text_block("Second?")])
+        assert client.said() == "Message 2.Message 4.", client.said()
+        listed = await connection.list_sessions(cwd=str(stage.root))
+        assert [(s.session_id, s.title) for s in listed.sessions] == [(session, "First?")], listed
+        try:
+            await connection.load_session(cwd=str(stage.root), session_id="s_none", mcp_servers=[])
+            raise AssertionError("a session that is not there was loaded")
+        except RequestError as error:
+            assert "no chat session" in str(error), error
+
+
+async def cancel(stage):
+    """Cancelling ends the prompt with its stop reason, and the request at the model."""
+    stage.model.script = lambda body: ("It begins", "and waits")
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        prompt = connection.prompt(session_id=session, prompt=[text_block("Go on.")])
+        prompt = asyncio.ensure_future(prompt)
+        await client.wait_for("agent_message_chunk")
+        await connection.cancel(session_id=session)
+        answer = await asyncio.wait_for(prompt, PATIENCE)
+    assert answer.stop_reason == "cancelled", answer
+    assert stage.model.gone.wait(PATIENCE), "the model was not told"
+
+
+async def failing_model(stage):
+    """A model that is gone is an error that says so."""
+    stage.config.write_text("[models.chat]\nurl = 'http://127.0.0.1:9'\nmodel = 'none'\n")
+    async with stage.connect(Client()) as (connection, _):
+        session = await begin(connection, stage)
+        try:
+            await connection.prompt(session_id=session, prompt=[text_block("Anyone?")])
+            raise AssertionError("an answer without a model")
+        except RequestError as error:
+            assert "refused the connection" in str(error), error
+
+
+async def search(stage):
+    """Without a model, and by `/search`, search answers and says so."""
+    stage.config.unlink()
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        for prompt in ("area of a circle", "/search area of a circle"):
+            answer = await connection.prompt(session_id=session, prompt=[text_block(prompt)])
+            assert answer.stop_reason == "end_turn", answer
+    assert client.said().count("not a model's answer") == 2, client.said()
+
+
+async def task(stage):
+    """In the mode of tasks, tools are run and shown, and the hunks at the end are asked about."""
+    steps = [
+        ("Looking.", [("read_file", {"path": "src/maths.py"})]),
+        ("", [("edit", {"path": "src/maths.py", "oldString": "3 * radius * radius", "newString": "math.pi * radius ** 2"})]),
+        ("", [("finish", {"summary": "It is exact now.", "succeeded": True})]),
+    ]
+    stage.model.script = lambda body: steps[min(len(stage.model.asked), len(steps)) - 1]
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="review")
+        answer = await connection.prompt(session_id=session, prompt=[text_block("Make it exact.")])
+    assert answer.stop_reason == "end_turn", answer
+    kinds = [call.kind for call in client.of("tool_call")]
+    assert kinds == ["read", "edit", "think", "edit"], client.updates
+    assert "It is exact now." in client.said(), client.said()
+    assert len(client.questions) == 1 and BETTER in stage.file.read_text(), client.questions
+
+
+async def hostile(stage):
+    """Messages that make no sense are answered with errors, and the next one is understood."""
+    process = await asyncio.create_subprocess_exec(
+        stage.program, "acp", env={"HOME": str(stage.home), "PATH": os.environ["PATH"]},
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )
+    cases = [
+        (b"not json", -32700),
+        (b'{"jsonrpc":"2.0","id":1}', -32600),
+        (b'{"jsonrpc":"2.0","id":2,"method":"no/such"}', -32601),
+        (b'{"jsonrpc":"2.0","id":3,"method":"session/prompt","params":{"sessionId":"x"}}', -32602),
+        (b'{"jsonrpc":"2.0","id":4,"method":"session/new","params":{"cwd":"relative"}}', -32602),
+        (b'{"jsonrpc":"2.0","id":5,"method":"session/new","params":null}', -32602),
+        (b'{"jsonrpc":"2.0","id":99,"result":{}}\n[]', -32600),
+    ]
+    for line, code in cases:
+        process.stdin.write(line + b"\n")
+        answer = json.loads(await asyncio.wait_for(process.stdout.readline(), PATIENCE))
+        assert answer["error"]["code"] == code, (line, answer)
+    process.stdin.close()
+    assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+
+
+CHECKS = [answer_and_hunks, refused_hunks, load, cancel, failing_model, search, task, hostile]
+
+
+def main():
+    program = os.path.abspath(sys.argv[1])
+    failed = 0
+    for check in CHECKS:
+        try:
+            asyncio.run(asyncio.wait_for(check(Stage(program)), 4 * PATIENCE))
+            print(f"ok      {check.__name__}")
+        except Exception:
+            failed += 1
+            print(f"FAILED  {check.__name__}: {check.__doc__}")
+            traceback.print_exc()
+    print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks passed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
