@@ -151,10 +151,7 @@ impl Driver {
 
     async fn perform(&mut self, call: &ToolCall, parsed: Call) -> Flow<Reported> {
         Ok(match parsed {
-            Call::ReadFile(arguments) => {
-                self.look(move |d| read_file::run(d, &arguments))
-                    .await?
-            }
+            Call::ReadFile(arguments) => self.look(move |d| read_file::run(d, &arguments)).await?,
             Call::List(arguments) => self.look(move |d| list::run(d, &arguments)).await?,
             Call::Search(arguments) => self.look(move |d| search::run(d, &arguments)).await?,
             Call::Grep(arguments) => self.look(move |d| grep::run(d, &arguments)).await?,
