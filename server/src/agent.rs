@@ -284,7 +284,7 @@ impl Tasks {
         }
         let driver = Driver::new(
             setup,
-            task,
+            &task,
             lease,
             desk,
             &events,

@@ -89,7 +89,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         setup: Setup,
-        task: Task,
+        task: &Task,
         lease: Lease,
         desk: Desk,
         events: &[Event],

@@ -151,7 +151,7 @@ impl Policy {
     /// The tightest of all ceilings that layers set.
     pub fn limits(&self) -> Limits {
         let limits = self.layers.iter().map(|l| &l.file.limits);
-        limits.fold(Limits::default(), |all, layer| all.tighter(layer))
+        limits.fold(Limits::default(), Limits::tighter)
     }
 
     /// Whether a task may be started in the mode of this name.

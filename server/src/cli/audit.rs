@@ -124,7 +124,7 @@ fn show(log: &EventLog, id: &str) -> anyhow::Result<ExitCode> {
     let events = log.read_from(id, 1, usize::MAX)?;
     for event in &events {
         if let Some(line) = line_of(&event.kind) {
-            writeln!(out, "{}", line)?;
+            writeln!(out, "{line}")?;
         }
     }
     let count = |of: &dyn Fn(&EventKind) -> bool| events.iter().filter(|e| of(&e.kind)).count();

@@ -81,7 +81,7 @@ fn line(event: &Value) -> Option<String> {
 fn play(folder: &Path) -> String {
     let stage = Stage::of(folder);
     let before = files(&stage.world.root());
-    let (events, code) = stage.task().to_the_end();
+    let (events, code) = stage.task().until_it_ends();
     stage.check_requests();
     let mut story: String = events.iter().filter_map(line).map(|l| l + "\n").collect();
     writeln!(story, "exit {code}").unwrap();

@@ -58,7 +58,7 @@ fn boundaries(events: &[Value]) -> Vec<u64> {
 fn a_task_killed_after_any_event_ends_as_if_it_had_not_been() {
     let folder = case("001_find_edit_test");
     let reference = Stage::of(&folder);
-    let (events, code) = reference.task().to_the_end();
+    let (events, code) = reference.task().until_it_ends();
     assert_eq!(code, 0, "{events:#?}");
     let wanted = accepted(&reference, events[0]["session"].as_str().unwrap());
     let boundaries = boundaries(&events);
@@ -74,7 +74,7 @@ fn a_task_killed_after_any_event_ends_as_if_it_had_not_been() {
         let task = first.task();
         first.kill();
         let resumed: Running = stage.start(&["--resume", &task]);
-        let (_, code) = resumed.to_the_end();
+        let (_, code) = resumed.until_it_ends();
         let all = recorded(&stage, &task);
         let story = || serde_json::to_string_pretty(&all).unwrap();
         assert_eq!(code, 0, "killed after {boundary}: {}", story());
@@ -97,10 +97,10 @@ fn a_task_killed_after_any_event_ends_as_if_it_had_not_been() {
 #[test]
 fn a_task_that_is_over_is_not_begun_again() {
     let stage = Stage::of(&case("001_find_edit_test"));
-    let (events, _) = stage.task().to_the_end();
+    let (events, _) = stage.task().until_it_ends();
     let n_requests = stage.server.log().completions().len();
     let task = events[0]["session"].as_str().unwrap().to_owned();
-    let (_, code) = stage.start(&["--resume", &task]).to_the_end();
+    let (_, code) = stage.start(&["--resume", &task]).until_it_ends();
     assert_eq!(code, 0);
     assert_eq!(stage.server.log().completions().len(), n_requests);
     stage.stop();

@@ -249,7 +249,7 @@ impl Running {
     }
 
     /// Runs to the end. Questions beyond the script's answers find nobody.
-    pub(super) fn to_the_end(mut self) -> (Vec<Value>, i32) {
+    pub(super) fn until_it_ends(mut self) -> (Vec<Value>, i32) {
         while self.next().is_some() {}
         let output = self.child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

@@ -92,10 +92,10 @@ impl CommandRule {
     pub(super) fn holds(&self, simple: &Simple) -> Holds {
         let is_lenient = self.decision != Ruling::Allow;
         let mut words = simple.words.clone();
-        if is_lenient || is_usual_place(&words[0]) {
-            if let Some(name) = simple.program() {
-                words[0] = Word::Known(name.to_owned());
-            }
+        if (is_lenient || is_usual_place(&words[0]))
+            && let Some(name) = simple.program()
+        {
+            words[0] = Word::Known(name.to_owned());
         }
         if simple.program() == Some("git") {
             let n_options = wrapper_git_options(&words[1..]);

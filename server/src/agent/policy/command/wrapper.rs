@@ -208,7 +208,7 @@ fn wrapped(program: &str, shape: &Shape, arguments: &[Word]) -> Vec<Inner> {
             rest = after;
             break;
         }
-        if text.starts_with('-') {
+        if let Some(option) = text.strip_prefix('-') {
             let name = text.split('=').next().unwrap_or(text);
             let takes_next = shape.valued.contains(&text);
             let is_known = takes_next
@@ -216,7 +216,7 @@ fn wrapped(program: &str, shape: &Shape, arguments: &[Word]) -> Vec<Inner> {
                 || (name != text && shape.valued.contains(&name))
                 // `-n10`, `-oL`, `-u root` written together, and `nice -10`.
                 || shape.valued.iter().any(|v| v.len() == 2 && text.starts_with(v))
-                || (program == "nice" && text[1..].bytes().all(|b| b.is_ascii_digit()));
+                || (program == "nice" && option.bytes().all(|b| b.is_ascii_digit()));
             if !is_known {
                 return hidden(&format!("{program} {name} is not known here"));
             }
