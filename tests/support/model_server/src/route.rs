@@ -66,9 +66,8 @@ impl Route {
                 &json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]}),
             ),
             Self::Infill => event(&json!({"index": 0, "content": text, "stop": false})),
-            Self::Chat | Self::Messages | Self::OllamaChat => {
-                Turn::text(text).frames(self).concat()
-            }
+            // Streamed as turns.
+            Self::Chat | Self::Messages | Self::OllamaChat => String::new(),
             Self::Generate | Self::Models | Self::Tags => {
                 format!("{}\n", json!({"response": text, "done": false}))
             }
