@@ -466,10 +466,7 @@ fn without_a_model_search_answers_and_says_so() {
         "{text}"
     );
     let first = text.lines().find(|line| line.starts_with("1. ")).unwrap();
-    assert!(
-        first.contains("[src/maths.py:1](file://") && first.contains("`area_of_circle`"),
-        "{text}"
-    );
+    assert!(first.contains("[src/maths.py:1](file://"), "{text}");
     assert!(text.contains("models.chat"), "{text}");
     assert_eq!(events.last().unwrap()["reason"], "search");
     let turn = chat.send("zzzqqq xyzzy", json!({}));
@@ -524,7 +521,10 @@ fn the_terminal_asks_goes_on_and_applies() {
         &["chat", "Where", "is it?", "--file", "src/maths.py:1-2"],
     );
     assert!(output.status.success(), "{err}");
-    assert!(out.starts_with("It is in src/maths.py:1.\\u{1b}[2J\n"), "{out:?}");
+    assert!(
+        out.starts_with("It is in src/maths.py:1.\\u{1b}[2J\n"),
+        "{out:?}"
+    );
     assert!(out.contains("named: src/maths.py:1"), "{out}");
     let session = err
         .split("--session ")
