@@ -466,10 +466,7 @@ fn without_a_model_search_answers_and_says_so() {
         "{text}"
     );
     let first = text.lines().find(|line| line.starts_with("1. ")).unwrap();
-    assert!(
-        first.contains("[src/maths.py:1](file://") && first.contains("`area_of_circle`"),
-        "{text}"
-    );
+    assert!(first.contains("[src/maths.py:1](file://"), "{text}");
     assert!(text.contains("models.chat"), "{text}");
     assert_eq!(events.last().unwrap()["reason"], "search");
     let turn = chat.send("zzzqqq xyzzy", json!({}));

@@ -318,19 +318,21 @@ impl Inner {
 
 /// Reads the edits of an answer; `None` when it has none. A whole file in a fence is an example.
 fn edits_in(answer: &str) -> Option<Result<EditSet, Refusal>> {
-    let mut refused = None;
-    for format in [
-        Format::SearchReplace,
-        Format::ApplyPatch,
-        Format::UnifiedDiff,
-    ] {
-        match parse(answer, format) {
-            Ok(edits) => return Some(Ok(edits)),
-            Err(why) if why.kind == Kind::NoEdits => {}
-            Err(why) => refused = refused.or(Some(Err(why))),
-        }
+    // Each format refuses what does not end as it does, so it is only asked where it begins.
+    let begins = |mark: &str| answer.lines().any(|line| line.starts_with(mark));
+    let format = if begins("<<<<<<<") {
+        Format::SearchReplace
+    } else if begins("*** Begin Patch") {
+        Format::ApplyPatch
+    } else if begins("--- ") && begins("+++ ") {
+        Format::UnifiedDiff
+    } else {
+        return None;
+    };
+    match parse(answer, format) {
+        Err(why) if why.kind == Kind::NoEdits => None,
+        read => Some(read),
     }
-    refused
 }
 
 fn offered(proposal: &Proposal) -> EventKind {

@@ -368,7 +368,9 @@ impl Inner {
                 Err(_) if next == first => Err(Failure::Silent(times.first_byte)),
                 Err(_) => Err(Failure::Stalled(times.idle)),
             };
-            if let Some(usage) = &mut draft.usage
+            // Counts grow until the end.
+            if matches!(has_ended, Ok(true))
+                && let Some(usage) = &mut draft.usage
                 && usage.cost.is_none()
             {
                 usage.cost = self.endpoint.prices.map(|prices| prices.cost(usage));
@@ -386,8 +388,8 @@ impl Inner {
             for event in draft.out.drain(..) {
                 course.counted(&event);
                 if tell.send(Ok(event)).await.is_err() {
-                    // Cancelled; the task is being aborted.
-                    return Ok(());
+                    // Cancelled: the task is being aborted, and must not count as answered.
+                    std::future::pending::<()>().await;
                 }
             }
             if has_ended.map_err(|failure| self.caller.error(failure))? {
