@@ -224,6 +224,7 @@ fn switch(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure
             let now = fs::read(root.join(path.as_str())).ok();
             now.is_some_and(|text| shown == Some(indexer::ContentHash::of(&text)))
         };
+        #[expect(clippy::disallowed_methods, reason = "a reader cannot be waited for")]
         while !open_files.iter().all(is_fresh) {
             std::thread::sleep(Duration::from_millis(1));
         }

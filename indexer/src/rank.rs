@@ -191,7 +191,7 @@ impl Ranker {
         }
         for tree in &self.trees {
             tree.value(row, |signal, change| {
-                shares[usize::from(signal)] += change()
+                shares[usize::from(signal)] += change();
             });
         }
         let columns = self.names.iter().zip(row).zip(shares);

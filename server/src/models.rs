@@ -138,7 +138,7 @@ fn secrets(
 mod tests {
     use super::*;
 
-    fn settings(models: serde_json::Value) -> Settings {
+    fn settings(models: &serde_json::Value) -> Settings {
         serde_json::from_value(serde_json::json!({ "models": models })).unwrap()
     }
 
@@ -146,7 +146,7 @@ mod tests {
     async fn tasks_go_to_the_chat_model_unless_they_have_their_own() {
         let chat = serde_json::json!({ "url": "http://localhost:1", "model": "a" });
         let (models, problems) =
-            Models::default().with(&settings(serde_json::json!({ "chat": chat })));
+            Models::default().with(&settings(&serde_json::json!({ "chat": chat })));
         assert_eq!(problems, []);
         assert_eq!(models.agent.unwrap().endpoint().model, "a");
 
@@ -154,7 +154,7 @@ mod tests {
             "chat": chat,
             "agent": { "api": "anthropic", "url": "http://localhost:2", "model": "b" },
         });
-        let (models, problems) = Models::default().with(&settings(both));
+        let (models, problems) = Models::default().with(&settings(&both));
         assert_eq!(problems, []);
         let agent = models.agent.unwrap();
         assert_eq!(agent.endpoint().model, "b");
@@ -170,7 +170,7 @@ mod tests {
             "chat": { "url": "http://localhost:1", "headers": { "a b": "1" } },
             "agent": { "url": "http://localhost:1" },
         });
-        let (models, problems) = Models::default().with(&settings(models));
+        let (models, problems) = Models::default().with(&settings(&models));
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert_eq!(
             problems[1].hint.as_deref(),

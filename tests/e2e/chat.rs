@@ -80,7 +80,7 @@ impl Chatting {
         Self { client, session }
     }
 
-    fn send(&mut self, text: &str, with: Value) -> u64 {
+    fn send(&mut self, text: &str, with: &Value) -> u64 {
         let mut params = json!({ "session": self.session, "text": text });
         params
             .as_object_mut()
@@ -171,7 +171,7 @@ fn a_question_is_answered_from_the_repository_and_places_can_be_opened() {
         "python",
         "def read_all(path):\n    return NEW(path)\n",
     );
-    let turn = chat.send("Where is the area of a circle computed?", json!({
+    let turn = chat.send("Where is the area of a circle computed?", &json!({
         "textDocument": { "uri": uri },
         "selection": { "start": { "line": 1, "character": 4 }, "end": { "line": 1, "character": 20 } },
     }));
@@ -235,7 +235,7 @@ fn a_conversation_only_grows_and_goes_on_after_a_restart() {
     });
     let mut chat = stage.client();
     for (nth, question) in ["First?", "Second?"].iter().enumerate() {
-        let turn = chat.send(question, json!({}));
+        let turn = chat.send(question, &json!({}));
         assert_eq!(turn, nth as u64 + 1);
         chat.events(turn);
     }
@@ -275,7 +275,7 @@ fn a_conversation_only_grows_and_goes_on_after_a_restart() {
     );
     assert_eq!(attached["last"], last);
     let mut chat = Chatting { client, session };
-    let turn = chat.send("Third?", json!({}));
+    let turn = chat.send("Third?", &json!({}));
     assert_eq!(turn, 3);
     assert_eq!(said(&chat.events(turn)), "answer to 6 messages");
     let before: Vec<Value> = chat.events_of(2);
@@ -296,7 +296,7 @@ fn stopping_a_turn_resets_it_at_the_model_and_the_session_goes_on() {
         })
     });
     let mut chat = stage.client();
-    let turn = chat.send("Go on and on.", json!({}));
+    let turn = chat.send("Go on and on.", &json!({}));
     chat.wait_for(turn, "message");
     let busy = chat.client.request(
         "pairwright/chat/send",
@@ -330,7 +330,7 @@ fn stopping_a_turn_resets_it_at_the_model_and_the_session_goes_on() {
         &json!({ "session": chat.session }),
     );
     assert_eq!(again["cancelled"], false);
-    let turn = chat.send("Again.", json!({}));
+    let turn = chat.send("Again.", &json!({}));
     assert_eq!(said(&chat.events(turn)), "Whole.");
     assert_eq!(broken_prefix(&stage.server.log()), None);
     assert_eq!(stage.server.log().connections.len(), 1);
@@ -340,11 +340,11 @@ fn stopping_a_turn_resets_it_at_the_model_and_the_session_goes_on() {
 fn asking_twice_under_one_key_asks_once() {
     let stage = Stage::new(|_| Answer::turn(Turn::text("Once.")));
     let mut chat = stage.client();
-    let first = chat.send("Once?", json!({ "requestId": "k1" }));
-    let second = chat.send("Once?", json!({ "requestId": "k1" }));
+    let first = chat.send("Once?", &json!({ "requestId": "k1" }));
+    let second = chat.send("Once?", &json!({ "requestId": "k1" }));
     assert_eq!(first, second);
     chat.events(first);
-    assert_eq!(chat.send("Once?", json!({ "requestId": "k1" })), first);
+    assert_eq!(chat.send("Once?", &json!({ "requestId": "k1" })), first);
     assert_eq!(stage.server.log().requests.len(), 1);
 }
 
@@ -364,7 +364,7 @@ fn edits_of_an_answer_are_offered_as_hunks_and_nothing_is_written_before_they_ar
         }))
     });
     let mut chat = stage.client();
-    let turn = chat.send("Make it exact.", json!({}));
+    let turn = chat.send("Make it exact.", &json!({}));
     let events = chat.events(turn);
     let diff = events.iter().find(|e| e["kind"] == "diff").unwrap();
     assert_eq!(
@@ -389,7 +389,7 @@ fn edits_of_an_answer_are_offered_as_hunks_and_nothing_is_written_before_they_ar
     );
 
     for part in ["cannot be offered", "cannot be offered"] {
-        let turn = chat.send("And again?", json!({}));
+        let turn = chat.send("And again?", &json!({}));
         let events = chat.events(turn);
         let notice = events.iter().find(|e| e["kind"] == "notice").unwrap();
         assert!(notice["text"].as_str().unwrap().contains(part), "{notice}");
@@ -403,7 +403,7 @@ fn what_the_user_points_at_is_shown_and_what_may_not_be_read_is_said() {
     let stage = Stage::new(|_| Answer::turn(Turn::text("I see.")));
     let mut chat = stage.client();
     let uri = stage.world.uri("src/maths.py");
-    let turn = chat.send("Why?", json!({ "contextRefs": [
+    let turn = chat.send("Why?", &json!({ "contextRefs": [
         { "type": "file", "path": uri, "firstLine": 5, "lastLine": 6 },
         { "type": "symbol", "name": "read_all" },
         { "type": "terminal", "text": "TOKEN=ghp_16C7e42F292c6912E7710c838347Ae178B4a\nTraceback\n" },
@@ -441,7 +441,7 @@ fn a_model_that_fails_is_explained_and_the_session_goes_on() {
         _ => Answer::turn(Turn::text("Well.")),
     });
     let mut chat = stage.client();
-    let turn = chat.send("One?", json!({}));
+    let turn = chat.send("One?", &json!({}));
     let done = chat.events(turn).pop().unwrap();
     assert_eq!(done["reason"], "failed");
     let summary = done["summary"].as_str().unwrap();
@@ -450,7 +450,7 @@ fn a_model_that_fails_is_explained_and_the_session_goes_on() {
         "{summary}"
     );
     // A key that was refused is not tried again at once.
-    let turn = chat.send("Two?", json!({}));
+    let turn = chat.send("Two?", &json!({}));
     assert_eq!(chat.events(turn).pop().unwrap()["reason"], "failed");
 }
 
@@ -458,7 +458,7 @@ fn a_model_that_fails_is_explained_and_the_session_goes_on() {
 fn without_a_model_search_answers_and_says_so() {
     let world = world();
     let mut chat = Chatting::with(&world);
-    let turn = chat.send("Where is the area of a circle computed?", json!({}));
+    let turn = chat.send("Where is the area of a circle computed?", &json!({}));
     let events = chat.events(turn);
     let text = said(&events);
     assert!(
@@ -469,7 +469,7 @@ fn without_a_model_search_answers_and_says_so() {
     assert!(first.contains("[src/maths.py:1](file://"), "{text}");
     assert!(text.contains("models.chat"), "{text}");
     assert_eq!(events.last().unwrap()["reason"], "search");
-    let turn = chat.send("zzzqqq xyzzy", json!({}));
+    let turn = chat.send("zzzqqq xyzzy", &json!({}));
     assert_eq!(chat.events(turn).last().unwrap()["reason"], "search");
 }
 
@@ -481,7 +481,7 @@ fn the_first_piece_is_passed_on_at_once_and_the_others_thirty_times_a_second() {
         Answer::turn(Turn::pieces(pieces).with_gap(Duration::from_millis(5)))
     });
     let mut chat = stage.client();
-    let turn = chat.send("Count.", json!({}));
+    let turn = chat.send("Count.", &json!({}));
     let events = chat.events(turn);
     let expected: String = (0..n_pieces).map(|nth| format!("{nth} ")).collect();
     assert_eq!(said(&events), expected);

@@ -105,7 +105,8 @@ impl Found {
 
     /// Drops what an edit cuts or stands beside, and moves what stands behind it.
     pub(super) fn shift(&mut self, edit: &InputEdit) {
-        self.forget(&Touched(vec![edit.start_byte..edit.old_end_byte]));
+        let cut = edit.start_byte..edit.old_end_byte;
+        self.forget(&Touched(std::iter::once(cut).collect()));
         let byte = |at: &mut usize| {
             if *at >= edit.old_end_byte {
                 *at = *at - edit.old_end_byte + edit.new_end_byte;
@@ -191,10 +192,11 @@ pub(super) struct Touched(Vec<Range<usize>>);
 impl Touched {
     /// `old` is the tree before, edited.
     pub(super) fn new(old: &Tree, new: &Tree, edit: &InputEdit) -> Self {
-        let changed = old.changed_ranges(new);
-        let mut touched = vec![edit.start_byte..edit.new_end_byte];
-        touched.extend(changed.map(|range| range.start_byte..range.end_byte));
-        Self(touched)
+        let changed = old
+            .changed_ranges(new)
+            .map(|range| range.start_byte..range.end_byte);
+        let put_in = edit.start_byte..edit.new_end_byte;
+        Self(std::iter::once(put_in).chain(changed).collect())
     }
 
     /// Returns whether a range overlaps a changed one or has an end in common with it.

@@ -232,7 +232,7 @@ impl TextBase {
         for term in terms {
             planned.push(Planned::new(self.fields, &lists, term)?);
         }
-        planned.sort_by_key(|term| term.n_postings());
+        planned.sort_by_key(Planned::n_postings);
 
         let zeros = || -> Vec<Vec<f32>> {
             let segments = self.segments.iter();

@@ -615,7 +615,7 @@ fn vectors_from_outside_are_asked_for_once_and_used() {
 
     // What was given is on disk; the same text in another file is not asked for again.
     drop(index);
-    workspace.write("c.rs", &format!("{}\n", TEXTS[1]));
+    workspace.write("c.rs", format!("{}\n", TEXTS[1]));
     let index = workspace.settled();
     index.use_outside_model(model);
     seen(&index);

@@ -161,7 +161,7 @@ impl Inner {
         let left_out = conversation.fit(room.saturating_sub(taken));
         let mut stream = model.turn(TurnRequest {
             system: prompt::SYSTEM.to_owned(),
-            messages: conversation.with(asked.clone()),
+            messages: conversation.with(&asked),
             tools: Vec::new(),
             max_tokens,
             temperature: None,

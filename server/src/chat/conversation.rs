@@ -52,10 +52,10 @@ impl Conversation {
     }
 
     /// Returns what the model is told, `next` last.
-    pub(super) fn with(&self, next: Message) -> Vec<Message> {
+    pub(super) fn with(&self, next: &Message) -> Vec<Message> {
         let mut told: Vec<Message> = Vec::with_capacity(self.messages.len() + 1);
         let is_user = |message: &Message| matches!(message, Message::User { .. });
-        for message in self.messages.iter().map(|(_, m)| m).chain([&next]) {
+        for message in self.messages.iter().map(|(_, m)| m).chain([next]) {
             if is_user(message) && told.last().is_some_and(is_user) {
                 told.push(Message::Assistant {
                     text: NO_ANSWER.to_owned(),
@@ -132,7 +132,7 @@ mod tests {
     fn a_question_without_answer_keeps_roles_in_turn() {
         let mut conversation = Conversation::default();
         conversation.push(1, user("a"));
-        let told = conversation.with(user("b"));
+        let told = conversation.with(&user("b"));
         assert_eq!(told, [user("a"), assistant(NO_ANSWER), user("b")]);
     }
 

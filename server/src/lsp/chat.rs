@@ -139,7 +139,7 @@ impl Server {
             sessions.extend(of_root.await?);
         }
         // Ids begin with their kind; what follows sorts by time.
-        sessions.sort_by(|a, b| b.created.cmp(&a.created));
+        sessions.sort_by_key(|session| std::cmp::Reverse(session.created));
         sessions.truncate(limit);
         Ok(ListResponse { sessions })
     }

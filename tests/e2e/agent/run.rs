@@ -198,7 +198,7 @@ fn answer(turns: &[ScriptTurn], seen: &Seen) -> Answer {
             [Call::new(
                 "turn999_0",
                 "finish",
-                json!({ "summary": "the script is over", "succeeded": false }),
+                &json!({ "summary": "the script is over", "succeeded": false }),
             )],
         ));
     };
@@ -211,7 +211,7 @@ fn answer(turns: &[ScriptTurn], seen: &Seen) -> Answer {
             Some(raw) => raw.clone(),
             None => serde_json::to_string(&call.arguments).unwrap(),
         };
-        Call::new(&id, &call.name, arguments)
+        Call::new(&id, &call.name, &arguments)
     });
     Answer::turn(Turn::calls(&turn.text, calls))
 }

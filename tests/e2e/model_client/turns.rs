@@ -80,8 +80,8 @@ async fn a_conversation_with_tools_only_grows_and_every_call_has_its_result() {
                 let n_messages = body["messages"].as_array().unwrap().len();
                 Answer::turn(if n_messages <= 2 {
                     let calls = [
-                        Call::new("c1", "list", json!({ "path": "." })),
-                        Call::new("c2", "list", json!({ "path": "src" })),
+                        Call::new("c1", "list", &json!({ "path": "." })),
+                        Call::new("c2", "list", &json!({ "path": "src" })),
                     ];
                     Turn::calls("Looking.", calls).with_thinking(&["Let me", " look."])
                 } else {
@@ -131,7 +131,7 @@ async fn a_conversation_with_tools_only_grows_and_every_call_has_its_result() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_refuses_a_call_without_a_result() {
     let (_server, model) = model_on(Wire::H2c, TurnApi::OpenAi, |_| {
-        Answer::turn(Turn::calls("", [Call::new("c1", "list", "{}")]))
+        Answer::turn(Turn::calls("", [Call::new("c1", "list", &"{}")]))
     })
     .await;
     let (reply, ..) = whole(model.turn(ask(vec![question("?")]))).await;
@@ -199,7 +199,7 @@ async fn a_limited_server_is_asked_again_after_the_time_it_gave_and_only_then() 
 async fn what_was_begun_is_reported_as_cut_and_never_asked_again() {
     for api in DIALECTS {
         let (server, model) = model_on(Wire::H2c, api, |_| {
-            let calls = [Call::new("c1", "list", json!({ "path": "." }))];
+            let calls = [Call::new("c1", "list", &json!({ "path": "." }))];
             Answer::turn(Turn::calls("Half", calls).ending(Ending::Cut))
         })
         .await;

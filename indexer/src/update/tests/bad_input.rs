@@ -113,7 +113,7 @@ fn a_file_that_may_not_be_read_is_a_fault_and_no_more() {
     use std::os::unix::fs::PermissionsExt;
     let workspace = Workspace::new(&[("a.rs", TEXTS[0]), ("locked.rs", TEXTS[1])]);
     let path = workspace.path("locked.rs");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if File::open(&path).is_ok() {
         // The superuser may read everything.
         return;

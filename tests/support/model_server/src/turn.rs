@@ -34,7 +34,7 @@ pub struct Call {
 }
 
 impl Call {
-    pub fn new(id: &str, name: &str, arguments: impl ToString) -> Self {
+    pub fn new(id: &str, name: &str, arguments: &impl ToString) -> Self {
         Self {
             id: id.to_owned(),
             name: name.to_owned(),
@@ -417,7 +417,7 @@ pub fn broken_prefix(log: &Log) -> Option<String> {
                 .iter()
                 .zip(&said_now)
                 .position(|(a, b)| a != b)
-                .unwrap_or_else(|| said_now.len());
+                .unwrap_or(said_now.len());
             return Some(format!(
                 "request {nth} changes message {at} of request {earlier}"
             ));
