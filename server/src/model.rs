@@ -109,11 +109,11 @@ impl std::fmt::Debug for Model {
 
 impl Model {
     fn new(network: Network, endpoint: Endpoint) -> Result<Self, UserError> {
-        let template = template(&endpoint)?;
         let spoken: Vec<String> = Family::of_model(&endpoint.model)
             .map(|family| Template::of_family(family).tokens().to_vec())
             .unwrap_or_default();
         let target = Target::new(&network, endpoint, &spoken)?;
+        let template = template(&target.endpoint)?;
         Ok(Self(Arc::new(Inner {
             network,
             target,

@@ -292,7 +292,8 @@ fn status_when(client: &mut Client, wanted: impl Fn(&Value) -> bool) -> Value {
     loop {
         let told = client.request("pairwright/index/status", &Value::Null);
         let mut told = told.unwrap().result.unwrap();
-        let status = told[0].take();
+        // Nothing is told of folders whose index is not open yet.
+        let status = told.get_mut(0).map(Value::take).unwrap_or_default();
         if wanted(&status) {
             return status;
         }

@@ -37,6 +37,8 @@ const FOUND: usize = 2 << 10;
 const ALL_FOUND: usize = 12 << 10;
 /// Files asked of the index.
 const FILES: usize = 8;
+/// A part of a line that is shorter tells nothing.
+const PART_OF_LINE: usize = 200;
 /// Lines shown above and below the selection.
 const LINES_AROUND: usize = 60;
 /// References of one question.
@@ -449,14 +451,15 @@ fn cut(text: &str, most: usize, keep: Keep) -> (String, bool) {
     if text.len() <= most {
         return (text.to_owned(), false);
     }
+    let part = |of_line| if most < PART_OF_LINE { "" } else { of_line };
     let kept = match keep {
         Keep::Head => {
             let head = &text[..text.floor_char_boundary(most)];
-            head.rfind('\n').map_or(head, |end| &head[..=end])
+            head.rfind('\n').map_or(part(head), |end| &head[..=end])
         }
         Keep::Tail => {
             let tail = &text[text.ceil_char_boundary(text.len() - most)..];
-            tail.find('\n').map_or(tail, |end| &tail[end + 1..])
+            tail.find('\n').map_or(part(tail), |end| &tail[end + 1..])
         }
     };
     (kept.to_owned(), true)

@@ -181,12 +181,11 @@ fn every_piece_and_their_sum_are_bounded() {
         let sizes: Vec<usize> = grounding.pieces.iter().map(|p| p.text.len()).collect();
         assert!(sizes.iter().sum::<usize>() <= budget.min(MOST), "{sizes:?}");
         assert!(sizes.iter().all(|&size| size <= REFERENCE), "{sizes:?}");
-        assert!(
-            grounding
-                .pieces
-                .iter()
-                .all(|p| p.shown.is_cut && p.text.ends_with('\n'))
-        );
+        for piece in &grounding.pieces {
+            assert!(piece.shown.is_cut, "{:?}", piece.shown);
+            let end = &piece.text[piece.text.len().saturating_sub(40)..];
+            assert!(piece.text.ends_with('\n'), "{:?}: {end:?}", piece.shown);
+        }
     }
     let all = stage.gather(&references, &Surroundings::default(), usize::MAX);
     assert!(
