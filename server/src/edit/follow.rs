@@ -32,8 +32,10 @@ impl Followed {
         // In lines of the text before this edit, and how many they become.
         let (mut start, mut end) = (edit.start, edit.start + edit.n_removed);
         let mut n_new = edit.n_inserted;
-        let first = self.changes.partition_point(|c| c.after.end < start);
-        let last = self.changes.partition_point(|c| c.after.start <= end);
+        // Changes side by side stay apart: joined, their lines would have to be told apart again by
+        // what they read.
+        let first = self.changes.partition_point(|c| c.after.end <= start);
+        let last = self.changes.partition_point(|c| c.after.start < end);
         let shift = |changes: &[Change]| {
             let last = changes.last();
             last.map_or(0, |c| c.after.end as isize - c.before.end as isize)

@@ -225,3 +225,27 @@ proptest! {
         prop_assert_eq!(run.folder.read("a.txt"), text(&untouched));
     }
 }
+
+/// Joined with its neighbours into one change, the hunk's line would be taken for the user's.
+#[test]
+fn lines_typed_and_removed_beside_a_line_are_not_taken_for_it() {
+    let mut run = Run::new();
+    for step in [
+        Step::Type(0),
+        Step::Type(3),
+        Step::Propose(1),
+        Step::Propose(1),
+        Step::Accept(1),
+        Step::Remove(0),
+        Step::Remove(0),
+        Step::Type(1),
+        Step::Rollback(0),
+        Step::Accept(0),
+    ] {
+        run.take(&step);
+    }
+    assert_eq!(
+        run.editor.text("a.txt"),
+        "line 0\nuser\nline 1 v3\nline 2\nline 3\nline 4\nline 5\n"
+    );
+}
