@@ -163,10 +163,17 @@ pub(crate) fn learnt(client: &mut Client) -> anyhow::Result<()> {
 pub(crate) fn indexed(client: &mut Client) -> anyhow::Result<()> {
     let deadline = Instant::now() + 10 * PATIENCE;
     loop {
-        let answer = client.request("pairwright/index/status", &json!({}))?;
+        let answer = client.request("pairwright/index/status", &Value::Null)?;
         let folders = answer.result.map_err(|why| anyhow::anyhow!(why.message))?;
-        let mut folders = folders.as_array().into_iter().flatten();
-        if folders.all(|folder| folder["phase"] == "ready" && folder["generation"] != 0) {
+        let is_ready = |folder: &Value| {
+            let is_on_disk = folder["generation"] != 0 || folder["nFiles"] == 0;
+            folder["phase"] == "ready" && is_on_disk
+        };
+        // None is told of before it is open.
+        if folders
+            .as_array()
+            .is_some_and(|folders| !folders.is_empty() && folders.iter().all(is_ready))
+        {
             return Ok(());
         }
         anyhow::ensure!(Instant::now() < deadline, "the index is not ready");

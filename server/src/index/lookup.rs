@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_millis(3);
 /// Snippets found for a cursor so many lines away and so long ago still serve.
 const NEAR_LINES: usize = 3;
 const FRESH: Duration = Duration::from_secs(10);
+/// Looked up on this line so short a time ago, they are not looked up again.
+const NEW: Duration = Duration::from_millis(300);
 /// Documents remembered; a lookup may end after its document was closed.
 const MAX_PLACES: usize = 64;
 
@@ -43,6 +45,16 @@ impl Recent {
     ) -> Lookup {
         let now = Instant::now();
         let (tell, coming) = watch::channel(None);
+        let (mut at_hand, mut is_new) = (None, false);
+        if let Some(place) = self.places().get(uri) {
+            let age = now.saturating_duration_since(place.looked_up);
+            let serves = place.line.abs_diff(line) <= NEAR_LINES && age < FRESH;
+            at_hand = serves.then(|| Arc::clone(&place.snippets));
+            is_new = place.line == line && age < NEW;
+        }
+        if is_new {
+            return Lookup { at_hand, coming };
+        }
         let (recent, uri_found) = (self.clone(), Arc::clone(uri));
         tokio::task::spawn_blocking(move || {
             let snippets: Arc<[Snippet]> = find(now + PATIENCE).into();
@@ -53,11 +65,6 @@ impl Recent {
             };
             recent.keep(uri_found, place);
             tell.send_replace(Some(snippets));
-        });
-        let at_hand = self.places().get(uri).and_then(|place| {
-            let serves = place.line.abs_diff(line) <= NEAR_LINES
-                && now.saturating_duration_since(place.looked_up) < FRESH;
-            serves.then(|| Arc::clone(&place.snippets))
         });
         Lookup { at_hand, coming }
     }
@@ -106,10 +113,12 @@ impl Lookup {
 
     /// Waits for what is found now, as long as it takes; for showing what would be sent.
     pub async fn take_late(mut self) -> Vec<Snippet> {
-        match self.coming.wait_for(Option::is_some).await {
-            Ok(found) => found.as_deref().map(<[_]>::to_vec).unwrap_or_default(),
-            Err(_) => Vec::new(),
-        }
+        let found = match self.coming.wait_for(Option::is_some).await {
+            Ok(found) => found.clone(),
+            // Nothing is looked up: what is at hand is new.
+            Err(_) => self.at_hand,
+        };
+        found.as_deref().map(<[_]>::to_vec).unwrap_or_default()
     }
 }
 
@@ -134,6 +143,8 @@ mod tests {
         let (recent, uri) = (Recent::default(), Arc::from("file:///b.rs"));
         let first = recent.look_up(&uri, 10, |_| found("fn near() {}"));
         assert_eq!(first.take_late().await, found("fn near() {}"));
+        let again = recent.look_up(&uri, 10, |_| panic!("it was looked up just now"));
+        assert_eq!(again.take_late().await, found("fn near() {}"));
         for (line, wanted) in [
             (11, found("fn near() {}")),
             (10 + NEAR_LINES + 1, Vec::new()),
