@@ -141,19 +141,20 @@ pub fn main() -> ExitCode {
         if is_broken_pipe(&error) {
             return ExitCode::SUCCESS;
         }
-        let mut stderr = anstream::stderr().lock();
+        let said = match error.downcast_ref::<UserError>() {
+            Some(UserError {
+                message,
+                hint: Some(hint),
+                ..
+            }) => format!("{message}\n{hint}"),
+            _ => format!("{error:#}"),
+        };
         let _ = writeln!(
-            stderr,
-            "{}error:{} {error:#}",
+            anstream::stderr().lock(),
+            "{}error:{} {said}",
             style::BAD,
             style::BAD.render_reset()
         );
-        if let Some(hint) = error
-            .downcast_ref::<UserError>()
-            .and_then(|e| e.hint.as_deref())
-        {
-            let _ = writeln!(stderr, "{hint}");
-        }
         ExitCode::FAILURE
     })
 }

@@ -90,7 +90,6 @@ impl Chatting {
             .client
             .request("pairwright/chat/send", &params)
             .unwrap();
-        assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
         answer.result.unwrap()["turn"].as_u64().unwrap()
     }
 

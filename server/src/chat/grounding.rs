@@ -394,7 +394,13 @@ pub(super) async fn uncommitted(root: &Path) -> Option<String> {
 /// Why the index found a file, in words.
 pub(super) fn reason(found: &Found) -> String {
     let mut words: Vec<&str> = Vec::new();
-    for reason in found.hit.reasons.iter().filter(|r| r.share > 0.0) {
+    // A signal may speak for a file by being absent: not being a test.
+    let speaking = found
+        .hit
+        .reasons
+        .iter()
+        .filter(|r| r.share > 0.0 && r.value > 0.0);
+    for reason in speaking {
         let word = reason.signal.split(',').next().unwrap_or_default();
         // What is true of files in general says nothing to a reader.
         let is_telling = !matches!(

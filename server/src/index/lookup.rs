@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(again.take_late().await, found("fn near() {}"));
         for (line, wanted) in [
             (11, found("fn near() {}")),
-            (10 + NEAR_LINES + 1, Vec::new()),
+            (10 + 3 * NEAR_LINES, Vec::new()),
         ] {
             let (go_on, may_go_on) = mpsc::channel();
             let lookup = recent.look_up(&uri, line, move |_| {
