@@ -3,6 +3,7 @@
 import ast
 import json
 import subprocess
+import tomllib
 import unittest
 from pathlib import Path
 
@@ -43,6 +44,51 @@ class Docs(unittest.TestCase):
         said = json.dumps(json.loads(done.stdout))
         self.assertIn("http://localhost:8012", said)
         self.assertIn("llamacpp", said)
+
+    def test_the_lines_for_chat_and_tasks_are_in_force(self):
+        desk = Desk()
+        self.addCleanup(desk.close)
+        settings = desk.home / ".config/pairwright"
+        chat = docs.block("Ask about the code", "toml", page=docs.FRONT)
+        task = docs.block("Give it a task", "toml", page=docs.FRONT)
+        (settings / "config.toml").write_text(chat + task)
+        doctor = [SERVER, "doctor", "--json"]
+        done = subprocess.run(doctor, cwd=desk.workspace, env=desk.environment(), capture_output=True, text=True)
+        for block in (chat, task):
+            (model,) = tomllib.loads(block)["models"].values()
+            self.assertIn(model["model"], done.stdout)
+
+    def test_the_rules_for_tasks_can_be_read(self):
+        desk = Desk()
+        self.addCleanup(desk.close)
+        settings = desk.home / ".config/pairwright"
+        (settings / "config.toml").write_text('[models.agent]\nurl = "http://127.0.0.1:9"\nmodel = "none"\n')
+        rules = docs.block("Give it a task", "toml", 1, page=docs.FRONT)
+        for text, is_good in ((rules, True), (rules.replace("deny", "perhaps"), False)):
+            (settings / "policy.toml").write_text(text)
+            task = [SERVER, "task", "x", "--json"]
+            done = subprocess.run(
+                task, cwd=desk.workspace, env=desk.environment(), capture_output=True, text=True, timeout=60
+            )
+            self.assertEqual("policy.toml" not in done.stderr, is_good, done.stderr)
+
+    def test_zeds_panel_is_answered(self):
+        (server,) = json.loads(docs.block("Zed", "json", 1))["agent_servers"].values()
+        self.assertEqual(server["command"], "pairwright")
+        desk = Desk()
+        self.addCleanup(desk.close)
+        params = {"protocolVersion": 1, "clientCapabilities": {}}
+        ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        done = subprocess.run(
+            [SERVER, *server["args"]],
+            cwd=desk.workspace,
+            env=desk.environment(),
+            input=json.dumps(ask) + "\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(json.loads(done.stdout.splitlines()[0])["result"]["protocolVersion"], 1)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,44 @@
 ---@field level? 'off'|'error'|'warn'|'info'|'debug'|'trace' How much is logged.
 
 ---@class pairwright.Settings.models
+---@field agent? pairwright.Settings.models.agent The model that carries out tasks. Unset: the one of chat.
+---@field chat? pairwright.Settings.models.chat The model that answers in chat. Unset: questions are answered with the best places of the repository, by search alone.
 ---@field complete? pairwright.Settings.models.complete The model that writes ghost text. Unset: the embedded engine alone.
 ---@field embed? pairwright.Settings.models.embed The model that turns code and questions into vectors for search: any endpoint that answers `POST /embeddings` as OpenAI does. It is sent every indexed piece of the workspace once; `api` and `template` mean nothing here. Unset: embedded vectors, on this machine.
+
+---@class pairwright.Settings.models.agent
+---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyEnv? string The environment variable that holds the API key.
+---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
+---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
+---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
+---@field model? string The model's name, as the endpoint knows it.
+---@field prices? pairwright.Settings.models.agent.prices What the model costs, for budgets and reports. Unset: what the server says, if it does.
+---@field thinkingTokens? integer Tokens the model may think before it answers, where the dialect can say so (`anthropic`; for `ollama` 0 switches thinking off). Unset: as the server likes.
+---@field url? string The endpoint's base URL, for example `http://localhost:11434` or `https://api.example.com/v1`.
+
+---@class pairwright.Settings.models.agent.prices
+---@field cached? number Tokens read from the server's cache. Unset: a tenth of `input`.
+---@field input? number Tokens read.
+---@field output? number Tokens written.
+
+---@class pairwright.Settings.models.chat
+---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyEnv? string The environment variable that holds the API key.
+---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
+---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
+---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
+---@field model? string The model's name, as the endpoint knows it.
+---@field prices? pairwright.Settings.models.chat.prices What the model costs, for budgets and reports. Unset: what the server says, if it does.
+---@field thinkingTokens? integer Tokens the model may think before it answers, where the dialect can say so (`anthropic`; for `ollama` 0 switches thinking off). Unset: as the server likes.
+---@field url? string The endpoint's base URL, for example `http://localhost:11434` or `https://api.example.com/v1`.
+
+---@class pairwright.Settings.models.chat.prices
+---@field cached? number Tokens read from the server's cache. Unset: a tenth of `input`.
+---@field input? number Tokens read.
+---@field output? number Tokens written.
 
 ---@class pairwright.Settings.models.complete
 ---@field api? 'openai'|'fim'|'llamacpp'|'ollama'|'mistral'|'deepseek' The dialect the endpoint speaks: `openai` (completions with a suffix), `fim` (completions with the model family's own fill-in-the-middle tokens), `llamacpp` (/infill), `ollama` (/api/generate), `mistral` or `deepseek`.
