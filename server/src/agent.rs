@@ -162,6 +162,14 @@ impl Handle {
         *self.state.borrow()
     }
 
+    /// Waits for a task that has come to its end, or to a pause, until it has put its things away;
+    /// one that is at work is not waited for.
+    pub async fn settled(&self) {
+        if self.control.is_closed() {
+            self.ended().await;
+        }
+    }
+
     fn is_running(&self) -> bool {
         self.state.borrow().is_none()
     }
@@ -226,7 +234,8 @@ impl Tasks {
     }
 
     /// Takes up a task that was paused or whose process was killed. One that runs here is returned
-    /// as it is.
+    /// as it is; one that has just told of its pause still does until it is
+    /// [settled](Handle::settled).
     ///
     /// # Errors
     /// When there is no such task, it is over, or another process has it.

@@ -250,33 +250,50 @@ impl Inner {
         let session = ask.session.clone();
         let turn = conversation.turn;
         let answering = AssertUnwindSafe(self.answer(ask, &mut conversation, &stop));
-        let why = match answering.catch_unwind().await {
-            Ok(Ok(())) => None,
-            Ok(Err(why)) => Some(format!("{why:#}")),
-            Err(_) => Some("Pairwright failed inside; its log has more.".to_owned()),
+        let answered = match answering.catch_unwind().await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(why)) => Err(format!("{why:#}")),
+            Err(_) => Err("Pairwright failed inside; its log has more.".to_owned()),
         };
-        if let Some(why) = &why {
-            tracing::warn!("a chat turn broke off: {why}");
-            let done = EventKind::Done {
-                reason: "failed".to_owned(),
-                summary: Some(why.clone()),
-            };
-            // It may be the log that fails; then nobody can be told.
-            let _ = self
-                .append(&session, turn, vec![done], Durability::Soon)
-                .await;
-        }
-        let mut live = self.live();
-        if let Some(known) = live.sessions.get_mut(&session)
-            && known.running.as_ref().is_some_and(|(at, _)| *at == turn)
-        {
-            if why.is_some() {
+        let (conversation, done) = match answered {
+            Ok(done) => (Some(conversation), done),
+            Err(why) => {
+                tracing::warn!("a chat turn broke off: {why}");
                 // What is in memory may be half of it; the log is read again.
-                live.sessions.remove(&session);
-            } else {
-                known.conversation = Some(conversation);
-                known.running = None;
+                (None, answer::done("failed", Some(why)))
             }
+        };
+        let ending = tokio::task::spawn_blocking(move || {
+            self.end(&session, turn, conversation, done);
+        });
+        if let Err(why) = ending.await {
+            tracing::error!("a chat turn was not ended: {why}");
+        }
+    }
+
+    /// Gives the conversation back and writes down that the turn is over, as one: whoever hears of
+    /// the end can ask again, and nothing of the next turn stands before it. What was said is in
+    /// the log by now, so that the end need not wait for the disk.
+    fn end(&self, session: &str, turn: u32, conversation: Option<Conversation>, done: EventKind) {
+        let mut live = self.live();
+        let known = live.sessions.get_mut(session);
+        let is_this = |(at, _): &(u32, CancellationToken)| *at == turn;
+        if let Some(known) = known.filter(|known| known.running.as_ref().is_some_and(is_this)) {
+            known.running = None;
+            known.conversation = conversation;
+            if known.conversation.is_none() {
+                live.sessions.remove(session);
+            }
+        }
+        let target = Target {
+            session,
+            turn,
+            lease: None,
+        };
+        let written = self.log.append(target, vec![done], Durability::Soon);
+        if let Err(why) = written {
+            // It may be the log that fails; then nobody can be told.
+            tracing::warn!("the end of a chat turn cannot be written down: {why}");
         }
     }
 

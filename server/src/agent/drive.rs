@@ -152,6 +152,8 @@ impl Driver {
             Ok(never) => match never {},
             Err(end) => end,
         };
+        // From here on it takes nothing any more, which is seen by who would say something.
+        self.controls.close();
         let state = self.conclude(end).await;
         if let Some(sandbox) = self.sandbox.take() {
             sandbox.close().await;

@@ -35,7 +35,7 @@ enum End {
 }
 
 impl Inner {
-    /// Answers a question.
+    /// Answers a question. Returns the event that ends the turn, which is not written yet.
     ///
     /// # Errors
     /// When the log cannot be written; everything else is an event.
@@ -44,7 +44,7 @@ impl Inner {
         ask: Ask,
         conversation: &mut Conversation,
         stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<EventKind> {
         let ask = Arc::new(ask);
         let turn = conversation.turn;
         let session = ask.session.as_str();
@@ -56,9 +56,8 @@ impl Inner {
         let grounding = tokio::select! {
             () = stop.cancelled() => {
                 let asked = EventKind::Question { text: question, shown: Vec::new() };
-                let kinds = vec![asked, done("stopped", None)];
-                self.append(session, turn, kinds, Durability::Synced).await?;
-                return Ok(());
+                self.append(session, turn, vec![asked], Durability::Synced).await?;
+                return Ok(done("stopped", None));
             }
             grounding = self.ground(&ask, budget) => grounding?,
         };
@@ -103,7 +102,7 @@ impl Inner {
         question: String,
         grounding: Grounding,
         conversation: &mut Conversation,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<EventKind> {
         let found = search::answer(&grounding, ask.index.is_some(), &self.root);
         let said = Message::User {
             text: question.clone(),
@@ -130,14 +129,13 @@ impl Inner {
         kinds.push(EventKind::Entry {
             message: answered.clone(),
         });
-        kinds.push(done("search", None));
         let turn = conversation.turn;
         let last = self
             .append(&ask.session, turn, kinds, Durability::Synced)
             .await?;
-        conversation.push(last - 2, said);
-        conversation.push(last - 1, answered);
-        Ok(())
+        conversation.push(last - 1, said);
+        conversation.push(last, answered);
+        Ok(done("search", None))
     }
 
     async fn ask_model(
@@ -148,7 +146,7 @@ impl Inner {
         grounding: Grounding,
         conversation: &mut Conversation,
         stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<EventKind> {
         let (session, turn) = (ask.session.as_str(), conversation.turn);
         let mark = prompt::mark(session);
         let asked = Message::User {
@@ -210,7 +208,14 @@ impl Inner {
         if matches!(end, End::Answered(_)) {
             kinds.extend(self.offer(ask, turn, text).await?);
         }
-        kinds.push(match &end {
+        let n_written = kinds.len() as u64;
+        let last = self
+            .append(session, turn, kinds, Durability::Synced)
+            .await?;
+        if let Some((at, message)) = said {
+            conversation.push(last + 1 - n_written + at, message);
+        }
+        Ok(match &end {
             End::Answered(TurnEnd::Stop | TurnEnd::ToolCalls) => done("answered", None),
             End::Answered(TurnEnd::Length) => done(
                 "length",
@@ -219,15 +224,7 @@ impl Inner {
             End::Answered(TurnEnd::Refused) => done("refused", None),
             End::Failed(why) => done("failed", Some(why.user_error().to_string())),
             End::Stopped => done("stopped", None),
-        });
-        let n_written = kinds.len() as u64;
-        let last = self
-            .append(session, turn, kinds, Durability::Synced)
-            .await?;
-        if let Some((at, message)) = said {
-            conversation.push(last + 1 - n_written + at, message);
-        }
-        Ok(())
+        })
     }
 
     /// Passes on what the model says until it ends or is stopped.
@@ -375,7 +372,7 @@ fn notices(texts: Vec<String>) -> impl Iterator<Item = EventKind> {
     texts.into_iter().map(|text| EventKind::Notice { text })
 }
 
-fn done(reason: &str, summary: Option<String>) -> EventKind {
+pub(super) fn done(reason: &str, summary: Option<String>) -> EventKind {
     EventKind::Done {
         reason: reason.to_owned(),
         summary,

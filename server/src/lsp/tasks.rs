@@ -157,6 +157,9 @@ impl Server {
     pub(super) async fn task_resume(&self, params: TaskParams) -> jsonrpc::Result<StateResponse> {
         let task = params.task;
         let root = self.folder_of_session(&task).await?;
+        if let Some(handle) = self.tasks.get(&task) {
+            handle.settled().await;
+        }
         let handle = self
             .with_setup(root, None, move |server, setup| {
                 server.tasks.resume(setup, &task)

@@ -166,3 +166,33 @@ fn a_task_is_stopped_while_it_waits() {
     client.leave().unwrap();
     stage.stop();
 }
+
+#[test]
+fn a_task_that_says_it_is_paused_can_be_taken_up_at_once() {
+    let stage = Stage::of(&case("001_find_edit_test"));
+    let mut client = open(&stage, &json!({ "events": true, "approvals": true }));
+    client.on_request("pairwright/approval/request", |_| {
+        (Vec::new(), Some(json!({ "decision": "yes" })))
+    });
+    let prompt = json!({ "prompt": "Fix it." });
+    let task = ask(&mut client, "pairwright/task/start", &prompt)["task"].clone();
+    // It cannot be over yet: it has a question, which is answered while something is waited for.
+    ask(
+        &mut client,
+        "pairwright/task/pause",
+        &json!({ "task": task }),
+    );
+    let is_paused = |event: &Value| event["kind"] == "status" && event["state"] == "paused";
+    client
+        .wait_for("pairwright/event", is_paused, deadline())
+        .unwrap();
+    let resumed = ask(
+        &mut client,
+        "pairwright/task/resume",
+        &json!({ "task": task }),
+    );
+    assert_eq!(resumed["state"], "running");
+    assert_eq!(ended(&mut client)["reason"], "succeeded");
+    client.leave().unwrap();
+    stage.stop();
+}
