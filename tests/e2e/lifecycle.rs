@@ -158,7 +158,7 @@ fn learning_shows_progress_to_clients_that_show_it() {
         .map(|n| {
             (
                 format!("src/f{n}.rs"),
-                line.repeat(800).replace("add(", &format!("add{n}(")),
+                line.repeat(500).replace("add(", &format!("add{n}(")),
             )
         })
         .collect();

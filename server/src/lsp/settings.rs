@@ -58,6 +58,7 @@ impl Server {
         if self.started.set(()).is_err() {
             return;
         }
+        tokio::spawn(self.clone().tell_status(self.told.subscribe()));
         self.put_in_force(&self.settings.get());
         self.recover_edits();
         if let Some(Some(client)) = self.client_info.get() {

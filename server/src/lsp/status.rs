@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::Server;
 use super::ext::{DidChangeStatus, Status, StatusKind};
 use crate::complete::engines::Engines;
@@ -31,21 +33,31 @@ impl Server {
         }
     }
 
-    /// Tells the client the state if it is another than the last it was told, and it listens.
+    /// Looks whether the state is another than the last the client was told.
     pub(super) fn status_may_have_changed(&self) {
         let status = self.status();
-        let changed = self.told.send_if_modified(|told| {
+        self.told.send_if_modified(|told| {
             let changed = told.as_ref() != Some(&status);
-            *told = Some(status.clone());
+            *told = Some(status);
             changed
         });
-        if changed {
-            self.send_old_status(status.clone());
-            if !self.client_can().announced.status {
-                return;
+    }
+
+    /// Tells a client that listens how the state changes. One task tells all of it: the last it
+    /// hears is what holds.
+    pub(super) async fn tell_status(self, mut told: watch::Receiver<Option<Status>>) {
+        while told.changed().await.is_ok() {
+            let Some(status) = told.borrow_and_update().clone() else {
+                continue;
+            };
+            if self.speaks_legacy.get().is_some() {
+                self.send_old_status(status.clone()).await;
             }
-            let client = self.client.clone();
-            tokio::spawn(async move { client.send_notification::<DidChangeStatus>(status).await });
+            if self.client_can().announced.status {
+                self.client
+                    .send_notification::<DidChangeStatus>(status)
+                    .await;
+            }
         }
     }
 }

@@ -194,21 +194,16 @@ impl Server {
     /// words too.
     pub(in super::super) async fn set_editor_info(&self, _: Value) -> Result<&'static str> {
         if self.speaks_legacy.set(()).is_ok() {
-            self.send_old_status(self.status());
+            // It has not heard the last one.
+            self.told.send_modify(|_| {});
         }
         Ok("OK")
     }
 
-    pub(in super::super) fn send_old_status(&self, status: Status) {
-        if self.speaks_legacy.get().is_none() {
-            return;
-        }
-        let client = self.client.clone();
-        tokio::spawn(async move {
-            client
-                .send_notification::<StatusNotification>(status.into())
-                .await;
-        });
+    pub(in super::super) async fn send_old_status(&self, status: Status) {
+        self.client
+            .send_notification::<StatusNotification>(status.into())
+            .await;
     }
 
     pub(in super::super) async fn get_completions(
