@@ -183,7 +183,8 @@ impl Serves {
         // Looking up where the prompt comes from reads a file.
         let begun = tokio::task::spawn_blocking(move || buffers.begin(&question)).await;
         let text = match begun {
-            Ok(begun) => begun.insertion().await.unwrap_or_default(),
+            Ok(Some(begun)) => begun.insertion().await.unwrap_or_default(),
+            Ok(None) => String::new(),
             Err(why) => {
                 tracing::error!("a completion failed: {why}");
                 String::new()

@@ -197,6 +197,18 @@ async fn zed_is_answered_with_the_context_that_it_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_from_a_file_of_secrets_is_neither_sent_nor_answered() {
+    let (model, world) = with_model(|seen| Answer::honest(seen, "text")).await;
+    let env = "# where it is\nDATABASE_HOST=db.internal.example\n";
+    std::fs::write(world.root().join(".env"), env).unwrap();
+    let endpoint = Endpoint::start(&world);
+    let asked = json!({ "prompt": format!("{env}DATABASE_USER="), "suffix": "\n" });
+    let said = endpoint.post("/v1/completions", &asked).await.json();
+    assert_eq!(said["choices"][0]["text"], "");
+    assert_eq!(questions(&model), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn typing_what_was_suggested_asks_no_model() {
     let (model, world) = with_model(|seen| Answer::honest(seen, "area_of_circle(1)")).await;
     let endpoint = Endpoint::start(&world);

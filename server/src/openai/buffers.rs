@@ -1,7 +1,8 @@
 //! The buffers of a client that tells no names: each prompt becomes a version of a document.
 //!
 //! Holds: a prompt whose lines stand in a file is taken for that file, with what the client left
-//! out filled in from the disk; any other is a buffer without a name. A document stays open while
+//! out filled in from the disk; one with lines of a file that is kept for secrets is not answered,
+//! learnt or sent; any other is a buffer without a name. A document stays open while
 //! it is asked about, so that typing along a suggestion asks no model, as in an editor. The answer
 //! is only ever text to insert at the cursor.
 
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::files::{self, Files};
+use super::files::{self, Files, Origin};
 use super::wire::Question;
 use crate::complete::engines::Engines;
 use crate::complete::{Ask, Completer, Item, Request, Trigger};
@@ -29,10 +30,17 @@ pub(super) struct Buffers {
     roots: Vec<PathBuf>,
     session: Arc<Session>,
     completer: Completer,
-    files: RwLock<(Arc<Files>, Instant)>,
+    files: Arc<RwLock<Known>>,
     /// Open documents, the one asked about last at the end. Held while one is changed and asked
     /// about, so that two prompts never mix.
     open: Mutex<VecDeque<Arc<str>>>,
+}
+
+/// The files, and when they were read.
+#[derive(Debug)]
+struct Known {
+    files: Arc<Files>,
+    read: Instant,
 }
 
 /// A prompt whose answer is being looked for. Dropping it takes it back.
@@ -51,20 +59,25 @@ impl Buffers {
             completer: Completer::new(Arc::clone(&session), engines),
             roots,
             session,
-            files: RwLock::new((files, Instant::now())),
+            files: Arc::new(RwLock::new(Known {
+                files,
+                read: Instant::now(),
+            })),
             open: Mutex::default(),
         }
     }
 
-    /// Takes up a question. Blocks for as long as it takes to read one file.
-    pub(super) fn begin(&self, question: &Question) -> Begun {
-        let (files, file) = self.recognise(question);
-        let (uri, language, text, offset) = match file {
-            Some(path) => {
+    /// Takes up a question; `None` when what stands around its cursor is kept secret. Blocks for as
+    /// long as it takes to read one file.
+    pub(super) fn begin(&self, question: &Question) -> Option<Begun> {
+        let (files, origin) = self.recognise(question);
+        let (uri, language, text, offset) = match origin {
+            Origin::Secret => return None,
+            Origin::File(path) => {
                 let (text, offset) = whole(&path, question);
                 (uri_of(&path), language::of_path(&path), text, offset)
             }
-            None => {
+            Origin::Unknown => {
                 let Question { prefix, suffix } = question;
                 let language = files.language().unwrap_or("plaintext").to_owned();
                 let text = format!("{prefix}{suffix}");
@@ -80,28 +93,43 @@ impl Buffers {
             trigger: Trigger::Automatic,
             selected: None,
         });
-        Begun {
+        Some(Begun {
             request,
             document,
             offset,
-        }
+        })
     }
 
-    fn recognise(&self, question: &Question) -> (Arc<Files>, Option<Arc<Path>>) {
-        let find = |files: &Files| files.of(&question.prefix, &question.suffix).cloned();
-        let (files, read) = {
-            let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-            (Arc::clone(&files.0), files.1)
+    /// Where a question comes from, by the files as they were known last. Where that tells nothing
+    /// they are read anew for the next question, beside this one.
+    fn recognise(&self, question: &Question) -> (Arc<Files>, Origin) {
+        let (files, is_stale) = {
+            let known = self.files.read().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&known.files), known.read.elapsed() >= STALE)
         };
-        let found = find(&files);
-        if found.is_some() || read.elapsed() < STALE {
-            return (files, found);
+        let origin = files.of(&question.prefix, &question.suffix);
+        if is_stale && matches!(origin, Origin::Unknown) {
+            self.read_anew();
         }
-        let files = Arc::new(Files::read(&self.roots));
-        let found = find(&files);
-        *self.files.write().unwrap_or_else(PoisonError::into_inner) =
-            (Arc::clone(&files), Instant::now());
-        (files, found)
+        (files, origin)
+    }
+
+    fn read_anew(&self) {
+        let mut known = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        if known.read.elapsed() < STALE {
+            return;
+        }
+        // Now, so that nobody else begins.
+        known.read = Instant::now();
+        let (roots, files) = (self.roots.clone(), Arc::clone(&self.files));
+        std::thread::spawn(move || {
+            let read = Arc::new(Files::read(&roots));
+            let mut known = files.write().unwrap_or_else(PoisonError::into_inner);
+            *known = Known {
+                files: read,
+                read: Instant::now(),
+            };
+        });
     }
 
     /// Makes `text` the newest version of the document.

@@ -1,6 +1,7 @@
 //! Which file an excerpt comes from, told by its lines.
 //!
-//! Holds: secret-looking files are not read; what is read is bounded. A line tells something only
+//! Holds: of files that are kept for secrets only hashes of lines are kept, to know them by; what is
+//! read is bounded. A line tells something only
 //! where one file alone has it, so copies and boilerplate tell nothing, and an excerpt of a file
 //! that was changed since is still recognised by its other lines.
 
@@ -11,13 +12,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHasher};
+use indexer::FileClass;
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::secret;
 use crate::session::language;
 
 const MAX_FILES: usize = 20_000;
 const MAX_LINES: usize = 1_000_000;
+/// Of a folder, looked at by name.
+const MAX_ENTRIES: usize = 200_000;
 /// Languages, by id or ending, in which few files of a project are written that people type in.
 const PROSE: &[&str] = &[
     "", "csv", "json", "lock", "markdown", "svg", "toml", "txt", "xml", "yaml",
@@ -39,6 +43,17 @@ pub(super) struct Files {
     language: Option<String>,
     /// Hash of a line, without the blanks around it, to the one file that has it.
     lines: FxHashMap<u64, Owner>,
+    /// Hashes of the lines of files that are kept for secrets.
+    secret: FxHashSet<u64>,
+}
+
+/// Where an excerpt comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    File(Arc<Path>),
+    /// A line of it stands in a file that is kept for secrets, and in no other; or it is a key.
+    Secret,
+    Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +66,7 @@ impl Files {
     pub(super) fn read(roots: &[PathBuf]) -> Self {
         let mut files = Self::default();
         files.add_all(roots);
+        files.add_secrets(roots);
         files.language = files.most_common_language();
         files
     }
@@ -68,6 +84,34 @@ impl Files {
                 }
                 if entry.file_type().is_some_and(|kind| kind.is_file()) {
                     self.add(entry.path());
+                }
+            }
+        }
+    }
+
+    /// Secrets are hidden and ignored as a rule.
+    fn add_secrets(&mut self, roots: &[PathBuf]) {
+        let is_ours = |entry: &ignore::DirEntry| {
+            let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+            let inside = entry.path().join("any");
+            !is_folder || FileClass::of_path(&inside.to_string_lossy()) != FileClass::Vendored
+        };
+        for root in roots {
+            let walk = ignore::WalkBuilder::new(root)
+                .standard_filters(false)
+                .follow_links(false)
+                .filter_entry(is_ours)
+                .build();
+            for entry in walk.flatten().take(MAX_ENTRIES) {
+                let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+                if is_file
+                    && secret::is_path(&entry.path().to_string_lossy())
+                    && let Some(text) = read_text(entry.path())
+                {
+                    self.secret.extend(telling(text.lines()));
+                }
+                if self.secret.len() >= MAX_LINES {
+                    return;
                 }
             }
         }
@@ -110,9 +154,20 @@ impl Files {
         }
     }
 
-    /// The file whose lines the text around a cursor has; `None` where too few of them tell, or
+    /// The file whose lines the text around a cursor has; unknown where too few of them tell, or
     /// they do not agree.
-    pub(super) fn of(&self, prefix: &str, suffix: &str) -> Option<&Arc<Path>> {
+    pub(super) fn of(&self, prefix: &str, suffix: &str) -> Origin {
+        let is_secret = |line: u64| self.secret.contains(&line) && !self.lines.contains_key(&line);
+        let all = prefix.split('\n').chain(suffix.split('\n'));
+        if secret::is_key_file(prefix) || secret::is_key_file(suffix) || telling(all).any(is_secret)
+        {
+            return Origin::Secret;
+        }
+        let file = self.file_of(prefix, suffix).cloned();
+        file.map_or(Origin::Unknown, Origin::File)
+    }
+
+    fn file_of(&self, prefix: &str, suffix: &str) -> Option<&Arc<Path>> {
         // The line of the cursor is being written.
         let before = prefix.rsplit('\n').skip(1).take(LINES);
         let after = suffix.split('\n').skip(1).take(LINES);
@@ -131,16 +186,22 @@ impl Files {
 
 /// Reads a file that is text and no secret; `None` for others.
 pub(super) fn read(path: &Path) -> Option<String> {
+    if secret::is_path(&path.to_string_lossy()) {
+        return None;
+    }
+    read_text(path).filter(|text| !secret::is_key_file(text))
+}
+
+fn read_text(path: &Path) -> Option<String> {
     // A path that was a file when the folder was walked may be a link out of it now, or a pipe.
-    let is_file = path.symlink_metadata().ok()?.is_file();
-    if secret::is_path(&path.to_string_lossy()) || !is_file {
+    if !path.symlink_metadata().ok()?.is_file() {
         return None;
     }
     let mut text = String::new();
     let file = File::open(path).ok()?;
     file.take(MAX_FILE + 1).read_to_string(&mut text).ok()?;
     let is_data = text.len() as u64 > MAX_FILE || text.contains('\0');
-    (!is_data && !secret::is_key_file(&text)).then_some(text)
+    (!is_data).then_some(text)
 }
 
 fn telling<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = u64> {
@@ -262,8 +323,11 @@ mod tests {
     }
 
     fn name(files: &Files, prefix: &str, suffix: &str) -> Option<String> {
-        let path = files.of(prefix, suffix)?;
-        Some(path.file_name()?.to_string_lossy().into_owned())
+        match files.of(prefix, suffix) {
+            Origin::File(path) => Some(path.file_name()?.to_string_lossy().into_owned()),
+            Origin::Secret => Some("a secret".to_owned()),
+            Origin::Unknown => None,
+        }
     }
 
     #[test]
@@ -280,7 +344,7 @@ mod tests {
             name(&files, around.0, around.1).as_deref(),
             Some("square.py")
         );
-        // Too little, of two files at once, of none, of a secret.
+        // Too little, of two files at once, of none.
         for (prefix, suffix) in [
             ("def area_of_circle(radius):\n    ", ""),
             (
@@ -288,13 +352,29 @@ mod tests {
                 "",
             ),
             ("nothing of all this\nstands in any file\n", ""),
-            (
-                "first line of the secret file\nsecond line of the secret file\n",
-                "",
-            ),
         ] {
             assert_eq!(name(&files, prefix, suffix), None, "{prefix}");
         }
+    }
+
+    #[test]
+    fn an_excerpt_with_a_line_of_a_secret_file_is_known_for_one() {
+        let folder = folder();
+        let env = "# how to reach it\nDATABASE=postgres://u:p@host/db\nimport math  # shared\n";
+        fs::write(folder.path().join(".gitignore"), ".env\n").unwrap();
+        fs::write(folder.path().join(".env"), env).unwrap();
+        fs::write(folder.path().join("shared.py"), "import math  # shared\n").unwrap();
+        let files = Files::read(&[folder.path().to_owned()]);
+        for (prefix, suffix) in [
+            ("first line of the secret file\n", ""),
+            ("NEW=", "\nDATABASE=postgres://u:p@host/db\n"),
+            ("DATABASE=postgres://u:p@host/db", ""),
+            ("-----BEGIN RSA PRIVATE KEY-----\nMII", ""),
+        ] {
+            let known = name(&files, prefix, suffix);
+            assert_eq!(known.as_deref(), Some("a secret"), "{prefix}");
+        }
+        assert_eq!(name(&files, "import math  # shared\n", ""), None);
     }
 
     #[cfg(unix)]
