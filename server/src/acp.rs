@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use self::connection::{Connection, Incoming, Refusal};
 use self::session::{Mode, Sessions};
@@ -66,10 +67,16 @@ pub fn serve(
         Incoming::Notification { method, params } => acp.notified(&method, &params),
         Incoming::Request { id, method, params } => {
             let acp = Arc::clone(&acp);
+            // Here, so that what is read after a prompt can stop it.
+            let stop = match method.as_str() {
+                "session/prompt" => acp.begin_prompt(&params),
+                _ => CancellationToken::new(),
+            };
             tokio::spawn(async move {
                 // A panic is one failed request.
                 let answering = Arc::clone(&acp);
-                let answer = tokio::spawn(async move { answering.answer(&method, params).await });
+                let answer =
+                    tokio::spawn(async move { answering.answer(&method, params, &stop).await });
                 let answer = answer.await.unwrap_or_else(|_| Err(Refusal::bug()));
                 acp.connection.respond(&id, answer);
             });
@@ -82,7 +89,18 @@ pub fn serve(
 }
 
 impl Acp {
-    async fn answer(self: &Arc<Self>, method: &str, params: Value) -> Result<Value, Refusal> {
+    /// The token that stops a prompt, from now on in its session's hands.
+    fn begin_prompt(&self, params: &Value) -> CancellationToken {
+        let session = text(params, "sessionId").and_then(|id| self.sessions.get(&id));
+        session.map_or_else(|_| CancellationToken::new(), |session| session.begin())
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        method: &str,
+        params: Value,
+        stop: &CancellationToken,
+    ) -> Result<Value, Refusal> {
         match method {
             "initialize" => Ok(initialize()),
             // There is nothing to log in to.
@@ -112,7 +130,7 @@ impl Acp {
             }
             "session/prompt" => {
                 let session = self.sessions.get(&text(&params, "sessionId")?)?;
-                self.prompt(&session, &params["prompt"]).await
+                self.prompt(&session, &params["prompt"], stop).await
             }
             other => Err(Refusal::unknown(other)),
         }

@@ -25,7 +25,12 @@ from acp import (
     spawn_agent_process,
     text_block,
 )
-from acp.schema import AllowedOutcome, DeniedOutcome
+from acp.schema import (
+    AllowedOutcome,
+    DeniedOutcome,
+    EmbeddedResourceContentBlock,
+    TextResourceContents,
+)
 
 MATHS = "def area_of_circle(radius):\n    return 3 * radius * radius\n"
 BETTER = "    return math.pi * radius ** 2\n"
@@ -232,6 +237,42 @@ async def cancel(stage):
     assert stage.model.gone.wait(PATIENCE), "the model was not told"
 
 
+async def cancel_at_once(stage):
+    """A prompt that is cancelled in the same breath ends, in every mode, and nothing goes on."""
+    stage.model.script = lambda body: ("It begins", "and waits")
+    stage.config.write_text(stage.config.read_text() + stage.config.read_text().replace("chat", "agent"))
+    async with stage.connect(Client()) as (connection, _):
+        for mode in ("ask", "review"):
+            session = await begin(connection, stage)
+            await connection.set_session_mode(session_id=session, mode_id=mode)
+            prompt = connection.prompt(session_id=session, prompt=[text_block("Go on.")])
+            prompt = asyncio.ensure_future(prompt)
+            # Lets the prompt be written, and no more than that.
+            await asyncio.sleep(0)
+            await connection.cancel(session_id=session)
+            answer = await asyncio.wait_for(prompt, PATIENCE)
+            assert answer.stop_reason == "cancelled", (mode, answer)
+
+
+async def what_is_sent_along(stage):
+    """Text that the client sends along is shown to the model as it is there, lines as they are named."""
+    stage.model.script = lambda body: ("Seen.", [])
+    link = resource_link_block("maths.py", stage.file.as_uri() + "#L2:2")
+    unsaved = EmbeddedResourceContentBlock(
+        type="resource",
+        resource=TextResourceContents(uri=stage.file.as_uri(), text="def unsaved():\n    pass\n"),
+    )
+    async with stage.connect(Client()) as (connection, _):
+        session = await begin(connection, stage)
+        await connection.prompt(session_id=session, prompt=[text_block("See: "), unsaved])
+        asked = stage.model.asked[-1]["messages"][-1]["content"]
+        assert "def unsaved():" in asked, asked
+        session = await begin(connection, stage)
+        await connection.prompt(session_id=session, prompt=[text_block("See: "), link])
+        asked = stage.model.asked[-1]["messages"][-1]["content"]
+        assert "src/maths.py, lines 2-2" in asked, asked
+
+
 async def failing_model(stage):
     """A model that is gone is an error that says so."""
     stage.config.write_text("[models.chat]\nurl = 'http://127.0.0.1:9'\nmodel = 'none'\n")
@@ -299,7 +340,7 @@ async def hostile(stage):
     assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
 
 
-CHECKS = [answer_and_hunks, refused_hunks, load, cancel, failing_model, search, task, hostile]
+CHECKS = [answer_and_hunks, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search, task, hostile]
 
 
 def main():

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::Refusal;
 use super::session::{Mode, Session};
@@ -31,17 +32,23 @@ impl Acp {
         self: &Arc<Self>,
         session: &Arc<Session>,
         blocks: &Value,
+        stop: &CancellationToken,
     ) -> Result<Value, Refusal> {
         let prompt = read(session, blocks)?;
+        if stop.is_cancelled() {
+            return Ok(json!({ "stopReason": "cancelled" }));
+        }
         let searched = prompt.text.strip_prefix("/search ").map(str::to_owned);
         let reason = match (session.mode(), searched) {
-            (_, Some(query)) => self.chat(session, query, prompt.references, None).await?,
+            (_, Some(text)) => {
+                let prompt = Prompt { text, ..prompt };
+                self.chat(session, prompt, None, stop).await?
+            }
             (Mode::Ask, None) => {
                 let model = self.models.chat.clone();
-                self.chat(session, prompt.text, prompt.references, model)
-                    .await?
+                self.chat(session, prompt, model, stop).await?
             }
-            (Mode::Task(mode), None) => self.task(session, prompt.text, mode).await?,
+            (Mode::Task(mode), None) => self.task(session, prompt.text, mode, stop).await?,
         };
         Ok(json!({ "stopReason": reason }))
     }
@@ -49,16 +56,16 @@ impl Acp {
     async fn chat(
         self: &Arc<Self>,
         session: &Arc<Session>,
-        question: String,
-        references: Vec<Reference>,
+        prompt: Prompt,
         model: Option<crate::model::TurnModel>,
+        stop: &CancellationToken,
     ) -> Result<&'static str, Refusal> {
         let folder = &session.folder;
         let mut events = Follow::new(session, folder.log.subscribe(), &session.id).await?;
         let sent = folder.chat.send(Ask {
             session: session.id.clone(),
-            question,
-            references,
+            question: prompt.text,
+            references: prompt.references,
             surroundings: Surroundings::default(),
             documents: Arc::new(NoDocuments),
             index: folder.index.clone(),
@@ -66,6 +73,9 @@ impl Acp {
             request: None,
         });
         let turn = sent.map_err(Refusal::failed)?.turn;
+        if stop.is_cancelled() {
+            folder.chat.cancel(&session.id, Some(turn));
+        }
         loop {
             let event = events.next().await?;
             if event.turn != turn {
@@ -98,6 +108,7 @@ impl Acp {
         session: &Arc<Session>,
         prompt: String,
         mode: agent::Mode,
+        stop: &CancellationToken,
     ) -> Result<&'static str, Refusal> {
         let model = self.models.agent.clone().ok_or_else(|| {
             Refusal::failed(
@@ -127,6 +138,9 @@ impl Acp {
         let started = starting.await.map_err(|_| Refusal::bug())?;
         let handle = started.map_err(Refusal::failed)?;
         session.set_task(Some(handle.clone()));
+        if stop.is_cancelled() {
+            handle.send(Control::Stop);
+        }
         let followed = self.follow_task(session, &handle, written).await;
         session.set_task(None);
         followed?;
@@ -286,6 +300,12 @@ fn options(asked: &Approval) -> (Vec<Value>, Vec<Meaning>) {
         meanings.push((id, decision, scope, text));
     };
     if let Subject::Question { options, .. } = &asked.subject {
+        // Without options it can be answered by yes or no.
+        let yes = ["Yes".to_owned()];
+        let options = match options.is_empty() {
+            true => &yes[..],
+            false => options,
+        };
         for option in options {
             let text = Some(option.clone());
             add(
@@ -329,7 +349,7 @@ fn options(asked: &Approval) -> (Vec<Value>, Vec<Meaning>) {
     (shown, meanings)
 }
 
-/// Reads the blocks of a prompt.
+/// Reads the blocks of a prompt: what is said, and what it points at, by name in what is said.
 fn read(session: &Session, blocks: &Value) -> Result<Prompt, Refusal> {
     let blocks = blocks
         .as_array()
@@ -345,7 +365,7 @@ fn read(session: &Session, blocks: &Value) -> Result<Prompt, Refusal> {
                 .text
                 .push_str(block["text"].as_str().unwrap_or_default()),
             (Some("resource_link" | "resource"), Some(uri)) => {
-                let plain = uri.split('#').next().unwrap_or_default();
+                let (plain, fragment) = uri.split_once('#').unwrap_or((uri, ""));
                 let inside = path_of(plain).and_then(|path| {
                     let path = path.canonicalize().unwrap_or(path);
                     let rest = path.strip_prefix(&session.folder.root).ok()?;
@@ -353,11 +373,21 @@ fn read(session: &Session, blocks: &Value) -> Result<Prompt, Refusal> {
                 });
                 let path = inside.unwrap_or_else(|| uri.to_owned());
                 prompt.text.push_str(&path);
-                prompt.references.push(Reference::File {
-                    path,
-                    first_line: None,
-                    last_line: None,
-                });
+                let (first_line, last_line) = lines_of(fragment);
+                // What the client sends along is newer than what is on the disk.
+                prompt
+                    .references
+                    .push(match block["resource"]["text"].as_str() {
+                        Some(text) => Reference::Text {
+                            path,
+                            text: text.to_owned(),
+                        },
+                        None => Reference::File {
+                            path,
+                            first_line,
+                            last_line,
+                        },
+                    });
             }
             (kind, _) => {
                 let kind = kind.unwrap_or_default();
@@ -366,6 +396,17 @@ fn read(session: &Session, blocks: &Value) -> Result<Prompt, Refusal> {
         }
     }
     Ok(prompt)
+}
+
+/// The first and last line, from 1, that the fragment of an address names: `L10`, `L10:20`,
+/// `L10-L20`.
+fn lines_of(fragment: &str) -> (Option<u32>, Option<u32>) {
+    let Some(lines) = fragment.strip_prefix('L') else {
+        return (None, None);
+    };
+    let (first, last) = lines.split_once([':', '-']).unwrap_or((lines, lines));
+    let number = |text: &str| text.trim_start_matches('L').parse().ok();
+    (number(first), number(last))
 }
 
 /// The events of one session, each once and in order.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::connection::Refusal;
 use super::{Acp, text, update};
@@ -82,6 +83,8 @@ pub(super) struct Session {
 #[derive(Default)]
 struct State {
     mode: Mode,
+    /// Stops the prompt under way before it has begun a turn or a task.
+    stop: CancellationToken,
     /// The task that answers the prompt under way.
     task: Option<Handle>,
 }
@@ -99,8 +102,16 @@ impl Session {
         self.state().task = task;
     }
 
+    /// Begins a prompt; returns what stops it.
+    pub(super) fn begin(&self) -> CancellationToken {
+        let stop = CancellationToken::new();
+        self.state().stop = stop.clone();
+        stop
+    }
+
     /// Stops the prompt under way.
     pub(super) fn cancel(&self) {
+        self.state().stop.cancel();
         self.folder.chat.cancel(&self.id, None);
         if let Some(task) = &self.state().task {
             task.send(Control::Stop);

@@ -127,16 +127,23 @@ fn plan_entry(item: &PlanItem) -> Value {
 
 /// A proposal as a tool call that is still to be decided, with the whole text of each file.
 pub(super) fn proposal(root: &Path, proposal: &Proposal) -> Value {
-    let text = |bytes: Option<&Bytes>| {
-        let bytes = bytes.map(|bytes| &bytes.0)?;
-        (bytes.len() <= DIFF_TEXT).then(|| String::from_utf8_lossy(bytes).into_owned())
-    };
+    let text =
+        |bytes: Option<&Bytes>| bytes.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
+    let is_large = |bytes: Option<&Bytes>| bytes.is_some_and(|bytes| bytes.0.len() > DIFF_TEXT);
     let diffs = proposal.files.iter().map(|file| {
+        let (before, after) = (file.before.as_ref(), file.after.as_ref());
+        if is_large(before) || is_large(after) {
+            let path = file.path.as_str();
+            let told = format!(
+                "{path} is too large to be shown here; its changes are decided with the others."
+            );
+            return content(&told);
+        }
         json!({
             "type": "diff",
             "path": root.join(file.path.as_str()),
-            "oldText": text(file.before.as_ref()),
-            "newText": text(file.after.as_ref()).unwrap_or_default(),
+            "oldText": text(before),
+            "newText": text(after).unwrap_or_default(),
         })
     });
     let locations = proposal
