@@ -67,9 +67,6 @@ use self::stats::{Counters, average};
 use self::stream::{Progress, Recent, Upstream};
 use crate::error::{Kind, UserError};
 
-/// Temperature of alternatives after the first when the request asks for none.
-const VARIETY: f32 = 0.6;
-
 /// Time between two probes made because of refused requests.
 const DOUBT_EVERY: Duration = Duration::from_secs(60);
 
@@ -149,49 +146,11 @@ impl Model {
         }
     }
 
-    /// Asks for `count` completions of one text at the same time, for cycling through. The first
-    /// is the one `request` asks for, the others vary it.
-    pub fn alternatives(&self, request: &FimRequest, count: usize) -> Vec<CompletionStream> {
-        let vary = |nth: usize| {
-            let mut request = request.clone();
-            if nth > 0 {
-                request.temperature = if request.temperature > 0.0 {
-                    request.temperature
-                } else {
-                    VARIETY
-                };
-                request.seed = Some(request.seed.unwrap_or_default() + nth as u64);
-            }
-            request
-        };
-        (0..count).map(|nth| self.complete(vary(nth))).collect()
-    }
-
     /// Makes sure that a connection stands ready or is being opened. Returns at once and costs
     /// next to nothing: call it with every keystroke, so that a pause of the debouncer hides a
     /// handshake.
     pub fn warm(&self) {
         self.0.target.caller.origin.warm();
-    }
-
-    /// Asks for a single token, so that a server loads the model before it is needed.
-    ///
-    /// # Errors
-    /// As a completion.
-    pub async fn wake(&self) -> Result<Finish, ModelError> {
-        let request = FimRequest {
-            path: "wake.py".to_owned(),
-            language: "python".to_owned(),
-            prefix: "import ".to_owned(),
-            suffix: "\n".to_owned(),
-            snippets: Vec::new(),
-            max_tokens: 1,
-            stop: Vec::new(),
-            temperature: 0.0,
-            seed: None,
-            deadline: None,
-        };
-        Ok(self.complete(request).whole().await?.finish)
     }
 
     /// Returns what the endpoint supports, finding it out unless that is known. A probe that was

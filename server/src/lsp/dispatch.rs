@@ -1,6 +1,6 @@
 //! The message loop: frames in, handlers called in order, exactly one response per request.
 //!
-//! Four rules keep a language server correct on top of tower-lsp-server's router, and all of them
+//! Five rules keep a language server correct on top of tower-lsp-server's router, and all of them
 //! live here:
 //! 1. Nothing waits for a slot: a request that cannot answer at once becomes a task of its own,
 //!    so `$/cancelRequest` is never queued behind slow work.

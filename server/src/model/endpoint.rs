@@ -96,22 +96,7 @@ pub enum KeySource {
     Command(Vec<String>),
 }
 
-impl KeySource {
-    /// Splits `line` into a program and arguments by shell quoting rules. No shell is run, so
-    /// variables, pipes and substitutions mean nothing.
-    ///
-    /// # Errors
-    /// When a quote is not closed or there is no program.
-    pub fn command_line(line: &str) -> Result<Self, UserError> {
-        match shlex::split(line) {
-            Some(argv) if !argv.is_empty() => Ok(Self::Command(argv)),
-            Some(_) => Err(settings("The command for the API key is empty.")),
-            None => Err(settings(
-                "The command for the API key has a quote that is not closed.",
-            )),
-        }
-    }
-}
+impl KeySource {}
 
 /// How long each part of a request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -368,16 +353,5 @@ mod tests {
             assert!(refusal.starts_with("refused: "), "{url}: {refusal}");
             assert!(!refusal.contains("hunter2"));
         }
-    }
-
-    #[test]
-    fn a_key_command_is_split_without_a_shell() {
-        let split = KeySource::command_line("pass show 'my key' $HOME");
-        let expected = ["pass", "show", "my key", "$HOME"]
-            .map(String::from)
-            .to_vec();
-        assert_eq!(split, Ok(KeySource::Command(expected)));
-        assert!(KeySource::command_line("  ").is_err());
-        assert!(KeySource::command_line("pass 'open").is_err());
     }
 }

@@ -4,8 +4,8 @@
 //! stream and nothing else. Over HTTP/1.1 dropping a request closes its connection, and while a
 //! request is in flight another connected, unused connection stands ready, so that the next
 //! request pays for no handshake. Connecting is never undone by dropping the request that asked
-//! for it. Nothing here wakes up while the origin is unused, except once to close an HTTP/2
-//! connection after [`IDLE_HTTP2`].
+//! for it. While the origin is unused nothing here wakes up, except for the pings of an HTTP/2
+//! connection until it is closed after [`IDLE_HTTP2`].
 //!
 //! Why not a client with a pool of its own: such pools (hyper-util's, and reqwest's over it)
 //! connect only as part of a request and cannot hold a connection that was never used. Below

@@ -59,25 +59,3 @@ async fn a_request_whose_last_reader_is_gone_is_not_joined() {
     assert_eq!(model.stats().shared, 0);
     drop(server);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn alternatives_are_asked_for_at_once_and_differ() {
-    let (server, model) = model(|seen| Answer::text(&format!("{}", seen.json()["seed"]))).await;
-    let streams = model.alternatives(&request("P"), 3);
-    let mut texts = Vec::new();
-    for stream in streams {
-        texts.push(stream.whole().await.unwrap().text);
-    }
-    assert_eq!(texts, ["null", "1", "2"]);
-    let log = server.log();
-    let mut temperatures: Vec<f64> = log
-        .requests
-        .iter()
-        .map(|seen| seen.json()["temperature"].as_f64().unwrap())
-        .collect();
-    temperatures.sort_by(f64::total_cmp);
-    assert!(
-        temperatures[0] == 0.0 && temperatures[1] > 0.5 && log.connections.len() == 1,
-        "{temperatures:?}"
-    );
-}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,7 +19,8 @@ use super::endpoint::{TurnApi, TurnEndpoint};
 use super::openai::Quirks;
 use super::{TurnEvent, TurnRequest, anthropic, ollama, openai};
 use crate::error::UserError;
-use crate::model::breaker::{Breaker, Health, Permit};
+use crate::model::Network;
+use crate::model::breaker::{Breaker, Permit};
 use crate::model::caller::{Caller, Credentials, KeyHeader};
 use crate::model::dialect::{Said, said};
 use crate::model::endpoint::Address;
@@ -29,7 +30,6 @@ use crate::model::http::Protocol;
 use crate::model::secret::Secret;
 use crate::model::sse::Framing;
 use crate::model::stats::{Counters, Stats, average};
-use crate::model::{Network, Preview};
 
 /// Events that may wait for their reader; the server waits beyond them.
 const QUEUE: usize = 256;
@@ -137,22 +137,12 @@ impl TurnModel {
         self.0.caller.origin.warm();
     }
 
-    /// Returns the state of the endpoint, as it changes.
-    pub fn health(&self) -> watch::Receiver<Health> {
-        self.0.breaker.health()
-    }
-
     /// Returns the counters of the endpoint.
     pub fn stats(&self) -> Stats {
         Stats {
             connections: self.0.caller.origin.opened(),
             ..self.0.counters.snapshot()
         }
-    }
-
-    /// Returns the protocol spoken with the endpoint's host; `None` before the first connection.
-    pub fn protocol(&self) -> Option<Protocol> {
-        self.0.caller.origin.protocol()
     }
 
     /// Waits until a connection stands ready.
@@ -171,17 +161,6 @@ impl TurnModel {
 
     pub fn endpoint(&self) -> &TurnEndpoint {
         &self.0.endpoint
-    }
-
-    /// Returns exactly what would be sent for `request`, and where to.
-    pub fn preview(&self, request: &TurnRequest) -> Preview {
-        let inner = &self.0;
-        let route = inner.endpoint.api.route();
-        Preview {
-            url: format!("{}{}{route}", self.place(), inner.address.base),
-            way: inner.endpoint.api.in_words().to_owned(),
-            body: inner.body(request, *inner.quirks()),
-        }
     }
 }
 
@@ -207,16 +186,6 @@ impl TurnStream {
         let next = self.events.recv().await;
         self.ended = !matches!(&next, Some(Ok(event)) if !matches!(event, TurnEvent::End(_)));
         Some(next.unwrap_or_else(|| Err(self.lost.clone())))
-    }
-
-    /// Returns what has happened already, without waiting; `None` when nothing has.
-    pub fn try_next(&mut self) -> Option<Result<TurnEvent, ModelError>> {
-        if self.ended {
-            return None;
-        }
-        let next = self.events.try_recv().ok()?;
-        self.ended = !matches!(&next, Ok(event) if !matches!(event, TurnEvent::End(_)));
-        Some(next)
     }
 }
 
