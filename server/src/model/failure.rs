@@ -148,7 +148,7 @@ impl ModelError {
                 "Check the network, the proxy settings and the address."
             }
             Failure::Tls(_) => {
-                "Add the server's certificate authority to `network.caFiles`, or correct the address."
+                "Add the server's certificate authority to `network.caCertificates`, or correct the address."
             }
             Failure::Proxy(_) => "Check `network.proxy` or the proxy variables in the environment.",
             Failure::Protocol(_) => {

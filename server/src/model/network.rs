@@ -148,7 +148,7 @@ impl Network {
 fn certificates(file: &PathBuf) -> Result<Vec<CertificateDer<'static>>, UserError> {
     let refuse = |why: &str| {
         let message = format!("The certificate file {} {why}.", file.display());
-        UserError::new(Kind::Settings, message).with_hint("Correct `network.caFiles`.")
+        UserError::new(Kind::Settings, message).with_hint("Correct `network.caCertificates`.")
     };
     let pem = std::fs::read(file)
         .map_err(|error| refuse(&format!("cannot be read ({})", error.kind())))?;

@@ -345,7 +345,7 @@ async fn a_certificate_from_an_unknown_authority_is_refused_and_explained() {
         error
             .user_error()
             .hint
-            .is_some_and(|hint| hint.contains("caFiles"))
+            .is_some_and(|hint| hint.contains("caCertificates"))
     );
     assert_eq!(server.log().requests.len(), 0);
 }
