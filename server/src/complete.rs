@@ -568,7 +568,7 @@ impl Request {
 
     /// When the best answer there is must be given.
     fn deadline(&self, engines: &Engines) -> Instant {
-        self.asked + Duration::from_millis(engines.settings.complete.deadline_ms.into())
+        self.asked + engines.patience()
     }
 
     fn ask_local(&self, engines: &Engines, around: &Surroundings<'_>) -> Option<Item> {

@@ -122,8 +122,8 @@ pub struct Complete {
     /// a model that needs longer is replaced by the embedded engine for that keystroke.
     #[schemars(range(min = 1, max = 10_000))]
     pub deadline_ms: u32,
-    /// Milliseconds to wait for the next keystroke before a model is asked. Unset: adapts to the
-    /// typing rhythm, and is zero after a pause.
+    /// Milliseconds to wait for the next keystroke before a model is asked; the deadline counts
+    /// from their end. Unset: adapts to the typing rhythm, and is zero after a pause.
     #[schemars(range(max = 5_000))]
     pub debounce_ms: Option<u32>,
     /// Most lines of one suggestion.

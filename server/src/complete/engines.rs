@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -36,6 +37,13 @@ pub struct Engines {
 }
 
 impl Engines {
+    /// How long an answer may take: the deadline, after the pause that the user has set.
+    pub(super) fn patience(&self) -> Duration {
+        let settings = &self.settings.complete;
+        let ms = u64::from(settings.deadline_ms) + settings.debounce_ms.map_or(0, u64::from);
+        Duration::from_millis(ms)
+    }
+
     /// Makes the engines that `settings` ask for, learning the folders `roots` except `exclude`
     /// (globs). What is unchanged from `self` goes on: connections stay warm, nothing is learnt
     /// twice. An engine that cannot be made is left out and said why.

@@ -11,7 +11,7 @@
 
 ---@class pairwright.Settings.complete
 ---@field deadlineMs? integer Milliseconds after the request at which the best answer so far is given. Late is wrong: a model that needs longer is replaced by the embedded engine for that keystroke.
----@field debounceMs? integer Milliseconds to wait for the next keystroke before a model is asked. Unset: adapts to the typing rhythm, and is zero after a pause.
+---@field debounceMs? integer Milliseconds to wait for the next keystroke before a model is asked; the deadline counts from their end. Unset: adapts to the typing rhythm, and is zero after a pause.
 ---@field enabled? boolean Whether ghost text is offered at all.
 ---@field languages? table<string, boolean> Switches ghost text per language id, for example `{ "markdown": false }`. Languages not named here are on.
 ---@field maxLines? integer Most lines of one suggestion.
