@@ -9,6 +9,8 @@ use super::{Server, convert};
 
 /// Minutes of a snooze when none are given.
 const SNOOZE_MINUTES: u64 = 30;
+/// A week; for longer there is a setting.
+const LONGEST_SNOOZE: u64 = 7 * 24 * 60;
 
 /// Every command, as advertised, but for those of hunks (`edits::COMMANDS`).
 pub(super) const NAMES: &[&str] = &[
@@ -39,10 +41,14 @@ impl Server {
                     .first()
                     .and_then(Value::as_u64)
                     .unwrap_or(SNOOZE_MINUTES);
-                let until =
-                    Instant::now().checked_add(Duration::from_secs(minutes.saturating_mul(60)));
-                self.completer.snooze(until);
+                let until = Instant::now() + Duration::from_secs(minutes.min(LONGEST_SNOOZE) * 60);
+                self.completer.snooze(Some(until));
                 self.status_may_have_changed();
+                let server = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(until.into()).await;
+                    server.status_may_have_changed();
+                });
             }
             "pairwright.resume" => {
                 self.completer.snooze(None);
