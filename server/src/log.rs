@@ -19,7 +19,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload::{self, Handle};
 
-use crate::config::LogLevel;
+use crate::config::{self, LogLevel};
 
 /// A log file that is larger is moved aside when the server starts.
 const ROTATE_AT: u64 = 8 << 20;
@@ -65,9 +65,12 @@ impl Log {
         (Self { level, file }, lines)
     }
 
-    /// Puts a level and a file in force. A file that cannot be opened is said so in the editor.
-    pub fn configure(&self, level: LogLevel, path: Option<PathBuf>) {
-        let filter = match level {
+    /// Puts settings in force; without a file of their own the log is kept in the folder `state`. A
+    /// file that cannot be opened is said so in the editor.
+    pub fn configure(&self, settings: &config::Log, state: Option<&Path>) {
+        let own = settings.file.clone();
+        let path = own.or_else(|| state.map(|folder| folder.join("pairwright.log")));
+        let filter = match settings.level {
             LogLevel::Off => LevelFilter::OFF,
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,

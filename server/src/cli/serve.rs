@@ -46,12 +46,8 @@ impl Acp {
         let (log, mut lines) = Log::start();
         let settings = Current::load(Directories::find());
         let resolved = settings.get();
-        let file = resolved.settings.log.file.clone();
         let state = settings.directories().state.clone();
-        log.configure(
-            resolved.settings.log.level,
-            file.or_else(|| state.map(|state| state.join("pairwright.log"))),
-        );
+        log.configure(&resolved.settings.log, state.as_deref());
         let runtime = super::runtime()?;
         // The protocol has no place for a log.
         runtime.spawn(async move { while lines.recv().await.is_some() {} });

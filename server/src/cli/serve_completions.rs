@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use tracing::Level;
 
 use crate::complete::engines::Engines;
 use crate::config::current::Current;
 use crate::config::sources::Directories;
 use crate::index;
 use crate::log::Log;
+use crate::model::Health;
 use crate::openai::{Endpoint, Token};
 
 #[derive(Debug, clap::Args)]
@@ -52,10 +54,19 @@ impl ServeCompletions {
                     .with_context(|| format!("{} cannot be read", root.display()))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let (_log, _lines) = Log::start();
+        let (log, mut lines) = Log::start();
         let runtime = super::runtime()?;
+        // Whoever started this sees what the log warns of.
+        runtime.spawn(async move {
+            while let Some(line) = lines.recv().await {
+                if line.level <= Level::WARN {
+                    // A terminal that is gone is no reason to stop.
+                    let _ = writeln!(anstream::stderr(), "{}", line.text);
+                }
+            }
+        });
         let _entered = runtime.enter();
-        let engines = engines(directories, &roots)?;
+        let engines = engines(directories, &roots, &log)?;
         runtime.block_on(async {
             let endpoint = Endpoint::bind(self.port, roots, engines, token)
                 .await
@@ -80,17 +91,19 @@ impl ServeCompletions {
 
 /// The engines that the settings ask for, as the language server makes them. Learning goes on
 /// while the first questions come.
-fn engines(directories: Directories, roots: &[PathBuf]) -> anyhow::Result<Engines> {
+fn engines(directories: Directories, roots: &[PathBuf], log: &Log) -> anyhow::Result<Engines> {
     let settings = Current::load(directories);
     settings.set_roots(roots.to_vec());
     let resolved = settings.get();
+    let state = settings.directories().state.as_deref();
+    log.configure(&resolved.settings.log, state);
     for problem in &resolved.problems {
-        writeln!(anstream::stderr(), "settings: {problem}")?;
+        tracing::warn!("settings: {problem}");
     }
     let before = Engines::default();
     let (mut engines, problems) = before.with(Arc::new(resolved.settings.clone()), roots, &[]);
     for problem in problems {
-        writeln!(anstream::stderr(), "{problem}")?;
+        tracing::warn!("{problem}");
     }
     if let Ok(cache) = index::cache_dir(settings.directories())
         && let Some(index) = engines.add_index(&before, roots, cache)
@@ -99,7 +112,16 @@ fn engines(directories: Directories, roots: &[PathBuf]) -> anyhow::Result<Engine
     }
     if let Some(model) = engines.model().cloned() {
         model.warm();
+        let mut health = model.health();
         tokio::spawn(async move { model.probe().await });
+        tokio::spawn(async move {
+            while health.changed().await.is_ok() {
+                let health = health.borrow_and_update().clone();
+                if let Health::Failing { why } | Health::Paused { why, .. } = health {
+                    tracing::warn!("{why}");
+                }
+            }
+        });
     }
     Ok(engines)
 }

@@ -161,12 +161,8 @@ impl Server {
 
     fn put_in_force(&self, resolved: &Arc<Resolved>) {
         let settings = &resolved.settings;
-        let file = settings.log.file.clone();
-        let state = self.settings.directories().state.as_ref();
-        self.log.configure(
-            settings.log.level,
-            file.or_else(|| state.map(|d| d.join("pairwright.log"))),
-        );
+        let state = self.settings.directories().state.as_deref();
+        self.log.configure(&settings.log, state);
         for problem in &resolved.problems {
             tracing::warn!("Settings: {problem}");
         }
