@@ -56,7 +56,12 @@ struct Inner {
     root: PathBuf,
     workspace: Arc<Workspace>,
     live: Mutex<Live>,
+    running: Mutex<Running>,
 }
+
+/// What stops the turn that a session has under way. Held for no longer than it takes to look, so
+/// that a turn can be stopped while others wait for the disk.
+type Running = FxHashMap<String, (u32, CancellationToken)>;
 
 #[derive(Default)]
 struct Live {
@@ -68,8 +73,6 @@ struct Live {
 struct Session {
     /// `None` while a turn has it.
     conversation: Option<Conversation>,
-    /// Stops the turn under way.
-    running: Option<(u32, CancellationToken)>,
     /// Orders sessions by their last use.
     used: u64,
 }
@@ -112,6 +115,7 @@ impl Chat {
             root: workspace.root().path().to_owned(),
             workspace,
             live: Mutex::default(),
+            running: Mutex::default(),
         }))
     }
 
@@ -162,10 +166,8 @@ impl Chat {
 
     /// Forgets a session that is in memory and stops its turn; its log stays.
     pub fn close(&self, session: &str) {
-        let closed = self.0.live().sessions.remove(session);
-        if let Some((_, stop)) = closed.and_then(|session| session.running) {
-            stop.cancel();
-        }
+        self.0.live().sessions.remove(session);
+        self.cancel(session, None);
     }
 
     /// Asks in a session that was begun or loaded. Returns at once; the answer comes as events of
@@ -206,8 +208,9 @@ impl Chat {
         conversation.turn += 1;
         let turn = conversation.turn;
         let stop = CancellationToken::new();
-        session.running = Some((turn, stop.clone()));
         session.used = used;
+        let running = (turn, stop.clone());
+        self.0.running().insert(ask.session.clone(), running);
         let sent = Sent {
             session: ask.session.clone(),
             turn,
@@ -226,16 +229,13 @@ impl Chat {
 
     /// Stops a turn; without a number the one under way. Returns whether one was.
     pub fn cancel(&self, session: &str, turn: Option<u32>) -> bool {
-        let live = self.0.live();
-        let running = live.sessions.get(session).and_then(|s| s.running.as_ref());
-        let Some((running, stop)) = running else {
-            return false;
-        };
-        let is_meant = turn.is_none_or(|turn| turn == *running);
-        if is_meant {
+        let running = self.0.running();
+        let is_meant = |(at, _): &&(u32, CancellationToken)| turn.is_none_or(|turn| turn == *at);
+        let meant = running.get(session).filter(is_meant);
+        if let Some((_, stop)) = meant {
             stop.cancel();
         }
-        is_meant
+        meant.is_some()
     }
 }
 
@@ -276,15 +276,16 @@ impl Inner {
     /// the log by now, so that the end need not wait for the disk.
     fn end(&self, session: &str, turn: u32, conversation: Option<Conversation>, done: EventKind) {
         let mut live = self.live();
-        let known = live.sessions.get_mut(session);
-        let is_this = |(at, _): &(u32, CancellationToken)| *at == turn;
-        if let Some(known) = known.filter(|known| known.running.as_ref().is_some_and(is_this)) {
-            known.running = None;
-            known.conversation = conversation;
-            if known.conversation.is_none() {
-                live.sessions.remove(session);
+        let mut running = self.running();
+        // A session that was closed and loaded meanwhile has another turn, or none.
+        if running.get(session).is_some_and(|(at, _)| *at == turn) {
+            running.remove(session);
+            match (live.sessions.get_mut(session), conversation) {
+                (Some(known), Some(conversation)) => known.conversation = Some(conversation),
+                _ => drop(live.sessions.remove(session)),
             }
         }
+        drop(running);
         let target = Target {
             session,
             turn,
@@ -321,6 +322,10 @@ impl Inner {
     fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Live {
@@ -336,7 +341,7 @@ impl Live {
             let idle = self
                 .sessions
                 .iter()
-                .filter(|(_, session)| session.running.is_none());
+                .filter(|(_, session)| session.conversation.is_some());
             let oldest = idle.min_by_key(|(_, session)| session.used);
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
                 self.sessions.remove(&oldest);
@@ -347,7 +352,6 @@ impl Live {
             id.to_owned(),
             Session {
                 conversation: Some(conversation),
-                running: None,
                 used,
             },
         );

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use model_server::{Answer, End, Ending, Listen, ModelServer, Seen, Speak, Turn, broken_prefix};
 use pairwright::driver::{Client, PATIENCE};
+use pairwright::session::document::uri_of;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -333,6 +334,20 @@ fn stopping_a_turn_resets_it_at_the_model_and_the_session_goes_on() {
     assert_eq!(said(&chat.events(turn)), "Whole.");
     assert_eq!(broken_prefix(&stage.server.log()), None);
     assert_eq!(stage.server.log().connections.len(), 1);
+}
+
+#[test]
+fn what_is_open_from_outside_the_folder_is_not_shown_to_the_model() {
+    let stage = Stage::new(|_| Answer::turn(Turn::text("Nothing.")));
+    let mut chat = stage.client();
+    let diary = uri_of(&stage.world.home().join("diary.txt"));
+    chat.client
+        .open(&diary, "plaintext", "Dear diary, do not tell anybody.\n");
+    let turn = chat.send("What is open?", &json!({}));
+    assert_eq!(said(&chat.events(turn)), "Nothing.");
+    let log = stage.server.log();
+    let read = prompt(&log.requests[0]);
+    assert!(!read.contains("Dear diary"), "{read}");
 }
 
 #[test]

@@ -68,6 +68,8 @@ pub enum Reference {
     Diff { text: Option<String> },
     /// What a terminal shows.
     Terminal { text: String },
+    /// Text of a file as the client has it.
+    Text { path: String, text: String },
     /// What the editor complains about.
     Diagnostics { items: Vec<Diagnostic> },
 }
@@ -182,6 +184,10 @@ impl Grounding {
                 None => self.notices.push("git does not tell the changes.".into()),
             },
             Reference::Terminal { text } => self.add_text("terminal output", text, Keep::Tail),
+            Reference::Text { path, .. } if secret::is_path(path) => {
+                self.notices.push(format!("{path} is kept for secrets."));
+            }
+            Reference::Text { path, text } => self.add_text(path, text, Keep::Head),
             Reference::Diagnostics { items } => {
                 let line =
                     |item: &Diagnostic| format!("{}:{}: {}\n", item.path, item.line, item.message);
@@ -194,7 +200,9 @@ impl Grounding {
     /// Shows the selection and what stands around it.
     fn look_at(&mut self, sources: &Sources<'_>, active: &Active) {
         let document = &active.document;
-        if crate::context::is_secret(document) {
+        let root = sources.workspace.root().path();
+        let is_outside = |path: &Path| !path.starts_with(root);
+        if crate::context::is_secret(document) || document.path.as_deref().is_some_and(is_outside) {
             return;
         }
         let snapshot = &sources.surroundings.snapshot;
