@@ -96,6 +96,11 @@ fn the_tour_shows_ghost_text_for_a_folder_and_says_what_is_wrong_with_an_empty_o
         "Typing along",
         "Taking it back",
         "Search and map",
+        "Chat and a task",
+        "a link to shapes.sh:2",
+        "run `sh test.sh`?",
+        "echo $(($1 * $1))",
+        "rolled back",
         "Status",
         "square(radius)",
     ] {

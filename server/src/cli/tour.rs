@@ -3,7 +3,10 @@
 mod edits;
 mod places;
 mod retrieval;
+mod script;
+mod task;
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -71,10 +74,33 @@ impl Tour {
         retrieval::show(&mut out, &root, &places)?;
         writeln!(
             out,
+            "{} {}",
+            paint(style::TITLE, "Chat and a task"),
+            faint("the model is a script within this program; all else is as with yours")
+        )?;
+        task::show(&mut out)?;
+        writeln!(
+            out,
             "In your editor: see README.md. Problems: {}.",
             paint(style::TITLE, "pairwright doctor")
         )?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A folder that is removed when it goes out of scope.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Names a folder that is not there yet.
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("pairwright-{}", uuid::Uuid::now_v7())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
+
+use super::Scratch;
 
 use crate::cli::apply::show;
 use crate::cli::style::{self, paint};
@@ -38,19 +40,9 @@ def text(self):
 >>>>>>> REPLACE
 ";
 
-/// A folder that is removed when it goes out of scope.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Shows an edit from the answer to the rollback, with what is on the disk after each step.
 pub(super) fn show(out: &mut impl Write) -> anyhow::Result<()> {
-    let scratch =
-        Scratch(std::env::temp_dir().join(format!("pairwright-{}", uuid::Uuid::now_v7())));
+    let scratch = Scratch::new();
     let (root, state) = (scratch.0.join("work"), scratch.0.join("state"));
     fs::create_dir_all(&root).context("making a folder to show edits in")?;
     fs::write(root.join(FILE), BEFORE)?;
