@@ -11,6 +11,7 @@ mod doctor;
 mod edits;
 mod index;
 mod map;
+mod metrics;
 mod rollback;
 #[cfg(target_os = "linux")]
 mod sandbox;
@@ -74,6 +75,8 @@ enum Command {
     Task(task::TaskCommand),
     /// Show, check or export what tasks and chats did
     Audit(audit::Audit),
+    /// Count what became of chats, tasks and edits
+    Metrics(metrics::MetricsCommand),
     /// List the edits that were made, and whether they stand
     Edits(edits::Edits),
     /// Check settings, model endpoint and engine, with the next step for each problem
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Edits(edits) => edits.run(),
         Command::Task(task) => task.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Metrics(metrics) => metrics.run(),
         Command::Doctor(doctor) => doctor.run(),
         #[cfg(target_os = "linux")]
         Command::Sandbox(sandbox) => sandbox.run(),

@@ -13,6 +13,7 @@ mod edits;
 mod events;
 mod ext;
 pub mod framing;
+mod metrics;
 mod parent;
 mod progress;
 mod settings;
@@ -34,7 +35,7 @@ use tracing::Level;
 use crate::agent::Tasks;
 use crate::complete::engines::Engines;
 use crate::complete::explain::Explanation;
-use crate::complete::{Ask, Completer, Trigger, metrics};
+use crate::complete::{Ask, Completer, Trigger};
 use crate::config::current::Current;
 use crate::index::{FolderStatus, Found, Indexes, SearchParams};
 use crate::log::{Line, Log};
@@ -317,10 +318,6 @@ impl Server {
     async fn index_status(&self) -> Result<Vec<FolderStatus>> {
         let index = &self.completer.engines().index;
         Ok(index.as_ref().map_or_else(Vec::new, Indexes::statuses))
-    }
-
-    async fn metrics(&self, _: Value) -> Result<metrics::Report> {
-        Ok(self.completer.metrics().report())
     }
 
     async fn get_status(&self, _: Value) -> Result<Status> {

@@ -226,7 +226,7 @@ impl Server {
     }
 
     /// Runs `work` for a folder on a thread that may wait for the disk and for the editor.
-    async fn with_workspace<T: Send + 'static>(
+    pub(super) async fn with_workspace<T: Send + 'static>(
         &self,
         root: PathBuf,
         work: impl FnOnce(&Workspace, &EditorDocuments) -> jsonrpc::Result<T> + Send + 'static,

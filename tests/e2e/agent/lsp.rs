@@ -95,10 +95,40 @@ fn a_task_is_started_asked_for_reviewed_and_taken_back_in_an_editor() {
     );
     assert_eq!(budget["ceilings"]["steps"], 50);
     assert_eq!(budget["spent"]["steps"], 6);
+    let work = ask(&mut client, "pairwright/metrics/get", &json!({}))["work"].clone();
+    assert_eq!(work["tasks"]["states"], json!({ "succeeded": 1 }));
+    assert_eq!(
+        (&work["tasks"]["asked"], &work["tasks"]["overrides"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(work["modes"]["review"]["sessions"], 1);
+    let edits = &work["edits"];
+    assert_eq!(
+        (&edits["hunksAccepted"], &edits["hunksRejected"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&edits["applied"], &edits["takenBack"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&edits["acceptRate"], &edits["revertRate"]),
+        (&json!(0.5), &json!(1.0))
+    );
     let query = json!({ "session": task, "fromSeq": 2, "most": 1 });
     let events = ask(&mut client, "pairwright/audit/query", &query);
     assert_eq!(events["events"][0]["seq"], 2);
     client.leave().unwrap();
+    let shown = stage.command(&["metrics"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for part in [
+        "1 succeeded",
+        "1 asked, 1 allowed",
+        "1 accepted, 1 rejected; 50 % accepted",
+        "1 applied, 1 taken back",
+    ] {
+        assert!(shown.contains(part), "{part} is not in:\n{shown}");
+    }
     stage.stop();
 }
 
