@@ -67,7 +67,7 @@ pub(super) struct Writer {
     pool: ThreadPool,
     parser: Parser,
     repo: Option<Repo>,
-    watch: Option<Watch>,
+    watch: Option<Arc<Watch>>,
     /// `None` while another process writes.
     stores: Option<Stores>,
     /// The files as last looked at, published or not.
@@ -366,7 +366,7 @@ impl Writer {
             Change::Lost => inbox.rescan(),
         };
         match Watch::start(&self.options.root, git_dir.as_deref(), heard) {
-            Ok(watch) => self.watch = Some(watch),
+            Ok(watch) => self.watch = Some(Arc::new(watch)),
             Err(error) => self.fault("", &format!("files cannot be watched: {error}")),
         }
     }

@@ -236,7 +236,8 @@ fn secrets_among_the_settings_are_in_no_message() {
         }),
     )]);
     assert!(!told.concat().contains("hunter2"), "{told:?}");
-    let of_command = "`models.chat.apiKeyCommand` has a value of the wrong kind: a text does not fit";
+    let of_command =
+        "`models.chat.apiKeyCommand` has a value of the wrong kind: a text does not fit";
     assert!(told.contains(&format!("editor: {of_command}")), "{told:?}");
 }
 
