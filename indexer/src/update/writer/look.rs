@@ -175,14 +175,9 @@ impl Writer {
         let commit = self.head.commit.clone();
         self.pool.spawn(move || {
             // Damaged objects are the business of another crate, which may not be ready for all.
-            let read = || {
-                (
-                    repo.history(&known).unwrap_or_default(),
-                    repo.branch_files(),
-                )
-            };
-            let (history, branch_files) = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
-            inbox.history(commit, history, branch_files);
+            let read = || repo.history(&known).unwrap_or_default();
+            let history = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
+            inbox.history(commit, history);
         });
     }
 

@@ -197,8 +197,6 @@ impl Writer {
             base: self.base.clone(),
             overlay: Arc::new(overlay),
             history: self.history.clone(),
-            head: self.head.clone(),
-            branch_files: self.branch_files.clone(),
         };
     }
 
