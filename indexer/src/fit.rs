@@ -21,7 +21,7 @@ pub struct DocPair {
 /// Reads and parses every file that is indexed below `root`, and does nothing else with them:
 /// what building an index is measured by. Returns how many files and bytes these are.
 pub fn parse_all(root: &Path, threads: usize) -> (usize, usize) {
-    let files = crate::walk::walk(root, threads).files;
+    let files = crate::walk::walk(root, threads, |_| ()).files;
     let parse = |parser: &mut Parser, path: &RepoPath| {
         if FileClass::of_path(path.as_str()) != FileClass::Content {
             return None;

@@ -33,7 +33,10 @@ pub use self::{
     graph::map::{MapQuery, RepoMap},
     path::{ContentHash, RepoPath, Tokens},
     reader::Reader,
-    repo::Head,
+    repo::{
+        Head,
+        uncommitted::{Content, Uncommitted, uncommitted},
+    },
     search::{ChunkHit, FileHit, Query, Reason, pack::Snippet, signal_names},
     store::StoreError,
     syntax::{Chunk, Definition, DefinitionKind, Identifier, Language, NameStyle, Unit},

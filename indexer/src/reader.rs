@@ -17,7 +17,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     graph::{NameIndex, PathWords},
     path::{ContentHash, RepoPath, name_hash},
-    repo::{Head, history::History},
+    repo::history::History,
     store::{FileEntry, Location, UnitKey, UnitReader, Uses, defined_names},
     syntax::{ChunkTerms, Language, Parsed, Unit},
     text::{
@@ -43,9 +43,6 @@ pub struct Reader {
     pub(crate) history: Arc<History>,
     /// The base's slot of each file of the history, [`NO_SLOT`] where it has none.
     pub(crate) past_slots: Arc<[Slot]>,
-    pub(crate) head: Arc<Head>,
-    /// The files of the current branch since it left the main one.
-    pub(crate) branch_files: Arc<[RepoPath]>,
 }
 
 /// Everything as of the last publishing.
@@ -216,16 +213,6 @@ impl Reader {
     /// Returns how many files there are, indexed for content or not.
     pub fn n_files(&self) -> usize {
         self.base.files.len() + self.overlay.added.len() - self.overlay.gone.len()
-    }
-
-    /// Returns where the workspace stood when this was published.
-    pub fn head(&self) -> &Head {
-        &self.head
-    }
-
-    /// Returns the files changed since this branch left the main one: the pull request's files.
-    pub fn branch_files(&self) -> &[RepoPath] {
-        &self.branch_files
     }
 
     /// Returns all paths, in no particular order. New files whose content is not indexed (binary,

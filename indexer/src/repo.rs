@@ -1,11 +1,12 @@
-//! What git knows: where HEAD is, what the last commits changed, what this branch changes.
+//! What git knows: where HEAD is, what the last commits changed, what is not committed.
 //!
 //! Holds: only reads; runs no program, so hooks, filters and aliases of a hostile repository are
 //! never started; bounded to the last [`history::MAX_COMMITS`] commits. No git, a broken one, a
 //! shallow clone or one in the middle of a rebase gives less, never an error that stops indexing.
-//! Not here: the content of files, which is read from the working tree alone (`update`).
+//! Not here: what is indexed of files, which is read from the working tree alone (`update`).
 
 pub(crate) mod history;
+pub(crate) mod uncommitted;
 
 use std::{
     path::{Path, PathBuf},
@@ -142,37 +143,6 @@ impl Repo {
             &mut changes,
         )?;
         Some(changes)
-    }
-
-    /// Returns the files changed since this branch left the main one: the pull request's files.
-    /// Empty on the main branch itself and where no main branch is known.
-    pub(crate) fn branch_files(&self) -> Vec<RepoPath> {
-        let repository = self.thread_local();
-        let find = || {
-            let head = repository.head_id().ok()?.detach();
-            let base = [
-                "origin/HEAD",
-                "origin/main",
-                "origin/master",
-                "main",
-                "master",
-                "trunk",
-            ]
-            .iter()
-            .find_map(|name| {
-                repository
-                    .find_reference(*name)
-                    .ok()?
-                    .into_fully_peeled_id()
-                    .ok()
-            })?
-            .detach();
-            let fork = repository.merge_base(head, base).ok()??.detach();
-            let mut changes = Vec::new();
-            self.diff(&repository, Some(fork), head, 10_000, &mut changes)?;
-            Some(changes)
-        };
-        find().unwrap_or_default()
     }
 
     fn thread_local(&self) -> gix::Repository {

@@ -80,6 +80,21 @@ impl StoreError {
     }
 }
 
+/// Makes a folder that nobody else may read: it holds the code, whoever may read that.
+fn make_private(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+        builder.mode(0o700).create(dir)?;
+        // One made by an earlier version is open to others.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+    }
+    #[cfg(not(unix))]
+    builder.create(dir)
+}
+
 /// Where the parts of one workspace's index are.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -91,7 +106,7 @@ impl Layout {
     /// another version never sees it.
     pub(crate) fn create(cache_dir: &Path, root: &Path) -> Result<Self, StoreError> {
         let layout = Self::of(cache_dir, root);
-        fs::create_dir_all(&layout.dir).map_err(StoreError::io("create", &layout.dir))?;
+        make_private(&layout.dir).map_err(StoreError::io("create", &layout.dir))?;
         Ok(layout)
     }
 

@@ -6,7 +6,8 @@
 //! changed, then the rest, newest first.
 //! Holds: no caller ever waits for the writer except in [`Index::wait_until_settled`]; what a
 //! message says is never believed, only looked at; with nothing to do the writer sleeps without
-//! a timer. A bad file is a [`Fault`] in the status and the update goes on.
+//! a timer, except in a second process on the same folder, which every two seconds tries the lock
+//! and looks at the manifest's time, and reads and walks everything when the first has published. A bad file is a [`Fault`] in the status and the update goes on.
 
 mod examine;
 mod inbox;

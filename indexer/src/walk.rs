@@ -76,20 +76,33 @@ impl Stat {
 #[derive(Debug, Default)]
 pub(crate) struct Walked {
     pub(crate) files: Vec<(RepoPath, Stat)>,
-    /// Every folder that was entered; what a watcher needs to know.
-    pub(crate) folders: Vec<PathBuf>,
     pub(crate) faults: Vec<Fault>,
 }
 
-/// Lists the files below `root` with `threads` threads.
-pub(crate) fn walk(root: &Path, threads: usize) -> Walked {
+/// Lists the files below `root` with `threads` threads, which call `enter` with each folder before
+/// they list it.
+pub(crate) fn walk(
+    root: &Path,
+    threads: usize,
+    enter: impl Fn(&Path) + Send + Sync + 'static,
+) -> Walked {
     let found = Mutex::new(Walked::default());
     let lock = || {
         found
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     };
-    builder(root).threads(threads).build_parallel().run(|| {
+    enter(root);
+    let mut builder = builder(root);
+    // Asked of a folder that the rules let through, before it is opened.
+    builder.filter_entry(move |entry| {
+        let is_git = entry.file_name() == ".git";
+        if !is_git && entry.file_type().is_some_and(|kind| kind.is_dir()) {
+            enter(entry.path());
+        }
+        !is_git
+    });
+    builder.threads(threads).build_parallel().run(|| {
         let mut batch = Batch {
             walked: Walked::default(),
             into: &found,
@@ -124,14 +137,7 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     fn visit(&mut self, root: &Path, entry: &DirEntry) {
-        let Some(kind) = entry.file_type() else {
-            return;
-        };
-        if kind.is_dir() {
-            self.walked.folders.push(entry.path().to_owned());
-            return;
-        }
-        if !kind.is_file() {
+        if !entry.file_type().is_some_and(|kind| kind.is_file()) {
             return;
         }
         let Some(path) = RepoPath::below(root, entry.path()) else {
@@ -154,7 +160,6 @@ impl Batch<'_> {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         into.files.append(&mut self.walked.files);
-        into.folders.append(&mut self.walked.folders);
         into.faults.append(&mut self.walked.faults);
         into.files.len()
     }

@@ -166,6 +166,8 @@ struct Server {
     counts_from_zero: Arc<OnceLock<bool>>,
     /// Set once the background work of the server has begun.
     started: Arc<OnceLock<()>>,
+    /// The workspace folders are others than those in force.
+    roots_changed: Arc<tokio::sync::Notify>,
     /// What keeps an engine from being made.
     problem: Arc<watch::Sender<Option<String>>>,
     /// Set once the client has shown that it speaks the legacy dialect.
@@ -192,6 +194,7 @@ impl Server {
             client_info: Arc::default(),
             counts_from_zero: Arc::default(),
             started: Arc::default(),
+            roots_changed: Arc::default(),
             speaks_legacy: Arc::default(),
             problem: Arc::new(watch::channel(None).0),
             told: Arc::new(watch::channel(None).0),

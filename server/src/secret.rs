@@ -38,25 +38,39 @@ pub fn is_key_file(text: &str) -> bool {
     text.contains("PRIVATE KEY-----")
 }
 
+/// Shorter words are names.
+const SHORTEST: usize = 20;
+/// Changes between letters and digits that no name has.
+const TURNS: usize = 4;
+
 /// Returns whether a run of word characters looks like a key or token: long, and letters and
 /// digits taking turns as in no name; or as a well-known service writes its keys.
 pub fn is_word(word: &str) -> bool {
-    const SHORTEST: usize = 20;
-    const TURNS: usize = 4;
-    if word.len() < SHORTEST {
-        return false;
-    }
+    is_key(word) || word.len() >= SHORTEST && !word.contains('_') && n_turns(word) >= TURNS
+}
+
+/// Returns whether a word is a key as a well-known service writes them.
+fn is_key(word: &str) -> bool {
+    let least = match KEY_STARTS.iter().any(|start| word.starts_with(start)) {
+        true => 1,
+        // OpenAI, Anthropic and others; names of styles begin so as well.
+        false if word.starts_with("sk-") => TURNS,
+        false => return false,
+    };
+    word.len() >= SHORTEST && n_turns(word) >= least
+}
+
+/// How often a letter follows a digit or a digit a letter.
+fn n_turns(word: &str) -> usize {
     let is_digit: Vec<bool> = word
         .bytes()
         .filter(u8::is_ascii_alphanumeric)
         .map(|b| b.is_ascii_digit())
         .collect();
-    let n_turns = is_digit
+    is_digit
         .windows(2)
         .filter(|pair| pair[0] != pair[1])
-        .count();
-    let is_known = KEY_STARTS.iter().any(|start| word.starts_with(start));
-    is_known && n_turns > 0 || !word.contains('_') && n_turns >= TURNS
+        .count()
 }
 
 #[cfg(test)]
@@ -70,6 +84,7 @@ mod tests {
             "AKIAIOSFODNN7EXAMPLE",
             "9f86d081884c7d659a2feaa0c55ad015",
             "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+            "sk-proj-4fT9aQ_x2Lm7-Zp0bR8c",
         ] {
             assert!(is_word(word), "{word}");
         }
@@ -78,6 +93,7 @@ mod tests {
             "parseISO8601DateTimeWithMillis",
             "AbstractSingletonProxyFactoryBean",
             "9f86d08",
+            "sk-folding-cube-animation-2",
             "1000000000000000000000",
         ] {
             assert!(!is_word(word), "{word}");

@@ -388,3 +388,63 @@ async fn without_an_answer_of_the_embedding_model_search_is_as_ever() {
     );
     assert_eq!(answers(&mut client), plain);
 }
+
+/// A repository with a key in a file of a harmless name, and a password among code.
+const CARELESS: &[(&str, &str)] = &[
+    (
+        "notes.txt",
+        "the key of the gate\n-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n\
+         -----END PRIVATE KEY-----\n",
+    ),
+    (
+        "connect.py",
+        "def connect():\n    password = \"hunter2hunter2\"\n    return open(password)\n",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_in_code_are_not_sent_to_the_embedding_model() {
+    let model = ModelServer::listen(Listen::default(), |seen| Answer::vectors(seen, meaning))
+        .await
+        .unwrap();
+    let world = World::new(CARELESS);
+    world.write_settings(&embedding_settings(&model));
+    let mut client = world.session();
+    status_when(&mut client, |s| {
+        s["nVectors"] == 2 && s["nWantedVectors"] == 0
+    });
+    let sent: String = model
+        .log()
+        .completions()
+        .iter()
+        .map(|seen| seen.json().to_string())
+        .collect();
+    assert!(sent.contains("def connect"), "{sent}");
+    assert!(!sent.contains("hunter2"), "{sent}");
+    assert!(!sent.contains("MIIEvQ"), "{sent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_text_that_the_embedding_model_refuses_does_not_keep_the_others_back() {
+    let model = ModelServer::listen(Listen::default(), |seen| {
+        match seen.json().to_string().contains("cannot be embedded") {
+            true => Answer::error(400, "input is too long"),
+            false => Answer::vectors(seen, meaning),
+        }
+    })
+    .await
+    .unwrap();
+    let mut files = FILES.to_vec();
+    files.push((
+        "src/refused.py",
+        "def refused():\n    return \"cannot be embedded\"\n",
+    ));
+    let world = World::new(&files);
+    world.write_settings(&embedding_settings(&model));
+    let mut client = world.session();
+    let status = status_when(&mut client, |s| {
+        s["nVectors"] == 4 && s["nWantedVectors"] == 0
+    });
+    assert_eq!(status["vectors"]["problem"], Value::Null);
+    assert!(share_of_meaning(&mut client, "mixing paint", "src/colour.py") > Some(0.9));
+}

@@ -30,6 +30,17 @@ fn a_change_of_the_users_file_is_in_force_without_a_restart() {
 }
 
 #[test]
+fn the_first_settings_file_is_in_force_without_a_restart() {
+    let world = World::knowing();
+    assert!(!world.home().join(".config").exists());
+    let mut client = world.session();
+    client.learnt();
+    world.write_settings("[complete]\nenabled = false\n");
+    let off = |s: &Value| s["kind"] == "Inactive";
+    client.wait_for("didChangeStatus", off, soon()).unwrap();
+}
+
+#[test]
 fn the_editors_settings_win_over_the_users_file_and_can_change() {
     let world = World::knowing();
     world.write_settings("[complete]\nenabled = false\n");

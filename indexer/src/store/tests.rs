@@ -100,3 +100,17 @@ proptest! {
         prop_assert!(Manifest::read(&path).is_err());
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_may_read_an_index_not_even_one_made_before() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let cache = tempfile::tempdir().unwrap();
+    let root = Path::new("/workspace");
+    let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o777;
+    for _ in 0..2 {
+        let layout = Layout::create(cache.path(), root).unwrap();
+        assert_eq!(mode(layout.dir()), 0o700);
+        fs::set_permissions(layout.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}

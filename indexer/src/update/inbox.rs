@@ -32,8 +32,8 @@ pub(super) struct Mail {
     pub(super) paths: FxHashSet<PathBuf>,
     pub(super) rescan: bool,
     pub(super) git: bool,
-    /// Of a commit, with the files of its branch.
-    pub(super) history: Option<(Option<String>, History, Vec<RepoPath>)>,
+    /// Of a commit.
+    pub(super) history: Option<(Option<String>, History)>,
     /// `None` stands for the vector of another chunk with the same text.
     pub(super) vectors: Vec<(ChunkId, Option<Vec<f32>>)>,
     pub(super) outside: Option<OutsideModel>,
@@ -103,13 +103,8 @@ impl Inbox {
         self.put(|mail| mail.git = true);
     }
 
-    pub(super) fn history(
-        &self,
-        commit: Option<String>,
-        history: History,
-        branch_files: Vec<RepoPath>,
-    ) {
-        self.put(|mail| mail.history = Some((commit, history, branch_files)));
+    pub(super) fn history(&self, commit: Option<String>, history: History) {
+        self.put(|mail| mail.history = Some((commit, history)));
     }
 
     pub(super) fn outside(&self, model: OutsideModel) {

@@ -556,6 +556,21 @@ fn changes_nobody_tells_of_are_found_by_watching() {
 }
 
 #[test]
+fn new_folders_that_are_ignored_cost_no_look_at_everything() {
+    let workspace = Workspace::new(&[("a.rs", TEXTS[0]), (".gitignore", "target/\n")]);
+    let index = workspace.settled();
+    workspace.write("untold.rs", TEXTS[1]);
+    workspace.write("target/debug/deps/made.rs", TEXTS[2]);
+    index.changed(["target", "target/debug", "target/debug/deps"].map(|f| workspace.path(f)));
+    seen(&index);
+    assert_eq!(index.status().n_files, 2, "looked at everything");
+    workspace.write("folder/b.rs", TEXTS[2]);
+    index.changed([workspace.path("folder")]);
+    seen(&index);
+    assert_eq!(index.status().n_files, 4);
+}
+
+#[test]
 fn cleaning_waits_for_no_one_and_costs_only_time() {
     let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
     let (cache, root) = (workspace.cache.path(), workspace.dir.path());

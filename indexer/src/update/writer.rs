@@ -67,7 +67,7 @@ pub(super) struct Writer {
     pool: ThreadPool,
     parser: Parser,
     repo: Option<Repo>,
-    watch: Option<Watch>,
+    watch: Option<Arc<Watch>>,
     /// `None` while another process writes.
     stores: Option<Stores>,
     /// The files as last looked at, published or not.
@@ -81,13 +81,14 @@ pub(super) struct Writer {
     is_waiting: FxHashSet<RepoPath>,
     history: Arc<History>,
     head: Arc<Head>,
-    branch_files: Arc<[RepoPath]>,
     reads_history: bool,
     /// The commit whose history is known.
     history_of: Option<String>,
     faults: BTreeMap<String, String>,
     phase: Phase,
     generation: u64,
+    /// The manifest of the process that writes, as it was when it was read last.
+    seen_manifest: Option<Stat>,
     indexed_commit: Option<String>,
     /// Something is only in memory that belongs on disk.
     is_dirty: bool,
@@ -147,8 +148,6 @@ impl Writer {
             overlay: Arc::default(),
             past_slots: base.past_slots(&history),
             history: Arc::new(history),
-            head: Arc::default(),
-            branch_files: Arc::default(),
         };
         let history = reader.history.clone();
         let state = State {
@@ -184,12 +183,12 @@ impl Writer {
             is_waiting: FxHashSet::default(),
             history,
             head: Arc::default(),
-            branch_files: Arc::default(),
             reads_history: false,
             history_of: None,
             faults,
             phase: Phase::Scanning,
             generation: manifest.generation,
+            seen_manifest: None,
             indexed_commit: manifest.commit,
             is_dirty: false,
             must_settle: false,
@@ -266,7 +265,7 @@ impl Writer {
         if is_visible {
             self.show();
         }
-        if let Some((commit, history, branch_files)) = mail.history {
+        if let Some((commit, history)) = mail.history {
             self.reads_history = false;
             self.history_of = commit;
             if self.stores.is_some()
@@ -275,7 +274,6 @@ impl Writer {
                 self.fault("", &error);
             }
             self.history = Arc::new(history);
-            self.branch_files = branch_files.into();
             self.show();
             self.read_history();
         }
@@ -366,7 +364,7 @@ impl Writer {
             Change::Lost => inbox.rescan(),
         };
         match Watch::start(&self.options.root, git_dir.as_deref(), heard) {
-            Ok(watch) => self.watch = Some(watch),
+            Ok(watch) => self.watch = Some(Arc::new(watch)),
             Err(error) => self.fault("", &format!("files cannot be watched: {error}")),
         }
     }

@@ -29,7 +29,7 @@ fn ignore_files_of_every_kind_are_obeyed() {
         (".github/ci.yml", b""),
     ]);
     assert_eq!(
-        names(&walk(dir.path(), 2)),
+        names(&walk(dir.path(), 2, |_| ())),
         [
             ".github/ci.yml",
             ".gitignore",
@@ -54,7 +54,7 @@ fn links_loops_and_odd_names_do_not_stop_the_walk() {
     std::os::unix::fs::symlink(dir.path(), dir.path().join("a/loop")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", dir.path().join("outside.rs")).unwrap();
     fs::write(dir.path().join(OsStr::from_bytes(b"bad\xff.rs")), "x").unwrap();
-    let walked = walk(dir.path(), 2);
+    let walked = walk(dir.path(), 2, |_| ());
     assert_eq!(names(&walked), ["a/b.rs", "new\nline.rs"]);
     assert_eq!(walked.faults.len(), 1);
     assert_eq!(walked.faults[0].message, "the name is not UTF-8");
@@ -134,4 +134,16 @@ fn tests_are_known_by_the_habits_of_each_language() {
     ] {
         assert!(!is_test(path), "{path}");
     }
+}
+
+/// What is made between the listing of a folder and its watch would be in neither.
+#[test]
+fn a_folder_is_entered_before_it_is_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("a/b")).unwrap();
+    let make = |folder: &Path| fs::write(folder.join("made.rs"), "").unwrap();
+    assert_eq!(
+        names(&walk(dir.path(), 2, make)),
+        ["a/b/made.rs", "a/made.rs", "made.rs"]
+    );
 }

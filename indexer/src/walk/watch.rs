@@ -3,16 +3,20 @@
 //! Events only name files that may have changed; the writer looks at each before it believes
 //! anything, so events that are lost, doubled or out of order cost time, never correctness. When
 //! the system drops events (overflow), everything is looked at again.
+//! Holds: a walk has each folder watched before it lists it, so that what is made meanwhile is
+//! listed, told of, or both; watches are counted once, however often folders are walked.
 
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use notify::{
     Config, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
 };
+use rustc_hash::FxHashSet;
 
 /// Folders watched one by one on Linux, where each costs kernel memory.
 const MAX_FOLDERS: usize = 60_000;
@@ -30,8 +34,16 @@ pub(crate) enum Change {
 
 /// Watches until it is dropped.
 pub(crate) struct Watch {
+    folders: Mutex<Folders>,
+}
+
+struct Folders {
     watcher: RecommendedWatcher,
-    n_folders: usize,
+    watched: FxHashSet<PathBuf>,
+    /// Those watched before this walk that it has not entered yet.
+    before: FxHashSet<PathBuf>,
+    n_failed: usize,
+    fault: Option<String>,
 }
 
 impl Watch {
@@ -45,7 +57,7 @@ impl Watch {
         git_dir: Option<&Path>,
         changed: impl Fn(Change) + Send + 'static,
     ) -> Result<Self, notify::Error> {
-        let watcher = RecommendedWatcher::new(
+        let mut watcher = RecommendedWatcher::new(
             move |event: Result<notify::Event, notify::Error>| {
                 if let Some(change) = interpret(event) {
                     changed(change);
@@ -53,33 +65,87 @@ impl Watch {
             },
             Config::default().with_follow_symlinks(false),
         )?;
-        let mut watch = Self {
-            watcher,
-            n_folders: 0,
-        };
         if !cfg!(target_os = "linux") {
-            watch.watcher.watch(root, RecursiveMode::Recursive)?;
+            watcher.watch(root, RecursiveMode::Recursive)?;
         }
         if let Some(git_dir) = git_dir {
             // HEAD, index and packed-refs are replaced by renames in this folder.
-            watch.watcher.watch(git_dir, RecursiveMode::NonRecursive)?;
+            watcher.watch(git_dir, RecursiveMode::NonRecursive)?;
         }
-        Ok(watch)
+        Ok(Self {
+            folders: Mutex::new(Folders {
+                watcher,
+                watched: FxHashSet::default(),
+                before: FxHashSet::default(),
+                n_failed: 0,
+                fault: None,
+            }),
+        })
     }
 
-    /// Watches folders that a walk has entered. On Linux ignored folders (build output) are thus
-    /// never watched; elsewhere one recursive watch covers all.
-    pub(crate) fn add(&mut self, folders: &[PathBuf]) -> Result<(), notify::Error> {
+    /// Says that a walk of everything begins.
+    pub(crate) fn walk_begins(&self) {
+        let mut folders = self.lock();
+        folders.before = std::mem::take(&mut folders.watched);
+        folders.n_failed = 0;
+        folders.fault = None;
+    }
+
+    /// Watches a folder that a walk is about to list. On Linux ignored folders (build output) are
+    /// thus never watched; elsewhere one recursive watch covers all.
+    pub(crate) fn entered(&self, folder: &Path) {
         if cfg!(target_os = "linux") {
-            for folder in folders
-                .iter()
-                .take(MAX_FOLDERS.saturating_sub(self.n_folders))
-            {
-                self.watcher.watch(folder, RecursiveMode::NonRecursive)?;
-                self.n_folders += 1;
+            self.lock().enter(folder);
+        }
+    }
+
+    /// Lets go of the folders that the walk did not enter. Returns what could not be watched.
+    pub(crate) fn walk_ended(&self) -> Option<String> {
+        let mut folders = self.lock();
+        for gone in std::mem::take(&mut folders.before) {
+            // The system has done so where the folder is no more.
+            let _ = folders.watcher.unwatch(&gone);
+        }
+        let fault = folders.fault.take()?;
+        Some(format!(
+            "{} folders cannot be watched: {fault}",
+            folders.n_failed
+        ))
+    }
+
+    /// Says that a path may have gone and come back, which ends the watch of a folder and of those
+    /// below: the next walk watches them again.
+    pub(crate) fn forget(&self, path: &Path) {
+        let mut folders = self.lock();
+        if folders.watched.remove(path) {
+            folders.watched.retain(|folder| !folder.starts_with(path));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Folders> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Folders {
+    fn enter(&mut self, folder: &Path) {
+        if self.before.remove(folder) {
+            self.watched.insert(folder.to_owned());
+            return;
+        }
+        let watching = match self.watched.len() < MAX_FOLDERS {
+            true => self.watcher.watch(folder, RecursiveMode::NonRecursive),
+            false => Err(notify::Error::generic("there are too many")),
+        };
+        match watching {
+            Ok(()) => _ = self.watched.insert(folder.to_owned()),
+            // It went since the walk saw it.
+            Err(_) if !folder.exists() => {}
+            Err(error) => {
+                self.n_failed += 1;
+                self.fault.get_or_insert(error.to_string());
             }
         }
-        Ok(())
     }
 }
 
@@ -113,6 +179,8 @@ fn interpret(event: Result<notify::Event, notify::Error>) -> Option<Change> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, sync::mpsc, time::Duration};
+
     use notify::event::{AccessMode, CreateKind, DataChange, Flag, ModifyKind};
 
     use super::*;
@@ -142,5 +210,76 @@ mod tests {
             interpret(Err(notify::Error::generic("queue"))),
             Some(Change::Lost)
         );
+    }
+
+    /// Watches `root` and tells the paths of events.
+    fn watching(root: &Path) -> (Watch, mpsc::Receiver<PathBuf>) {
+        let (tell, told) = mpsc::channel();
+        let changed = move |change| {
+            if let Change::Paths(paths) = change {
+                paths.into_iter().for_each(|path| _ = tell.send(path));
+            }
+        };
+        (Watch::start(root, None, changed).unwrap(), told)
+    }
+
+    /// Waits until a new file in `folder` is told of.
+    #[track_caller]
+    fn is_told_of(folder: &Path, told: &mpsc::Receiver<PathBuf>) {
+        let file = folder.join("new.rs");
+        fs::write(&file, "").unwrap();
+        while told.recv_timeout(Duration::from_secs(30)).unwrap() != file {}
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn walking_the_same_folders_again_and_again_leaves_room_for_new_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let (watch, told) = watching(dir.path());
+        let old: Vec<PathBuf> = (0..10).map(|n| dir.path().join(n.to_string())).collect();
+        for folder in &old {
+            fs::create_dir(folder).unwrap();
+        }
+        for _ in 0..=MAX_FOLDERS / old.len() {
+            watch.walk_begins();
+            old.iter().for_each(|folder| watch.entered(folder));
+            assert_eq!(watch.walk_ended(), None);
+        }
+        let new = dir.path().join("new");
+        fs::create_dir(&new).unwrap();
+        watch.walk_begins();
+        watch.entered(&new);
+        assert_eq!(watch.walk_ended(), None);
+        is_told_of(&new, &told);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_went_meanwhile_keeps_no_other_from_being_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let (watch, told) = watching(dir.path());
+        watch.walk_begins();
+        watch.entered(&dir.path().join("gone"));
+        watch.entered(dir.path());
+        assert_eq!(watch.walk_ended(), None);
+        is_told_of(dir.path(), &told);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_was_made_anew_is_watched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (watch, told) = watching(dir.path());
+        let folder = dir.path().join("folder");
+        for _ in 0..2 {
+            fs::create_dir(&folder).unwrap();
+            watch.walk_begins();
+            watch.entered(&folder);
+            watch.walk_ended();
+            is_told_of(&folder, &told);
+            fs::remove_dir_all(&folder).unwrap();
+            while told.recv_timeout(Duration::from_secs(30)).unwrap() != folder {}
+            watch.forget(&folder);
+        }
     }
 }

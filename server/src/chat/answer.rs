@@ -7,7 +7,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::conversation::{Conversation, estimate};
-use super::grounding::{Grounding, Reference, Sources, gather, uncommitted};
+use super::grounding::{Grounding, Sources, gather};
 use super::pace::Pace;
 use super::{Ask, Inner, cite, prompt, search};
 use crate::edit::hunks::{Proposal, What};
@@ -74,12 +74,6 @@ impl Inner {
     }
 
     async fn ground(self: &Arc<Self>, ask: &Arc<Ask>, budget: usize) -> anyhow::Result<Grounding> {
-        let wants_diff =
-            |reference: &Reference| matches!(reference, Reference::Diff { text: None });
-        let diff = match ask.references.iter().any(wants_diff) {
-            true => uncommitted(&self.root).await,
-            false => None,
-        };
         let (inner, ask) = (Arc::clone(self), Arc::clone(ask));
         let gathering = tokio::task::spawn_blocking(move || {
             let sources = Sources {
@@ -89,7 +83,6 @@ impl Inner {
                 documents: &*ask.documents,
                 index: ask.index.as_ref(),
                 workspace: &inner.workspace,
-                diff,
             };
             gather(&sources, budget)
         });

@@ -5,14 +5,13 @@
 //! are kept for secrets are not read; nothing outside the folder is read, links resolved. Open
 //! documents are shown as they are in the editor. What cannot be shown is said, never an error.
 
+mod uncommitted;
+
 use std::ops::Range;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt as _;
 
 use super::cite::place;
 use crate::edit::path::RepoPath;
@@ -45,8 +44,6 @@ const LINES_AROUND: usize = 60;
 const REFERENCES: usize = 32;
 /// Definitions shown of one name.
 const DEFINITIONS: usize = 4;
-/// Time that git may take.
-const GIT: Duration = Duration::from_secs(5);
 
 /// Something the user points at.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
@@ -64,7 +61,7 @@ pub enum Reference {
     },
     /// A function, a type: shown where it is defined.
     Symbol { name: String },
-    /// The changes that are not committed; asked of git when no text is given.
+    /// The changes that are not committed; looked for in git when no text is given.
     Diff { text: Option<String> },
     /// What a terminal shows.
     Terminal { text: String },
@@ -121,8 +118,6 @@ pub(super) struct Sources<'a> {
     pub(super) documents: &'a dyn Documents,
     pub(super) index: Option<&'a Indexes>,
     pub(super) workspace: &'a Workspace,
-    /// The changes that are not committed, where they were asked for.
-    pub(super) diff: Option<String>,
 }
 
 /// Gathers pieces of at most `budget` bytes. Reads the disk.
@@ -174,15 +169,21 @@ impl Grounding {
                     }
                 }
             }
-            Reference::Diff { text } => match text.as_ref().or(sources.diff.as_ref()) {
-                Some(text) if !text.trim().is_empty() => {
-                    self.add_text("uncommitted changes", text, Keep::Head);
+            Reference::Diff { text } => {
+                let found = match text {
+                    Some(text) => Some(text.clone()),
+                    None => uncommitted::diff(sources.workspace.root(), REFERENCE),
+                };
+                match found {
+                    Some(text) if !text.trim().is_empty() => {
+                        self.add_text("uncommitted changes", &text, Keep::Head);
+                    }
+                    Some(_) => self
+                        .notices
+                        .push("There are no uncommitted changes.".into()),
+                    None => self.notices.push("git does not tell the changes.".into()),
                 }
-                Some(_) => self
-                    .notices
-                    .push("There are no uncommitted changes.".into()),
-                None => self.notices.push("git does not tell the changes.".into()),
-            },
+            }
             Reference::Terminal { text } => self.add_text("terminal output", text, Keep::Tail),
             Reference::Text { path, .. } if secret::is_path(path) => {
                 self.notices.push(format!("{path} is kept for secrets."));
@@ -358,45 +359,6 @@ impl Sources<'_> {
             text: wanted.collect(),
         })
     }
-}
-
-/// Returns the changes that are not committed, as git tells them; `None` when it does not within
-/// [`GIT`]. Programs that the repository's settings name are not run.
-pub(super) async fn uncommitted(root: &Path) -> Option<String> {
-    let mut git = tokio::process::Command::new("git");
-    git.current_dir(root)
-        .args([
-            "-c",
-            "core.fsmonitor=false",
-            "-c",
-            "core.hooksPath=/dev/null",
-        ])
-        .args([
-            "diff",
-            "--no-ext-diff",
-            "--no-textconv",
-            "--no-color",
-            "HEAD",
-        ])
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    let reading = async {
-        let mut child = git.spawn().ok()?;
-        let mut bytes = Vec::new();
-        let most = (REFERENCE as u64) * 2;
-        let mut stdout = child.stdout.take()?.take(most);
-        stdout.read_to_end(&mut bytes).await.ok()?;
-        let is_whole = (bytes.len() as u64) < most;
-        // More than is shown: git need not finish.
-        if is_whole && !child.wait().await.ok()?.success() {
-            return None;
-        }
-        Some(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    tokio::time::timeout(GIT, reading).await.ok()?
 }
 
 /// Why the index found a file, in words.

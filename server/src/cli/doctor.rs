@@ -12,11 +12,12 @@ use serde::Serialize;
 use super::style::{self, paint};
 use crate::complete::engines::Engines;
 use crate::config::current::Current;
-use crate::config::reference::KnownKeys;
+use crate::config::reference::is_private;
 use crate::config::sources::Directories;
 use crate::error::UserError;
 use crate::local;
 use crate::model::{Model, Probe, TurnModel};
+use crate::secret;
 
 /// How long the engine is given to learn before it is reported as it is.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -212,10 +213,12 @@ fn settings(resolved: &crate::config::layers::Resolved) -> Vec<Setting> {
             .cloned()
             .unwrap_or_default()
     };
-    let known = KnownKeys::new();
-    let shown = |key: &String| match known.contains(key) && key.contains(".headers") {
-        true => "(not shown)".into(),
-        false => value(key),
+    let shown = |key: &String| match (is_private(key), value(key)) {
+        (true, serde_json::Value::String(address)) => without_secrets(&address).into(),
+        (true, _) => "(not shown)".into(),
+        // A key pasted where the name of its variable belongs.
+        (false, serde_json::Value::String(text)) => secret::redact(&text).into(),
+        (false, value) => value,
     };
     let setting = |(key, origin): (&String, &crate::config::layers::Origin)| Setting {
         key: key.clone(),
@@ -223,6 +226,18 @@ fn settings(resolved: &crate::config::layers::Resolved) -> Vec<Setting> {
         origin: origin.to_string(),
     };
     resolved.origins.iter().map(setting).collect()
+}
+
+/// An address without what may be a secret in it; other texts are not shown at all.
+fn without_secrets(address: &str) -> String {
+    match url::Url::parse(address) {
+        Ok(url) if url.has_host() => {
+            let host = url.host_str().unwrap_or_default();
+            let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+            format!("{}://{host}{port}{}", url.scheme(), url.path())
+        }
+        _ => "(not shown)".to_owned(),
+    }
 }
 
 async fn examine_model(model: &Model, problems: &mut Vec<Problem>) -> ModelReport {
@@ -435,4 +450,45 @@ fn print_engine(out: &mut impl Write, engine: &EngineReport) -> std::io::Result<
         writeln!(out, "  not learnt  {}", skipped.join(", "))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::layers::{Layer, Origin, resolve};
+
+    #[test]
+    fn secrets_among_the_settings_are_not_shown() {
+        let values = json!({
+            "models": {"chat": {
+                "url": "https://me:hunter2@example.org/v1?key=hunter2",
+                "apiKeyCommand": ["pass", "hunter2"],
+                "apiKeyEnv": "sk-proj-hunter2aB3cD4eF5g",
+                "headers": {"X-Key": "hunter2"},
+                "model": "m-1",
+            }},
+            "network": {"proxy": "http://me:hunter2@proxy:3128"},
+        });
+        let layer = Layer {
+            origin: Origin::Editor,
+            values: values.as_object().unwrap().clone(),
+        };
+        let shown: Vec<String> = settings(&resolve(&[layer]))
+            .iter()
+            .map(|setting| format!("{} = {}", setting.key, setting.value))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "models.chat.apiKeyCommand = \"(not shown)\"",
+                "models.chat.apiKeyEnv = \"[redacted key]\"",
+                "models.chat.headers.X-Key = \"(not shown)\"",
+                "models.chat.model = \"m-1\"",
+                "models.chat.url = \"https://example.org/v1\"",
+                "network.proxy = \"http://proxy:3128/\"",
+            ]
+        );
+    }
 }

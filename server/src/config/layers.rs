@@ -2,8 +2,10 @@
 //! editor, the environment.
 //!
 //! Holds: later layers win, key by key. An unknown key or a value of the wrong type is a
-//! [`Problem`] with its layer and the nearest known key; the rest of the layer still counts.
+//! [`Problem`] with its layer and the nearest known key; the rest of the layer still counts. Values
+//! that can hold secrets are in no message. A layer is read up to [`MOST_VALUES`], whoever wrote it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::Settings;
-use super::reference::KnownKeys;
+use super::reference::{KnownKeys, is_private, known_keys};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,16 +75,28 @@ const SAFE_IN_WORKSPACE: &[&str] = &[
     "local.enabled",
 ];
 
+/// Values read of one layer; each costs a pass over all settings before it.
+const MOST_VALUES: usize = 500;
+/// Problems told of one layer.
+const MOST_PROBLEMS: usize = 20;
+/// Bytes shown of a key or a value.
+const MOST_SHOWN: usize = 100;
+
 /// Lays `layers`, weakest first, over the defaults.
 pub fn resolve(layers: &[Layer]) -> Resolved {
-    let known = KnownKeys::new();
+    let known = known_keys();
     let mut resolved = Resolved::default();
     let mut merged = Value::Object(Map::new());
     for layer in layers {
         let mut leaves = Vec::new();
-        flatten(&layer.values, &known, &mut Vec::new(), &mut leaves);
+        flatten(&layer.values, known, &mut Vec::new(), &mut leaves);
+        let mut problems = Vec::new();
+        if leaves.len() > MOST_VALUES {
+            leaves.truncate(MOST_VALUES);
+            problems.push(format!("only the first {MOST_VALUES} settings are read"));
+        }
         for (path, value) in leaves {
-            match accept(&path, value, layer, &known, &merged) {
+            match accept(&path, value, layer, known, &merged) {
                 Ok((next, settings)) => {
                     merged = next;
                     resolved.settings = settings;
@@ -90,14 +104,19 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
                         .origins
                         .insert(path.join("."), layer.origin.clone());
                 }
-                Err(message) => {
-                    resolved.problems.push(Problem {
-                        origin: layer.origin.clone(),
-                        message,
-                    });
-                }
+                Err(message) => problems.push(message),
             }
         }
+        if problems.len() > MOST_PROBLEMS {
+            let n_more = problems.len() - MOST_PROBLEMS;
+            problems.truncate(MOST_PROBLEMS);
+            problems.push(format!("and {n_more} more problems"));
+        }
+        let problem = |message| Problem {
+            origin: layer.origin.clone(),
+            message,
+        };
+        resolved.problems.extend(problems.into_iter().map(problem));
     }
     leave_out_models_without_url(&mut resolved);
     resolved
@@ -143,13 +162,14 @@ fn accept(
         let hint = known
             .nearest(&key)
             .map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
-        return Err(format!("unknown setting `{key}`{hint}"));
+        return Err(format!("unknown setting `{}`{hint}", short(&key)));
     }
     let safe = |s: &&str| key == **s || key.starts_with(&format!("{s}."));
     if matches!(layer.origin, Origin::WorkspaceFile(_)) && !SAFE_IN_WORKSPACE.iter().any(safe) {
         return Err(format!(
-            "`{key}` is ignored in a workspace file, where it could be set by anyone who can \
-             change the repository; set it in the user settings"
+            "`{}` is ignored in a workspace file, where it could be set by anyone who can \
+             change the repository; set it in the user settings",
+            short(&key)
         ));
     }
     let mut next = merged.clone();
@@ -157,7 +177,33 @@ fn accept(
     known.check_range(&key, value)?;
     match serde_json::from_value::<Settings>(next.clone()) {
         Ok(settings) => Ok((next, settings)),
-        Err(why) => Err(format!("`{key}` has a value of the wrong kind: {why}")),
+        Err(why) => {
+            let why = match is_private(&key) {
+                true => format!("{} does not fit", kind_of(value)),
+                false => why.to_string(),
+            };
+            let (key, why) = (short(&key), short(&why));
+            Err(format!("`{key}` has a value of the wrong kind: {why}"))
+        }
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}
+
+/// The beginning of a text that somebody else wrote.
+fn short(text: &str) -> Cow<'_, str> {
+    match text.floor_char_boundary(MOST_SHOWN) {
+        end if end < text.len() => Cow::Owned(format!("{}…", &text[..end])),
+        _ => Cow::Borrowed(text),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
@@ -29,7 +30,7 @@ pub fn markdown() -> String {
          | key | default | environment | what it does |\n|---|---|---|---|\n",
     );
     let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
-    for (key, schema) in KnownKeys::new().leaves {
+    for (key, schema) in &known_keys().leaves {
         let default = key
             .split('.')
             .try_fold(&defaults, |v, k| v.get(k))
@@ -42,7 +43,7 @@ pub fn markdown() -> String {
         let _ = writeln!(
             out,
             "| `{key}` | {default} | `{}` | {text} |",
-            environment_name(&key)
+            environment_name(key)
         );
     }
     out
@@ -71,19 +72,27 @@ pub struct KnownKeys {
     pub leaves: BTreeMap<String, Value>,
 }
 
-impl Default for KnownKeys {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Longer keys are not told what they were meant to be: comparing takes time and memory for every
+/// pair of letters.
+const LONGEST_MISSPELT: usize = 100;
+
+/// Returns the keys there are; the schema they come from is made once.
+pub fn known_keys() -> &'static KnownKeys {
+    static KNOWN: LazyLock<KnownKeys> = LazyLock::new(|| {
+        let mut leaves = BTreeMap::new();
+        collect(&json_schema(), "", &mut leaves);
+        KnownKeys { leaves }
+    });
+    &KNOWN
+}
+
+/// Whether the value of `key` can hold a password or a key, so that it is never shown.
+pub fn is_private(key: &str) -> bool {
+    key.split('.')
+        .any(|part| matches!(part, "apiKeyCommand" | "headers" | "proxy" | "url"))
 }
 
 impl KnownKeys {
-    pub fn new() -> Self {
-        let mut leaves = BTreeMap::new();
-        collect(&json_schema(), "", &mut leaves);
-        Self { leaves }
-    }
-
     /// Whether `key` is a setting, or an entry of one that is a table of free keys.
     pub fn contains(&self, key: &str) -> bool {
         let in_table = key
@@ -100,6 +109,9 @@ impl KnownKeys {
 
     /// Returns the known key nearest to `key`, if one is near enough to be what was meant.
     pub fn nearest(&self, key: &str) -> Option<&str> {
+        if key.len() > LONGEST_MISSPELT {
+            return None;
+        }
         let score = |known: &&String| {
             let last = |k: &str| k.rsplit('.').next().unwrap_or(k).to_ascii_lowercase();
             let whole = strsim::normalized_damerau_levenshtein(known, key);

@@ -1,15 +1,15 @@
 //! Where settings are found: the user's file, files in workspaces, the environment.
 
 use std::env;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use serde_json::{Map, Value};
 
 use super::layers::{Layer, Origin, Problem};
-use super::reference::{KnownKeys, environment_name};
+use super::reference::{environment_name, known_keys};
 
 /// Name of the settings file of a workspace.
 pub const WORKSPACE_FILE: &str = ".pairwright.toml";
@@ -71,7 +71,7 @@ pub fn workspace_layer(root: &Path) -> (Option<Layer>, Option<Problem>) {
 /// A value is read as JSON where that fits (numbers, booleans, lists), else as text.
 pub fn environment_layer(variables: impl Fn(&str) -> Option<String>) -> Layer {
     let mut values = Map::new();
-    for key in KnownKeys::new().leaves.keys() {
+    for key in known_keys().leaves.keys() {
         let Some(text) = variables(&environment_name(key)) else {
             continue;
         };
@@ -103,7 +103,7 @@ pub fn editor_layer(sent: &Value) -> Option<Layer> {
     let ours = match object.get("pairwright") {
         Some(section) => section.as_object()?.clone(),
         None => {
-            let known = KnownKeys::new();
+            let known = known_keys();
             let is_ours = |key: &String| {
                 known
                     .leaves
@@ -146,26 +146,51 @@ fn read_file(path: &Path, origin: Origin) -> (Option<Layer>, Option<Problem>) {
             message,
         })
     };
-    let text = match fs::metadata(path) {
-        Ok(meta) if meta.len() > MAX_FILE => {
-            return (
-                None,
-                problem(format!("is larger than {MAX_FILE} bytes and is ignored")),
-            );
-        }
-        Ok(_) => fs::read_to_string(path),
-        Err(why) => Err(why),
-    };
-    let text = match text {
-        Ok(text) => text,
+    let text = match read_text(path) {
+        Ok(Ok(text)) => text,
+        Ok(Err(why)) => return (None, problem(why)),
         Err(why) if why.kind() == io::ErrorKind::NotFound => return (None, None),
         Err(why) => return (None, problem(format!("cannot be read: {why}"))),
     };
     match toml::from_str::<Map<String, Value>>(&text) {
         Ok(values) => (Some(Layer { origin, values }), None),
-        Err(why) => (
-            None,
-            problem(format!("is not valid TOML and is ignored: {why}")),
-        ),
+        Err(why) => {
+            // The line itself stays out: it can hold a key, and this goes to the log.
+            let line = why.span().map_or(String::new(), |span| {
+                let n_before = text.as_bytes()[..span.start.min(text.len())]
+                    .iter()
+                    .filter(|&&byte| byte == b'\n')
+                    .count();
+                format!(" in line {}", n_before + 1)
+            });
+            let why = why.message();
+            (
+                None,
+                problem(format!("is not valid TOML{line} and is ignored: {why}")),
+            )
+        }
     }
+}
+
+/// Reads a settings file; the inner error says why it is none. What is opened is looked at, not
+/// the path: a repository may hold a link to a device or a pipe, which never end.
+fn read_text(path: &Path) -> io::Result<Result<String, String>> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(Err("is not a regular file and is ignored".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        let why = format!("is larger than {MAX_FILE} bytes and is ignored");
+        return Ok(Err(why));
+    }
+    Ok(String::from_utf8(bytes).map_err(|_| "is not UTF-8 and is ignored".to_owned()))
 }

@@ -75,7 +75,7 @@ fn a_misspelt_key_is_told_what_was_meant() {
         ("somethingElseEntirely", None),
     ];
     for (key, meant) in cases {
-        assert_eq!(reference::KnownKeys::new().nearest(key), meant, "{key}");
+        assert_eq!(reference::known_keys().nearest(key), meant, "{key}");
     }
 }
 
@@ -168,6 +168,77 @@ fn a_settings_file_that_cannot_be_read_is_a_problem_not_a_failure() {
             .max_lines,
         2
     );
+}
+
+/// A link to a device says that it is empty and never ends; a pipe lets nobody open it.
+#[cfg(unix)]
+#[test]
+fn a_settings_file_of_a_repository_that_never_ends_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(".pairwright.toml");
+    let ignored = || sources::workspace_layer(dir.path()).1.unwrap().message;
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    assert_eq!(ignored(), "is not a regular file and is ignored");
+    std::fs::remove_file(&path).unwrap();
+    let (at, kind) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
+    rustix::fs::mknodat(at, &path, kind, rustix::fs::Mode::RUSR, 0).unwrap();
+    assert_eq!(ignored(), "is not a regular file and is ignored");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
+    assert_eq!(ignored(), "is larger than 1048576 bytes and is ignored");
+}
+
+#[test]
+fn a_settings_file_of_a_repository_costs_little_whatever_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(".pairwright.toml");
+    let long = "k".repeat(1_000_000);
+    let table = |n: usize, line: &dyn Fn(usize) -> String| (0..n).map(line).collect::<String>();
+    let languages = table(40_000, &|n| format!("l{n} = true\n"));
+    let unknown = table(40_000, &|n| format!("k{n} = true\n"));
+    for (text, n_problems) in [
+        (format!("{long} = 1\n"), 1),
+        (format!("complete = \"{long}\"\n"), 1),
+        (format!("[complete.languages]\n{languages}"), 1),
+        (unknown, 21),
+    ] {
+        std::fs::write(&path, &text).unwrap();
+        let (layer, problem) = sources::workspace_layer(dir.path());
+        assert_eq!(problem, None);
+        let problems = problems(&[layer.unwrap()]);
+        let n_bytes: usize = problems.iter().map(String::len).sum();
+        assert_eq!(problems.len(), n_problems, "{}", &text[..20]);
+        assert!(n_bytes < 10_000, "{n_bytes}");
+    }
+    let deep = format!("{}k = 1\n", "k.".repeat(500_000));
+    std::fs::write(&path, deep).unwrap();
+    let (layer, problem) = sources::workspace_layer(dir.path());
+    let told = layer.map_or(0, |layer| problems(&[layer]).len()) + usize::from(problem.is_some());
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn secrets_among_the_settings_are_in_no_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(".pairwright.toml");
+    let text = "[models.complete]\nheaders = { Authorization = \"Bearer hunter2\"\nurl = \"x\"\n";
+    std::fs::write(&path, text).unwrap();
+    let (_, problem) = sources::workspace_layer(dir.path());
+    let told = problem.unwrap().message;
+    assert!(told.starts_with("is not valid TOML in line "), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    let told = problems(&[layer(
+        Origin::Editor,
+        json!({
+            "models": {"chat": {"url": ["hunter2"], "apiKeyCommand": "echo hunter2"},
+                "complete": {"headers": "Authorization: hunter2"}},
+            "network": {"proxy": {"http": "hunter2"}},
+        }),
+    )]);
+    assert!(!told.concat().contains("hunter2"), "{told:?}");
+    let of_command =
+        "`models.chat.apiKeyCommand` has a value of the wrong kind: a text does not fit";
+    assert!(told.contains(&format!("editor: {of_command}")), "{told:?}");
 }
 
 /// Writes the generated files when `PAIRWRIGHT_UPDATE` is set, else checks that they are current.

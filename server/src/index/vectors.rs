@@ -3,7 +3,9 @@
 //!
 //! Holds: nothing waits for the model longer than [`PATIENCE`], and without its answer everything
 //! is as if there was no such model. One request at a time for the code; a text is sent once, the
-//! index keeps its vector by content. Dropping [`Vectors`] ends what is under way.
+//! index keeps its vector by content. Secrets are taken out before, and private keys are not sent.
+//! What the model refuses is left without meaning, the rest goes on. Dropping [`Vectors`] ends what
+//! is under way.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,13 +16,16 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::model::Embedder;
+use crate::model::{Embedder, Failure, ModelError};
+use crate::secret;
 
 /// How long a question waits for its vector.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// Texts of one request, and how much of each is sent: models read a few hundred tokens.
 const BATCH: usize = 32;
 const MAX_TEXT: usize = 6_000;
+/// A text that every model takes.
+const HARMLESS: &str = "fn main() {}";
 /// Pauses after a failure; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -132,8 +137,13 @@ async fn feed(
     told: Arc<Told>,
 ) {
     // Only an answer tells how long the model's vectors are.
-    let first = ask(&embedder, &told, &["fn main() {}".to_owned()]).await;
-    let dimensions = first.first().map_or(0, Vec::len);
+    let dimensions = loop {
+        let answer = ask(&embedder, &told, &[HARMLESS.to_owned()]).await;
+        if let Some(vector) = answer.first().and_then(Option::as_ref) {
+            break vector.len();
+        }
+        tokio::time::sleep(LONGEST_PAUSE).await;
+    };
     let Some(known) = index.upgrade() else { return };
     known.use_outside_model(OutsideModel {
         name: format!("{} {}", embedder.place(), embedder.endpoint().model),
@@ -152,34 +162,73 @@ async fn feed(
             }
             continue;
         }
-        let (ids, texts): (Vec<ChunkId>, Vec<String>) = wanted
+        let (kept_back, sent): (Vec<_>, Vec<_>) = wanted
             .into_iter()
-            .map(|(id, text)| (id, cut(&text).to_owned()))
+            .partition(|(_, text)| secret::is_key_file(text));
+        let (mut ids, texts): (Vec<ChunkId>, Vec<String>) = sent
+            .into_iter()
+            .map(|(id, text)| (id, cut(&secret::redact(&text)).to_owned()))
             .unzip();
-        let vectors = ask(&embedder, &told, &texts).await;
+        let mut vectors = match texts.is_empty() {
+            true => Vec::new(),
+            false => ask(&embedder, &told, &texts).await,
+        };
+        ids.extend(kept_back.iter().map(|(id, _)| *id));
+        vectors.resize(ids.len(), None);
         let Some(index) = index.upgrade() else { return };
+        // Nothing is near a vector of zeros, and with one a text is not asked for again.
+        let vectors = vectors
+            .into_iter()
+            .map(|vector| vector.unwrap_or_else(|| vec![0.0; dimensions]));
         index.put_vectors(ids.into_iter().zip(vectors).collect());
     }
 }
 
-/// Asks until there is an answer, with longer and longer pauses.
-async fn ask(embedder: &Embedder, told: &Told, texts: &[String]) -> Vec<Vec<f32>> {
+/// Asks for the vectors of `texts` until there is an answer, with longer and longer pauses;
+/// `None` for a text that the model refuses by itself.
+async fn ask(embedder: &Embedder, told: &Told, texts: &[String]) -> Vec<Option<Vec<f32>>> {
+    let mut vectors = Vec::with_capacity(texts.len());
+    let mut n_asked = texts.len();
     let mut pause = FIRST_PAUSE;
-    loop {
-        match embedder.embed(texts).await {
-            Ok(vectors) => {
+    while vectors.len() < texts.len() {
+        let rest = &texts[vectors.len()..];
+        let batch = &rest[..n_asked.min(rest.len())];
+        let error = match embedder.embed(batch).await {
+            Ok(answer) => {
                 *told.problem() = None;
-                return vectors;
+                pause = FIRST_PAUSE;
+                vectors.extend(answer.into_iter().map(Some));
+                continue;
             }
-            Err(error) => {
-                let problem = error.user_error().to_string();
-                tracing::warn!("no vectors for the index: {problem}");
-                *told.problem() = Some(problem);
+            Err(error) => error,
+        };
+        if is_about_the_text(&error) {
+            if batch.len() > 1 {
+                n_asked = batch.len() / 2;
+                continue;
+            }
+            // An endpoint that refuses everything says nothing about this text.
+            if embedder.embed(&[HARMLESS.to_owned()]).await.is_ok() {
+                vectors.push(None);
+                n_asked = texts.len();
+                continue;
             }
         }
+        let problem = error.user_error().to_string();
+        tracing::warn!("no vectors for the index: {problem}");
+        *told.problem() = Some(problem);
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(LONGEST_PAUSE);
     }
+    vectors
+}
+
+/// Whether another text may be answered where this one was not.
+fn is_about_the_text(error: &ModelError) -> bool {
+    matches!(
+        error.failure,
+        Failure::TooLong { .. } | Failure::Rejected { .. }
+    )
 }
 
 fn cut(text: &str) -> &str {

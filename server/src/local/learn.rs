@@ -26,6 +26,10 @@ use super::vocabulary::{Frame, Vocabulary};
 /// Share of the memory given that learnt files may take; the rest is for building, changes and readers.
 const LEARNT_SHARE: f64 = 0.7;
 
+/// Share past which changes are not learnt one by one any more, but everything anew: what they
+/// replace is still held.
+const CHANGED_SHARE: f64 = 0.8;
+
 /// Bytes that a byte of source takes once learnt, more than nearly every file needs.
 const BYTES_HELD_PER_BYTE: usize = 6;
 
@@ -170,8 +174,12 @@ impl Learner {
         shard
     }
 
-    /// Learns what became of `paths`; a folder stands for everything in it.
-    pub(crate) fn learn_changed(&mut self, paths: &FxHashSet<PathBuf>) {
+    /// Learns what became of `paths`; a folder stands for everything in it. Returns whether there
+    /// was memory for it; else what they were is forgotten, and everything is to be learnt anew.
+    #[must_use]
+    pub(crate) fn learn_changed(&mut self, paths: &FxHashSet<PathBuf>) -> bool {
+        let budget = (self.memory as f64 * CHANGED_SHARE) as usize;
+        let held = self.bytes() - self.vocabulary.bytes();
         let mut vocabulary = (*self.vocabulary).clone();
         let mut tokens: FxHashMap<Language, Tokens> = FxHashMap::default();
         for path in paths {
@@ -183,6 +191,11 @@ impl Learner {
             let Some(text) = self.read(&path) else {
                 continue;
             };
+            let n_tokens: usize = tokens.values().map(|tokens| tokens.words.len()).sum();
+            let used = held + vocabulary.bytes() + n_tokens * Segment::BYTES_PER_TOKEN;
+            if used + text.len() * BYTES_HELD_PER_BYTE > budget {
+                return false;
+            }
             let language = Language::of(&path);
             tokens
                 .entry(language)
@@ -199,6 +212,7 @@ impl Learner {
                 .or_insert_with(|| Shard::empty(Arc::clone(&keywords)));
             shard.merge(tokens, &keywords, &vocabulary);
         }
+        true
     }
 
     /// Learns the text of an open buffer, or with `None` that it was closed.

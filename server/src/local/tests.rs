@@ -324,6 +324,28 @@ fn a_root_may_be_a_link_but_no_link_leads_out_of_it() {
 }
 
 #[test]
+fn memory_stays_under_the_cap_when_files_come_in_batches() {
+    const MEMORY: usize = 2 << 20;
+    let workspace = Workspace::with(&[("first.rs", "let first = 1;\n")], &[], MEMORY);
+    for batch in 0..12 {
+        for n in 0..10 {
+            let line =
+                |line| format!("let name_{batch}_{n}_{line} = other_{line}({n}, value_{n});\n");
+            let text: String = (0..400).map(line).collect();
+            write(&workspace.path(&format!("batch{batch}/file{n}.rs")), &text);
+        }
+        workspace
+            .engine
+            .changed([workspace.path(&format!("batch{batch}"))]);
+        workspace.settle();
+        let status = workspace.engine.status();
+        assert!(status.memory <= MEMORY, "batch {batch}: {status:?}");
+    }
+    let status = workspace.engine.status();
+    assert!(status.is_capped && status.memory > MEMORY / 4, "{status:?}");
+}
+
+#[test]
 fn memory_stays_under_the_cap_also_when_learning_anew() {
     const MEMORY: usize = 2 << 20;
     let mut files = Vec::new();

@@ -1,7 +1,7 @@
 //! The learning thread: what it is told, what it tells, when it sleeps.
 //!
 //! Holds: idle, the thread waits without a timeout. What it is told is bounded: past
-//! [`MOST_CHANGES`] paths it learns everything anew instead.
+//! [`MOST_CHANGES`] paths, or when there is no memory for them, it learns everything anew instead.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -182,7 +182,9 @@ impl Desk {
             for (path, text) in inbox.edited {
                 learner.learn_open(&path, text.map(|rope| rope.to_string()));
             }
-            if inbox.all {
+            if !inbox.all && learner.learn_changed(&inbox.changed) {
+                shared.publish(learner.snapshot());
+            } else {
                 let mut progress = |done, total| {
                     let mut state = self.lock();
                     state.status.state = State::Learning { done, total };
@@ -191,9 +193,6 @@ impl Desk {
                 learner.learn_all(&mut progress, &mut |learner| {
                     shared.publish(learner.snapshot());
                 });
-            } else {
-                learner.learn_changed(&inbox.changed);
-                shared.publish(learner.snapshot());
             }
             let mut status = learner.status();
             status.memory += shared.reading_bytes();

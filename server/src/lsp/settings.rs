@@ -1,11 +1,12 @@
 //! Settings while the server runs: asked of the client, watched on disk, put in force.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tower_lsp_server::gen_lsp_types as lsp;
 
 use super::Server;
@@ -48,9 +49,7 @@ impl Server {
         }
         self.session.set_roots(roots.clone());
         self.settings.set_roots(roots);
-        if self.started.get().is_some() {
-            self.put_in_force(&self.settings.get());
-        }
+        self.roots_changed.notify_one();
     }
 
     /// Begins the background work: once, when the client is ready.
@@ -59,7 +58,10 @@ impl Server {
             return;
         }
         tokio::spawn(self.clone().tell_status(self.told.subscribe()));
-        self.put_in_force(&self.settings.get());
+        // What changes from here on is seen by the task that follows.
+        let mut settings = self.settings.watch();
+        let resolved = settings.borrow_and_update().clone();
+        self.put_in_force(&resolved);
         self.recover_edits();
         if let Some(Some(client)) = self.client_info.get() {
             let version = client.version.as_deref().unwrap_or("of unknown version");
@@ -67,7 +69,7 @@ impl Server {
             tracing::info!("Pairwright {own} for {} {version}", client.name);
         }
         let server = self.clone();
-        tokio::spawn(async move { server.follow_settings().await });
+        tokio::spawn(async move { server.follow_settings(settings).await });
     }
 
     /// Asks the client to tell about changes, and for its settings.
@@ -110,11 +112,10 @@ impl Server {
         }
     }
 
-    /// Puts every change of the settings in force, and tells the client what follows from it.
-    async fn follow_settings(&self) {
-        let mut settings = self.settings.watch();
-        settings.mark_unchanged();
-        let (_watcher, mut file_changed) = watch_user_file(self);
+    /// Puts every change of the settings and of the folders in force, and tells the client what
+    /// follows from it. Nobody else does once this runs, so that the newest is what stays.
+    async fn follow_settings(&self, mut settings: watch::Receiver<Arc<Resolved>>) {
+        let (mut watcher, mut file_changed) = watch_user_file(self);
         // What changed before the watch began was seen by nobody.
         self.settings.reload();
         let mut told_health = None;
@@ -153,7 +154,13 @@ impl Server {
                     }
                     told_health = Some(health);
                 }
-                Some(()) = file_changed.recv() => self.settings.reload(),
+                () = self.roots_changed.notified() => self.put_in_force(&self.settings.get()),
+                Some(()) = file_changed.recv() => {
+                    // The folder of the file may be another one now, or there at last.
+                    drop(watcher);
+                    (watcher, file_changed) = watch_user_file(self);
+                    self.settings.reload();
+                }
                 () = learnt(learning) => {}
             }
         }
@@ -201,6 +208,8 @@ impl Server {
             index.use_embedder(engines.models.embed.as_ref());
         }
         self.completer.set_engines(engines);
+        // The last one to let go of an engine waits for its thread, which may be at work.
+        drop(tokio::task::spawn_blocking(move || drop(before)));
         if let Some(local) = fresh {
             for document in self.session.snapshot().documents.iter().rev() {
                 self.completer.opened(document);
@@ -229,6 +238,8 @@ impl Server {
         for (root, status) in index.watch() {
             tokio::spawn(self.clone().show_indexing(root, status));
         }
+        // Other settings may be in force by now, and this the last one to let go of it.
+        drop(tokio::task::spawn_blocking(move || drop(index)));
     }
 }
 
@@ -244,25 +255,34 @@ async fn learnt(engine: Option<local::Engine>) {
     let _ = tokio::task::spawn_blocking(wait).await;
 }
 
-/// Tells when the user's settings file changes. The folder is watched, because editors replace
-/// files instead of writing them; without one there is nothing to watch.
+/// Tells when the user's settings file may have changed. Its folder is watched, because editors
+/// replace files instead of writing them; while there is none, the nearest one above, in which it
+/// will be made.
 fn watch_user_file(server: &Server) -> (Option<RecommendedWatcher>, mpsc::Receiver<()>) {
     let (sender, receiver) = mpsc::channel(1);
     let Some(file) = server.settings.directories().user_file() else {
         return (None, receiver);
     };
-    let Some(folder) = file.parent().filter(|f| f.is_dir()).map(ToOwned::to_owned) else {
-        return (None, receiver);
-    };
+    let nearest = || file.ancestors().skip(1).find(|folder| folder.is_dir());
+    let concerns = file.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let concerns = event.is_ok_and(|e| !e.kind.is_access() && e.paths.contains(&file));
-        if concerns {
+        let is_on_the_way = |path: &PathBuf| concerns.starts_with(path);
+        if event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(is_on_the_way)) {
             // One waiting notice is enough: the file is read after it.
             let _ = sender.try_send(());
         }
     });
-    let watching =
-        watcher.and_then(|mut w| w.watch(&folder, RecursiveMode::NonRecursive).map(|()| w));
+    let watching = watcher.and_then(|mut watcher| {
+        let mut watched = None;
+        // A folder may be made before the one above it is watched.
+        while watched.as_deref() != nearest() {
+            watched = nearest().map(ToOwned::to_owned);
+            if let Some(folder) = &watched {
+                watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            }
+        }
+        Ok(watcher)
+    });
     match watching {
         Ok(watcher) => (Some(watcher), receiver),
         Err(why) => {

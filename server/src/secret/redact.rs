@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::{KEY_STARTS, is_key_file, is_word};
+use super::{is_key, is_key_file, is_word};
 
 /// Names whose values are secrets when they are assigned.
 const NAMES: &[&str] = &[
@@ -84,6 +84,8 @@ fn spans(text: &str) -> Vec<(usize, usize, &'static str)> {
     // The last word, to see what a value is assigned to.
     let mut before = "";
     let mut before_end = 0;
+    // Whether `scheme://` stands before, with no blank since.
+    let mut is_in_address = false;
     while at < bytes.len() {
         if !is_value_byte(bytes[at]) {
             at += 1;
@@ -95,7 +97,8 @@ fn spans(text: &str) -> Vec<(usize, usize, &'static str)> {
         }
         let word = &text[start..at];
         let gap = &text[before_end..start];
-        if KEY_STARTS.iter().any(|known| word.starts_with(known)) && is_word(word) {
+        is_in_address &= !gap.contains(char::is_whitespace);
+        if is_key(word) {
             found.push((start, at, "key"));
         } else if is_assignment(gap) && is_secret_name(before) && is_secret_value(word) {
             found.push((start, at, "value"));
@@ -104,12 +107,10 @@ fn spans(text: &str) -> Vec<(usize, usize, &'static str)> {
             && !gap.contains('\n')
         {
             found.push((start, at, "token"));
-        } else if bytes.get(at) == Some(&b'@')
-            && gap.ends_with(':')
-            && is_user_of_address(text, start)
-        {
+        } else if is_in_address && bytes.get(at) == Some(&b'@') && gap.ends_with(':') {
             found.push((start, at, "password"));
         }
+        is_in_address |= gap.ends_with(':') && word.starts_with("//");
         before = word;
         before_end = at;
     }
@@ -150,15 +151,6 @@ fn is_secret_value(word: &str) -> bool {
         && (letters && digits || is_word(word))
 }
 
-/// Whether what stands before `at` is `scheme://user:`.
-fn is_user_of_address(text: &str, at: usize) -> bool {
-    let line = text[..at]
-        .rsplit(char::is_whitespace)
-        .next()
-        .unwrap_or_default();
-    line.contains("://")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +180,14 @@ mod tests {
                 "postgres://me:[redacted password]@host/db",
             ),
             (
+                "amqp://a:b@c,d:pa55word@host x:y@z",
+                "amqp://a:[redacted password]@c,d:[redacted password]@host x:y@z",
+            ),
+            (
+                "client = Anthropic(\"sk-ant-api03-a1B2c3D4e5F6g7\")",
+                "client = Anthropic(\"[redacted key]\")",
+            ),
+            (
                 "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nb",
                 "a\n[redacted private key]\nb",
             ),
@@ -213,6 +213,16 @@ mod tests {
         ] {
             assert_eq!(redact(text), text);
         }
+    }
+
+    /// Looking back to the last blank at each of them takes minutes.
+    #[test]
+    fn many_addresses_without_a_blank_are_read_once() {
+        let text = "a:b@".repeat(1 << 20);
+        assert_eq!(redact(&text), text);
+        let text = format!("http://{text}");
+        let n_taken = redact(&text).matches("[redacted password]").count();
+        assert_eq!(n_taken, 1 << 20);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -39,17 +39,21 @@ impl Writer {
     pub(super) fn look_at(&mut self, paths: Vec<PathBuf>) {
         let root = self.options.root.clone();
         let mut unknown = Vec::new();
+        let mut folders = Vec::new();
         let mut needs_walk = false;
         for on_disk in paths {
             let Some(path) = RepoPath::below(&root, &on_disk) else {
                 continue;
             };
+            if let Some(watch) = &self.watch {
+                watch.forget(&on_disk);
+            }
             let name = path.file_name();
             needs_walk |= name == ".gitignore" || name == ".ignore" || name == IGNORE_FILE;
             if self.files.contains_key(&path) {
                 self.await_file(path, Order::First);
             } else if on_disk.is_dir() {
-                needs_walk = true;
+                folders.push(path);
             } else if on_disk.is_file() {
                 unknown.push(path);
             } else {
@@ -66,7 +70,8 @@ impl Writer {
                 }
             }
         }
-        if needs_walk {
+        // A build makes many folders that are ignored.
+        if needs_walk || !folders.is_empty() && !not_ignored(&root, &folders).is_empty() {
             self.reconcile();
         } else if !unknown.is_empty() {
             for path in not_ignored(&root, &unknown) {
@@ -80,13 +85,21 @@ impl Writer {
         if self.phase == Phase::Scanning {
             self.report();
         }
+        let watch = self.watch.clone();
+        if let Some(watch) = &watch {
+            watch.walk_begins();
+        }
+        let entered = watch.clone();
+        let enter = move |folder: &Path| {
+            if let Some(watch) = &entered {
+                watch.entered(folder);
+            }
+        };
         let walked = self
             .pool
-            .install(|| walk(&self.options.root, self.options.threads));
-        if let Some(watch) = &mut self.watch
-            && let Err(error) = watch.add(&walked.folders)
-        {
-            self.fault("", &format!("some folders cannot be watched: {error}"));
+            .install(|| walk(&self.options.root, self.options.threads, enter));
+        if let Some(fault) = watch.and_then(|watch| watch.walk_ended()) {
+            self.fault("", &fault);
         }
         for fault in walked.faults {
             self.fault(fault.path, &fault.message);
@@ -162,14 +175,9 @@ impl Writer {
         let commit = self.head.commit.clone();
         self.pool.spawn(move || {
             // Damaged objects are the business of another crate, which may not be ready for all.
-            let read = || {
-                (
-                    repo.history(&known).unwrap_or_default(),
-                    repo.branch_files(),
-                )
-            };
-            let (history, branch_files) = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
-            inbox.history(commit, history, branch_files);
+            let read = || repo.history(&known).unwrap_or_default();
+            let history = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
+            inbox.history(commit, history);
         });
     }
 

@@ -1,6 +1,7 @@
 //! From memory to disk and to readers; and what a process does that has not its turn to write.
 
 use std::{
+    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use crate::{
     reader::{Base, Overlay, Reader},
     store::{Manifest, StoreError},
     vector::{ChunkId, OutsideModel, Row},
+    walk::Stat,
 };
 
 impl Writer {
@@ -197,8 +199,6 @@ impl Writer {
             base: self.base.clone(),
             overlay: Arc::new(overlay),
             history: self.history.clone(),
-            head: self.head.clone(),
-            branch_files: self.branch_files.clone(),
         };
     }
 
@@ -269,20 +269,29 @@ impl Writer {
                 }
                 Err(error) => self.fault("", &error),
             },
-            Ok(None) => match Manifest::read(&self.layout.manifest()) {
-                Ok(Some(manifest)) if manifest.generation != self.generation => {
-                    match read_published(&self.layout) {
-                        Ok(Some((base, manifest))) => {
-                            self.generation = manifest.generation;
-                            self.adopt(Ok(base));
-                        }
-                        Ok(None) => {}
-                        Err(error) => self.fault("", &error),
-                    }
+            Ok(None) => {
+                let path = self.layout.manifest();
+                let stat = fs::metadata(&path).ok().map(|found| Stat::of(&found));
+                // Replaced at each publishing, so its time tells.
+                if stat.is_some() && stat == self.seen_manifest {
+                    return;
                 }
-                Ok(_) => {}
-                Err(error) => self.fault("", &error),
-            },
+                match Manifest::read(&path) {
+                    Ok(Some(manifest)) if manifest.generation != self.generation => {
+                        match read_published(&self.layout) {
+                            Ok(Some((base, manifest))) => {
+                                self.generation = manifest.generation;
+                                self.adopt(Ok(base));
+                                self.seen_manifest = stat;
+                            }
+                            Ok(None) => {}
+                            Err(error) => self.fault("", &error),
+                        }
+                    }
+                    Ok(_) => self.seen_manifest = stat,
+                    Err(error) => self.fault("", &error),
+                }
+            }
             Err(error) => self.fault("", &error),
         }
     }

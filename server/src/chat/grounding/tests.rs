@@ -41,7 +41,6 @@ impl Stage {
             documents: &NoDocuments,
             index: None,
             workspace: &self.workspace,
-            diff: None,
         };
         gather(&sources, budget)
     }
@@ -239,30 +238,103 @@ fn names_are_told_from_words() {
     );
 }
 
-#[tokio::test]
-async fn uncommitted_changes_are_git_s_and_programs_of_the_repository_do_not_run() {
-    let stage = Stage::new(&[("a.txt", "one\n")]);
+fn git(root: &Path, arguments: &[&str]) {
     #[expect(clippy::disallowed_methods, reason = "the user's own git")]
-    let git = |arguments: &[&str]| {
-        let done = std::process::Command::new("git")
-            .current_dir(stage.root())
-            .args(["-c", "user.name=x", "-c", "user.email=x@example.org"])
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{done:?}");
-    };
-    assert_eq!(uncommitted(stage.root()).await, None, "no repository");
-    git(&["init", "-q"]);
-    git(&["add", "."]);
-    git(&["commit", "-qm", "first"]);
+    let done = std::process::Command::new("git")
+        .current_dir(root)
+        .args(["-c", "user.name=x", "-c", "user.email=x@example.org"])
+        .args(["-c", "core.autocrlf=false"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+fn diff(stage: &Stage) -> Option<String> {
+    uncommitted::diff(stage.workspace.root(), REFERENCE)
+}
+
+#[test]
+fn no_program_that_a_repository_names_runs_for_its_uncommitted_changes() {
+    let stage = Stage::new(&[
+        ("a.txt", "one\n"),
+        (".gitattributes", "*.txt filter=x diff=x\n"),
+    ]);
+    assert_eq!(diff(&stage), None, "no repository");
+    git(stage.root(), &["init", "-q"]);
+    git(stage.root(), &["add", "."]);
+    git(stage.root(), &["commit", "-qm", "first"]);
     let trap = stage.dir.path().join("trap");
-    let run = format!("touch {}", trap.display());
-    for name in ["core.fsmonitor", "diff.external", "core.pager"] {
-        git(&["config", name, &run]);
+    let run = format!("touch {}; cat", trap.display());
+    for name in [
+        "core.fsmonitor",
+        "core.pager",
+        "core.sshCommand",
+        "diff.external",
+        "diff.x.command",
+        "diff.x.textconv",
+        "filter.x.clean",
+        "filter.x.smudge",
+        "filter.x.process",
+    ] {
+        git(stage.root(), &["config", name, &run]);
     }
+    assert!(!trap.exists(), "the trap is still set");
     fs::write(stage.root().join("a.txt"), "two\n").unwrap();
-    let told = uncommitted(stage.root()).await.unwrap();
+    let told = diff(&stage).unwrap();
     assert!(told.contains("-one\n+two\n"), "{told}");
     assert!(!trap.exists());
+}
+
+#[test]
+fn uncommitted_changes_are_those_of_tracked_files_staged_or_not() {
+    let stage = Stage::new(&[
+        ("changed.txt", "one\ntwo\nthree\n"),
+        ("gone.txt", "gone\n"),
+        ("same.txt", "same\n"),
+        ("ends.txt", "line\nends\n"),
+        (".env", "A=b\n"),
+        ("image.bin", "\0"),
+    ]);
+    git(stage.root(), &["init", "-q"]);
+    git(stage.root(), &["add", "."]);
+    git(stage.root(), &["commit", "-qm", "first"]);
+    assert_eq!(diff(&stage).as_deref(), Some(""));
+    for (path, text) in [
+        ("changed.txt", "one\n2\nthree\n"),
+        ("ends.txt", "line\r\nends\r\n"),
+        ("staged.txt", "new\n"),
+        ("unknown.txt", "git does not know it\n"),
+        (".env", "A=hunter2hunter2\n"),
+        ("image.bin", "\0\0"),
+    ] {
+        fs::write(stage.root().join(path), text).unwrap();
+    }
+    fs::remove_file(stage.root().join("gone.txt")).unwrap();
+    git(stage.root(), &["add", "staged.txt"]);
+    assert_eq!(
+        diff(&stage).unwrap(),
+        "--- a/changed.txt\n+++ b/changed.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n\
+         --- a/gone.txt\n+++ /dev/null\n@@ -1,1 +1,0 @@\n-gone\n\
+         --- a/image.bin\n+++ b/image.bin\n[not shown: not text]\n\
+         --- /dev/null\n+++ b/staged.txt\n@@ -1,0 +1,1 @@\n+new\n"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_tracked_file_that_became_a_way_out_is_not_read() {
+    let stage = Stage::new(&[("in/a.txt", "one\n"), ("b.txt", "one\n")]);
+    git(stage.root(), &["init", "-q"]);
+    git(stage.root(), &["add", "."]);
+    git(stage.root(), &["commit", "-qm", "first"]);
+    let outside = stage.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("a.txt"), "not ours\n").unwrap();
+    fs::remove_dir_all(stage.root().join("in")).unwrap();
+    fs::remove_file(stage.root().join("b.txt")).unwrap();
+    std::os::unix::fs::symlink(&outside, stage.root().join("in")).unwrap();
+    std::os::unix::fs::symlink(outside.join("a.txt"), stage.root().join("b.txt")).unwrap();
+    let told = diff(&stage).unwrap();
+    assert!(!told.contains("not ours"), "{told}");
 }
