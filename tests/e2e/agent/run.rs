@@ -26,6 +26,8 @@ pub(super) struct Script {
     pub(super) never_sent: Vec<String>,
     /// Accept all hunks at the end, and then roll back.
     pub(super) accept: bool,
+    /// Links in the workspace, and what they lead to.
+    pub(super) links: BTreeMap<String, PathBuf>,
     /// Tokens of the model's window.
     pub(super) window: Option<u32>,
 }
@@ -74,6 +76,9 @@ impl Stage {
         let script = script(folder);
         let world = World::new(&[]);
         copy(&folder.join("repo"), &world.root());
+        for (name, target) in &script.links {
+            std::os::unix::fs::symlink(target, world.root().join(name)).unwrap();
+        }
         Self::with(script, world)
     }
 
@@ -285,9 +290,14 @@ pub(super) fn files(root: &Path) -> BTreeMap<String, String> {
             if name == ".git" {
                 continue;
             }
-            match path.is_dir() {
-                true => open.push(path),
-                false => drop(found.insert(name, fs::read_to_string(&path).unwrap())),
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                open.push(path);
+            } else if kind.is_symlink() {
+                let target = fs::read_link(&path).unwrap();
+                found.insert(name, format!("-> {}", target.display()));
+            } else {
+                found.insert(name, fs::read_to_string(&path).unwrap());
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::agent::tool::{self, Call};
 use crate::agent::tools::{
     edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
 };
+use crate::edit::path::RepoPath;
 use crate::model::ToolCall;
 use crate::store::events::{
     Decision, Denial, Durability, Effect, Event, EventKind, Outcome, Permission, Subject,
@@ -240,23 +241,22 @@ impl Driver {
             Ok(Err(why)) => return Ok(Reported::failed(why)),
             Err(why) => return Ok(Reported::failed(format!("the tool broke: {why}"))),
         };
-        let paths: Vec<String> = plan
+        let paths: Vec<RepoPath> = plan
             .files
             .iter()
             .flat_map(|f| f.moved_from.iter().chain([&f.path]))
-            .map(ToString::to_string)
+            .cloned()
             .collect();
         for path in paths {
-            let verdict = self
-                .desk
-                .policy()
-                .judge_path(Access::Write, &path, &self.grants);
+            let verdict = self.desk.judge(Access::Write, &path, &self.grants);
             let asked = Asked {
                 id: format!("{}.{}.{path}", self.id, call.id),
                 call: Some(call.id.clone()),
-                subject: Subject::Edit { path: path.clone() },
+                subject: Subject::Edit {
+                    path: verdict.what.clone(),
+                },
                 reason: verdict.why.clone(),
-                remembered: Some(Permission::Path(path)),
+                remembered: Some(Permission::Path(verdict.what.clone())),
             };
             if let Some(refused) = self.allowed(call, verdict, asked).await? {
                 return Ok(refused);
@@ -483,9 +483,8 @@ impl Driver {
         let mut said = String::new();
         let mut rows = Vec::new();
         if let Some(mut plan) = plan {
-            let (policy, grants) = (self.desk.policy(), &self.grants);
             plan.files.retain(|file| {
-                let verdict = policy.judge_path(Access::Write, file.path.as_str(), grants);
+                let verdict = self.desk.judge(Access::Write, &file.path, &self.grants);
                 let is_allowed = verdict.ruling == Ruling::Allow;
                 if !is_allowed {
                     left_out.push(format!("{}: {}", file.path, verdict.why));
