@@ -80,6 +80,8 @@ pub(super) struct Driver {
     /// Answers that came before their questions were asked by this run.
     early: HashMap<String, Answer>,
     n_idle: u32,
+    /// Calls of this run and those before.
+    n_calls: usize,
     mark: String,
     is_new: bool,
     /// The model had finished before the process was killed.
@@ -98,9 +100,11 @@ impl Driver {
     ) -> Self {
         let mut transcript = Transcript::default();
         let mut answers = HashMap::new();
+        let mut n_calls = 0;
         for event in events {
             transcript.push(event);
             match &event.kind {
+                EventKind::ToolCall { .. } => n_calls += 1,
                 EventKind::Approval(asked) => {
                     answers.entry(asked.approval.clone()).or_default();
                 }
@@ -140,6 +144,7 @@ impl Driver {
             answers,
             early: HashMap::new(),
             n_idle: 0,
+            n_calls,
             setup,
             id,
         }
@@ -264,14 +269,10 @@ impl Driver {
 
     /// Writes down what the model answered, and runs the calls in it.
     async fn take_reply(&mut self, mut reply: Reply) -> Flow<()> {
-        for idx in 0..reply.calls.len() {
-            let id = reply.calls[idx].id.clone();
-            let is_taken = |id: &str, calls: &[crate::model::ToolCall]| {
-                self.transcript.knows_call(id) || calls.iter().any(|c| c.id == id)
-            };
-            if id.is_empty() || is_taken(&id, &reply.calls[..idx]) {
-                reply.calls[idx].id = format!("call_{}", uuid::Uuid::now_v7().simple());
-            }
+        for call in &mut reply.calls {
+            // A server may use one id twice, or one that is meant to be taken for another's.
+            self.n_calls += 1;
+            call.id = call::id_of(self.n_calls);
         }
         let mut kinds = Vec::new();
         if let Some(usage) = reply.usage {

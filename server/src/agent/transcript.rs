@@ -116,19 +116,6 @@ impl Transcript {
             .collect()
     }
 
-    /// Whether a call of this id was made before.
-    pub fn knows_call(&self, id: &str) -> bool {
-        self.messages.iter().any(|(_, m)| match m {
-            Message::Assistant { calls, .. } => calls.iter().any(|c| c.id == id),
-            Message::User { .. } | Message::ToolResult { .. } => false,
-        })
-    }
-
-    /// Whether the model has answered and the user or a tool has not spoken since.
-    pub fn ends_with_answer(&self) -> bool {
-        matches!(self.messages.last(), Some((_, Message::Assistant { .. })))
-    }
-
     /// An estimate of the tokens of all messages.
     pub fn tokens(&self) -> u64 {
         let all: u64 = self.messages.iter().map(|(_, m)| tokens_of(m)).sum();

@@ -182,20 +182,23 @@ fn check_calls(request: &Value) {
 }
 
 /// Which turn it is, by the answers the request tells of; a shortened conversation tells of fewer,
-/// so results count by their numbers.
+/// so calls count by their numbers.
 fn answer(turns: &[ScriptTurn], seen: &Seen) -> Answer {
     let request = seen.json();
     let said = request["messages"].as_array().map_or(0, |messages| {
-        let ids = messages.iter().rev().find_map(|m| {
+        let first_call = messages.iter().rev().find_map(|m| {
             let id = m["tool_calls"][0]["id"].as_str()?;
-            id.strip_prefix("turn")?
-                .split('_')
-                .next()?
-                .parse::<usize>()
-                .ok()
+            id.strip_prefix('c')?.parse::<usize>().ok()
+        });
+        let with_call = first_call.and_then(|first| {
+            let mut n_calls = 0;
+            turns.iter().position(|turn| {
+                n_calls += turn.call.len();
+                n_calls >= first
+            })
         });
         let answers = messages.iter().filter(|m| m["role"] == "assistant").count();
-        ids.map_or(answers, |n| answers.max(n + 1))
+        with_call.map_or(answers, |n| answers.max(n + 1))
     });
     let Some(turn) = turns.get(said) else {
         return Answer::turn(Turn::calls(

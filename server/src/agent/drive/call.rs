@@ -68,6 +68,12 @@ impl Reported {
     }
 }
 
+/// The id of the nth call of a task, whatever the model's server calls it. Nine letters and
+/// digits, which every server takes.
+pub(super) fn id_of(n: usize) -> String {
+    format!("c{n:08}")
+}
+
 /// How the model finished, from the events of a task.
 pub(super) fn finished(events: &[Event]) -> Option<End> {
     let id = events.iter().rev().find_map(|e| match &e.kind {
@@ -179,7 +185,7 @@ impl Driver {
             },
             Call::AskUser(arguments) => {
                 let asked = Asked {
-                    id: format!("{}.{}", self.id, call.id),
+                    id: format!("{}.question.{}", self.id, call.id),
                     call: Some(call.id.clone()),
                     reason: "the model asks".into(),
                     subject: Subject::Question {
@@ -250,7 +256,7 @@ impl Driver {
         for path in paths {
             let verdict = self.desk.judge(Access::Write, &path, &self.grants);
             let asked = Asked {
-                id: format!("{}.{}.{path}", self.id, call.id),
+                id: format!("{}.edit.{}.{path}", self.id, call.id),
                 call: Some(call.id.clone()),
                 subject: Subject::Edit {
                     path: verdict.what.clone(),
@@ -329,7 +335,7 @@ impl Driver {
         let verdict = self.desk.policy().judge_line(&line, &self.grants);
         let remembered = verdict.remembered.clone();
         let asked = Asked {
-            id: format!("{}.{}", self.id, call.id),
+            id: format!("{}.command.{}", self.id, call.id),
             call: Some(call.id.clone()),
             subject: Subject::Command {
                 command: line.clone(),
