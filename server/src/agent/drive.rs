@@ -10,7 +10,7 @@ mod approve;
 mod call;
 mod startup;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use super::transcript::{COMPACT_AT, State, Transcript};
 use super::{Attendance, Control, Mode, Setup, last_of, prompt, tool};
 use crate::edit::workspace::Choice;
 use crate::model::{Message, Reply, TurnEnd, TurnEvent, TurnRequest};
+use crate::secret::redact;
 use crate::store::events::{
     Answer, AppendError, Durability, Event, EventKind, EventLog, Grant, HEARTBEAT, Lease, PlanItem,
     Subject, Target, Task, TaskState,
@@ -82,6 +83,8 @@ pub(super) struct Driver {
     n_idle: u32,
     /// Calls of this run and those before.
     n_calls: usize,
+    /// Calls that are not written down as the model made them: a secret was taken out.
+    altered: HashSet<String>,
     mark: String,
     is_new: bool,
     /// The model had finished before the process was killed.
@@ -145,6 +148,7 @@ impl Driver {
             early: HashMap::new(),
             n_idle: 0,
             n_calls,
+            altered: HashSet::new(),
             setup,
             id,
         }
@@ -273,6 +277,9 @@ impl Driver {
             // A server may use one id twice, or one that is meant to be taken for another's.
             self.n_calls += 1;
             call.id = call::id_of(self.n_calls);
+            if redact(&call.arguments) != call.arguments {
+                self.altered.insert(call.id.clone());
+            }
         }
         let mut kinds = Vec::new();
         if let Some(usage) = reply.usage {

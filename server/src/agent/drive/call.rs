@@ -16,13 +16,18 @@ use crate::agent::tools::{
     edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
 };
 use crate::edit::path::RepoPath;
+use crate::edit::plan::FilePlan;
 use crate::model::ToolCall;
+use crate::secret::MARK;
 use crate::store::events::{
     Decision, Denial, Durability, Effect, Event, EventKind, Outcome, Permission, Subject,
 };
 
 /// Output of a command that is told while it runs, in bytes; the rest is in the result.
 const TOLD: usize = 64 << 10;
+
+/// What is said of a call that was written down without a secret.
+const ALTERED: &str = "nothing was done: what looks like a secret (a key, a token, a password) is taken out of everything that is written down, and there was one in this call. Leave the value out: read it from the environment, or let the user put it in.";
 
 /// What came of a call.
 struct Reported {
@@ -72,6 +77,15 @@ impl Reported {
 /// digits, which every server takes.
 pub(super) fn id_of(n: usize) -> String {
     format!("c{n:08}")
+}
+
+/// Whether a file would have more marks of secrets that were taken out than before.
+fn brings_marks(file: &FilePlan) -> bool {
+    let count = |bytes: &Option<Vec<u8>>| {
+        let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default());
+        text.matches(MARK).count()
+    };
+    count(&file.after) > count(&file.before)
 }
 
 /// How the model finished, from the events of a task.
@@ -130,6 +144,10 @@ impl Driver {
                 };
                 self.finish_call(&call, unknown, Duration::ZERO).await?;
             } else {
+                // Whether the model wrote the mark itself nobody knows any more.
+                if call.arguments.contains(MARK) {
+                    self.altered.insert(call.id.clone());
+                }
                 self.step(&call).await?;
             }
         }
@@ -144,6 +162,11 @@ impl Driver {
         let waited = self.governor.spent(started).wall;
         let result = match tool::parse(call, self.mode) {
             Err(why) => Reported::failed(why),
+            Ok(Call::Edit(..) | Call::Run(_) | Call::Tests(_))
+                if self.altered.contains(&call.id) =>
+            {
+                Reported::failed(ALTERED)
+            }
             Ok(parsed) => self.perform(call, parsed).await?,
         };
         // Waiting for the user is not the tool's time.
@@ -247,6 +270,12 @@ impl Driver {
             Ok(Err(why)) => return Ok(Reported::failed(why)),
             Err(why) => return Ok(Reported::failed(format!("the tool broke: {why}"))),
         };
+        if let Some(file) = plan.files.iter().find(|file| brings_marks(file)) {
+            return Ok(Reported::failed(format!(
+                "nothing was changed: {} would get the mark `{MARK}…]` where it has a value that you were not shown. Change only the lines around it.",
+                file.path
+            )));
+        }
         let paths: Vec<RepoPath> = plan
             .files
             .iter()
@@ -491,11 +520,13 @@ impl Driver {
         if let Some(mut plan) = plan {
             plan.files.retain(|file| {
                 let verdict = self.desk.judge(Access::Write, &file.path, &self.grants);
-                let is_allowed = verdict.ruling == Ruling::Allow;
-                if !is_allowed {
-                    left_out.push(format!("{}: {}", file.path, verdict.why));
-                }
-                is_allowed
+                let why = match verdict.ruling {
+                    Ruling::Allow if brings_marks(file) => "a secret in it is only a mark",
+                    Ruling::Allow => return true,
+                    Ruling::Ask | Ruling::Deny => &verdict.why,
+                };
+                left_out.push(format!("{}: {why}", file.path));
+                false
             });
             for file in &plan.files {
                 said.push_str(&format!("kept the changes of {}\n", file.path));
