@@ -1,8 +1,8 @@
 //! What a task may do: layered rules, and permissions that were given on top.
 //!
 //! Holds: of all rules that hold for something the strictest wins, whichever layer it is in. A
-//! repository's file can deny and ask, never allow: rules there that allow are left out. What no
-//! rule speaks of is asked. A permission turns *ask* into *allow*, never *deny*. A file that
+//! repository's file can deny, ask and lower ceilings, never allow: rules there that allow, and
+//! ceilings above the defaults, are left out. What no rule speaks of is asked. A permission turns *ask* into *allow*, never *deny*. A file that
 //! cannot be read, or whose rules fail their own examples, stops the task before it starts.
 //! Not here: asking (`agent`), sandboxes: what is allowed still runs without network, in a copy.
 
@@ -126,6 +126,7 @@ impl Policy {
             if matches!(origin, Origin::Repository(_)) {
                 file.command.retain(|r| r.decision != Ruling::Allow);
                 paths.retain(|p| p.rule.decision != Ruling::Allow);
+                file.limits = file.limits.below_defaults();
             }
             layers.push(Layer {
                 origin,

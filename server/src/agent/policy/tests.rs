@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent::governor::Ceilings;
 use crate::store::events::GrantScope;
 
 fn builtin() -> Policy {
@@ -365,4 +366,22 @@ fn modes_can_be_taken_away() {
     assert!(policy.allows_mode("review"));
     assert!(!policy.allows_mode("auto"));
     assert!(builtin().allows_mode("auto"));
+}
+
+#[test]
+fn a_repository_lowers_ceilings_and_never_raises_them() {
+    let text = "[limits]\nsteps = 5000\ntokens = 1000\nwall_seconds = 86400\n";
+    let of = |layers: &[(&str, &str)]| Ceilings::of(&with(layers).unwrap().limits());
+    let mut expected = Ceilings::of(&Limits::default());
+    expected.tokens = 1000;
+    assert_eq!(of(&[("repository", text)]), expected);
+    expected.steps = 80;
+    let user = "[limits]\nsteps = 80\n";
+    assert_eq!(of(&[("user", user), ("repository", text)]), expected);
+}
+
+#[test]
+fn a_ceiling_of_nothing_stops_the_task_before_it_starts() {
+    let why = with(&[("user", "[limits]\ncommand_seconds = 0\n")]).unwrap_err();
+    assert!(why.to_string().contains("`command_seconds` must be more than 0"), "{why}");
 }
