@@ -360,10 +360,21 @@ fn plain_file(workspace: &Path, path: &str) -> Option<(PathBuf, u64, bool)> {
     Some((at, found.len(), executable))
 }
 
-/// The original contents of a changed file, at most `cap` bytes of it; `None` when there was none.
-pub fn original(workspace: &Path, path: &str, cap: u64) -> Option<Vec<u8>> {
-    let (at, length, _) = plain_file(workspace, path)?;
-    (length <= cap).then(|| fs::read(at).ok()).flatten()
+/// A file as the workspace has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Original {
+    pub contents: Vec<u8>,
+    pub executable: bool,
+}
+
+/// What a changed file was; `None` when there was none, or one of more than `cap` bytes.
+pub fn original(workspace: &Path, path: &str, cap: u64) -> Option<Original> {
+    let (at, length, executable) = plain_file(workspace, path)?;
+    let contents = (length <= cap).then(|| fs::read(at).ok()).flatten()?;
+    Some(Original {
+        contents,
+        executable,
+    })
 }
 
 /// Whether a name can be one on every machine: no separators, control characters, reserved names,

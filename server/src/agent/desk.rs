@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::policy::{Access, Policy, Ruling, Verdict};
 use super::proposed::{Proposed, Row, View};
 use crate::edit::Refusal;
+use crate::edit::disk::Content;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::Plan;
 use crate::edit::workspace::Workspace;
@@ -92,11 +93,25 @@ impl Desk {
     /// # Errors
     /// When it becomes too large.
     pub fn take(&mut self, plan: Plan) -> Result<Vec<Row>, Refusal> {
-        let worlds = Worlds {
-            root: self.workspace.root(),
-            documents: &*self.documents,
+        self.proposed.take(plan)
+    }
+
+    /// Texts that are only in the editor: of open documents that the task has not changed and that
+    /// are another on the disk. Secret files are not among them.
+    pub fn unsaved(&self) -> Vec<(RepoPath, Vec<u8>)> {
+        let worlds = self.worlds();
+        let of = |path: RepoPath| {
+            let open = worlds.documents.open(&path)?;
+            let bytes = open.text.into_bytes();
+            let is_saved = matches!(
+                worlds.root.read(&path),
+                Ok(Content::File(file)) if file.bytes == bytes
+            );
+            let is_new = self.proposed.get(&path).is_none() && !is_saved;
+            (is_new && self.may_read(&path).is_ok()).then_some((path, bytes))
         };
-        self.proposed.take(plan, &worlds)
+        let open = worlds.documents.all().into_iter();
+        open.filter_map(of).collect()
     }
 
     /// Judges touching a file, by the name it is called and by the one that links lead to: the

@@ -1,7 +1,8 @@
 //! The sandbox of one task: where its commands run, with its changes and without the user's
 //! secrets.
 //!
-//! Holds: before each command the sandbox has the files as the task has them. It has no network,
+//! Holds: before each command the sandbox has the files as the task has them: its own changes over
+//! the editor's unsaved texts over the disk. It has no network,
 //! sees secret files empty, and is destroyed with the task. What a command changed comes back as
 //! data. Where no sandbox can be made, no command runs.
 //! Not here: whether a command may run (`policy`), how sandboxes are built (`sandbox-client`).
@@ -11,14 +12,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use sandbox_client::changes::{self, Bounds, Class, Kind};
+use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
 use sandbox_client::client::{Client, Command, End, Event, Running, Sandbox, Stdin};
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::service::{Agent, Host, Key, Limits, Options, Service, Workspaces};
 use sandbox_client::tier::Tier;
 
-use super::proposed::{File, Proposed};
+use super::proposed::Proposed;
 use crate::edit::parse::Format;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{FilePlan, Plan};
@@ -69,6 +70,8 @@ pub struct TaskSandbox {
     sandbox: Sandbox,
     /// What was last brought in, by the hash of its contents; `None` where it was removed.
     brought: BTreeMap<RepoPath, Option<blake3::Hash>>,
+    /// Texts of the editor that were last brought in.
+    unsaved: BTreeMap<RepoPath, Vec<u8>>,
     service: Service,
 }
 
@@ -121,6 +124,7 @@ impl TaskSandbox {
             root: root.to_owned(),
             sandbox,
             brought: BTreeMap::new(),
+            unsaved: BTreeMap::new(),
             service,
         })
     }
@@ -130,20 +134,30 @@ impl TaskSandbox {
         self.sandbox.label()
     }
 
-    /// Brings the files inside to what the task has.
+    /// Brings the files inside to what the task has. `unsaved` are the texts of the editor that
+    /// are not on the disk.
     ///
     /// # Errors
-    /// When the sandbox does not take them.
-    pub async fn bring(&mut self, proposed: &Proposed) -> anyhow::Result<()> {
-        let mut wanted: BTreeMap<RepoPath, Option<Vec<u8>>> = proposed
-            .files()
-            .map(|(path, file)| (path.clone(), file.now.clone()))
+    /// When the sandbox does not take them, or is gone.
+    pub async fn bring(
+        &mut self,
+        proposed: &Proposed,
+        unsaved: Vec<(RepoPath, Vec<u8>)>,
+    ) -> anyhow::Result<()> {
+        let lifetime = Duration::from_secs(LIFETIME);
+        self.sandbox.set_lifetime(lifetime).await?;
+        self.unsaved = unsaved.into_iter().collect();
+        let mut wanted: BTreeMap<RepoPath, Option<Vec<u8>>> = self
+            .unsaved
+            .iter()
+            .map(|(path, bytes)| (path.clone(), Some(bytes.clone())))
             .collect();
-        // What the task has taken back is as outside again.
+        wanted.extend(proposed.files().map(|(p, f)| (p.clone(), f.now.clone())));
+        // What the task has taken back, or the user has saved, is as outside again.
         for path in self.brought.keys() {
             if !wanted.contains_key(path) {
-                let outside = std::fs::read(path.under(&self.root)).ok();
-                wanted.insert(path.clone(), outside);
+                let outside = outside(&self.root, path).await;
+                wanted.insert(path.clone(), outside.map(|o| o.contents));
             }
         }
         for (path, bytes) in wanted {
@@ -213,6 +227,9 @@ impl TaskSandbox {
             .map(|r| format!("{}: {}", r.path, r.reason))
             .collect();
         let mut files = Vec::new();
+        if found.truncated {
+            left_out.push("there are more changes than come back at one time".to_owned());
+        }
         for change in found.files {
             let Ok(path) = RepoPath::parse(&change.path) else {
                 continue;
@@ -228,27 +245,30 @@ impl TaskSandbox {
                     continue;
                 }
             };
-            let known: Option<&File> = proposed.get(&path);
-            let is_the_tasks = known.is_some_and(|file| file.now == after);
-            if is_the_tasks {
+            let hash = after.as_deref().map(blake3::hash);
+            if self.brought.get(&path) == Some(&hash) {
                 continue;
             }
             if change.class == Class::RunsOnYourMachine {
                 left_out.push(format!("{path}: other programs do what it says"));
                 continue;
             }
-            self.brought
-                .insert(path.clone(), after.as_deref().map(blake3::hash));
-            let before = match known {
-                Some(file) => file.now.clone(),
-                None => std::fs::read(path.under(&self.root)).ok(),
+            self.brought.insert(path.clone(), hash);
+            let (before, was_executable) = match proposed.get(&path) {
+                Some(file) => (file.now.clone(), file.executable),
+                None => {
+                    let saved = outside(&self.root, &path).await;
+                    let was_executable = saved.as_ref().is_some_and(|o| o.executable);
+                    let unsaved = self.unsaved.get(&path).cloned();
+                    (unsaved.or(saved.map(|o| o.contents)), was_executable)
+                }
             };
             files.push(FilePlan {
                 path,
                 moved_from: None,
                 before,
                 after,
-                executable: (executable, executable),
+                executable: (was_executable, executable),
                 changes: Vec::new(),
                 levels: Vec::new(),
             });
@@ -294,6 +314,13 @@ impl Started {
             output: self.output,
         })
     }
+}
+
+/// What is in the folder itself.
+async fn outside(root: &Path, path: &RepoPath) -> Option<Original> {
+    let (root, path) = (root.to_owned(), path.to_string());
+    let read = move || changes::original(&root, &path, Bounds::default().total_bytes);
+    tokio::task::spawn_blocking(read).await.ok().flatten()
 }
 
 fn command(program: &str, arguments: &[&str], timeout: Duration) -> Command {

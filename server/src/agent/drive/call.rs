@@ -378,8 +378,7 @@ impl Driver {
         if let Some(refused) = self.allowed(call, verdict, asked).await? {
             return Ok(refused);
         }
-        let proposed = self.desk.proposed().clone();
-        let tier = match self.ready_sandbox(&proposed).await {
+        let tier = match self.ready_sandbox().await {
             Ok(tier) => tier,
             Err(why) => {
                 return Ok(Reported::failed(format!(
@@ -437,17 +436,18 @@ impl Driver {
         Ok(result)
     }
 
-    async fn ready_sandbox(
-        &mut self,
-        proposed: &crate::agent::proposed::Proposed,
-    ) -> anyhow::Result<String> {
+    /// Makes the sandbox have the files as the task has them.
+    async fn ready_sandbox(&mut self) -> anyhow::Result<String> {
+        let desk = self.desk.clone();
+        let unsaved = tokio::task::spawn_blocking(move || desk.unsaved()).await?;
+        let proposed = self.desk.proposed().clone();
         let sandbox = self.open_sandbox().await?;
-        if sandbox.bring(proposed).await.is_err() {
+        if sandbox.bring(&proposed, unsaved.clone()).await.is_err() {
             // It may have come to the end of its life.
             if let Some(sandbox) = self.sandbox.take() {
                 sandbox.close().await;
             }
-            self.open_sandbox().await?.bring(proposed).await?;
+            self.open_sandbox().await?.bring(&proposed, unsaved).await?;
         }
         Ok(self.open_sandbox().await?.label())
     }
@@ -541,9 +541,8 @@ impl Driver {
 
     /// Runs a command of ours that only reads, in the sandbox.
     async fn git_command(&mut self, line: String) -> Reported {
-        let proposed = self.desk.proposed().clone();
         let ran = async {
-            self.ready_sandbox(&proposed).await?;
+            self.ready_sandbox().await?;
             let sandbox = self.open_sandbox().await?;
             sandbox.run(&line, Duration::from_secs(20)).await
         };
