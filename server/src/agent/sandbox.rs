@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
 use sandbox_client::client::{Client, Command, End, Event, Running, Sandbox, Stdin};
 use sandbox_client::output::{Cap, Capped};
@@ -47,7 +47,14 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
 }
 
 /// Files of a workspace that hold secrets, by their paths. They are empty inside.
-pub fn secrets_of(root: &Path) -> Vec<PathBuf> {
+///
+/// # Errors
+/// When there are too many files to look at all of them: one that was not looked at could be read.
+pub fn secrets_of(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    secrets_among(root, FILES)
+}
+
+fn secrets_among(root: &Path, most: usize) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = ignore::WalkBuilder::new(root);
     // Ignored files are where secrets are; what is installed or built is not.
     files.standard_filters(false).filter_entry(|entry| {
@@ -56,12 +63,17 @@ pub fn secrets_of(root: &Path) -> Vec<PathBuf> {
             Some(".git" | "node_modules" | "target")
         )
     });
-    let is_secret = |entry: &ignore::DirEntry| {
-        entry.file_type().is_some_and(|kind| kind.is_file())
-            && secret::is_path(&entry.path().to_string_lossy())
-    };
-    let files = files.build().flatten().take(FILES).filter(is_secret);
-    files.map(ignore::DirEntry::into_path).collect()
+    let mut secrets = Vec::new();
+    for (n, entry) in files.build().flatten().enumerate() {
+        if n >= most {
+            bail!("the folder has more than {most} files, so its secret files cannot be told");
+        }
+        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+        if is_file && secret::is_path(&entry.path().to_string_lossy()) {
+            secrets.push(entry.into_path());
+        }
+    }
+    Ok(secrets)
 }
 
 /// A sandbox with a task's files in it.
@@ -102,7 +114,7 @@ impl TaskSandbox {
         let client = Client::new(service.endpoint().clone())?;
         let masks = {
             let root = root.to_owned();
-            tokio::task::spawn_blocking(move || secrets_of(&root)).await?
+            tokio::task::spawn_blocking(move || secrets_of(&root)).await??
         };
         let create = Create {
             template_id: "base".to_owned(),
@@ -336,5 +348,23 @@ fn command(program: &str, arguments: &[&str], timeout: Duration) -> Command {
         ]),
         input: Stdin::Nothing,
         timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_too_large_to_be_looked_through_gets_no_sandbox() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.rs", "b.rs", ".env"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        // The folder itself counts.
+        let found = secrets_among(folder.path(), 4).unwrap();
+        assert_eq!(found, [folder.path().join(".env")]);
+        let why = secrets_among(folder.path(), 3).unwrap_err();
+        assert!(why.to_string().contains("more than 3 files"), "{why}");
     }
 }

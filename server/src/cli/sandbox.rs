@@ -104,7 +104,7 @@ impl Run {
             timeout: Some(self.timeout + 60),
             pairwright: Some(LocalCreate {
                 workspace: Some(root.clone()),
-                masks: secrets_of(&root),
+                masks: secrets_of(&root)?,
                 read_roots,
                 min_isolation: Some(Tier::Namespace),
                 limits: Some(LimitsAsked {
