@@ -21,10 +21,10 @@ use super::desk::Desk;
 use super::governor::{Ceilings, Governor};
 use super::proposed::Row;
 use super::sandbox::TaskSandbox;
-use super::transcript::{COMPACT_AT, State, Transcript};
+use super::transcript::{self, COMPACT_AT, State, Transcript};
 use super::{Attendance, Control, Mode, Setup, last_of, prompt, tool};
 use crate::edit::workspace::Choice;
-use crate::model::{Message, Reply, TurnEnd, TurnEvent, TurnRequest};
+use crate::model::{Message, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
 use crate::secret::redact;
 use crate::store::events::{
     Answer, AppendError, Durability, Event, EventKind, EventLog, Grant, HEARTBEAT, Lease, PlanItem,
@@ -63,6 +63,8 @@ type Flow<T> = Result<T, End>;
 pub(super) struct Driver {
     setup: Setup,
     id: String,
+    /// What the user wants.
+    prompt: String,
     turn: u32,
     mode: Mode,
     lease: Arc<Lease>,
@@ -131,6 +133,7 @@ impl Driver {
             finished: call::finished(events),
             mark: prompt::mark(&id),
             turn: events.last().map_or(1, |e| e.turn),
+            prompt: task.intake.prompt.clone(),
             // A mode that is not known any more changes nothing.
             mode: Mode::of_name(&task.intake.mode).unwrap_or(Mode::ReadOnly),
             is_new: transcript.is_empty(),
@@ -167,8 +170,10 @@ impl Driver {
         if let Some(sandbox) = self.sandbox.take() {
             sandbox.close().await;
         }
-        if let Err(why) = self.lease.release(self.setup.log.store()) {
-            tracing::warn!(%why, "the lease of a task could not be let go of");
+        let (lease, log) = (Arc::clone(&self.lease), self.setup.log.clone());
+        let released = tokio::task::spawn_blocking(move || lease.release(log.store()));
+        if !matches!(released.await, Ok(Ok(_))) {
+            tracing::warn!("the lease of a task could not be let go of");
         }
         state
     }
@@ -193,9 +198,7 @@ impl Driver {
         self.status(TaskState::Running, why).await?;
         if self.is_new {
             let startup = self.startup().await;
-            let task = self.setup.log.task(&self.id).ok().flatten();
-            let prompt = task.map(|t| t.intake.prompt).unwrap_or_default();
-            let text = prompt::first_message(&prompt, &startup, &self.mark);
+            let text = prompt::first_message(&self.prompt, &startup, &self.mark);
             let message = Message::User { text };
             self.record(vec![EventKind::Entry { message }]).await?;
         }
@@ -281,15 +284,14 @@ impl Driver {
                 self.altered.insert(call.id.clone());
             }
         }
-        let mut kinds = Vec::new();
-        if let Some(usage) = reply.usage {
-            self.governor.charge_turn(&usage);
-            kinds.push(EventKind::Usage {
-                usage,
-                model: self.setup.model.endpoint().model.clone(),
-                spent: Some(self.governor.spent(Instant::now())),
-            });
-        }
+        // A server that does not tell is charged what can be told.
+        let usage = reply.usage.unwrap_or_else(|| TurnUsage {
+            input: self.transcript.tokens(),
+            output: transcript::tokens_of(&reply.message()),
+            ..TurnUsage::default()
+        });
+        self.governor.charge_turn(&usage);
+        let mut kinds = vec![self.usage(usage)];
         if reply.calls.is_empty() && reply.text.trim().is_empty() {
             kinds.push(self.nudge("Your answer was empty. Go on with the task, or call finish."));
             self.n_idle += 1;
@@ -310,21 +312,37 @@ impl Driver {
                 return Ok(());
             }
         }
-        match reply.end {
-            Some(TurnEnd::Refused) => Err(End::Failed("the model declined".into())),
-            Some(TurnEnd::Length) if self.n_idle < IDLE_ANSWERS => {
-                let nudge =
-                    self.nudge("Your answer was cut off: it was too long. Go on in smaller steps.");
-                self.record(vec![nudge]).await
+        let nudge = match reply.end {
+            Some(TurnEnd::Refused) => return Err(End::Failed("the model declined".into())),
+            _ if self.n_idle < IDLE_ANSWERS => match reply.end {
+                Some(TurnEnd::Length) => {
+                    "Your answer was cut off: it was too long. Go on in smaller steps."
+                }
+                _ => "Call finish if the task is done; go on if it is not.",
+            },
+            Some(TurnEnd::Stop) if !reply.text.trim().is_empty() => {
+                return Err(End::Finished {
+                    summary: reply.text,
+                    succeeded: true,
+                });
             }
-            _ if self.n_idle < IDLE_ANSWERS => {
-                let nudge = self.nudge("Call finish if the task is done; go on if it is not.");
-                self.record(vec![nudge]).await
+            Some(TurnEnd::Length) => {
+                return Err(End::Failed("the model's answers were cut off".into()));
             }
-            _ => Err(End::Finished {
-                summary: reply.text,
-                succeeded: true,
-            }),
+            Some(TurnEnd::Stop | TurnEnd::ToolCalls) | None => {
+                return Err(End::Failed("the model said nothing".into()));
+            }
+        };
+        let nudge = self.nudge(nudge);
+        self.record(vec![nudge]).await
+    }
+
+    /// The event that says what the task has taken, with what a turn of the model took.
+    fn usage(&self, usage: TurnUsage) -> EventKind {
+        EventKind::Usage {
+            usage,
+            model: self.setup.model.endpoint().model.clone(),
+            spent: Some(self.governor.spent(Instant::now())),
         }
     }
 
@@ -453,11 +471,19 @@ impl Driver {
         };
         self.governor.wait(Instant::now());
         let mut kinds = Vec::new();
+        let (mut state, mut why) = (state, why);
         if state.is_over() {
             match self.present(state).await {
-                Ok(diff) => kinds.extend(diff),
-                Err(why) => tracing::error!(task = %self.id, "hunks cannot be presented: {why}"),
+                Ok(presented) => kinds.extend(presented),
+                Err(cause) => {
+                    // Resuming it presents them again.
+                    state = TaskState::Paused;
+                    why = Some(format!("its hunks cannot be presented: {cause}"));
+                }
             }
+        }
+        if state == TaskState::Paused {
+            kinds.push(self.usage(TurnUsage::default()));
         }
         kinds.push(EventKind::Status {
             state,
@@ -480,9 +506,9 @@ impl Driver {
 
     /// Makes the changes hunks that can be decided; in the mode `auto` of a task that succeeded,
     /// accepts them. Doing it twice does it once.
-    async fn present(&mut self, state: TaskState) -> Result<Option<EventKind>, String> {
+    async fn present(&mut self, state: TaskState) -> Result<Vec<EventKind>, String> {
         let Some(plan) = self.desk.proposed().plan() else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let files = self.desk.proposed().summary();
         let desk = self.desk.clone();
@@ -494,23 +520,31 @@ impl Driver {
             desk.workspace()
                 .propose_plan(plan, &proposal, AUTHOR, Some(&id))
                 .map_err(|why| why.to_string())?;
-            let mut token = None;
+            let (mut token, mut notice) = (None, None);
             if accepts {
                 let choice = Choice::Proposal(proposal.clone());
                 match desk.workspace().accept(documents, &choice, Some(&id)) {
                     Ok(outcome) => token = outcome.rollback_token.map(|t| t.to_string()),
                     // They stay to be decided by hand.
-                    Err(why) => tracing::warn!(task = %id, "hunks were not applied: {why}"),
+                    Err(why) => {
+                        notice = Some(EventKind::Notice {
+                            text: format!(
+                                "The hunks were not applied: {why}. Decide them in the editor, or with: pairwright task --review {id}"
+                            ),
+                        });
+                    }
                 }
             }
-            Ok::<_, String>((proposal, token))
+            Ok::<_, String>((proposal, token, notice))
         });
-        let (proposal, rollback_token) = presented.await.map_err(|why| why.to_string())??;
-        Ok(Some(EventKind::Diff {
+        let (proposal, rollback_token, notice) =
+            presented.await.map_err(|why| why.to_string())??;
+        let diff = EventKind::Diff {
             files,
             proposal: Some(proposal),
             rollback_token,
-        }))
+        };
+        Ok(std::iter::once(diff).chain(notice).collect())
     }
 
     fn is_attended(&self) -> bool {
@@ -545,6 +579,12 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Runs what may wait for the disk on a thread that may.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Flow<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|why| End::Failed(why.to_string()))
 }
 
 enum Next {

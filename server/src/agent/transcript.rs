@@ -223,7 +223,8 @@ fn first(text: &str, most: usize) -> String {
     line.chars().take(most).collect()
 }
 
-fn tokens_of(message: &Message) -> u64 {
+/// An estimate of the tokens of a message.
+pub(super) fn tokens_of(message: &Message) -> u64 {
     let of = |text: &str| u64::from(Tokens::estimate(text).0);
     match message {
         Message::User { text } | Message::ToolResult { text, .. } => of(text) + 8,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sandbox_client::client::End as CommandEnd;
 
 use super::approve::Asked;
-use super::{Driver, End, Flow};
+use super::{Driver, End, Flow, off_thread};
 use crate::agent::governor::{Observed, Verdict as Circle};
 use crate::agent::policy::{Access, Ruling, Verdict};
 use crate::agent::prompt;
@@ -19,6 +19,7 @@ use crate::edit::path::RepoPath;
 use crate::edit::plan::FilePlan;
 use crate::model::ToolCall;
 use crate::secret::MARK;
+use crate::store::StoreError;
 use crate::store::events::{
     Decision, Denial, Durability, Effect, Event, EventKind, Outcome, Permission, Subject,
 };
@@ -68,7 +69,11 @@ impl Reported {
                 is_data: true,
                 ..Self::done(text)
             },
-            Err(why) => Self::failed(why),
+            // It may tell of names and lines of files.
+            Err(why) => Self {
+                is_data: true,
+                ..Self::failed(why)
+            },
         }
     }
 }
@@ -77,6 +82,10 @@ impl Reported {
 /// digits, which every server takes.
 pub(super) fn id_of(n: usize) -> String {
     format!("c{n:08}")
+}
+
+fn unread(why: StoreError) -> End {
+    End::Failed(format!("what was written down cannot be read: {why}"))
 }
 
 /// Whether a file would have more marks of secrets that were taken out than before.
@@ -130,7 +139,8 @@ impl Driver {
         if open.is_empty() {
             return Ok(());
         }
-        let steps = self.setup.log.steps(&self.id).unwrap_or_default();
+        let (log, id) = (self.setup.log.clone(), self.id.clone());
+        let steps = off_thread(move || log.steps(&id)).await?.map_err(unread)?;
         for call in open {
             let began = steps
                 .iter()
@@ -158,7 +168,10 @@ impl Driver {
     pub(super) async fn step(&mut self, call: &ToolCall) -> Flow<()> {
         self.mind_controls()?;
         let started = Instant::now();
-        self.grants = self.setup.log.grants(Some(&self.id)).unwrap_or_default();
+        let (log, id) = (self.setup.log.clone(), self.id.clone());
+        self.grants = off_thread(move || log.grants(Some(&id)))
+            .await?
+            .map_err(unread)?;
         let waited = self.governor.spent(started).wall;
         let result = match tool::parse(call, self.mode) {
             Err(why) => Reported::failed(why),
@@ -195,17 +208,20 @@ impl Driver {
             },
             Call::Edit(arguments, text) => self.edit(call, arguments, text).await?,
             Call::Run(arguments) => self.command(call, arguments).await?,
-            Call::Tests(arguments) => match tests::command(&self.desk, &arguments) {
-                Ok(line) => {
-                    let arguments = run::Arguments {
-                        command: line,
-                        keep_changes: false,
-                        seconds: None,
-                    };
-                    self.command(call, arguments).await?
+            Call::Tests(arguments) => {
+                let desk = self.desk.clone();
+                match off_thread(move || tests::command(&desk, &arguments)).await? {
+                    Ok(line) => {
+                        let arguments = run::Arguments {
+                            command: line,
+                            keep_changes: false,
+                            seconds: None,
+                        };
+                        self.command(call, arguments).await?
+                    }
+                    Err(why) => Reported::of(Err(why)),
                 }
-                Err(why) => Reported::failed(why),
-            },
+            }
             Call::AskUser(arguments) => {
                 let asked = Asked {
                     id: format!("{}.question.{}", self.id, call.id),
@@ -267,7 +283,7 @@ impl Driver {
             tokio::task::spawn_blocking(move || edit::prepare(&desk, &arguments, &text)).await;
         let plan = match prepared {
             Ok(Ok(plan)) => plan,
-            Ok(Err(why)) => return Ok(Reported::failed(why)),
+            Ok(Err(why)) => return Ok(Reported::of(Err(why))),
             Err(why) => return Ok(Reported::failed(format!("the tool broke: {why}"))),
         };
         if let Some(file) = plan.files.iter().find(|file| brings_marks(file)) {
@@ -297,12 +313,17 @@ impl Driver {
                 return Ok(refused);
             }
         }
-        Ok(match edit::run(&mut self.desk, plan) {
-            Ok((text, rows)) => Reported {
-                rows,
-                beside: vec![self.diff()],
-                ..Reported::done(text)
-            },
+        let mut desk = self.desk.clone();
+        let taken = off_thread(move || edit::run(&mut desk, plan).map(|taken| (desk, taken)));
+        Ok(match taken.await? {
+            Ok((desk, (text, rows))) => {
+                self.desk = desk;
+                Reported {
+                    rows,
+                    beside: vec![self.diff()],
+                    ..Reported::done(text)
+                }
+            }
             Err(why) => Reported::failed(why),
         })
     }
@@ -322,35 +343,35 @@ impl Driver {
         verdict: Verdict,
         asked: Asked,
     ) -> Flow<Option<Reported>> {
-        let (rule, what, why, instead) = match verdict.ruling {
+        let mut said = None;
+        let why = match verdict.ruling {
             Ruling::Allow => return Ok(None),
-            Ruling::Deny => (verdict.rule, verdict.what, verdict.why, verdict.instead),
+            Ruling::Deny => verdict.why,
             Ruling::Ask => {
                 let answer = self.approve(asked).await?;
-                match answer.decision {
-                    Decision::Yes => return Ok(None),
-                    Decision::No => {
-                        let why = format!("{} said no", answer.by);
-                        (
-                            verdict.rule,
-                            verdict.what,
-                            why,
-                            answer.text.or(verdict.instead),
-                        )
-                    }
+                if answer.decision == Decision::Yes {
+                    return Ok(None);
                 }
+                said = answer.text;
+                format!("{} said no", answer.by)
             }
         };
+        let (rule, what, instead) = (verdict.rule, verdict.what, verdict.instead);
         let mut text = format!("denied: {what}\nwhy: {why}\nrule: {rule}");
         if let Some(instead) = &instead {
             text.push_str(&format!("\ninstead: {instead}"));
+        }
+        // A repository's rules are its text, too; what the user says is not.
+        let mut text = prompt::data(&self.mark, &text);
+        if let Some(said) = &said {
+            text.push_str(&format!("\nthe user says: {said}"));
         }
         let denial = Denial {
             call: call.id.clone(),
             rule,
             what,
             why,
-            instead,
+            instead: said.or(instead),
         };
         Ok(Some(Reported {
             outcome: Outcome::Denied,
