@@ -408,7 +408,7 @@ impl Driver {
             }
         };
         let most = self.governor.ceilings().command;
-        let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).clamp(1, most));
+        let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).min(most).max(1));
         let began = EventKind::ToolStarted {
             call: call.id.clone(),
         };
