@@ -74,7 +74,7 @@ pub(super) struct Driver {
     plan: Vec<PlanItem>,
     grants: Vec<Grant>,
     controls: mpsc::Receiver<Control>,
-    /// What the user said since the last turn.
+    /// What the user said since the last turn; it is written down already.
     steers: Vec<String>,
     wants_pause: bool,
     sandbox: Option<TaskSandbox>,
@@ -144,7 +144,7 @@ impl Driver {
             desk,
             transcript,
             controls,
-            steers: Vec::new(),
+            steers: unsaid(events),
             wants_pause: false,
             sandbox: None,
             answers,
@@ -166,6 +166,7 @@ impl Driver {
         };
         // From here on it takes nothing any more, which is seen by who would say something.
         self.controls.close();
+        let end = self.hear_last(end).await;
         let state = self.conclude(end).await;
         if let Some(sandbox) = self.sandbox.take() {
             sandbox.close().await;
@@ -176,6 +177,23 @@ impl Driver {
             tracing::warn!("the lease of a task could not be let go of");
         }
         state
+    }
+
+    /// Hears what was said in the moment in which the model finished. That is no end then: taken
+    /// up again, the task goes on with it.
+    async fn hear_last(&mut self, end: End) -> End {
+        if !matches!(end, End::Finished { .. }) {
+            return end;
+        }
+        while let Ok(control) = self.controls.try_recv() {
+            if let Err(end) = self.mind(control).await {
+                return end;
+            }
+        }
+        match self.steers.is_empty() {
+            true => end,
+            false => End::Paused("you said something as it ended".into()),
+        }
     }
 
     fn heartbeat(&self) -> AbortOnDropHandle<()> {
@@ -207,7 +225,7 @@ impl Driver {
         }
         self.take_up_calls().await?;
         loop {
-            self.mind_controls()?;
+            self.mind_controls().await?;
             self.say_steers().await?;
             self.check_budget().await?;
             self.compact().await?;
@@ -258,7 +276,7 @@ impl Driver {
                     // All who could say something are gone; the task goes on.
                     None => self.controls.close(),
                     Some(control) => {
-                        self.mind(control)?;
+                        self.mind(control).await?;
                         if self.wants_pause {
                             return Err(End::Paused("by the user".into()));
                         }
@@ -314,6 +332,8 @@ impl Driver {
         }
         let nudge = match reply.end {
             Some(TurnEnd::Refused) => return Err(End::Failed("the model declined".into())),
+            // What the user said comes next.
+            _ if !self.steers.is_empty() => return Ok(()),
             _ if self.n_idle < IDLE_ANSWERS => match reply.end {
                 Some(TurnEnd::Length) => {
                     "Your answer was cut off: it was too long. Go on in smaller steps."
@@ -355,9 +375,9 @@ impl Driver {
     }
 
     /// Takes in what users did while something else was done.
-    fn mind_controls(&mut self) -> Flow<()> {
+    async fn mind_controls(&mut self) -> Flow<()> {
         while let Ok(control) = self.controls.try_recv() {
-            self.mind(control)?;
+            self.mind(control).await?;
         }
         match self.wants_pause {
             true => Err(End::Paused("by the user".into())),
@@ -365,26 +385,35 @@ impl Driver {
         }
     }
 
-    fn mind(&mut self, control: Control) -> Flow<()> {
+    async fn mind(&mut self, control: Control) -> Flow<()> {
         match control {
             Control::Stop => return Err(End::Stopped),
             Control::Pause => self.wants_pause = true,
-            Control::Steer(text) => self.steers.push(text),
+            Control::Steer(text) => self.hear(text).await?,
             // To a question of before a crash, perhaps, which is asked again soon.
             Control::Answer(answer) => self.keep_early(answer),
         }
         Ok(())
     }
 
-    async fn say_steers(&mut self) -> Flow<()> {
-        for text in std::mem::take(&mut self.steers) {
-            self.turn += 1;
-            let said = EventKind::Steer { text: text.clone() };
-            let message = Message::User { text };
-            self.record(vec![said, EventKind::Entry { message }])
-                .await?;
-        }
+    /// Keeps what the user says until the model's next turn, whatever happens before.
+    async fn hear(&mut self, text: String) -> Flow<()> {
+        self.turn += 1;
+        self.record(vec![EventKind::Steer { text: text.clone() }])
+            .await?;
+        self.steers.push(text);
         Ok(())
+    }
+
+    async fn say_steers(&mut self) -> Flow<()> {
+        if !self.steers.is_empty() {
+            self.n_idle = 0;
+        }
+        let said = std::mem::take(&mut self.steers).into_iter();
+        let said = said.map(|text| EventKind::Entry {
+            message: Message::User { text },
+        });
+        self.record(said.collect()).await
     }
 
     /// Makes the conversation shorter if it has become long. No tool runs meanwhile.
@@ -585,6 +614,21 @@ impl Driver {
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Flow<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|why| End::Failed(why.to_string()))
+}
+
+/// What the user said that the model was not told, from the events of a task.
+fn unsaid(events: &[Event]) -> Vec<String> {
+    let mut unsaid: Vec<String> = Vec::new();
+    for event in events {
+        match &event.kind {
+            EventKind::Steer { text } => unsaid.push(text.clone()),
+            EventKind::Entry {
+                message: Message::User { text },
+            } => unsaid.retain(|said| said != text),
+            _ => {}
+        }
+    }
+    unsaid
 }
 
 enum Next {

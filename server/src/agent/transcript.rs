@@ -2,7 +2,7 @@
 //!
 //! Holds: every call has exactly one result before anything else is said. Messages that were sent
 //! once are sent again byte for byte, until older ones give way to a summary; the task itself, the
-//! plan, what failed and the last turns never do.
+//! plan and the last turns never do, and of the rest what failed does last.
 //! Not here: asking the model.
 
 use indexer::Tokens;

@@ -99,7 +99,10 @@ fn brings_marks(file: &FilePlan) -> bool {
 
 /// How the model finished, from the events of a task.
 pub(super) fn finished(events: &[Event]) -> Option<End> {
-    let id = events.iter().rev().find_map(|e| match &e.kind {
+    // What was said after it was heard in its last moment.
+    let said = |e: &Event| matches!(e.kind, EventKind::Entry { .. } | EventKind::Steer { .. });
+    let last = events.iter().rev().take_while(|e| !said(e));
+    let id = last.into_iter().find_map(|e| match &e.kind {
         EventKind::ToolResult {
             call,
             tool,
@@ -166,7 +169,7 @@ impl Driver {
 
     /// Runs a call and writes down what came of it.
     pub(super) async fn step(&mut self, call: &ToolCall) -> Flow<()> {
-        self.mind_controls()?;
+        self.mind_controls().await?;
         let started = Instant::now();
         let (log, id) = (self.setup.log.clone(), self.id.clone());
         self.grants = off_thread(move || log.grants(Some(&id)))
@@ -249,6 +252,9 @@ impl Driver {
                     ..Reported::done("the plan is set")
                 }
             }
+            Call::Finish(_) if !self.steers.is_empty() => {
+                Reported::failed("the user has said something more, which comes next")
+            }
             Call::Finish(arguments) => Reported {
                 end: Some(End::Finished {
                     summary: arguments.summary,
@@ -307,7 +313,7 @@ impl Driver {
                     path: verdict.what.clone(),
                 },
                 reason: verdict.why.clone(),
-                remembered: Some(Permission::Path(verdict.what.clone())),
+                remembered: Some(Permission::Path(globset::escape(&verdict.what))),
             };
             if let Some(refused) = self.allowed(call, verdict, asked).await? {
                 return Ok(refused);
@@ -524,7 +530,7 @@ impl Driver {
                 Ok(Ok(None)) => return Ok(started.end()),
                 Err(None) => self.controls.close(),
                 // A pause waits for the command, a stop does not: dropping it kills it.
-                Err(Some(control)) => self.mind(control)?,
+                Err(Some(control)) => self.mind(control).await?,
             }
         }
     }
