@@ -213,8 +213,9 @@ impl Walk<'_> {
         let is_directory = match change.kind {
             ChangeKind::Directory { .. } => true,
             // What was removed is told without what it was.
-            ChangeKind::Deleted => fs::symlink_metadata(self.workspace.join(path))
-                .is_ok_and(|found| found.is_dir()),
+            ChangeKind::Deleted => {
+                fs::symlink_metadata(self.workspace.join(path)).is_ok_and(|found| found.is_dir())
+            }
             ChangeKind::File { .. } | ChangeKind::Symlink { .. } | ChangeKind::Special => false,
         };
         Ok((!self.is_ignored(path, is_directory)).then(|| path.to_owned()))

@@ -82,7 +82,10 @@ async fn removing_what_git_ignores_is_no_change() {
     world.write("kept/a.txt", "x");
     let sandbox = world.sandbox().await;
     run(&sandbox, "rm -r build web/node_modules kept").await;
-    assert_eq!(list(&world.changes(&sandbox).await), "kept/a.txt: deleted\n");
+    assert_eq!(
+        list(&world.changes(&sandbox).await),
+        "kept/a.txt: deleted\n"
+    );
 }
 
 #[tokio::test]

@@ -202,7 +202,9 @@ impl Tasks {
         if ask.prompt.trim().is_empty() || ask.prompt.len() > MAX_PROMPT {
             return Err(refused("A task needs a prompt, of at most 256 KiB."));
         }
-        ask.limits.check().map_err(|why| refused(&format!("{why}.")))?;
+        ask.limits
+            .check()
+            .map_err(|why| refused(&format!("{why}.")))?;
         let policy = load_policy(&setup)?;
         if !policy.allows_mode(ask.mode.name()) {
             let message = format!(
@@ -310,15 +312,7 @@ impl Tasks {
             running.insert(id.clone(), known);
         }
         let log = setup.log.clone();
-        let driver = Driver::new(
-            setup,
-            &task,
-            lease,
-            desk,
-            &events,
-            controls,
-            id.clone(),
-        );
+        let driver = Driver::new(setup, &task, lease, desk, &events, controls, id.clone());
         tokio::spawn(async move {
             let ended = match tokio::spawn(driver.run()).await {
                 Ok(ended) => ended,
@@ -339,7 +333,9 @@ impl Tasks {
     }
 
     fn begin(&self) -> MutexGuard<'_, ()> {
-        self.beginning.lock().unwrap_or_else(PoisonError::into_inner)
+        self.beginning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {

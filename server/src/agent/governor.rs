@@ -70,7 +70,10 @@ impl Limits {
             (self.steps == Some(0), "steps"),
             (self.tokens == Some(0), "tokens"),
             (self.wall_seconds == Some(0), "wall_seconds"),
-            (self.cost.is_some_and(|cost| cost.is_nan() || cost <= 0.0), "cost"),
+            (
+                self.cost.is_some_and(|cost| cost.is_nan() || cost <= 0.0),
+                "cost",
+            ),
             (self.tool_seconds == Some(0), "tool_seconds"),
             (self.output_bytes == Some(0), "output_bytes"),
             (self.command_seconds == Some(0), "command_seconds"),
@@ -283,7 +286,7 @@ impl Governor {
         ))
     }
 
-    /// Raises a ceiling by as much as it was at first: the user said yes.
+    /// Doubles a ceiling: the user said yes.
     pub fn extend(&mut self, ceiling: Ceiling) {
         let most = &mut self.ceilings;
         match ceiling {

@@ -32,11 +32,7 @@ impl TaskSandbox {
     }
 
     #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
-    pub async fn bring(
-        &mut self,
-        _: &Proposed,
-        _: Vec<(RepoPath, Vec<u8>)>,
-    ) -> anyhow::Result<()> {
+    pub async fn bring(&mut self, _: &Proposed, _: Vec<(RepoPath, Vec<u8>)>) -> anyhow::Result<()> {
         match *self {}
     }
 

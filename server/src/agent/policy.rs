@@ -316,7 +316,7 @@ impl Policy {
         }
         let is_granted = || {
             grants.iter().any(|grant| match &grant.allows {
-                Permission::Path(granted) => granted == path,
+                Permission::Path(granted) => is_granted_by(granted, path),
                 Permission::Command(_) => false,
             })
         };
@@ -384,6 +384,14 @@ fn read(origin: &Origin, missing: Missing) -> Result<Option<String>, UserError> 
         Err(why) if why.kind() == io::ErrorKind::NotFound && missing == Missing::Fine => Ok(None),
         Err(why) => Err(broken(&why.to_string())),
     }
+}
+
+/// Whether a permission for a glob holds for a path; what is no glob is itself alone.
+fn is_granted_by(granted: &str, path: &str) -> bool {
+    let glob = globset::GlobBuilder::new(granted)
+        .literal_separator(true)
+        .build();
+    granted == path || glob.is_ok_and(|glob| glob.compile_matcher().is_match(path))
 }
 
 /// Whether a command begins with exactly these words.

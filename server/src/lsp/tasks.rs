@@ -378,9 +378,7 @@ impl Server {
         if handle.began {
             let (server, watched) = (self.clone(), handle.clone());
             tokio::spawn(async move {
-                server
-                    .watch_task(watched, (log, events), root, token)
-                    .await;
+                server.watch_task(watched, (log, events), root, token).await;
             });
         }
         Ok(handle)

@@ -383,5 +383,31 @@ fn a_repository_lowers_ceilings_and_never_raises_them() {
 #[test]
 fn a_ceiling_of_nothing_stops_the_task_before_it_starts() {
     let why = with(&[("user", "[limits]\ncommand_seconds = 0\n")]).unwrap_err();
-    assert!(why.to_string().contains("`command_seconds` must be more than 0"), "{why}");
+    assert!(
+        why.to_string()
+            .contains("`command_seconds` must be more than 0"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_permission_for_a_glob_holds_for_the_paths_it_matches_and_no_others() {
+    let asks = "[[path]]\nglob = \"**\"\ndecision = \"ask\"\n";
+    let policy = with(&[("user", asks)]).unwrap();
+    let ruling_of = |glob: &str, path: &str| {
+        let grant = Grant {
+            allows: Permission::Path(glob.into()),
+            ..granted(&["x"]).remove(0)
+        };
+        policy.judge_path(Access::Write, path, &[grant]).ruling
+    };
+    for (glob, path, ruling) in [
+        ("migrations/**", "migrations/2/up.sql", Ruling::Allow),
+        ("migrations/*", "migrations/2/up.sql", Ruling::Ask),
+        ("migrations/**", "src/up.sql", Ruling::Ask),
+        ("a/[[]id].ts", "a/[id].ts", Ruling::Allow),
+        ("a/[[]id].ts", "a/i.ts", Ruling::Ask),
+    ] {
+        assert_eq!(ruling_of(glob, path), ruling, "{glob}: {path}");
+    }
 }
