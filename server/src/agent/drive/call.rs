@@ -84,7 +84,7 @@ pub(super) fn id_of(n: usize) -> String {
     format!("c{n:08}")
 }
 
-fn unread(why: StoreError) -> End {
+fn unread(why: &StoreError) -> End {
     End::Failed(format!("what was written down cannot be read: {why}"))
 }
 
@@ -143,7 +143,9 @@ impl Driver {
             return Ok(());
         }
         let (log, id) = (self.setup.log.clone(), self.id.clone());
-        let steps = off_thread(move || log.steps(&id)).await?.map_err(unread)?;
+        let steps = off_thread(move || log.steps(&id))
+            .await?
+            .map_err(|why| unread(&why))?;
         for call in open {
             let began = steps
                 .iter()
@@ -174,7 +176,7 @@ impl Driver {
         let (log, id) = (self.setup.log.clone(), self.id.clone());
         self.grants = off_thread(move || log.grants(Some(&id)))
             .await?
-            .map_err(unread)?;
+            .map_err(|why| unread(&why))?;
         let waited = self.governor.spent(started).wall;
         let result = match tool::parse(call, self.mode) {
             Err(why) => Reported::failed(why),
