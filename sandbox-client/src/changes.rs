@@ -6,7 +6,7 @@
 //!
 //! Not here: writing. The caller shows this to the user and applies what was accepted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -123,10 +123,12 @@ pub async fn collect(
         workspace,
         rules: HashMap::new(),
         changes: Changes::default(),
+        files: BTreeMap::new(),
         wanted: Vec::new(),
+        n_seen: 0,
+        bounds,
     };
     let mut level = vec![String::new()];
-    let mut seen = 0;
     while !level.is_empty() {
         let asked: Vec<Base64> = level
             .iter()
@@ -134,8 +136,8 @@ pub async fn collect(
             .collect();
         let answer = sandbox.changes_in(asked).await?;
         walk.changes.truncated |= answer.truncated;
-        seen += answer.entries.len();
-        if seen > bounds.entries {
+        walk.n_seen += answer.entries.len();
+        if walk.n_seen > bounds.entries {
             walk.changes.truncated = true;
             break;
         }
@@ -144,25 +146,36 @@ pub async fn collect(
             let Some(path) = walk.accept(&change, &level)? else {
                 continue;
             };
-            if let Some(directory) = walk.take(path, change.kind, bounds) {
+            if let Some(directory) = walk.take(path, change.kind) {
                 next.push(directory);
             }
         }
         level = next;
     }
-    walk.fetch(sandbox, bounds).await?;
-    let mut changes = walk.changes;
-    changes.files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(changes)
+    walk.fetch(sandbox).await?;
+    let files = walk.files.into_iter().map(|(path, kind)| FileChange {
+        class: class_of(&path),
+        path,
+        kind,
+    });
+    Ok(Changes {
+        files: files.collect(),
+        ..walk.changes
+    })
 }
 
 struct Walk<'a> {
     workspace: &'a Path,
     /// The ignore rules of each directory, by its path.
     rules: HashMap<String, Gitignore>,
+    /// All but the files.
     changes: Changes,
+    files: BTreeMap<String, Kind>,
     /// Files whose contents are needed: path, size, whether executable.
     wanted: Vec<(String, u64, bool)>,
+    /// Entries looked at, in the answers and below removed directories.
+    n_seen: usize,
+    bounds: Bounds,
 }
 
 impl Walk<'_> {
@@ -197,7 +210,14 @@ impl Walk<'_> {
             self.refuse(bytes, Reason::Path);
             return Ok(None);
         }
-        let is_directory = matches!(change.kind, ChangeKind::Directory { .. });
+        let is_directory = match change.kind {
+            ChangeKind::Directory { .. } => true,
+            // What was removed is told without what it was.
+            ChangeKind::Deleted => {
+                fs::symlink_metadata(self.workspace.join(path)).is_ok_and(|found| found.is_dir())
+            }
+            ChangeKind::File { .. } | ChangeKind::Symlink { .. } | ChangeKind::Special => false,
+        };
         Ok((!self.is_ignored(path, is_directory)).then(|| path.to_owned()))
     }
 
@@ -224,7 +244,7 @@ impl Walk<'_> {
     }
 
     /// Takes a change over. Returns the directory to look into, if it is one.
-    fn take(&mut self, path: String, kind: ChangeKind, bounds: Bounds) -> Option<String> {
+    fn take(&mut self, path: String, kind: ChangeKind) -> Option<String> {
         match kind {
             ChangeKind::Directory { opaque } => {
                 if opaque {
@@ -232,7 +252,7 @@ impl Walk<'_> {
                 }
                 return Some(path);
             }
-            ChangeKind::File { size, .. } if size > bounds.file_bytes => {
+            ChangeKind::File { size, .. } if size > self.bounds.file_bytes => {
                 self.refuse(path.as_bytes(), Reason::TooLarge);
             }
             ChangeKind::File { size, mode } => self.wanted.push((path, size, mode & 0o100 != 0)),
@@ -240,10 +260,11 @@ impl Walk<'_> {
                 target: Base64(target),
             } => match String::from_utf8(target) {
                 Ok(target) if stays_inside(&path, &target) => {
-                    let same = fs::read_link(self.workspace.join(&path))
+                    let is_same = fs::read_link(self.workspace.join(&path))
                         .is_ok_and(|own| own == Path::new(&target));
-                    if !same {
-                        self.add(path, Kind::Link { target });
+                    match is_same {
+                        true => drop(self.files.remove(&path)),
+                        false => drop(self.files.insert(path, Kind::Link { target })),
                     }
                 }
                 _ => self.refuse(path.as_bytes(), Reason::LinkOut),
@@ -254,18 +275,11 @@ impl Walk<'_> {
         None
     }
 
-    fn add(&mut self, path: String, kind: Kind) {
-        // What was removed with its directory may have been made again.
-        self.changes.files.retain(|own| own.path != path);
-        let class = class_of(&path);
-        self.changes.files.push(FileChange { path, kind, class });
-    }
-
     /// A removed directory is each of its files removed.
     fn delete(&mut self, path: &str) {
         match fs::symlink_metadata(self.workspace.join(path)) {
             Ok(found) if found.is_dir() => self.delete_below(path),
-            Ok(_) => self.add(path.to_owned(), Kind::Deleted),
+            Ok(_) => drop(self.files.insert(path.to_owned(), Kind::Deleted)),
             Err(_) => {}
         }
     }
@@ -277,24 +291,29 @@ impl Walk<'_> {
             .git_ignore(true)
             .require_git(false);
         for found in files.build().flatten() {
+            self.n_seen += 1;
+            if self.n_seen > self.bounds.entries {
+                self.changes.truncated = true;
+                return;
+            }
             let inside = found.path().strip_prefix(self.workspace).ok();
             let is_file = found.file_type().is_some_and(|kind| !kind.is_dir());
             let Some(inside) = inside.and_then(Path::to_str).filter(|_| is_file) else {
                 continue;
             };
             if !inside.split('/').any(is_git) {
-                self.add(inside.to_owned(), Kind::Deleted);
+                self.files.insert(inside.to_owned(), Kind::Deleted);
             }
         }
     }
 
     /// Gets the contents, within the bounds, and leaves out what is as it was.
-    async fn fetch(&mut self, sandbox: &Sandbox, bounds: Bounds) -> Result<(), ClientError> {
+    async fn fetch(&mut self, sandbox: &Sandbox) -> Result<(), ClientError> {
         let mut total = 0;
         let mut wanted = Vec::new();
         for (path, size, executable) in std::mem::take(&mut self.wanted) {
             total += size;
-            if total > bounds.total_bytes {
+            if total > self.bounds.total_bytes {
                 self.changes.truncated = true;
                 self.refuse(path.as_bytes(), Reason::TooLarge);
             } else {
@@ -306,7 +325,7 @@ impl Walk<'_> {
         }
         let paths = wanted.iter().map(|(path, ..)| Base64(path.clone().into()));
         let framing = wanted.len() * size_of::<u64>();
-        let cap = usize::try_from(bounds.total_bytes).unwrap_or(usize::MAX) + framing;
+        let cap = usize::try_from(self.bounds.total_bytes).unwrap_or(usize::MAX) + framing;
         let mut stream = sandbox.contents_of(paths.collect(), cap).await?;
         for (path, _, executable) in wanted {
             let short = || ClientError::Protocol("contents that end early".to_owned());
@@ -322,9 +341,10 @@ impl Walk<'_> {
                     contents,
                     executable,
                 };
-                self.add(path, kind);
+                // What was removed with its directory may have been made again.
+                self.files.insert(path, kind);
             } else {
-                self.changes.files.retain(|own| own.path != path);
+                self.files.remove(&path);
             }
         }
         Ok(())
@@ -360,10 +380,21 @@ fn plain_file(workspace: &Path, path: &str) -> Option<(PathBuf, u64, bool)> {
     Some((at, found.len(), executable))
 }
 
-/// The original contents of a changed file, at most `cap` bytes of it; `None` when there was none.
-pub fn original(workspace: &Path, path: &str, cap: u64) -> Option<Vec<u8>> {
-    let (at, length, _) = plain_file(workspace, path)?;
-    (length <= cap).then(|| fs::read(at).ok()).flatten()
+/// A file as the workspace has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Original {
+    pub contents: Vec<u8>,
+    pub executable: bool,
+}
+
+/// What a changed file was; `None` when there was none, or one of more than `cap` bytes.
+pub fn original(workspace: &Path, path: &str, cap: u64) -> Option<Original> {
+    let (at, length, executable) = plain_file(workspace, path)?;
+    let contents = (length <= cap).then(|| fs::read(at).ok()).flatten()?;
+    Some(Original {
+        contents,
+        executable,
+    })
 }
 
 /// Whether a name can be one on every machine: no separators, control characters, reserved names,

@@ -19,8 +19,9 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::{TcpListener, UnixListener};
@@ -136,14 +137,28 @@ pub struct Service {
     state: Arc<State>,
     endpoint: Endpoint,
     serving: JoinSet<()>,
+    /// Removed with the service, before its directory.
+    _socket: Option<Socket>,
     /// Where the private socket is; removed with the service.
     _directory: Option<tempfile::TempDir>,
+}
+
+/// The file of a socket that is listened on.
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // It may have been removed already.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// What all requests share.
 struct State {
     options: Options,
     sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
+    /// Counted up with `sandboxes` locked.
+    n_starting: AtomicUsize,
 }
 
 impl State {
@@ -181,12 +196,22 @@ impl Service {
     /// # Errors
     /// When the socket cannot be made.
     pub fn start_unix(path: PathBuf, options: Options) -> io::Result<Self> {
+        // One that nobody listens on is left of a service that was killed.
+        let is_left = std::fs::symlink_metadata(&path).is_ok_and(|f| f.file_type().is_socket())
+            && std::os::unix::net::UnixStream::connect(&path)
+                .is_err_and(|why| why.kind() == io::ErrorKind::ConnectionRefused);
+        if is_left {
+            std::fs::remove_file(&path)?;
+        }
         let listener = UnixListener::bind(&path)?;
+        let socket = Socket(path.clone());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         let state = State::new(options);
         let mut serving = JoinSet::new();
         serving.spawn(route::serve_unix(Arc::clone(&state), listener));
-        Ok(Self::new(state, Address::Unix(path), serving))
+        let mut service = Self::new(state, Address::Unix(path), serving);
+        service._socket = Some(socket);
+        Ok(service)
     }
 
     /// Serves on a TCP address. No encryption: meant for loopback, or behind something that has it.
@@ -212,6 +237,7 @@ impl Service {
             state,
             endpoint,
             serving,
+            _socket: None,
             _directory: None,
         }
     }
@@ -254,6 +280,7 @@ impl State {
         Arc::new(Self {
             options,
             sandboxes: Mutex::default(),
+            n_starting: AtomicUsize::new(0),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandbox_client::client::{Client, ClientError, Event};
 use sandbox_client::protocol::{Create, LocalCreate, Network};
-use sandbox_client::service::Workspaces;
+use sandbox_client::service::{Service, Workspaces};
 use sandbox_client::tier::Tier;
 
 use crate::world::{World, asking, options, run, shell};
@@ -187,4 +187,56 @@ async fn fifty_sandboxes_at_once_leave_nothing() {
     }
     until_nobody_runs("301.0004").await;
     assert!(world.client.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn those_that_are_being_made_count_as_well() {
+    let mut few = options();
+    few.sandboxes = 2;
+    let world = World::with(few);
+    let all = (0..8).map(|_| {
+        let client = world.client.clone();
+        tokio::spawn(async move { client.create(asking(LocalCreate::default())).await })
+    });
+    let mut made = Vec::new();
+    for one in all.collect::<Vec<_>>() {
+        match one.await.unwrap() {
+            Ok(sandbox) => made.push(sandbox),
+            Err(ClientError::Refused { .. }) => {}
+            Err(why) => panic!("{why}"),
+        }
+    }
+    assert_eq!(made.len(), 2);
+    assert_eq!(world.client.list().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn dropping_a_service_destroys_its_sandboxes() {
+    let World {
+        service, client, ..
+    } = World::new();
+    let sandbox = client.create(asking(LocalCreate::default())).await.unwrap();
+    let _running = sandbox.start(shell("sleep 302.0005")).await.unwrap();
+    assert!(running("302.0005"));
+    drop(service);
+    until_nobody_runs("302.0005").await;
+}
+
+#[tokio::test]
+async fn a_socket_can_be_listened_on_again_and_not_by_two_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sandboxd");
+    let first = Service::start_unix(path.clone(), options()).unwrap();
+    assert!(Service::start_unix(path.clone(), options()).is_err());
+    assert!(path.exists());
+    first.stop().await;
+    assert!(!path.exists());
+    // As a service that was killed leaves it.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let second = Service::start_unix(path.clone(), options()).unwrap();
+    Client::new(second.endpoint().clone())
+        .unwrap()
+        .list()
+        .await
+        .unwrap();
 }

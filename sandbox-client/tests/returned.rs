@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use sandbox_client::changes::{Changes, Class, Kind};
+use sandbox_client::changes::{Bounds, Changes, Class, Kind, collect};
 
 use crate::world::{World, run, tree};
 
@@ -71,6 +71,38 @@ async fn changes_come_back_and_the_workspace_is_untouched() {
          tool: written +x \"#!/bin/sh\\n\"\n"
     );
     assert_eq!(tree(&world.root()), before);
+}
+
+#[tokio::test]
+async fn removing_what_git_ignores_is_no_change() {
+    let world = World::new();
+    world.write(".gitignore", "build/\nnode_modules/\n");
+    world.write("build/out.bin", "x");
+    world.write("web/node_modules/left/index.js", "x");
+    world.write("kept/a.txt", "x");
+    let sandbox = world.sandbox().await;
+    run(&sandbox, "rm -r build web/node_modules kept").await;
+    assert_eq!(
+        list(&world.changes(&sandbox).await),
+        "kept/a.txt: deleted\n"
+    );
+}
+
+#[tokio::test]
+async fn files_of_removed_directories_count_against_the_bounds() {
+    let world = World::new();
+    for n in 0..20 {
+        world.write(&format!("many/{n}.txt"), "x");
+    }
+    let sandbox = world.sandbox().await;
+    run(&sandbox, "rm -r many").await;
+    let bounds = Bounds {
+        entries: 10,
+        ..Bounds::default()
+    };
+    let changes = collect(&sandbox, &world.root(), bounds).await.unwrap();
+    assert!(changes.truncated);
+    assert!(changes.files.len() <= 10, "{}", list(&changes));
 }
 
 #[tokio::test]

@@ -133,6 +133,8 @@ pub enum Control {
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub id: String,
+    /// Whether it began to run by the call that returned this.
+    pub began: bool,
     control: mpsc::Sender<Control>,
     state: watch::Receiver<Option<TaskState>>,
 }
@@ -170,14 +172,17 @@ impl Handle {
         }
     }
 
+    /// One whose driver is gone without a word does not run.
     fn is_running(&self) -> bool {
-        self.state.borrow().is_none()
+        self.state.borrow().is_none() && self.state.has_changed().is_ok()
     }
 }
 
 /// The tasks of this process.
 #[derive(Debug, Default)]
 pub struct Tasks {
+    /// Held while a task is begun, so that asking twice at once begins one.
+    beginning: Mutex<()>,
     running: Mutex<HashMap<String, Handle>>,
 }
 
@@ -188,14 +193,18 @@ impl Tasks {
     /// # Errors
     /// When the rules forbid it or cannot be read, or nothing can be written down.
     pub fn start(&self, setup: Setup, ask: Ask) -> Result<Handle, UserError> {
+        let _beginning = self.begin();
         if let Some(request) = &ask.request
             && let Some(id) = setup.log.task_by_request(request).map_err(broken)?
         {
-            return self.resume(setup, &id);
+            return self.take_up(setup, &id);
         }
         if ask.prompt.trim().is_empty() || ask.prompt.len() > MAX_PROMPT {
             return Err(refused("A task needs a prompt, of at most 256 KiB."));
         }
+        ask.limits
+            .check()
+            .map_err(|why| refused(&format!("{why}.")))?;
         let policy = load_policy(&setup)?;
         if !policy.allows_mode(ask.mode.name()) {
             let message = format!(
@@ -240,6 +249,11 @@ impl Tasks {
     /// # Errors
     /// When there is no such task, it is over, or another process has it.
     pub fn resume(&self, setup: Setup, id: &str) -> Result<Handle, UserError> {
+        let _beginning = self.begin();
+        self.take_up(setup, id)
+    }
+
+    fn take_up(&self, setup: Setup, id: &str) -> Result<Handle, UserError> {
         if let Some(handle) = self.get(id) {
             return Ok(handle);
         }
@@ -249,6 +263,7 @@ impl Tasks {
         if task.state.is_over() {
             return Ok(Handle {
                 id: id.to_owned(),
+                began: false,
                 control: mpsc::channel(1).0,
                 state: watch::channel(Some(task.state)).1,
             });
@@ -280,6 +295,7 @@ impl Tasks {
         let (tell, state) = watch::channel(None);
         let handle = Handle {
             id: id.clone(),
+            began: true,
             control,
             state,
         };
@@ -289,19 +305,23 @@ impl Tasks {
             if running.len() >= MAX_TASKS {
                 return Err(refused("Too many tasks run at the same time."));
             }
-            running.insert(id, handle.clone());
+            let known = Handle {
+                began: false,
+                ..handle.clone()
+            };
+            running.insert(id.clone(), known);
         }
-        let driver = Driver::new(
-            setup,
-            &task,
-            lease,
-            desk,
-            &events,
-            controls,
-            handle.id.clone(),
-        );
+        let log = setup.log.clone();
+        let driver = Driver::new(setup, &task, lease, desk, &events, controls, id.clone());
         tokio::spawn(async move {
-            let ended = driver.run().await;
+            let ended = match tokio::spawn(driver.run()).await {
+                Ok(ended) => ended,
+                Err(why) => {
+                    tracing::error!(task = %id, %why, "the driver of a task broke");
+                    let _ = tokio::task::spawn_blocking(move || note_broken(&log, &id)).await;
+                    TaskState::Failed
+                }
+            };
             tell.send_replace(Some(ended));
         });
         Ok(handle)
@@ -312,20 +332,37 @@ impl Tasks {
         self.lock().get(id).filter(|h| h.is_running()).cloned()
     }
 
-    /// Finds the tasks that run here.
-    pub fn running(&self) -> Vec<Handle> {
-        let mut running: Vec<Handle> = self
+    fn begin(&self) -> MutexGuard<'_, ()> {
+        self.beginning
             .lock()
-            .values()
-            .filter(|h| h.is_running())
-            .cloned()
-            .collect();
-        running.sort_by(|a, b| a.id.cmp(&b.id));
-        running
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes down that a task ended by a fault of ours.
+fn note_broken(log: &EventLog, id: &str) {
+    let why = "a fault in Pairwright; its log says more";
+    let target = Target {
+        session: id,
+        turn: 0,
+        lease: None,
+    };
+    let kinds = vec![
+        EventKind::Status {
+            state: TaskState::Failed,
+            why: Some(why.into()),
+        },
+        EventKind::Done {
+            reason: why.into(),
+            summary: None,
+        },
+    ];
+    if let Err(why) = log.append(target, kinds, Durability::Synced) {
+        tracing::error!(task = %id, "the end of a task cannot be written down: {why}");
     }
 }
 
@@ -358,4 +395,23 @@ fn user() -> String {
 /// The last event of a kind that `of` picks something from.
 fn last_of<'e, T>(events: &'e [Event], of: impl Fn(&'e EventKind) -> Option<T>) -> Option<T> {
     events.iter().rev().find_map(|e| of(&e.kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_whose_driver_is_gone_without_a_word_does_not_run() {
+        let (tell, state) = watch::channel(None);
+        let handle = Handle {
+            id: "t".into(),
+            began: true,
+            control: mpsc::channel(1).0,
+            state,
+        };
+        assert!(handle.is_running());
+        drop(tell);
+        assert!(!handle.is_running());
+    }
 }

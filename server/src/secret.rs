@@ -9,7 +9,7 @@ mod redact;
 
 use indexer::FileClass;
 
-pub use self::redact::redact;
+pub use self::redact::{MARK, redact};
 
 /// Beginnings of keys that well-known services hand out.
 const KEY_STARTS: &[&str] = &[

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -34,6 +35,9 @@ const REQUEST_BYTES: usize = 1 << 20;
 const HEADERS: Duration = Duration::from_secs(10);
 /// Connections at one time.
 const CONNECTIONS: usize = 1_024;
+/// A connection that cannot be had, for want of descriptors or because its caller left, is no
+/// reason to leave all others.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// What `envd` needs of a request's headers.
 const FORWARDED: [header::HeaderName; 4] = [
     header::CONTENT_TYPE,
@@ -48,16 +52,24 @@ type Body = Either<Full<Bytes>, Incoming>;
 
 pub(super) async fn serve_unix(state: Arc<State>, listener: UnixListener) {
     let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        keep(&mut connections, &state, stream).await;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => keep(&mut connections, &state, stream).await,
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
     }
 }
 
 pub(super) async fn serve_tcp(state: Arc<State>, listener: TcpListener) {
     let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let _ = stream.set_nodelay(true);
-        keep(&mut connections, &state, stream).await;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                keep(&mut connections, &state, stream).await;
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
     }
 }
 
@@ -309,10 +321,10 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, (Sta
 async fn create(state: &Arc<State>, request: Request<Incoming>) -> Outcome {
     let asked: Create = read(request).await?;
     let asked = Asked::check(asked, &state.options).or_else(|error| launch_refused(&error))?;
-    if state.sandboxes().len() >= state.options.sandboxes {
+    let Some(starting) = Starting::begin(state) else {
         let why = format!("{} sandboxes run already", state.options.sandboxes);
         return refuse(StatusCode::TOO_MANY_REQUESTS, why);
-    }
+    };
     let sandbox = Sandbox::launch(&state.options, asked)
         .await
         .or_else(|error| launch_refused(&error))?;
@@ -320,16 +332,41 @@ async fn create(state: &Arc<State>, request: Request<Incoming>) -> Outcome {
     state
         .sandboxes()
         .insert(sandbox.id.clone(), Arc::clone(&sandbox));
+    drop(starting);
     let answer = json(StatusCode::CREATED, &created(&sandbox));
-    let owner = Arc::downgrade(state);
+    let (owner, over) = (Arc::downgrade(state), sandbox.over());
     tokio::spawn(async move {
-        Arc::clone(&sandbox).over().await;
+        let Some(sandbox) = over.await else {
+            return;
+        };
         if let Some(state) = owner.upgrade() {
             state.sandboxes().remove(&sandbox.id);
         }
         sandbox.destroy().await;
     });
     Ok(answer)
+}
+
+/// A sandbox that is being made counts as one that is there.
+struct Starting<'s>(&'s State);
+
+impl<'s> Starting<'s> {
+    /// `None` when there are as many as may be.
+    fn begin(state: &'s State) -> Option<Self> {
+        let sandboxes = state.sandboxes();
+        let n_starting = state.n_starting.load(Ordering::SeqCst);
+        if sandboxes.len() + n_starting >= state.options.sandboxes {
+            return None;
+        }
+        state.n_starting.fetch_add(1, Ordering::SeqCst);
+        Some(Self(state))
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.n_starting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 fn launch_refused<T>(error: &LaunchError) -> Result<T, (StatusCode, String)> {

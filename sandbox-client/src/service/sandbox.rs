@@ -245,16 +245,24 @@ impl Sandbox {
         end.saturating_duration_since(Instant::now())
     }
 
-    /// Returns when its time is over or its process has ended.
-    pub(super) async fn over(self: Arc<Self>) {
-        let mut changed = self.end.subscribe();
-        let mut looks = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            let end = *changed.borrow_and_update();
-            tokio::select! {
-                () = tokio::time::sleep_until(end) => return,
-                _ = changed.changed() => {}
-                _ = looks.tick() => if self.is_over() { return },
+    /// Waits until its time is over or its process has ended. Does not keep it: `None` when it is
+    /// gone before that.
+    pub(super) fn over(self: &Arc<Self>) -> impl Future<Output = Option<Arc<Self>>> + Send + use<> {
+        let (sandbox, mut changed) = (Arc::downgrade(self), self.end.subscribe());
+        async move {
+            let mut looks = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                let end = *changed.borrow_and_update();
+                tokio::select! {
+                    () = tokio::time::sleep_until(end) => return sandbox.upgrade(),
+                    told = changed.changed() => if told.is_err() { return None },
+                    _ = looks.tick() => {
+                        let own = sandbox.upgrade()?;
+                        if own.is_over() {
+                            return Some(own);
+                        }
+                    }
+                }
             }
         }
     }

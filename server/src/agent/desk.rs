@@ -7,14 +7,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::policy::{Access, Policy, Ruling};
+use super::policy::{Access, Policy, Ruling, Verdict};
 use super::proposed::{Proposed, Row, View};
 use crate::edit::Refusal;
+use crate::edit::disk::Content;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::Plan;
 use crate::edit::workspace::Workspace;
 use crate::edit::worlds::{Documents, Worlds};
 use crate::index::Indexes;
+use crate::store::events::Grant;
 
 /// Files listed at most.
 const MAX_FILES: usize = 100_000;
@@ -91,20 +93,49 @@ impl Desk {
     /// # Errors
     /// When it becomes too large.
     pub fn take(&mut self, plan: Plan) -> Result<Vec<Row>, Refusal> {
-        let worlds = Worlds {
-            root: self.workspace.root(),
-            documents: &*self.documents,
-        };
-        self.proposed.take(plan, &worlds)
+        self.proposed.take(plan)
     }
 
-    /// Checks that a file may be touched without asking. Asking is for what changes something; a
+    /// Texts that are only in the editor: of open documents that the task has not changed and that
+    /// are another on the disk. Secret files are not among them.
+    pub fn unsaved(&self) -> Vec<(RepoPath, Vec<u8>)> {
+        let worlds = self.worlds();
+        let of = |path: RepoPath| {
+            let open = worlds.documents.open(&path)?;
+            let bytes = open.text.into_bytes();
+            let is_saved = matches!(
+                worlds.root.read(&path),
+                Ok(Content::File(file)) if file.bytes == bytes
+            );
+            let is_new = self.proposed.get(&path).is_none() && !is_saved;
+            (is_new && self.may_read(&path).is_ok()).then_some((path, bytes))
+        };
+        let open = worlds.documents.all().into_iter();
+        open.filter_map(of).collect()
+    }
+
+    /// Judges touching a file, by the name it is called and by the one that links lead to: the
+    /// stricter holds.
+    pub fn judge(&self, access: Access, path: &RepoPath, grants: &[Grant]) -> Verdict {
+        let called = self.policy.judge_path(access, path.as_str(), grants);
+        // What cannot be followed is neither read nor written either.
+        let Ok(real) = self.workspace.root().resolve(path) else {
+            return called;
+        };
+        let real = self.policy.judge_path(access, real.as_str(), grants);
+        match real.ruling > called.ruling {
+            true => real,
+            false => called,
+        }
+    }
+
+    /// Checks that a file may be read without asking. Asking is for what changes something; a
     /// file that may not be read just like that is not read.
     ///
     /// # Errors
     /// Why not, in words for the model.
-    pub fn may(&self, access: Access, path: &RepoPath) -> Result<(), String> {
-        let verdict = self.policy.judge_path(access, path.as_str(), &[]);
+    pub fn may_read(&self, path: &RepoPath) -> Result<(), String> {
+        let verdict = self.judge(Access::Read, path, &[]);
         match verdict.ruling {
             Ruling::Allow => Ok(()),
             Ruling::Ask | Ruling::Deny => Err(format!(
@@ -114,8 +145,19 @@ impl Desk {
         }
     }
 
-    /// Lists the files below a folder as the task has them, in order, without what git ignores.
-    pub fn files(&self, below: Option<&RepoPath>) -> Vec<RepoPath> {
+    /// Lists the files below a folder as the task has them, in order, without what git ignores;
+    /// a file is itself alone.
+    ///
+    /// # Errors
+    /// When `below` leads out of the folder, in words for the model.
+    pub fn files(&self, below: Option<&RepoPath>) -> Result<Vec<RepoPath>, String> {
+        // The walk follows a link it starts at wherever it leads.
+        if let Some(below) = below {
+            self.workspace
+                .root()
+                .find(below)
+                .map_err(|why| why.to_string())?;
+        }
         let start = below.map_or_else(|| self.root.clone(), |path| path.under(&self.root));
         let walk = ignore::WalkBuilder::new(&start)
             .hidden(false)
@@ -146,7 +188,7 @@ impl Desk {
                 None => files.remove(path),
             };
         }
-        files.into_iter().collect()
+        Ok(files.into_iter().collect())
     }
 }
 

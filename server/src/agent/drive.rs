@@ -10,7 +10,7 @@ mod approve;
 mod call;
 mod startup;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,11 @@ use super::desk::Desk;
 use super::governor::{Ceilings, Governor};
 use super::proposed::Row;
 use super::sandbox::TaskSandbox;
-use super::transcript::{COMPACT_AT, State, Transcript};
+use super::transcript::{self, COMPACT_AT, State, Transcript};
 use super::{Attendance, Control, Mode, Setup, last_of, prompt, tool};
 use crate::edit::workspace::Choice;
-use crate::model::{Message, Reply, TurnEnd, TurnEvent, TurnRequest};
+use crate::model::{Message, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
+use crate::secret::redact;
 use crate::store::events::{
     Answer, AppendError, Durability, Event, EventKind, EventLog, Grant, HEARTBEAT, Lease, PlanItem,
     Subject, Target, Task, TaskState,
@@ -62,6 +63,8 @@ type Flow<T> = Result<T, End>;
 pub(super) struct Driver {
     setup: Setup,
     id: String,
+    /// What the user wants.
+    prompt: String,
     turn: u32,
     mode: Mode,
     lease: Arc<Lease>,
@@ -71,7 +74,7 @@ pub(super) struct Driver {
     plan: Vec<PlanItem>,
     grants: Vec<Grant>,
     controls: mpsc::Receiver<Control>,
-    /// What the user said since the last turn.
+    /// What the user said since the last turn; it is written down already.
     steers: Vec<String>,
     wants_pause: bool,
     sandbox: Option<TaskSandbox>,
@@ -80,6 +83,10 @@ pub(super) struct Driver {
     /// Answers that came before their questions were asked by this run.
     early: HashMap<String, Answer>,
     n_idle: u32,
+    /// Calls of this run and those before.
+    n_calls: usize,
+    /// Calls that are not written down as the model made them: a secret was taken out.
+    altered: HashSet<String>,
     mark: String,
     is_new: bool,
     /// The model had finished before the process was killed.
@@ -98,9 +105,11 @@ impl Driver {
     ) -> Self {
         let mut transcript = Transcript::default();
         let mut answers = HashMap::new();
+        let mut n_calls = 0;
         for event in events {
             transcript.push(event);
             match &event.kind {
+                EventKind::ToolCall { .. } => n_calls += 1,
                 EventKind::Approval(asked) => {
                     answers.entry(asked.approval.clone()).or_default();
                 }
@@ -124,6 +133,7 @@ impl Driver {
             finished: call::finished(events),
             mark: prompt::mark(&id),
             turn: events.last().map_or(1, |e| e.turn),
+            prompt: task.intake.prompt.clone(),
             // A mode that is not known any more changes nothing.
             mode: Mode::of_name(&task.intake.mode).unwrap_or(Mode::ReadOnly),
             is_new: transcript.is_empty(),
@@ -134,12 +144,14 @@ impl Driver {
             desk,
             transcript,
             controls,
-            steers: Vec::new(),
+            steers: unsaid(events),
             wants_pause: false,
             sandbox: None,
             answers,
             early: HashMap::new(),
             n_idle: 0,
+            n_calls,
+            altered: HashSet::new(),
             setup,
             id,
         }
@@ -154,14 +166,34 @@ impl Driver {
         };
         // From here on it takes nothing any more, which is seen by who would say something.
         self.controls.close();
+        let end = self.hear_last(end).await;
         let state = self.conclude(end).await;
         if let Some(sandbox) = self.sandbox.take() {
             sandbox.close().await;
         }
-        if let Err(why) = self.lease.release(self.setup.log.store()) {
-            tracing::warn!(%why, "the lease of a task could not be let go of");
+        let (lease, log) = (Arc::clone(&self.lease), self.setup.log.clone());
+        let released = tokio::task::spawn_blocking(move || lease.release(log.store()));
+        if !matches!(released.await, Ok(Ok(_))) {
+            tracing::warn!("the lease of a task could not be let go of");
         }
         state
+    }
+
+    /// Hears what was said in the moment in which the model finished. That is no end then: taken
+    /// up again, the task goes on with it.
+    async fn hear_last(&mut self, end: End) -> End {
+        if !matches!(end, End::Finished { .. }) {
+            return end;
+        }
+        while let Ok(control) = self.controls.try_recv() {
+            if let Err(end) = self.mind(control).await {
+                return end;
+            }
+        }
+        match self.steers.is_empty() {
+            true => end,
+            false => End::Paused("you said something as it ended".into()),
+        }
     }
 
     fn heartbeat(&self) -> AbortOnDropHandle<()> {
@@ -184,9 +216,7 @@ impl Driver {
         self.status(TaskState::Running, why).await?;
         if self.is_new {
             let startup = self.startup().await;
-            let task = self.setup.log.task(&self.id).ok().flatten();
-            let prompt = task.map(|t| t.intake.prompt).unwrap_or_default();
-            let text = prompt::first_message(&prompt, &startup, &self.mark);
+            let text = prompt::first_message(&self.prompt, &startup, &self.mark);
             let message = Message::User { text };
             self.record(vec![EventKind::Entry { message }]).await?;
         }
@@ -195,7 +225,7 @@ impl Driver {
         }
         self.take_up_calls().await?;
         loop {
-            self.mind_controls()?;
+            self.mind_controls().await?;
             self.say_steers().await?;
             self.check_budget().await?;
             self.compact().await?;
@@ -246,7 +276,7 @@ impl Driver {
                     // All who could say something are gone; the task goes on.
                     None => self.controls.close(),
                     Some(control) => {
-                        self.mind(control)?;
+                        self.mind(control).await?;
                         if self.wants_pause {
                             return Err(End::Paused("by the user".into()));
                         }
@@ -264,24 +294,22 @@ impl Driver {
 
     /// Writes down what the model answered, and runs the calls in it.
     async fn take_reply(&mut self, mut reply: Reply) -> Flow<()> {
-        for idx in 0..reply.calls.len() {
-            let id = reply.calls[idx].id.clone();
-            let is_taken = |id: &str, calls: &[crate::model::ToolCall]| {
-                self.transcript.knows_call(id) || calls.iter().any(|c| c.id == id)
-            };
-            if id.is_empty() || is_taken(&id, &reply.calls[..idx]) {
-                reply.calls[idx].id = format!("call_{}", uuid::Uuid::now_v7().simple());
+        for call in &mut reply.calls {
+            // A server may use one id twice, or one that is meant to be taken for another's.
+            self.n_calls += 1;
+            call.id = call::id_of(self.n_calls);
+            if redact(&call.arguments) != call.arguments {
+                self.altered.insert(call.id.clone());
             }
         }
-        let mut kinds = Vec::new();
-        if let Some(usage) = reply.usage {
-            self.governor.charge_turn(&usage);
-            kinds.push(EventKind::Usage {
-                usage,
-                model: self.setup.model.endpoint().model.clone(),
-                spent: Some(self.governor.spent(Instant::now())),
-            });
-        }
+        // A server that does not tell is charged what can be told.
+        let usage = reply.usage.unwrap_or_else(|| TurnUsage {
+            input: self.transcript.tokens(),
+            output: transcript::tokens_of(&reply.message()),
+            ..TurnUsage::default()
+        });
+        self.governor.charge_turn(&usage);
+        let mut kinds = vec![self.usage(usage)];
         if reply.calls.is_empty() && reply.text.trim().is_empty() {
             kinds.push(self.nudge("Your answer was empty. Go on with the task, or call finish."));
             self.n_idle += 1;
@@ -302,21 +330,39 @@ impl Driver {
                 return Ok(());
             }
         }
-        match reply.end {
-            Some(TurnEnd::Refused) => Err(End::Failed("the model declined".into())),
-            Some(TurnEnd::Length) if self.n_idle < IDLE_ANSWERS => {
-                let nudge =
-                    self.nudge("Your answer was cut off: it was too long. Go on in smaller steps.");
-                self.record(vec![nudge]).await
+        let nudge = match reply.end {
+            Some(TurnEnd::Refused) => return Err(End::Failed("the model declined".into())),
+            // What the user said comes next.
+            _ if !self.steers.is_empty() => return Ok(()),
+            _ if self.n_idle < IDLE_ANSWERS => match reply.end {
+                Some(TurnEnd::Length) => {
+                    "Your answer was cut off: it was too long. Go on in smaller steps."
+                }
+                _ => "Call finish if the task is done; go on if it is not.",
+            },
+            Some(TurnEnd::Stop) if !reply.text.trim().is_empty() => {
+                return Err(End::Finished {
+                    summary: reply.text,
+                    succeeded: true,
+                });
             }
-            _ if self.n_idle < IDLE_ANSWERS => {
-                let nudge = self.nudge("Call finish if the task is done; go on if it is not.");
-                self.record(vec![nudge]).await
+            Some(TurnEnd::Length) => {
+                return Err(End::Failed("the model's answers were cut off".into()));
             }
-            _ => Err(End::Finished {
-                summary: reply.text,
-                succeeded: true,
-            }),
+            Some(TurnEnd::Stop | TurnEnd::ToolCalls) | None => {
+                return Err(End::Failed("the model said nothing".into()));
+            }
+        };
+        let nudge = self.nudge(nudge);
+        self.record(vec![nudge]).await
+    }
+
+    /// The event that says what the task has taken, with what a turn of the model took.
+    fn usage(&self, usage: TurnUsage) -> EventKind {
+        EventKind::Usage {
+            usage,
+            model: self.setup.model.endpoint().model.clone(),
+            spent: Some(self.governor.spent(Instant::now())),
         }
     }
 
@@ -329,9 +375,9 @@ impl Driver {
     }
 
     /// Takes in what users did while something else was done.
-    fn mind_controls(&mut self) -> Flow<()> {
+    async fn mind_controls(&mut self) -> Flow<()> {
         while let Ok(control) = self.controls.try_recv() {
-            self.mind(control)?;
+            self.mind(control).await?;
         }
         match self.wants_pause {
             true => Err(End::Paused("by the user".into())),
@@ -339,26 +385,35 @@ impl Driver {
         }
     }
 
-    fn mind(&mut self, control: Control) -> Flow<()> {
+    async fn mind(&mut self, control: Control) -> Flow<()> {
         match control {
             Control::Stop => return Err(End::Stopped),
             Control::Pause => self.wants_pause = true,
-            Control::Steer(text) => self.steers.push(text),
+            Control::Steer(text) => self.hear(text).await?,
             // To a question of before a crash, perhaps, which is asked again soon.
             Control::Answer(answer) => self.keep_early(answer),
         }
         Ok(())
     }
 
-    async fn say_steers(&mut self) -> Flow<()> {
-        for text in std::mem::take(&mut self.steers) {
-            self.turn += 1;
-            let said = EventKind::Steer { text: text.clone() };
-            let message = Message::User { text };
-            self.record(vec![said, EventKind::Entry { message }])
-                .await?;
-        }
+    /// Keeps what the user says until the model's next turn, whatever happens before.
+    async fn hear(&mut self, text: String) -> Flow<()> {
+        self.turn += 1;
+        self.record(vec![EventKind::Steer { text: text.clone() }])
+            .await?;
+        self.steers.push(text);
         Ok(())
+    }
+
+    async fn say_steers(&mut self) -> Flow<()> {
+        if !self.steers.is_empty() {
+            self.n_idle = 0;
+        }
+        let said = std::mem::take(&mut self.steers).into_iter();
+        let said = said.map(|text| EventKind::Entry {
+            message: Message::User { text },
+        });
+        self.record(said.collect()).await
     }
 
     /// Makes the conversation shorter if it has become long. No tool runs meanwhile.
@@ -445,11 +500,19 @@ impl Driver {
         };
         self.governor.wait(Instant::now());
         let mut kinds = Vec::new();
+        let (mut state, mut why) = (state, why);
         if state.is_over() {
             match self.present(state).await {
-                Ok(diff) => kinds.extend(diff),
-                Err(why) => tracing::error!(task = %self.id, "hunks cannot be presented: {why}"),
+                Ok(presented) => kinds.extend(presented),
+                Err(cause) => {
+                    // Resuming it presents them again.
+                    state = TaskState::Paused;
+                    why = Some(format!("its hunks cannot be presented: {cause}"));
+                }
             }
+        }
+        if state == TaskState::Paused {
+            kinds.push(self.usage(TurnUsage::default()));
         }
         kinds.push(EventKind::Status {
             state,
@@ -472,9 +535,9 @@ impl Driver {
 
     /// Makes the changes hunks that can be decided; in the mode `auto` of a task that succeeded,
     /// accepts them. Doing it twice does it once.
-    async fn present(&mut self, state: TaskState) -> Result<Option<EventKind>, String> {
+    async fn present(&mut self, state: TaskState) -> Result<Vec<EventKind>, String> {
         let Some(plan) = self.desk.proposed().plan() else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let files = self.desk.proposed().summary();
         let desk = self.desk.clone();
@@ -486,23 +549,31 @@ impl Driver {
             desk.workspace()
                 .propose_plan(plan, &proposal, AUTHOR, Some(&id))
                 .map_err(|why| why.to_string())?;
-            let mut token = None;
+            let (mut token, mut notice) = (None, None);
             if accepts {
                 let choice = Choice::Proposal(proposal.clone());
                 match desk.workspace().accept(documents, &choice, Some(&id)) {
                     Ok(outcome) => token = outcome.rollback_token.map(|t| t.to_string()),
                     // They stay to be decided by hand.
-                    Err(why) => tracing::warn!(task = %id, "hunks were not applied: {why}"),
+                    Err(why) => {
+                        notice = Some(EventKind::Notice {
+                            text: format!(
+                                "The hunks were not applied: {why}. Decide them in the editor, or with: pairwright task --review {id}"
+                            ),
+                        });
+                    }
                 }
             }
-            Ok::<_, String>((proposal, token))
+            Ok::<_, String>((proposal, token, notice))
         });
-        let (proposal, rollback_token) = presented.await.map_err(|why| why.to_string())??;
-        Ok(Some(EventKind::Diff {
+        let (proposal, rollback_token, notice) =
+            presented.await.map_err(|why| why.to_string())??;
+        let diff = EventKind::Diff {
             files,
             proposal: Some(proposal),
             rollback_token,
-        }))
+        };
+        Ok(std::iter::once(diff).chain(notice).collect())
     }
 
     fn is_attended(&self) -> bool {
@@ -537,6 +608,27 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Runs what may wait for the disk on a thread that may.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Flow<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|why| End::Failed(why.to_string()))
+}
+
+/// What the user said that the model was not told, from the events of a task.
+fn unsaid(events: &[Event]) -> Vec<String> {
+    let mut unsaid: Vec<String> = Vec::new();
+    for event in events {
+        match &event.kind {
+            EventKind::Steer { text } => unsaid.push(text.clone()),
+            EventKind::Entry {
+                message: Message::User { text },
+            } => unsaid.retain(|said| said != text),
+            _ => {}
+        }
+    }
+    unsaid
 }
 
 enum Next {

@@ -45,6 +45,45 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Leaves out what is not below the defaults.
+    #[must_use]
+    pub fn below_defaults(self) -> Self {
+        let most = Ceilings::of(&Self::default());
+        Self {
+            steps: self.steps.filter(|n| *n < most.steps),
+            tokens: self.tokens.filter(|n| *n < most.tokens),
+            wall_seconds: self.wall_seconds.filter(|n| *n < most.wall),
+            // Without a rule there is none.
+            cost: self.cost,
+            tool_seconds: self.tool_seconds.filter(|n| *n < most.tools),
+            output_bytes: self.output_bytes.filter(|n| *n < most.output),
+            command_seconds: self.command_seconds.filter(|n| *n < most.command),
+        }
+    }
+
+    /// Checks that a task can do something within each.
+    ///
+    /// # Errors
+    /// Which one is nothing, by its name.
+    pub fn check(&self) -> Result<(), String> {
+        let is_nothing = [
+            (self.steps == Some(0), "steps"),
+            (self.tokens == Some(0), "tokens"),
+            (self.wall_seconds == Some(0), "wall_seconds"),
+            (
+                self.cost.is_some_and(|cost| cost.is_nan() || cost <= 0.0),
+                "cost",
+            ),
+            (self.tool_seconds == Some(0), "tool_seconds"),
+            (self.output_bytes == Some(0), "output_bytes"),
+            (self.command_seconds == Some(0), "command_seconds"),
+        ];
+        match is_nothing.iter().find(|(is, _)| *is) {
+            Some((_, name)) => Err(format!("the ceiling `{name}` must be more than 0")),
+            None => Ok(()),
+        }
+    }
+
     /// The lower of each ceiling.
     #[must_use]
     pub fn tighter(self, other: &Self) -> Self {
@@ -247,7 +286,7 @@ impl Governor {
         ))
     }
 
-    /// Raises a ceiling by as much as it was at first: the user said yes.
+    /// Doubles a ceiling: the user said yes.
     pub fn extend(&mut self, ceiling: Ceiling) {
         let most = &mut self.ceilings;
         match ceiling {

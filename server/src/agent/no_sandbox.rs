@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::proposed::Proposed;
+use crate::edit::path::RepoPath;
 use crate::edit::plan::Plan;
 
 /// Never made here.
@@ -31,7 +32,7 @@ impl TaskSandbox {
     }
 
     #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
-    pub async fn bring(&mut self, _: &Proposed) -> anyhow::Result<()> {
+    pub async fn bring(&mut self, _: &Proposed, _: Vec<(RepoPath, Vec<u8>)>) -> anyhow::Result<()> {
         match *self {}
     }
 

@@ -1,8 +1,8 @@
 //! What a task may do: layered rules, and permissions that were given on top.
 //!
 //! Holds: of all rules that hold for something the strictest wins, whichever layer it is in. A
-//! repository's file can deny and ask, never allow: rules there that allow are left out. What no
-//! rule speaks of is asked. A permission turns *ask* into *allow*, never *deny*. A file that
+//! repository's file can deny, ask and lower ceilings, never allow: rules there that allow, and
+//! ceilings above the defaults, are left out. What no rule speaks of is asked. A permission turns *ask* into *allow*, never *deny*. A file that
 //! cannot be read, or whose rules fail their own examples, stops the task before it starts.
 //! Not here: asking (`agent`), sandboxes: what is allowed still runs without network, in a copy.
 
@@ -126,6 +126,7 @@ impl Policy {
             if matches!(origin, Origin::Repository(_)) {
                 file.command.retain(|r| r.decision != Ruling::Allow);
                 paths.retain(|p| p.rule.decision != Ruling::Allow);
+                file.limits = file.limits.below_defaults();
             }
             layers.push(Layer {
                 origin,
@@ -315,7 +316,7 @@ impl Policy {
         }
         let is_granted = || {
             grants.iter().any(|grant| match &grant.allows {
-                Permission::Path(granted) => granted == path,
+                Permission::Path(granted) => is_granted_by(granted, path),
                 Permission::Command(_) => false,
             })
         };
@@ -383,6 +384,14 @@ fn read(origin: &Origin, missing: Missing) -> Result<Option<String>, UserError> 
         Err(why) if why.kind() == io::ErrorKind::NotFound && missing == Missing::Fine => Ok(None),
         Err(why) => Err(broken(&why.to_string())),
     }
+}
+
+/// Whether a permission for a glob holds for a path; what is no glob is itself alone.
+fn is_granted_by(granted: &str, path: &str) -> bool {
+    let glob = globset::GlobBuilder::new(granted)
+        .literal_separator(true)
+        .build();
+    granted == path || glob.is_ok_and(|glob| glob.compile_matcher().is_match(path))
 }
 
 /// Whether a command begins with exactly these words.

@@ -1,7 +1,7 @@
 //! The files as a task wants them: its own state over the user's, which stays as it is.
 //!
-//! Holds: nothing is written to the folder here. What a file was when the task first changed it is
-//! kept, so that the user's edits since are merged and never overwritten. Rows are written with the
+//! Holds: nothing is written to the folder here. What a file was when the task's first change of it
+//! was worked out is kept, so that the user's edits since are merged and never overwritten. Rows are written with the
 //! outcome of the call that made the change, so after a crash a change is there with its outcome,
 //! or neither is.
 //! Not here: hunks and their acceptance (`edit::workspace`).
@@ -42,6 +42,9 @@ pub struct File {
     pub executable: bool,
 }
 
+/// What a file has, and whether it is executable.
+type Contents = (Option<Vec<u8>>, bool);
+
 /// A row that is to be written with the outcome of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -80,10 +83,6 @@ impl Proposed {
         })
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
     pub fn files(&self) -> impl Iterator<Item = (&RepoPath, &File)> {
         self.files.iter()
     }
@@ -100,19 +99,25 @@ impl Proposed {
         }
     }
 
-    /// Takes in the new contents of files. Returns the rows to be written with them.
+    /// Takes in the new contents of files. Returns the rows to be written with them. What a file
+    /// was is what the plan was made from, whatever the user has done to it since.
     ///
     /// # Errors
     /// When the task has changed too much; nothing is taken in then.
-    pub fn take(&mut self, plan: Plan, worlds: &Worlds<'_>) -> Result<Vec<Row>, Refusal> {
+    pub fn take(&mut self, plan: Plan) -> Result<Vec<Row>, Refusal> {
         let mut next = self.clone();
         let mut touched = Vec::new();
         for file in plan.files {
-            if let Some(from) = &file.moved_from {
-                next.put(from, None, false, worlds)?;
-                touched.push(from.clone());
-            }
-            next.put(&file.path, file.after, file.executable.1, worlds)?;
+            let (was_executable, executable) = file.executable;
+            let base = match file.moved_from {
+                Some(from) => {
+                    next.put(&from, (file.before, was_executable), (None, false));
+                    touched.push(from);
+                    (None, false)
+                }
+                None => (file.before, was_executable),
+            };
+            next.put(&file.path, base, (file.after, executable));
             touched.push(file.path);
         }
         let n_bytes: usize = next
@@ -134,38 +139,26 @@ impl Proposed {
         Ok(touched.into_iter().map(row).collect())
     }
 
-    fn put(
-        &mut self,
-        path: &RepoPath,
-        now: Option<Vec<u8>>,
-        executable: bool,
-        worlds: &Worlds<'_>,
-    ) -> Result<(), Refusal> {
+    /// `base` counts where the task changes the file for the first time.
+    fn put(&mut self, path: &RepoPath, base: Contents, (now, executable): Contents) {
         let file = match self.files.remove(path) {
             Some(known) => File {
                 now,
                 executable,
                 ..known
             },
-            None => {
-                let (base, was_executable) = match worlds.read(path)? {
-                    Some(Entry::File { bytes, executable }) => (Some(bytes), executable),
-                    Some(Entry::Directory) | None => (None, false),
-                };
-                File {
-                    base,
-                    was_executable,
-                    now,
-                    executable,
-                }
-            }
+            None => File {
+                base: base.0,
+                was_executable: base.1,
+                now,
+                executable,
+            },
         };
         let is_as_it_was =
             file.base == file.now && (file.executable == file.was_executable || file.now.is_none());
         if !is_as_it_was {
             self.files.insert(path.clone(), file);
         }
-        Ok(())
     }
 
     /// Names the state: the same changes have the same number.

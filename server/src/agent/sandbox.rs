@@ -1,7 +1,8 @@
 //! The sandbox of one task: where its commands run, with its changes and without the user's
 //! secrets.
 //!
-//! Holds: before each command the sandbox has the files as the task has them. It has no network,
+//! Holds: before each command the sandbox has the files as the task has them: its own changes over
+//! the editor's unsaved texts over the disk. It has no network,
 //! sees secret files empty, and is destroyed with the task. What a command changed comes back as
 //! data. Where no sandbox can be made, no command runs.
 //! Not here: whether a command may run (`policy`), how sandboxes are built (`sandbox-client`).
@@ -10,15 +11,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
-use sandbox_client::changes::{self, Bounds, Class, Kind};
+use anyhow::{Context, bail};
+use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
 use sandbox_client::client::{Client, Command, End, Event, Running, Sandbox, Stdin};
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::service::{Agent, Host, Key, Limits, Options, Service, Workspaces};
 use sandbox_client::tier::Tier;
 
-use super::proposed::{File, Proposed};
+use super::proposed::Proposed;
 use crate::edit::parse::Format;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{FilePlan, Plan};
@@ -46,7 +47,14 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
 }
 
 /// Files of a workspace that hold secrets, by their paths. They are empty inside.
-pub fn secrets_of(root: &Path) -> Vec<PathBuf> {
+///
+/// # Errors
+/// When there are too many files to look at all of them: one that was not looked at could be read.
+pub fn secrets_of(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    secrets_among(root, FILES)
+}
+
+fn secrets_among(root: &Path, most: usize) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = ignore::WalkBuilder::new(root);
     // Ignored files are where secrets are; what is installed or built is not.
     files.standard_filters(false).filter_entry(|entry| {
@@ -55,12 +63,17 @@ pub fn secrets_of(root: &Path) -> Vec<PathBuf> {
             Some(".git" | "node_modules" | "target")
         )
     });
-    let is_secret = |entry: &ignore::DirEntry| {
-        entry.file_type().is_some_and(|kind| kind.is_file())
-            && secret::is_path(&entry.path().to_string_lossy())
-    };
-    let files = files.build().flatten().take(FILES).filter(is_secret);
-    files.map(ignore::DirEntry::into_path).collect()
+    let mut secrets = Vec::new();
+    for (n, entry) in files.build().flatten().enumerate() {
+        if n >= most {
+            bail!("the folder has more than {most} files, so its secret files cannot be told");
+        }
+        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+        if is_file && secret::is_path(&entry.path().to_string_lossy()) {
+            secrets.push(entry.into_path());
+        }
+    }
+    Ok(secrets)
 }
 
 /// A sandbox with a task's files in it.
@@ -69,6 +82,8 @@ pub struct TaskSandbox {
     sandbox: Sandbox,
     /// What was last brought in, by the hash of its contents; `None` where it was removed.
     brought: BTreeMap<RepoPath, Option<blake3::Hash>>,
+    /// Texts of the editor that were last brought in.
+    unsaved: BTreeMap<RepoPath, Vec<u8>>,
     service: Service,
 }
 
@@ -99,7 +114,7 @@ impl TaskSandbox {
         let client = Client::new(service.endpoint().clone())?;
         let masks = {
             let root = root.to_owned();
-            tokio::task::spawn_blocking(move || secrets_of(&root)).await?
+            tokio::task::spawn_blocking(move || secrets_of(&root)).await??
         };
         let create = Create {
             template_id: "base".to_owned(),
@@ -121,6 +136,7 @@ impl TaskSandbox {
             root: root.to_owned(),
             sandbox,
             brought: BTreeMap::new(),
+            unsaved: BTreeMap::new(),
             service,
         })
     }
@@ -130,20 +146,30 @@ impl TaskSandbox {
         self.sandbox.label()
     }
 
-    /// Brings the files inside to what the task has.
+    /// Brings the files inside to what the task has. `unsaved` are the texts of the editor that
+    /// are not on the disk.
     ///
     /// # Errors
-    /// When the sandbox does not take them.
-    pub async fn bring(&mut self, proposed: &Proposed) -> anyhow::Result<()> {
-        let mut wanted: BTreeMap<RepoPath, Option<Vec<u8>>> = proposed
-            .files()
-            .map(|(path, file)| (path.clone(), file.now.clone()))
+    /// When the sandbox does not take them, or is gone.
+    pub async fn bring(
+        &mut self,
+        proposed: &Proposed,
+        unsaved: Vec<(RepoPath, Vec<u8>)>,
+    ) -> anyhow::Result<()> {
+        let lifetime = Duration::from_secs(LIFETIME);
+        self.sandbox.set_lifetime(lifetime).await?;
+        self.unsaved = unsaved.into_iter().collect();
+        let mut wanted: BTreeMap<RepoPath, Option<Vec<u8>>> = self
+            .unsaved
+            .iter()
+            .map(|(path, bytes)| (path.clone(), Some(bytes.clone())))
             .collect();
-        // What the task has taken back is as outside again.
+        wanted.extend(proposed.files().map(|(p, f)| (p.clone(), f.now.clone())));
+        // What the task has taken back, or the user has saved, is as outside again.
         for path in self.brought.keys() {
             if !wanted.contains_key(path) {
-                let outside = std::fs::read(path.under(&self.root)).ok();
-                wanted.insert(path.clone(), outside);
+                let outside = outside(&self.root, path).await;
+                wanted.insert(path.clone(), outside.map(|o| o.contents));
             }
         }
         for (path, bytes) in wanted {
@@ -213,6 +239,9 @@ impl TaskSandbox {
             .map(|r| format!("{}: {}", r.path, r.reason))
             .collect();
         let mut files = Vec::new();
+        if found.truncated {
+            left_out.push("there are more changes than come back at one time".to_owned());
+        }
         for change in found.files {
             let Ok(path) = RepoPath::parse(&change.path) else {
                 continue;
@@ -228,27 +257,30 @@ impl TaskSandbox {
                     continue;
                 }
             };
-            let known: Option<&File> = proposed.get(&path);
-            let is_the_tasks = known.is_some_and(|file| file.now == after);
-            if is_the_tasks {
+            let hash = after.as_deref().map(blake3::hash);
+            if self.brought.get(&path) == Some(&hash) {
                 continue;
             }
             if change.class == Class::RunsOnYourMachine {
                 left_out.push(format!("{path}: other programs do what it says"));
                 continue;
             }
-            self.brought
-                .insert(path.clone(), after.as_deref().map(blake3::hash));
-            let before = match known {
-                Some(file) => file.now.clone(),
-                None => std::fs::read(path.under(&self.root)).ok(),
+            self.brought.insert(path.clone(), hash);
+            let (before, was_executable) = match proposed.get(&path) {
+                Some(file) => (file.now.clone(), file.executable),
+                None => {
+                    let saved = outside(&self.root, &path).await;
+                    let was_executable = saved.as_ref().is_some_and(|o| o.executable);
+                    let unsaved = self.unsaved.get(&path).cloned();
+                    (unsaved.or(saved.map(|o| o.contents)), was_executable)
+                }
             };
             files.push(FilePlan {
                 path,
                 moved_from: None,
                 before,
                 after,
-                executable: (executable, executable),
+                executable: (was_executable, executable),
                 changes: Vec::new(),
                 levels: Vec::new(),
             });
@@ -296,6 +328,13 @@ impl Started {
     }
 }
 
+/// What is in the folder itself.
+async fn outside(root: &Path, path: &RepoPath) -> Option<Original> {
+    let (root, path) = (root.to_owned(), path.to_string());
+    let read = move || changes::original(&root, &path, Bounds::default().total_bytes);
+    tokio::task::spawn_blocking(read).await.ok().flatten()
+}
+
 fn command(program: &str, arguments: &[&str], timeout: Duration) -> Command {
     Command {
         program: program.to_owned(),
@@ -309,5 +348,23 @@ fn command(program: &str, arguments: &[&str], timeout: Duration) -> Command {
         ]),
         input: Stdin::Nothing,
         timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_too_large_to_be_looked_through_gets_no_sandbox() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.rs", "b.rs", ".env"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        // The folder itself counts.
+        let found = secrets_among(folder.path(), 4).unwrap();
+        assert_eq!(found, [folder.path().join(".env")]);
+        let why = secrets_among(folder.path(), 3).unwrap_err();
+        assert!(why.to_string().contains("more than 3 files"), "{why}");
     }
 }

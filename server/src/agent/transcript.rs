@@ -2,7 +2,7 @@
 //!
 //! Holds: every call has exactly one result before anything else is said. Messages that were sent
 //! once are sent again byte for byte, until older ones give way to a summary; the task itself, the
-//! plan, what failed and the last turns never do.
+//! plan and the last turns never do, and of the rest what failed does last.
 //! Not here: asking the model.
 
 use indexer::Tokens;
@@ -116,19 +116,6 @@ impl Transcript {
             .collect()
     }
 
-    /// Whether a call of this id was made before.
-    pub fn knows_call(&self, id: &str) -> bool {
-        self.messages.iter().any(|(_, m)| match m {
-            Message::Assistant { calls, .. } => calls.iter().any(|c| c.id == id),
-            Message::User { .. } | Message::ToolResult { .. } => false,
-        })
-    }
-
-    /// Whether the model has answered and the user or a tool has not spoken since.
-    pub fn ends_with_answer(&self) -> bool {
-        matches!(self.messages.last(), Some((_, Message::Assistant { .. })))
-    }
-
     /// An estimate of the tokens of all messages.
     pub fn tokens(&self) -> u64 {
         let all: u64 = self.messages.iter().map(|(_, m)| tokens_of(m)).sum();
@@ -236,7 +223,8 @@ fn first(text: &str, most: usize) -> String {
     line.chars().take(most).collect()
 }
 
-fn tokens_of(message: &Message) -> u64 {
+/// An estimate of the tokens of a message.
+pub(super) fn tokens_of(message: &Message) -> u64 {
     let of = |text: &str| u64::from(Tokens::estimate(text).0);
     match message {
         Message::User { text } | Message::ToolResult { text, .. } => of(text) + 8,

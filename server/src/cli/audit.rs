@@ -1,4 +1,5 @@
-//! `pairwright audit`: what tasks and chats did, from the log that cannot be changed unseen.
+//! `pairwright audit`: what tasks and chats did, from the log, and whether it was
+//! changed since by somebody who did not compute its chain anew.
 
 use std::io::Write;
 use std::path::PathBuf;

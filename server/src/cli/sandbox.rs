@@ -104,7 +104,7 @@ impl Run {
             timeout: Some(self.timeout + 60),
             pairwright: Some(LocalCreate {
                 workspace: Some(root.clone()),
-                masks: secrets_of(&root),
+                masks: secrets_of(&root)?,
                 read_roots,
                 min_isolation: Some(Tier::Namespace),
                 limits: Some(LimitsAsked {
@@ -250,7 +250,7 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
     };
     let path = harmless(&file.path);
     let before = changes::original(root, &file.path, Bounds::default().file_bytes);
-    let before = before.unwrap_or_default();
+    let before = before.map(|o| o.contents).unwrap_or_default();
     let (what, after) = match &file.kind {
         Kind::Link { target } => {
             writeln!(

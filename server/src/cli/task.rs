@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc};
 
 use super::style::{self, paint};
@@ -38,7 +39,7 @@ pub(super) struct TaskCommand {
     #[arg(long, value_name = "DIR", default_value = ".")]
     root: PathBuf,
     /// What the task may do
-    #[arg(long, value_enum, default_value_t = Mode::Review)]
+    #[arg(long, value_enum, default_value_t = Mode::Review, conflicts_with = "resume")]
     mode: Mode,
     /// Take up a task that was paused or killed
     #[arg(long, value_name = "TASK", conflicts_with = "prompt")]
@@ -53,10 +54,10 @@ pub(super) struct TaskCommand {
     #[arg(long, value_name = "FILE")]
     yes_policy: Option<PathBuf>,
     /// Turns of the model at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
     steps: Option<u32>,
     /// Tokens at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
     tokens: Option<u64>,
     /// Print events as JSON lines; answers to questions are read as JSON lines from stdin
     #[arg(long)]
@@ -184,6 +185,7 @@ impl TaskCommand {
                         shown.show(&event)?;
                         match event.kind {
                             EventKind::Approval(asked) => {
+                                lines.forget_typed();
                                 shown.ask(&asked)?;
                                 open = Some(asked);
                             }
@@ -208,8 +210,12 @@ impl TaskCommand {
                 }
                 _ = tokio::signal::ctrl_c() => {
                     n_interrupts += 1;
-                    let control = if n_interrupts == 1 { Control::Pause } else { Control::Stop };
+                    let (control, said) = match n_interrupts {
+                        1 => (Control::Pause, "pausing; again to stop"),
+                        _ => (Control::Stop, "stopping"),
+                    };
                     handle.send(control);
+                    writeln!(anstream::stderr(), "{}", paint(style::WARN, said))?;
                     None
                 }
                 state = &mut ended => Some(state),
@@ -268,6 +274,11 @@ impl TaskCommand {
 fn index(root: &Path, directories: &Directories) -> anyhow::Result<Indexes> {
     let indexes = Indexes::new(&[root.to_owned()], cache_dir(directories)?);
     indexes.load();
+    writeln!(
+        anstream::stderr(),
+        "{}",
+        paint(style::FAINT, "bringing the index up to date")
+    )?;
     indexes.settle(Instant::now() + PATIENCE);
     Ok(indexes)
 }
@@ -287,20 +298,33 @@ fn code_of(state: TaskState) -> ExitCode {
 /// Lines the user types, read on a thread of their own: reading cannot be given up.
 struct Lines {
     lines: mpsc::Receiver<String>,
+    /// Somebody types them: what was typed before a question is no answer to it.
+    is_typed: bool,
 }
 
 impl Lines {
     fn start() -> Self {
         let (tell, lines) = mpsc::channel(16);
+        let is_typed = io::stdin().is_terminal();
         std::thread::spawn(move || {
             for line in io::stdin().lines() {
                 let Ok(line) = line else { break };
-                if tell.blocking_send(line).is_err() {
+                let is_heard = match is_typed {
+                    // Full of what nobody asked for.
+                    true => !matches!(tell.try_send(line), Err(TrySendError::Closed(_))),
+                    false => tell.blocking_send(line).is_ok(),
+                };
+                if !is_heard {
                     break;
                 }
             }
         });
-        Self { lines }
+        Self { lines, is_typed }
+    }
+
+    /// Forgets what was typed before the question that is asked now.
+    fn forget_typed(&mut self) {
+        while self.is_typed && self.lines.try_recv().is_ok() {}
     }
 
     /// The next line; `None` when there is none any more.
@@ -317,4 +341,21 @@ fn prompt(text: &str) -> anyhow::Result<()> {
         writeln!(out)?;
     }
     out.flush().context("the question cannot be shown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_typed_before_a_question_answers_nothing_and_what_was_piped_does() {
+        for (is_typed, heard) in [(true, "after"), (false, "before")] {
+            let (tell, lines) = mpsc::channel(16);
+            let mut lines = Lines { lines, is_typed };
+            tell.send("before".to_owned()).await.unwrap();
+            lines.forget_typed();
+            tell.send("after".to_owned()).await.unwrap();
+            assert_eq!(lines.next().await.as_deref(), Some(heard));
+        }
+    }
 }

@@ -17,6 +17,9 @@ pub trait Documents {
     /// The document at `path` as it is now, if it is open.
     fn open(&self, path: &RepoPath) -> Option<Open>;
 
+    /// The documents that are open in the folder.
+    fn all(&self) -> Vec<RepoPath>;
+
     /// Changes documents, all of them or as many as the editor lets it, and waits until the editor
     /// has told the new text of each. What it really did is seen by [`open`](Self::open).
     ///
@@ -58,6 +61,10 @@ pub struct NoDocuments;
 impl Documents for NoDocuments {
     fn open(&self, _: &RepoPath) -> Option<Open> {
         None
+    }
+
+    fn all(&self) -> Vec<RepoPath> {
+        Vec::new()
     }
 
     fn change(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure> {

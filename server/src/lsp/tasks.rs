@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
 use tower_lsp_server::gen_lsp_types::{
     self as lsp, LspRequestMethod, MessageDirection, ProgressToken, Request,
 };
@@ -351,7 +352,7 @@ impl Server {
             failed("There is no model for tasks. Set `models.agent.url` and `models.agent.model`.")
         })?;
         let indexes = engines.index.clone();
-        let (handle, log, root) = self
+        let (handle, log, events, root) = self
             .on_disk(move |server| {
                 let broken = |why: anyhow::Error| failed(&format!("{why:#}"));
                 let workspace = server.workspace(&root).map_err(broken)?;
@@ -368,20 +369,27 @@ impl Server {
                     policy: None,
                     attendance: Attendance::Attended,
                 };
+                let events = log.subscribe();
                 let handle = work(server, setup).map_err(|why| failed(&why.to_string()))?;
-                Ok((handle, log, root))
+                Ok((handle, log, events, root))
             })
             .await?;
-        let (server, watched) = (self.clone(), handle.clone());
-        tokio::spawn(async move { server.watch_task(watched, log, root, token).await });
+        // One that runs already is watched already.
+        if handle.began {
+            let (server, watched) = (self.clone(), handle.clone());
+            tokio::spawn(async move {
+                server.watch_task(watched, (log, events), root, token).await;
+            });
+        }
         Ok(handle)
     }
 
-    /// Asks what the task asks, and shows how it goes, until it ends here.
+    /// Asks what the task asks, what it asked before among it, and shows how it goes, until it
+    /// ends here. `events` are those since before it began.
     async fn watch_task(
         self,
         handle: Handle,
-        log: EventLog,
+        (log, mut events): (EventLog, broadcast::Receiver<Arc<Event>>),
         root: PathBuf,
         token: Option<ProgressToken>,
     ) {
@@ -394,21 +402,10 @@ impl Server {
             ),
             None => None,
         };
-        let mut events = log.subscribe();
         let mut last = 0;
         let mut ended = Box::pin(handle.ended());
+        let mut state = None;
         let state = loop {
-            let state = tokio::select! {
-                biased;
-                event = events.recv() => {
-                    if matches!(&event, Ok(event) if event.session != handle.id) {
-                        continue;
-                    }
-                    None
-                }
-                state = &mut ended => Some(state),
-            };
-            // The log has what came before this began to listen, too.
             let (reading, id) = (log.clone(), handle.id.clone());
             let missed =
                 tokio::task::spawn_blocking(move || reading.read_from(&id, last + 1, usize::MAX));
@@ -437,6 +434,23 @@ impl Server {
             }
             if let Some(state) = state {
                 break state;
+            }
+            loop {
+                tokio::select! {
+                    biased;
+                    event = events.recv() => match event {
+                        Ok(event) if event.session != handle.id => {}
+                        Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => break,
+                        Err(broadcast::error::RecvError::Closed) => {
+                            state = Some((&mut ended).await);
+                            break;
+                        }
+                    },
+                    over = &mut ended => {
+                        state = Some(over);
+                        break;
+                    }
+                }
             }
         };
         if let Some(progress) = progress {

@@ -30,6 +30,9 @@ const NAMES: &[&str] = &[
 /// Values shorter than this are placeholders.
 const SHORTEST: usize = 8;
 
+/// How every mark begins that stands where a secret was.
+pub const MARK: &str = "[redacted ";
+
 /// Returns `text` without the secrets that can be told by their form: private keys, tokens of
 /// well-known services, values assigned to names such as `password`, bearer tokens, and passwords
 /// in addresses.
@@ -47,7 +50,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     for (start, end, rule) in found {
         if start >= at {
             kept.push_str(&text[at..start]);
-            kept.push_str("[redacted ");
+            kept.push_str(MARK);
             kept.push_str(rule);
             kept.push(']');
             at = end;

@@ -67,6 +67,7 @@ fn line(event: &Value) -> Option<String> {
         "denied" => format!("denied {}: {}", text("what"), text("why")),
         "grant" => format!("grant {} {}", event["allows"], text("scope")),
         "compaction" => "compaction".to_owned(),
+        "notice" => format!("notice {}", text("text")),
         "steer" => format!("steer {}", text("text")),
         "status" => match event["why"].as_str() {
             Some(why) => format!("status {}: {why}", text("state")),
@@ -153,4 +154,25 @@ fn every_case_happens_as_it_is_written() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn hunks_that_are_not_applied_are_told_of_with_the_way_to_decide_them() {
+    let stage = Stage::of(&case("022_auto_after_a_question"));
+    let mut task = stage.task();
+    while task.next().is_some_and(|event| event["kind"] != "diff") {}
+    let file = stage.world.root().join("shapes.py");
+    fs::write(&file, "def area_of_square(s, unit): # typed\n").unwrap();
+    let (events, _) = task.until_it_ends();
+    let notice = events.iter().find(|e| e["kind"] == "notice");
+    let text = notice.expect("a notice")["text"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(text.contains("were not applied"), "{text}");
+    assert!(text.contains("pairwright task --review t_"), "{text}");
+    assert!(events.iter().all(|e| !e["rollbackToken"].is_string()));
+    let now = fs::read_to_string(&file).unwrap();
+    assert_eq!(now, "def area_of_square(s, unit): # typed\n");
+    stage.stop();
 }

@@ -1,5 +1,7 @@
 //! Tasks over the language server: started, asked for, reviewed and taken back in the editor.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use pairwright::driver::{Client, PATIENCE};
@@ -223,6 +225,92 @@ fn a_task_that_says_it_is_paused_can_be_taken_up_at_once() {
     );
     assert_eq!(resumed["state"], "running");
     assert_eq!(ended(&mut client)["reason"], "succeeded");
+    client.leave().unwrap();
+    stage.stop();
+}
+
+#[test]
+fn what_is_said_while_a_task_waits_survives_a_pause_and_is_heard_before_it_finishes() {
+    let stage = Stage::of(&case("020_said_before_finish"));
+    let mut client = open(&stage, &json!({ "events": true, "approvals": true }));
+    let n_asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&n_asked);
+    client.on_request("pairwright/approval/request", move |_| {
+        let yes = json!({ "decision": "yes" });
+        let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        (Vec::new(), (!is_first).then_some(yes))
+    });
+    let start = json!({ "prompt": "Touch.", "requestId": "one" });
+    let task = ask(&mut client, "pairwright/task/start", &start)["task"].clone();
+    let is_asked = |e: &Value| e["kind"] == "status" && e["state"] == "waiting_approval";
+    client
+        .wait_for("pairwright/event", is_asked, deadline())
+        .unwrap();
+    // Asking for it again does not ask the user again.
+    ask(&mut client, "pairwright/task/start", &start);
+    let steer = json!({ "task": task, "text": "Mind the gap." });
+    ask(&mut client, "pairwright/task/steer", &steer);
+    ask(
+        &mut client,
+        "pairwright/task/pause",
+        &json!({ "task": task }),
+    );
+    let is_paused = |e: &Value| e["kind"] == "status" && e["state"] == "paused";
+    client
+        .wait_for("pairwright/event", is_paused, deadline())
+        .unwrap();
+    ask(
+        &mut client,
+        "pairwright/task/resume",
+        &json!({ "task": task }),
+    );
+    let done = ended(&mut client);
+    assert_eq!(done["summary"], "Heard.", "{done}");
+    assert_eq!(n_asked.load(Ordering::SeqCst), 2);
+    let log = stage.server.log();
+    let last = String::from_utf8_lossy(&log.completions().last().unwrap().body).into_owned();
+    assert_eq!(last.matches("Mind the gap.").count(), 1, "{last}");
+    client.leave().unwrap();
+    stage.stop();
+}
+
+#[test]
+fn commands_see_unsaved_text_and_what_they_change_takes_none_of_it_back() {
+    let stage = Stage::of(&case("021_unsaved_text"));
+    let mut client = open(&stage, &json!({ "events": true, "approvals": true }));
+    client.on_request("pairwright/approval/request", |_| {
+        (Vec::new(), Some(json!({ "decision": "yes" })))
+    });
+    let path = stage.world.root().join("shapes.py");
+    let saved = std::fs::read_to_string(&path).unwrap();
+    let document = json!({
+        "uri": uri_of(&path),
+        "languageId": "python",
+        "version": 1,
+        "text": format!("# typed, not saved\n{saved}"),
+    });
+    let opened = json!({ "textDocument": document });
+    client.notify("textDocument/didOpen", &opened).unwrap();
+    let start = json!({ "prompt": "Rename it." });
+    ask(&mut client, "pairwright/task/start", &start);
+    assert_eq!(ended(&mut client)["reason"], "succeeded");
+    let events: Vec<&Value> = client
+        .notices()
+        .iter()
+        .filter(|n| n.method == "pairwright/event")
+        .map(|n| &n.params)
+        .collect();
+    let first = events.iter().find(|e| e["kind"] == "tool_result").unwrap();
+    assert!(
+        first["text"]
+            .as_str()
+            .unwrap()
+            .contains("# typed, not saved"),
+        "{first}"
+    );
+    let diff = events.iter().rfind(|e| e["kind"] == "diff").unwrap();
+    let changed = json!([{ "path": "shapes.py", "added": 2, "removed": 2 }]);
+    assert_eq!(diff["files"], changed);
     client.leave().unwrap();
     stage.stop();
 }

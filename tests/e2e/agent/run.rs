@@ -26,6 +26,8 @@ pub(super) struct Script {
     pub(super) never_sent: Vec<String>,
     /// Accept all hunks at the end, and then roll back.
     pub(super) accept: bool,
+    /// Links in the workspace, and what they lead to.
+    pub(super) links: BTreeMap<String, PathBuf>,
     /// Tokens of the model's window.
     pub(super) window: Option<u32>,
 }
@@ -74,6 +76,9 @@ impl Stage {
         let script = script(folder);
         let world = World::new(&[]);
         copy(&folder.join("repo"), &world.root());
+        for (name, target) in &script.links {
+            std::os::unix::fs::symlink(target, world.root().join(name)).unwrap();
+        }
         Self::with(script, world)
     }
 
@@ -177,20 +182,23 @@ fn check_calls(request: &Value) {
 }
 
 /// Which turn it is, by the answers the request tells of; a shortened conversation tells of fewer,
-/// so results count by their numbers.
+/// so calls count by their numbers.
 fn answer(turns: &[ScriptTurn], seen: &Seen) -> Answer {
     let request = seen.json();
     let said = request["messages"].as_array().map_or(0, |messages| {
-        let ids = messages.iter().rev().find_map(|m| {
+        let first_call = messages.iter().rev().find_map(|m| {
             let id = m["tool_calls"][0]["id"].as_str()?;
-            id.strip_prefix("turn")?
-                .split('_')
-                .next()?
-                .parse::<usize>()
-                .ok()
+            id.strip_prefix('c')?.parse::<usize>().ok()
+        });
+        let with_call = first_call.and_then(|first| {
+            let mut n_calls = 0;
+            turns.iter().position(|turn| {
+                n_calls += turn.call.len();
+                n_calls >= first
+            })
         });
         let answers = messages.iter().filter(|m| m["role"] == "assistant").count();
-        ids.map_or(answers, |n| answers.max(n + 1))
+        with_call.map_or(answers, |n| answers.max(n + 1))
     });
     let Some(turn) = turns.get(said) else {
         return Answer::turn(Turn::calls(
@@ -285,9 +293,14 @@ pub(super) fn files(root: &Path) -> BTreeMap<String, String> {
             if name == ".git" {
                 continue;
             }
-            match path.is_dir() {
-                true => open.push(path),
-                false => drop(found.insert(name, fs::read_to_string(&path).unwrap())),
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                open.push(path);
+            } else if kind.is_symlink() {
+                let target = fs::read_link(&path).unwrap();
+                found.insert(name, format!("-> {}", target.display()));
+            } else {
+                found.insert(name, fs::read_to_string(&path).unwrap());
             }
         }
     }

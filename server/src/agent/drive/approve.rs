@@ -115,7 +115,7 @@ impl Driver {
             match self.controls.recv().await {
                 Some(Control::Answer(answer)) if answer.approval == id => return Ok(answer),
                 Some(control) => {
-                    self.mind(control)?;
+                    self.mind(control).await?;
                     if self.wants_pause {
                         return Err(End::Paused("by the user".into()));
                     }

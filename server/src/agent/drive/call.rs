@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sandbox_client::client::End as CommandEnd;
 
 use super::approve::Asked;
-use super::{Driver, End, Flow};
+use super::{Driver, End, Flow, off_thread};
 use crate::agent::governor::{Observed, Verdict as Circle};
 use crate::agent::policy::{Access, Ruling, Verdict};
 use crate::agent::prompt;
@@ -15,13 +15,20 @@ use crate::agent::tool::{self, Call};
 use crate::agent::tools::{
     edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
 };
+use crate::edit::path::RepoPath;
+use crate::edit::plan::FilePlan;
 use crate::model::ToolCall;
+use crate::secret::MARK;
+use crate::store::StoreError;
 use crate::store::events::{
     Decision, Denial, Durability, Effect, Event, EventKind, Outcome, Permission, Subject,
 };
 
 /// Output of a command that is told while it runs, in bytes; the rest is in the result.
 const TOLD: usize = 64 << 10;
+
+/// What is said of a call that was written down without a secret.
+const ALTERED: &str = "nothing was done: what looks like a secret (a key, a token, a password) is taken out of everything that is written down, and there was one in this call. Leave the value out: read it from the environment, or let the user put it in.";
 
 /// What came of a call.
 struct Reported {
@@ -62,14 +69,40 @@ impl Reported {
                 is_data: true,
                 ..Self::done(text)
             },
-            Err(why) => Self::failed(why),
+            // It may tell of names and lines of files.
+            Err(why) => Self {
+                is_data: true,
+                ..Self::failed(why)
+            },
         }
     }
 }
 
+/// The id of the nth call of a task, whatever the model's server calls it. Nine letters and
+/// digits, which every server takes.
+pub(super) fn id_of(n: usize) -> String {
+    format!("c{n:08}")
+}
+
+fn unread(why: &StoreError) -> End {
+    End::Failed(format!("what was written down cannot be read: {why}"))
+}
+
+/// Whether a file would have more marks of secrets that were taken out than before.
+fn brings_marks(file: &FilePlan) -> bool {
+    let count = |bytes: &Option<Vec<u8>>| {
+        let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default());
+        text.matches(MARK).count()
+    };
+    count(&file.after) > count(&file.before)
+}
+
 /// How the model finished, from the events of a task.
 pub(super) fn finished(events: &[Event]) -> Option<End> {
-    let id = events.iter().rev().find_map(|e| match &e.kind {
+    // What was said after it was heard in its last moment.
+    let said = |e: &Event| matches!(e.kind, EventKind::Entry { .. } | EventKind::Steer { .. });
+    let last = events.iter().rev().take_while(|e| !said(e));
+    let id = last.into_iter().find_map(|e| match &e.kind {
         EventKind::ToolResult {
             call,
             tool,
@@ -109,7 +142,10 @@ impl Driver {
         if open.is_empty() {
             return Ok(());
         }
-        let steps = self.setup.log.steps(&self.id).unwrap_or_default();
+        let (log, id) = (self.setup.log.clone(), self.id.clone());
+        let steps = off_thread(move || log.steps(&id))
+            .await?
+            .map_err(|why| unread(&why))?;
         for call in open {
             let began = steps
                 .iter()
@@ -123,6 +159,10 @@ impl Driver {
                 };
                 self.finish_call(&call, unknown, Duration::ZERO).await?;
             } else {
+                // Whether the model wrote the mark itself nobody knows any more.
+                if call.arguments.contains(MARK) {
+                    self.altered.insert(call.id.clone());
+                }
                 self.step(&call).await?;
             }
         }
@@ -131,12 +171,20 @@ impl Driver {
 
     /// Runs a call and writes down what came of it.
     pub(super) async fn step(&mut self, call: &ToolCall) -> Flow<()> {
-        self.mind_controls()?;
+        self.mind_controls().await?;
         let started = Instant::now();
-        self.grants = self.setup.log.grants(Some(&self.id)).unwrap_or_default();
+        let (log, id) = (self.setup.log.clone(), self.id.clone());
+        self.grants = off_thread(move || log.grants(Some(&id)))
+            .await?
+            .map_err(|why| unread(&why))?;
         let waited = self.governor.spent(started).wall;
         let result = match tool::parse(call, self.mode) {
             Err(why) => Reported::failed(why),
+            Ok(Call::Edit(..) | Call::Run(_) | Call::Tests(_))
+                if self.altered.contains(&call.id) =>
+            {
+                Reported::failed(ALTERED)
+            }
             Ok(parsed) => self.perform(call, parsed).await?,
         };
         // Waiting for the user is not the tool's time.
@@ -165,20 +213,23 @@ impl Driver {
             },
             Call::Edit(arguments, text) => self.edit(call, arguments, text).await?,
             Call::Run(arguments) => self.command(call, arguments).await?,
-            Call::Tests(arguments) => match tests::command(&self.desk, &arguments) {
-                Ok(line) => {
-                    let arguments = run::Arguments {
-                        command: line,
-                        keep_changes: false,
-                        seconds: None,
-                    };
-                    self.command(call, arguments).await?
+            Call::Tests(arguments) => {
+                let desk = self.desk.clone();
+                match off_thread(move || tests::command(&desk, &arguments)).await? {
+                    Ok(line) => {
+                        let arguments = run::Arguments {
+                            command: line,
+                            keep_changes: false,
+                            seconds: None,
+                        };
+                        self.command(call, arguments).await?
+                    }
+                    Err(why) => Reported::of(Err(why)),
                 }
-                Err(why) => Reported::failed(why),
-            },
+            }
             Call::AskUser(arguments) => {
                 let asked = Asked {
-                    id: format!("{}.{}", self.id, call.id),
+                    id: format!("{}.question.{}", self.id, call.id),
                     call: Some(call.id.clone()),
                     reason: "the model asks".into(),
                     subject: Subject::Question {
@@ -202,6 +253,9 @@ impl Driver {
                     beside: vec![EventKind::Plan { items }],
                     ..Reported::done("the plan is set")
                 }
+            }
+            Call::Finish(_) if !self.steers.is_empty() => {
+                Reported::failed("the user has said something more, which comes next")
             }
             Call::Finish(arguments) => Reported {
                 end: Some(End::Finished {
@@ -237,37 +291,47 @@ impl Driver {
             tokio::task::spawn_blocking(move || edit::prepare(&desk, &arguments, &text)).await;
         let plan = match prepared {
             Ok(Ok(plan)) => plan,
-            Ok(Err(why)) => return Ok(Reported::failed(why)),
+            Ok(Err(why)) => return Ok(Reported::of(Err(why))),
             Err(why) => return Ok(Reported::failed(format!("the tool broke: {why}"))),
         };
-        let paths: Vec<String> = plan
+        if let Some(file) = plan.files.iter().find(|file| brings_marks(file)) {
+            return Ok(Reported::failed(format!(
+                "nothing was changed: {} would get the mark `{MARK}…]` where it has a value that you were not shown. Change only the lines around it.",
+                file.path
+            )));
+        }
+        let paths: Vec<RepoPath> = plan
             .files
             .iter()
             .flat_map(|f| f.moved_from.iter().chain([&f.path]))
-            .map(ToString::to_string)
+            .cloned()
             .collect();
         for path in paths {
-            let verdict = self
-                .desk
-                .policy()
-                .judge_path(Access::Write, &path, &self.grants);
+            let verdict = self.desk.judge(Access::Write, &path, &self.grants);
             let asked = Asked {
-                id: format!("{}.{}.{path}", self.id, call.id),
+                id: format!("{}.edit.{}.{path}", self.id, call.id),
                 call: Some(call.id.clone()),
-                subject: Subject::Edit { path: path.clone() },
+                subject: Subject::Edit {
+                    path: verdict.what.clone(),
+                },
                 reason: verdict.why.clone(),
-                remembered: Some(Permission::Path(path)),
+                remembered: Some(Permission::Path(globset::escape(&verdict.what))),
             };
             if let Some(refused) = self.allowed(call, verdict, asked).await? {
                 return Ok(refused);
             }
         }
-        Ok(match edit::run(&mut self.desk, plan) {
-            Ok((text, rows)) => Reported {
-                rows,
-                beside: vec![self.diff()],
-                ..Reported::done(text)
-            },
+        let mut desk = self.desk.clone();
+        let taken = off_thread(move || edit::run(&mut desk, plan).map(|taken| (desk, taken)));
+        Ok(match taken.await? {
+            Ok((desk, (text, rows))) => {
+                self.desk = desk;
+                Reported {
+                    rows,
+                    beside: vec![self.diff()],
+                    ..Reported::done(text)
+                }
+            }
             Err(why) => Reported::failed(why),
         })
     }
@@ -287,35 +351,35 @@ impl Driver {
         verdict: Verdict,
         asked: Asked,
     ) -> Flow<Option<Reported>> {
-        let (rule, what, why, instead) = match verdict.ruling {
+        let mut said = None;
+        let why = match verdict.ruling {
             Ruling::Allow => return Ok(None),
-            Ruling::Deny => (verdict.rule, verdict.what, verdict.why, verdict.instead),
+            Ruling::Deny => verdict.why,
             Ruling::Ask => {
                 let answer = self.approve(asked).await?;
-                match answer.decision {
-                    Decision::Yes => return Ok(None),
-                    Decision::No => {
-                        let why = format!("{} said no", answer.by);
-                        (
-                            verdict.rule,
-                            verdict.what,
-                            why,
-                            answer.text.or(verdict.instead),
-                        )
-                    }
+                if answer.decision == Decision::Yes {
+                    return Ok(None);
                 }
+                said = answer.text;
+                format!("{} said no", answer.by)
             }
         };
+        let (rule, what, instead) = (verdict.rule, verdict.what, verdict.instead);
         let mut text = format!("denied: {what}\nwhy: {why}\nrule: {rule}");
         if let Some(instead) = &instead {
             text.push_str(&format!("\ninstead: {instead}"));
+        }
+        // A repository's rules are its text, too; what the user says is not.
+        let mut text = prompt::data(&self.mark, &text);
+        if let Some(said) = &said {
+            text.push_str(&format!("\nthe user says: {said}"));
         }
         let denial = Denial {
             call: call.id.clone(),
             rule,
             what,
             why,
-            instead,
+            instead: said.or(instead),
         };
         Ok(Some(Reported {
             outcome: Outcome::Denied,
@@ -329,7 +393,7 @@ impl Driver {
         let verdict = self.desk.policy().judge_line(&line, &self.grants);
         let remembered = verdict.remembered.clone();
         let asked = Asked {
-            id: format!("{}.{}", self.id, call.id),
+            id: format!("{}.command.{}", self.id, call.id),
             call: Some(call.id.clone()),
             subject: Subject::Command {
                 command: line.clone(),
@@ -343,8 +407,7 @@ impl Driver {
         if let Some(refused) = self.allowed(call, verdict, asked).await? {
             return Ok(refused);
         }
-        let proposed = self.desk.proposed().clone();
-        let tier = match self.ready_sandbox(&proposed).await {
+        let tier = match self.ready_sandbox().await {
             Ok(tier) => tier,
             Err(why) => {
                 return Ok(Reported::failed(format!(
@@ -353,7 +416,7 @@ impl Driver {
             }
         };
         let most = self.governor.ceilings().command;
-        let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).clamp(1, most));
+        let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).min(most).max(1));
         let began = EventKind::ToolStarted {
             call: call.id.clone(),
         };
@@ -402,17 +465,18 @@ impl Driver {
         Ok(result)
     }
 
-    async fn ready_sandbox(
-        &mut self,
-        proposed: &crate::agent::proposed::Proposed,
-    ) -> anyhow::Result<String> {
+    /// Makes the sandbox have the files as the task has them.
+    async fn ready_sandbox(&mut self) -> anyhow::Result<String> {
+        let desk = self.desk.clone();
+        let unsaved = tokio::task::spawn_blocking(move || desk.unsaved()).await?;
+        let proposed = self.desk.proposed().clone();
         let sandbox = self.open_sandbox().await?;
-        if sandbox.bring(proposed).await.is_err() {
+        if sandbox.bring(&proposed, unsaved.clone()).await.is_err() {
             // It may have come to the end of its life.
             if let Some(sandbox) = self.sandbox.take() {
                 sandbox.close().await;
             }
-            self.open_sandbox().await?.bring(proposed).await?;
+            self.open_sandbox().await?.bring(&proposed, unsaved).await?;
         }
         Ok(self.open_sandbox().await?.label())
     }
@@ -468,7 +532,7 @@ impl Driver {
                 Ok(Ok(None)) => return Ok(started.end()),
                 Err(None) => self.controls.close(),
                 // A pause waits for the command, a stop does not: dropping it kills it.
-                Err(Some(control)) => self.mind(control)?,
+                Err(Some(control)) => self.mind(control).await?,
             }
         }
     }
@@ -483,14 +547,15 @@ impl Driver {
         let mut said = String::new();
         let mut rows = Vec::new();
         if let Some(mut plan) = plan {
-            let (policy, grants) = (self.desk.policy(), &self.grants);
             plan.files.retain(|file| {
-                let verdict = policy.judge_path(Access::Write, file.path.as_str(), grants);
-                let is_allowed = verdict.ruling == Ruling::Allow;
-                if !is_allowed {
-                    left_out.push(format!("{}: {}", file.path, verdict.why));
-                }
-                is_allowed
+                let verdict = self.desk.judge(Access::Write, &file.path, &self.grants);
+                let why = match verdict.ruling {
+                    Ruling::Allow if brings_marks(file) => "a secret in it is only a mark",
+                    Ruling::Allow => return true,
+                    Ruling::Ask | Ruling::Deny => &verdict.why,
+                };
+                left_out.push(format!("{}: {why}", file.path));
+                false
             });
             for file in &plan.files {
                 said.push_str(&format!("kept the changes of {}\n", file.path));
@@ -505,9 +570,8 @@ impl Driver {
 
     /// Runs a command of ours that only reads, in the sandbox.
     async fn git_command(&mut self, line: String) -> Reported {
-        let proposed = self.desk.proposed().clone();
         let ran = async {
-            self.ready_sandbox(&proposed).await?;
+            self.ready_sandbox().await?;
             let sandbox = self.open_sandbox().await?;
             sandbox.run(&line, Duration::from_secs(20)).await
         };

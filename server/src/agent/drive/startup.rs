@@ -10,6 +10,7 @@ use crate::agent::prompt::{MAP, MAX_AGENTS, Startup};
 use crate::agent::sandbox::TaskSandbox;
 use crate::edit::path::RepoPath;
 use crate::edit::tree::{Entry, Tree};
+use crate::secret;
 
 const GIT_TIME: Duration = Duration::from_secs(10);
 const LOG: &str = "git -c safe.directory='*' --no-pager log --no-color -n 10 --format='%h %s'";
@@ -33,11 +34,13 @@ impl Driver {
 
     fn agents_file(&self) -> Option<String> {
         let path = RepoPath::parse("AGENTS.md").ok()?;
+        self.desk.may_read(&path).ok()?;
         let Ok(Some(Entry::File { bytes, .. })) = self.desk.view().read(&path) else {
             return None;
         };
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_AGENTS)]).into_owned();
-        Some(text)
+        let text = String::from_utf8_lossy(&bytes);
+        let end = text.floor_char_boundary(MAX_AGENTS);
+        (!secret::is_key_file(&text)).then(|| text[..end].to_owned())
     }
 
     async fn map(&self) -> Option<String> {

@@ -249,6 +249,7 @@ impl PolicyFile {
     /// What is wrong, in words.
     pub(super) fn parse(text: &str) -> Result<(Self, Vec<Paths>), String> {
         let file: Self = toml::from_str(text).map_err(|why| why.to_string())?;
+        file.limits.check()?;
         file.command.iter().try_for_each(CommandRule::check)?;
         let paths = file.path.iter().cloned().map(Paths::new);
         let paths = paths.collect::<Result<_, _>>()?;

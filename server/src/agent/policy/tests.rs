@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent::governor::Ceilings;
 use crate::store::events::GrantScope;
 
 fn builtin() -> Policy {
@@ -365,4 +366,48 @@ fn modes_can_be_taken_away() {
     assert!(policy.allows_mode("review"));
     assert!(!policy.allows_mode("auto"));
     assert!(builtin().allows_mode("auto"));
+}
+
+#[test]
+fn a_repository_lowers_ceilings_and_never_raises_them() {
+    let text = "[limits]\nsteps = 5000\ntokens = 1000\nwall_seconds = 86400\n";
+    let of = |layers: &[(&str, &str)]| Ceilings::of(&with(layers).unwrap().limits());
+    let mut expected = Ceilings::of(&Limits::default());
+    expected.tokens = 1000;
+    assert_eq!(of(&[("repository", text)]), expected);
+    expected.steps = 80;
+    let user = "[limits]\nsteps = 80\n";
+    assert_eq!(of(&[("user", user), ("repository", text)]), expected);
+}
+
+#[test]
+fn a_ceiling_of_nothing_stops_the_task_before_it_starts() {
+    let why = with(&[("user", "[limits]\ncommand_seconds = 0\n")]).unwrap_err();
+    assert!(
+        why.to_string()
+            .contains("`command_seconds` must be more than 0"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_permission_for_a_glob_holds_for_the_paths_it_matches_and_no_others() {
+    let asks = "[[path]]\nglob = \"**\"\ndecision = \"ask\"\n";
+    let policy = with(&[("user", asks)]).unwrap();
+    let ruling_of = |glob: &str, path: &str| {
+        let grant = Grant {
+            allows: Permission::Path(glob.into()),
+            ..granted(&["x"]).remove(0)
+        };
+        policy.judge_path(Access::Write, path, &[grant]).ruling
+    };
+    for (glob, path, ruling) in [
+        ("migrations/**", "migrations/2/up.sql", Ruling::Allow),
+        ("migrations/*", "migrations/2/up.sql", Ruling::Ask),
+        ("migrations/**", "src/up.sql", Ruling::Ask),
+        ("a/[[]id].ts", "a/[id].ts", Ruling::Allow),
+        ("a/[[]id].ts", "a/i.ts", Ruling::Ask),
+    ] {
+        assert_eq!(ruling_of(glob, path), ruling, "{glob}: {path}");
+    }
 }

@@ -31,17 +31,22 @@ fn folder(files: &[(&str, &str)]) -> Folder {
     }
 }
 
-/// Does edits, as a tool call writes them, and writes down their rows.
-fn edit(folder: &Folder, proposed: &mut Proposed, call: &str) {
-    let worlds = || Worlds {
+/// Works out edits, as a tool call writes them.
+fn planned(folder: &Folder, proposed: &Proposed, call: &str) -> Plan {
+    let worlds = Worlds {
         root: &folder.root,
         documents: &NoDocuments,
     };
     let mut parser = Parser::new(Format::ToolCall);
     parser.push(call);
     let edits = parser.finish().unwrap();
-    let plan = plan(&edits, &proposed.over(worlds()), &Options::default()).unwrap();
-    let rows = proposed.take(plan, &worlds()).unwrap();
+    plan(&edits, &proposed.over(worlds), &Options::default()).unwrap()
+}
+
+/// Does edits, as a tool call writes them, and writes down their rows.
+fn edit(folder: &Folder, proposed: &mut Proposed, call: &str) {
+    let plan = planned(folder, proposed, call);
+    let rows = proposed.take(plan).unwrap();
     let target = Target {
         session: "t",
         turn: 1,
@@ -71,11 +76,8 @@ fn what_was_written_down_is_what_is_read_after_a_crash() {
     let read = Proposed::load(folder.log.store(), "t").unwrap();
     assert_eq!(read, proposed);
     assert_eq!(read.state(), proposed.state());
-    assert!(
-        Proposed::load(folder.log.store(), "other")
-            .unwrap()
-            .is_empty()
-    );
+    let other = Proposed::load(folder.log.store(), "other").unwrap();
+    assert_eq!(other, Proposed::default());
     let on_disk = std::fs::read_to_string(folder.root.path().join("a.txt")).unwrap();
     assert_eq!(on_disk, "one\n");
     let paths: Vec<String> = read.summary().into_iter().map(|f| f.path).collect();
@@ -92,7 +94,8 @@ fn a_file_that_is_again_as_it_was_is_not_proposed() {
     edit(&folder, &mut proposed, BACK);
     assert_eq!(proposed.state(), empty);
     assert_eq!(proposed.plan(), None);
-    assert!(Proposed::load(folder.log.store(), "t").unwrap().is_empty());
+    let read = Proposed::load(folder.log.store(), "t").unwrap();
+    assert_eq!(read, Proposed::default());
 }
 
 #[test]
@@ -110,4 +113,16 @@ fn the_base_is_what_was_there_at_first_whatever_the_user_does() {
     let file = proposed.get(&path).unwrap();
     assert_eq!(file.base.as_deref(), Some(&b"one\nrest\n"[..]));
     assert_eq!(file.now.as_deref(), Some(&b"three\nrest\n"[..]));
+}
+
+#[test]
+fn what_the_user_does_while_a_change_waits_for_a_yes_is_not_part_of_it() {
+    let folder = folder(&[("a.txt", "one\nrest\n")]);
+    let mut proposed = Proposed::default();
+    let waiting = planned(&folder, &proposed, THERE);
+    std::fs::write(folder.root.path().join("a.txt"), "one\nrest of the user\n").unwrap();
+    proposed.take(waiting).unwrap();
+    let file = proposed.get(&RepoPath::parse("a.txt").unwrap()).unwrap();
+    assert_eq!(file.base.as_deref(), Some(&b"one\nrest\n"[..]));
+    assert_eq!(file.now.as_deref(), Some(&b"two\nrest\n"[..]));
 }

@@ -6,7 +6,6 @@ use serde::Deserialize;
 
 use super::{Said, bounded, path};
 use crate::agent::desk::Desk;
-use crate::agent::policy::Access;
 use crate::edit::tree::{Entry, Tree};
 
 pub(in crate::agent) const NAME: &str = "grep";
@@ -44,8 +43,8 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
     let view = desk.view();
     let mut text = String::new();
     let mut n_matches = 0;
-    for file in desk.files(below.as_ref()) {
-        if desk.may(Access::Read, &file).is_err() {
+    for file in desk.files(below.as_ref())? {
+        if desk.may_read(&file).is_err() {
             continue;
         }
         let Ok(Some(Entry::File { bytes, .. })) = view.read(&file) else {

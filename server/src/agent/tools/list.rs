@@ -32,7 +32,7 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
     let depth = arguments.depth.unwrap_or(2).clamp(1, 20);
     let mut names = BTreeSet::new();
     let mut is_cut = false;
-    for file in desk.files(below.as_ref()) {
+    for file in desk.files(below.as_ref())? {
         let rest = match &below {
             Some(folder) => file.as_str()[folder.as_str().len()..].trim_start_matches('/'),
             None => file.as_str(),

@@ -5,7 +5,6 @@ use serde::Deserialize;
 
 use super::{MAX_ANSWER, Said, path};
 use crate::agent::desk::Desk;
-use crate::agent::policy::Access;
 use crate::edit::text::{Breaks, Text};
 use crate::edit::tree::{Entry, Tree};
 
@@ -30,7 +29,7 @@ pub(in crate::agent) struct Arguments {
 
 pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
     let path = path(&arguments.path, desk.root())?.ok_or("name a file, not the folder")?;
-    desk.may(Access::Read, &path)?;
+    desk.may_read(&path)?;
     let bytes = match desk.view().read(&path).map_err(|why| why.to_string())? {
         Some(Entry::File { bytes, .. }) => bytes,
         Some(Entry::Directory) => return Err(format!("{path} is a folder; use list")),

@@ -5,7 +5,6 @@ use serde::Deserialize;
 
 use super::{Said, bounded};
 use crate::agent::desk::Desk;
-use crate::agent::policy::Access;
 use crate::edit::path::RepoPath;
 use crate::edit::text::{Breaks, Text};
 use crate::edit::tree::{Entry, Tree};
@@ -39,7 +38,7 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
             continue;
         };
         let is_here = indexes.is_same(&found.root, desk.root());
-        if !is_here || desk.may(Access::Read, &path).is_err() {
+        if !is_here || desk.may_read(&path).is_err() {
             continue;
         }
         let Ok(Some(Entry::File { bytes, .. })) = desk.view().read(&path) else {

@@ -78,7 +78,7 @@ pub(in crate::agent) fn command(desk: &Desk, arguments: &Arguments) -> Result<St
         let name = path.file_name();
         name.starts_with("test_") && name.ends_with(".py")
     };
-    if desk.files(None).iter().any(is_python_test) {
+    if desk.files(None)?.iter().any(is_python_test) {
         return Ok(match filter.is_empty() {
             true => "python3 -m unittest".into(),
             false => format!("python3 -m unittest -k{filter}"),

@@ -61,8 +61,14 @@ pub(super) async fn at_the_end(
     };
     let mut said = Vec::new();
     for id in show(&proposal)? {
+        lines.forget_typed();
         ask(&id)?;
-        said.push((id, read(lines.next().await.as_deref())));
+        let line = tokio::select! {
+            line = lines.next() => line,
+            // Leaving decides nothing more.
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        said.push((id, read(line.as_deref())));
         if matches!(said.last(), Some((_, Said::AcceptRest | Said::Later))) {
             break;
         }

@@ -59,6 +59,24 @@ impl Root {
         })
     }
 
+    /// Returns where `path` leads when links are followed; what is not there yet stays as written.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn resolve(&self, path: &RepoPath) -> Result<RepoPath> {
+        let mut walk = Walk::new(self, path);
+        walk.run()?;
+        let entered = walk.entered.iter().map(|(_, name)| name);
+        let last = (walk.end != End::Directory).then_some(&walk.last);
+        let names: Vec<_> = entered
+            .chain(last)
+            .chain(&walk.todo)
+            .map(|name| name.to_string_lossy())
+            .collect();
+        // A link to the root has no name of its own.
+        Ok(RepoPath::parse(&names.join("/")).unwrap_or_else(|_| path.clone()))
+    }
+
     /// Finds the name at the end of `path`, where there may be a file or nothing; makes the
     /// directories that are missing on the way.
     ///

@@ -148,6 +148,17 @@ impl Documents for EditorDocuments {
         })
     }
 
+    fn all(&self) -> Vec<RepoPath> {
+        let snapshot = self.server.session.snapshot();
+        let below = |path: &Path| {
+            let roots = [self.root.as_path(), self.canonical.as_path()];
+            let rest = roots.iter().find_map(|r| path.strip_prefix(r).ok())?;
+            RepoPath::parse(rest.to_str()?).ok()
+        };
+        let paths = snapshot.documents.iter().filter_map(|d| d.path.as_deref());
+        paths.filter_map(below).collect()
+    }
+
     fn change(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure> {
         let encoding = self.server.session.snapshot().encoding;
         let mut edits = Vec::with_capacity(changes.len());

@@ -267,7 +267,7 @@ pub enum Subject {
     Edit {
         path: String,
     },
-    /// A ceiling was reached; yes adds as much again.
+    /// A ceiling was reached; yes doubles it.
     Budget {
         what: String,
     },

@@ -76,6 +76,10 @@ impl Documents for Editor {
         self.documents.borrow().get(path).cloned()
     }
 
+    fn all(&self) -> Vec<RepoPath> {
+        self.documents.borrow().keys().cloned().collect()
+    }
+
     fn change(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure> {
         let is_undo = changes.len() == 1 && changes[0].after.starts_with("old");
         for (idx, change) in changes.iter().enumerate() {
