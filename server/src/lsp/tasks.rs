@@ -21,12 +21,12 @@ use super::edits::{EditorDocuments, failed};
 use crate::agent::governor::{Ceilings, Limits};
 use crate::agent::policy::{Policy, Sources};
 use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup};
-use crate::edit::journal::now;
 use crate::error::UserError;
 use crate::store::events::{
     Answer, Approval, Decision, Durability, Event, EventKind, EventLog, Grant, GrantScope,
     Permission, Spent, Subject, Target, TaskState, new_id,
 };
+use crate::store::now;
 
 /// Events that one query answers at most.
 const MAX_EVENTS: usize = 1_000;

@@ -2,11 +2,15 @@
 
 mod editor;
 mod interleavings;
+mod interrupted;
+mod shared;
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use self::editor::{Editor, Manner};
 use super::*;
+use crate::edit::hunks::HunkState;
 use crate::edit::parse::{Format, parse};
 use crate::edit::worlds::NoDocuments;
 

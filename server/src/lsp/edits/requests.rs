@@ -463,7 +463,7 @@ fn answer(
             let uris = workspace.list();
             let uris = uris
                 .iter()
-                .flat_map(Proposal::hunks)
+                .flat_map(|p| p.hunks())
                 .filter(|(_, h)| decided.contains(&h.id))
                 .map(|(f, _)| documents.uri(&f.path));
             let mut uris: Vec<String> = uris.collect();
