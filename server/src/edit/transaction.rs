@@ -353,8 +353,25 @@ pub(super) fn take_back(
         foreign.extend(take_back_documents(documents, records)?);
     }
     for (idx, record) in records.iter().enumerate().rev() {
-        if record.world != World::Document && !restore(root, token, idx, record)? {
-            foreign.push(record.path.clone());
+        if record.world == World::Document {
+            continue;
+        }
+        match restore(root, token, idx, record) {
+            Ok(true) => {}
+            // What is there by now is nothing that was written here, so somebody else did.
+            Ok(false)
+            | Err(
+                DiskError::Denied { .. }
+                | DiskError::Escapes { .. }
+                | DiskError::Ours { .. }
+                | DiskError::NotRegular { .. }
+                | DiskError::NotADirectory { .. }
+                | DiskError::IsDirectory { .. }
+                | DiskError::ReadOnly { .. }
+                | DiskError::TooLarge { .. }
+                | DiskError::Moved { .. },
+            ) => foreign.push(record.path.clone()),
+            Err(why @ DiskError::Io { .. }) => return Err(why.into()),
         }
     }
     for directory in directories.iter().rev() {

@@ -1,4 +1,4 @@
-//! Journals that cannot be written.
+//! Journals that cannot be written, and files that are something else after a crash.
 
 use super::*;
 
@@ -74,3 +74,45 @@ fn a_decision_that_cannot_be_kept_changes_no_file() {
     rollback(&workspace, &token).unwrap();
 }
 
+/// Leaves `src/a.txt` changed by an edit that was cut off, as a crash would.
+fn cut_off(folder: &Folder) {
+    let workspace = folder.open();
+    apply(&workspace, &block("src/a.txt", "2\n", "two\n"));
+    let cut = workspace
+        .store()
+        .write(|t| t.execute_batch("UPDATE transactions SET state = 'begun'"));
+    cut.unwrap();
+}
+
+#[test]
+fn a_folder_opens_though_what_a_crash_left_is_something_else_by_now() {
+    let outside = tempfile::tempdir().unwrap();
+    let changes: [(&str, &dyn Fn(&Path)); 4] = [
+        ("a folder", &|root| {
+            fs::remove_file(root.join("src/a.txt")).unwrap();
+            fs::create_dir(root.join("src/a.txt")).unwrap();
+        }),
+        ("below a file", &|root| {
+            fs::remove_dir_all(root.join("src")).unwrap();
+            fs::write(root.join("src"), "a file\n").unwrap();
+        }),
+        ("outside", &|root| {
+            fs::remove_dir_all(root.join("src")).unwrap();
+            std::os::unix::fs::symlink(outside.path(), root.join("src")).unwrap();
+        }),
+        ("too large", &|root| {
+            let file = File::create(root.join("src/a.txt")).unwrap();
+            file.set_len(crate::edit::text::MAX_FILE as u64 + 1)
+                .unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let folder = folder(&[("src/a.txt", &ten()), ("b.txt", "b\n")]);
+        cut_off(&folder);
+        change(&folder.root);
+        let workspace = Workspace::open(&folder.root, &folder.state)
+            .unwrap_or_else(|why| panic!("{what}: {why}"));
+        apply(&workspace, &block("b.txt", "b\n", "B\n"));
+        assert_eq!(folder.read("b.txt"), "B\n", "{what}");
+    }
+}
