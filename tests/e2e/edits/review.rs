@@ -122,15 +122,18 @@ fn react(manner: Manner, documents: &Documents, params: &Value) -> (Vec<Value>, 
             let range = offset(&edit["range"]["start"])..offset(&edit["range"]["end"]);
             text.replace_range(range, edit["newText"].as_str().unwrap());
         }
-        *version += 1;
-        messages.push(json!({
-            "jsonrpc": "2.0",
-            "method": "textDocument/didChange",
-            "params": {
-                "textDocument": { "uri": uri, "version": *version },
-                "contentChanges": [{ "text": *text }],
-            },
-        }));
+        let mut tell = |text: &str| {
+            *version += 1;
+            messages.push(json!({
+                "jsonrpc": "2.0",
+                "method": "textDocument/didChange",
+                "params": {
+                    "textDocument": { "uri": uri, "version": *version },
+                    "contentChanges": [{ "text": text }],
+                },
+            }));
+        };
+        tell(text);
     }
     (messages, done(true))
 }
@@ -267,6 +270,21 @@ fn an_editor_that_does_not_do_as_it_says_changes_nothing() {
         );
         let left = fs::read_dir(world.root()).unwrap().count();
         assert_eq!(left, 3, "{manner:?} leaves no file behind");
+    }
+}
+
+#[test]
+fn hunks_of_a_file_to_be_moved_are_seen_where_it_is() {
+    let world = World::new(&[("old.txt", "1\n2\n3\n")]);
+    let mut editor = Editor::start(&world, Manner::Honest);
+    editor.preview("*** Begin Patch\n*** Update File: old.txt\n*** Move to: new.txt\n@@\n 1\n-2\n+two\n 3\n*** End Patch\n");
+    for path in ["old.txt", "new.txt"] {
+        let params = json!({ "textDocument": { "uri": world.uri(path) } });
+        let listed = editor.ask("pairwright/diff/list", &params);
+        let files = listed["files"].as_array().unwrap();
+        assert_eq!(files.len(), 1, "{path}");
+        assert_eq!(files[0]["uri"], world.uri("old.txt"));
+        assert_eq!(files[0]["hunks"].as_array().unwrap().len(), 2);
     }
 }
 

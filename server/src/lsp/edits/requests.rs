@@ -192,7 +192,7 @@ impl Server {
                     .iter()
                     .flat_map(|p| p.files.iter().map(move |f| (p, f)));
                 Ok(files
-                    .filter(|(_, f)| path.as_ref().is_none_or(|path| f.path == *path))
+                    .filter(|(_, f)| path.as_ref().is_none_or(|path| f.is_about(path)))
                     .map(|(p, f)| file_hunks(workspace, documents, p, f))
                     .collect::<Vec<_>>())
             });
