@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use rustc_hash::FxHashSet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -152,14 +153,28 @@ pub(super) struct HunkItem {
     new: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::lsp) struct ApplyResponse {
+    /// The last of `rollback_tokens`.
     rollback_token: Option<String>,
+    /// One for each folder whose files changed.
+    rollback_tokens: Vec<String>,
     /// Ids of the hunks that were decided; empty where a conflict kept all of them back.
     applied: Vec<String>,
     paths: Vec<String>,
     conflicts: Vec<Conflict>,
+}
+
+impl ApplyResponse {
+    /// Adds what was done in another folder.
+    fn add(&mut self, other: Self) {
+        self.rollback_token = other.rollback_token.or(self.rollback_token.take());
+        self.rollback_tokens.extend(other.rollback_tokens);
+        self.applied.extend(other.applied);
+        self.paths.extend(other.paths);
+        self.conflicts.extend(other.conflicts);
+    }
 }
 
 impl Server {
@@ -293,14 +308,16 @@ impl Server {
     }
 
     async fn decide(&self, params: ApplyParams, action: Action) -> jsonrpc::Result<ApplyResponse> {
-        let (root, choice) = match (params.hunks, params.proposal, params.text_document) {
-            (Some(hunks), None, None) => (None, Choice::Hunks(hunks)),
-            (None, Some(proposal), None) => (None, Choice::Proposal(proposal)),
+        let of_folders = match (params.hunks, params.proposal, params.text_document) {
+            (Some(hunks), None, None) => self.by_folder(hunks).await?,
+            (None, Some(proposal), None) => {
+                vec![(self.folder_proposing(&proposal).await?, Choice::Proposal(proposal))]
+            }
             (None, None, Some(document)) => {
                 let (root, path) = self.within(&document.uri.0).ok_or_else(|| {
                     jsonrpc::Error::invalid_params("the document is in no folder that is open")
                 })?;
-                (Some(root), Choice::File(path))
+                vec![(root, Choice::File(path))]
             }
             _ => {
                 return Err(jsonrpc::Error::invalid_params(
@@ -308,14 +325,9 @@ impl Server {
                 ));
             }
         };
-        let roots = match root {
-            Some(root) => vec![root],
-            None => self.session.snapshot().roots.to_vec(),
-        };
-        let request = params.request_id;
-        let mut unknown = None;
-        for root in roots {
-            let (choice, request) = (choice.clone(), request.clone());
+        let mut response = ApplyResponse::default();
+        for (root, choice) in of_folders {
+            let request = params.request_id.clone();
             let done = self.with_workspace(root, move |workspace, documents| {
                 let done = match action {
                     Action::Accept => workspace.accept(documents, &choice, request.as_deref()),
@@ -323,13 +335,50 @@ impl Server {
                 };
                 answer(workspace, documents, done)
             });
-            match done.await {
-                // Ids are of one folder; which one, only its workspace knows.
-                Err(why) if why.code == jsonrpc::ErrorCode::InvalidParams => unknown = Some(why),
-                done => return done,
+            response.add(done.await?);
+        }
+        Ok(response)
+    }
+
+    /// Hunks with the folders they are in; none is decided where one is in no folder.
+    async fn by_folder(&self, hunks: Vec<String>) -> jsonrpc::Result<Vec<(PathBuf, Choice)>> {
+        let mut of_folders = Vec::new();
+        let mut left = hunks;
+        for root in self.session.snapshot().roots.to_vec() {
+            let finding = self.with_workspace(root.clone(), move |workspace, _| {
+                let listed = workspace.list();
+                let known: FxHashSet<&str> = listed
+                    .iter()
+                    .flat_map(|p| p.hunks())
+                    .map(|(_, hunk)| hunk.id.as_str())
+                    .collect();
+                let is_known = |id: &String| known.contains(id.as_str());
+                Ok(left.into_iter().partition::<Vec<_>, _>(is_known))
+            });
+            let here: Vec<String>;
+            (here, left) = finding.await?;
+            if !here.is_empty() {
+                of_folders.push((root, Choice::Hunks(here)));
             }
         }
-        Err(unknown.unwrap_or_else(|| failed("no folder is open")))
+        match left.into_iter().next() {
+            Some(unknown) => Err(error(&EditError::UnknownHunk(unknown))),
+            None => Ok(of_folders),
+        }
+    }
+
+    /// The folder that a proposal is for.
+    async fn folder_proposing(&self, proposal: &str) -> jsonrpc::Result<PathBuf> {
+        for root in self.session.snapshot().roots.to_vec() {
+            let id = proposal.to_owned();
+            let is_here = self.with_workspace(root.clone(), move |workspace, _| {
+                Ok(workspace.list().iter().any(|p| p.id == id))
+            });
+            if is_here.await? {
+                return Ok(root);
+            }
+        }
+        Err(error(&EditError::UnknownProposal(proposal.to_owned())))
     }
 
     pub(in crate::lsp) async fn diff_rollback(
@@ -340,29 +389,49 @@ impl Server {
             RollbackMode::AllOrNothing => Mode::AllOrNothing,
             RollbackMode::CleanOnly => Mode::CleanOnly,
         };
-        let mut unknown = None;
+        let (root, token) = match params.rollback_token {
+            Some(token) => (self.folder_with(&token).await?, token),
+            None => self.last_edit().await?,
+        };
+        let request = params.request_id;
+        self.with_workspace(root, move |workspace, documents| {
+            let done = workspace.rollback(documents, &token, mode, request.as_deref());
+            answer(workspace, documents, done)
+        })
+        .await
+    }
+
+    /// The folder whose journal has a token.
+    async fn folder_with(&self, token: &str) -> jsonrpc::Result<PathBuf> {
         for root in self.session.snapshot().roots.to_vec() {
-            let (token, request) = (params.rollback_token.clone(), params.request_id.clone());
-            let done = self.with_workspace(root, move |workspace, documents| {
-                let token = match token {
-                    Some(token) => token,
-                    None => match workspace.last().map_err(|why| failed(&why.to_string()))? {
-                        Some(entry) => entry.token.to_string(),
-                        None => {
-                            let why = "no edit stands that could be taken back";
-                            return Err(jsonrpc::Error::invalid_params(why));
-                        }
-                    },
-                };
-                let done = workspace.rollback(documents, &token, mode, request.as_deref());
-                answer(workspace, documents, done)
+            let wanted = token.to_owned();
+            let is_here = self.with_workspace(root.clone(), move |workspace, _| {
+                let known = workspace.has_token(&wanted);
+                known.map_err(|why| failed(&why.to_string()))
             });
-            match done.await {
-                Err(why) if why.code == jsonrpc::ErrorCode::InvalidParams => unknown = Some(why),
-                done => return done,
+            if is_here.await? {
+                return Ok(root);
             }
         }
-        Err(unknown.unwrap_or_else(|| failed("no folder is open")))
+        Err(error(&EditError::UnknownToken(token.to_owned())))
+    }
+
+    /// The last edit that stands, of all folders.
+    async fn last_edit(&self) -> jsonrpc::Result<(PathBuf, String)> {
+        let mut newest = None;
+        for root in self.session.snapshot().roots.to_vec() {
+            let looking = self.with_workspace(root.clone(), |workspace, _| {
+                workspace.last().map_err(|why| failed(&why.to_string()))
+            });
+            if let Some(entry) = looking.await? {
+                // Tokens sort by age, within a millisecond too.
+                newest = newest.max(Some((entry.token.to_string(), root)));
+            }
+        }
+        let (token, root) = newest.ok_or_else(|| {
+            jsonrpc::Error::invalid_params("no edit stands that could be taken back")
+        })?;
+        Ok((root, token))
     }
 
     /// Runs one of [`COMMANDS`].
@@ -470,18 +539,18 @@ fn answer(
             uris.sort_unstable();
             uris.dedup();
             documents.server().tell_hunks_changed(uris);
+            let token = outcome.rollback_token.map(|t| t.to_string());
             Ok(ApplyResponse {
-                rollback_token: outcome.rollback_token.map(|t| t.to_string()),
+                rollback_tokens: token.iter().cloned().collect(),
+                rollback_token: token,
                 applied: outcome.hunks,
                 paths: outcome.paths,
                 conflicts: outcome.conflicts,
             })
         }
         Err(EditError::Conflicts(conflicts)) => Ok(ApplyResponse {
-            rollback_token: None,
-            applied: Vec::new(),
-            paths: Vec::new(),
             conflicts,
+            ..ApplyResponse::default()
         }),
         Err(why) => Err(error(&why)),
     }
