@@ -351,13 +351,13 @@ impl Server {
             failed("There is no model for tasks. Set `models.agent.url` and `models.agent.model`.")
         })?;
         let indexes = engines.index.clone();
-        let (handle, log, root) = self
+        let (handle, log) = self
             .on_disk(move |server| {
                 let broken = |why: anyhow::Error| failed(&format!("{why:#}"));
                 let workspace = server.workspace(&root).map_err(broken)?;
                 let log = server.log_of(&root).map_err(broken)?;
                 let canonical = workspace.root().path().to_owned();
-                let documents = EditorDocuments::new(server.clone(), root.clone(), canonical);
+                let documents = EditorDocuments::new(server.clone(), root, canonical);
                 let setup = Setup {
                     workspace,
                     log: log.clone(),
@@ -369,22 +369,16 @@ impl Server {
                     attendance: Attendance::Attended,
                 };
                 let handle = work(server, setup).map_err(|why| failed(&why.to_string()))?;
-                Ok((handle, log, root))
+                Ok((handle, log))
             })
             .await?;
         let (server, watched) = (self.clone(), handle.clone());
-        tokio::spawn(async move { server.watch_task(watched, log, root, token).await });
+        tokio::spawn(async move { server.watch_task(watched, log, token).await });
         Ok(handle)
     }
 
     /// Asks what the task asks, and shows how it goes, until it ends here.
-    async fn watch_task(
-        self,
-        handle: Handle,
-        log: EventLog,
-        root: PathBuf,
-        token: Option<ProgressToken>,
-    ) {
+    async fn watch_task(self, handle: Handle, log: EventLog, token: Option<ProgressToken>) {
         let progress = match token {
             Some(token) => Some(
                 self.client
@@ -423,18 +417,6 @@ impl Server {
                     progress.report(line).await;
                 }
             }
-            let proposed = missed.iter().any(|e| {
-                matches!(
-                    &e.kind,
-                    EventKind::Diff {
-                        proposal: Some(_),
-                        ..
-                    }
-                )
-            });
-            if proposed {
-                self.tell_hunks_of(&missed, &root);
-            }
             if let Some(state) = state {
                 break state;
             }
@@ -442,21 +424,6 @@ impl Server {
         if let Some(progress) = progress {
             progress.finish_with_message(state.name()).await;
         }
-    }
-
-    fn tell_hunks_of(&self, events: &[Event], root: &std::path::Path) {
-        let uris = events.iter().flat_map(|event| match &event.kind {
-            EventKind::Diff {
-                files,
-                proposal: Some(_),
-                ..
-            } => files
-                .iter()
-                .map(|f| crate::session::document::uri_of(&root.join(&f.path)))
-                .collect(),
-            _ => Vec::new(),
-        });
-        self.tell_hunks_changed(uris.collect());
     }
 
     async fn ask_user(&self, handle: &Handle, asked: Approval) {
