@@ -19,6 +19,8 @@ enum Manner {
     Lies,
     /// Says it did, and did the first document only.
     Partial,
+    /// Does it, and the user types a line before it says so.
+    TypesOn,
 }
 
 /// Texts and versions of open documents, as the editor has them.
@@ -108,7 +110,7 @@ fn react(manner: Manner, documents: &Documents, params: &Value) -> (Vec<Value>, 
             Manner::Refuses => return (Vec::new(), done(false)),
             Manner::Lies => return (Vec::new(), done(true)),
             Manner::Partial if !messages.is_empty() => continue,
-            Manner::Honest | Manner::Partial => {}
+            Manner::Honest | Manner::Partial | Manner::TypesOn => {}
         }
         let mut edits = change["edits"].as_array().unwrap().clone();
         edits.reverse();
@@ -134,6 +136,10 @@ fn react(manner: Manner, documents: &Documents, params: &Value) -> (Vec<Value>, 
             }));
         };
         tell(text);
+        if manner == Manner::TypesOn {
+            text.push_str("typed\n");
+            tell(text);
+        }
     }
     (messages, done(true))
 }
@@ -271,6 +277,21 @@ fn an_editor_that_does_not_do_as_it_says_changes_nothing() {
         let left = fs::read_dir(world.root()).unwrap().count();
         assert_eq!(left, 3, "{manner:?} leaves no file behind");
     }
+}
+
+#[test]
+fn a_key_right_after_an_edit_does_not_undo_the_edit() {
+    let world = World::new(&[("a.txt", "1\n2\n3\n")]);
+    let mut editor = Editor::start(&world, Manner::TypesOn);
+    let a = world.uri("a.txt");
+    editor.open(&a, "1\n2\n3\n");
+    let preview = editor.preview(&block("a.txt", "2\n", "two\n"));
+    let params = json!({ "proposal": preview["proposal"] });
+    let answer = editor.ask("pairwright/diff/apply", &params);
+    assert_eq!(editor.text(&a), "1\ntwo\n3\ntyped\n");
+    let params = json!({ "rollbackToken": answer["rollbackToken"] });
+    editor.ask("pairwright/diff/rollback", &params);
+    assert_eq!(editor.text(&a), "1\n2\n3\ntyped\ntyped\n");
 }
 
 #[test]
