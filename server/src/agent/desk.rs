@@ -80,10 +80,7 @@ impl Desk {
     }
 
     fn worlds(&self) -> Worlds<'_> {
-        Worlds {
-            root: self.workspace.root(),
-            documents: &*self.documents,
-        }
+        Worlds::new(self.workspace.root(), &*self.documents)
     }
 
     /// Takes new contents of files into the proposal.
@@ -91,10 +88,7 @@ impl Desk {
     /// # Errors
     /// When it becomes too large.
     pub fn take(&mut self, plan: Plan) -> Result<Vec<Row>, Refusal> {
-        let worlds = Worlds {
-            root: self.workspace.root(),
-            documents: &*self.documents,
-        };
+        let worlds = Worlds::new(self.workspace.root(), &*self.documents);
         self.proposed.take(plan, &worlds)
     }
 

@@ -211,10 +211,7 @@ impl Workspace {
         author: &str,
         step: Option<&str>,
     ) -> Result<Proposal, EditError> {
-        let tree = Worlds {
-            root: &self.root,
-            documents,
-        };
+        let tree = Worlds::new(&self.root, documents);
         let plan = plan(edits, &tree, options).map_err(EditError::Refused)?;
         Ok(Proposal::new(
             plan,

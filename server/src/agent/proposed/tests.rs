@@ -33,10 +33,7 @@ fn folder(files: &[(&str, &str)]) -> Folder {
 
 /// Does edits, as a tool call writes them, and writes down their rows.
 fn edit(folder: &Folder, proposed: &mut Proposed, call: &str) {
-    let worlds = || Worlds {
-        root: &folder.root,
-        documents: &NoDocuments,
-    };
+    let worlds = || Worlds::new(&folder.root, &NoDocuments);
     let mut parser = Parser::new(Format::ToolCall);
     parser.push(call);
     let edits = parser.finish().unwrap();

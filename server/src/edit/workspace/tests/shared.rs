@@ -101,10 +101,7 @@ fn a_plan_that_was_decided_stays_decided_when_it_is_proposed_after_a_restart() {
     let folder = folder(&[("a.txt", &ten())]);
     let propose_plan = |workspace: &Workspace| {
         let edits = parse(&block("a.txt", "2\n", "two\n"), Format::Auto).unwrap();
-        let tree = Worlds {
-            root: workspace.root(),
-            documents: &NoDocuments,
-        };
+        let tree = Worlds::new(workspace.root(), &NoDocuments);
         let plan = plan(&edits, &tree, &Options::default()).unwrap();
         workspace
             .propose_plan(plan, "p_task", "test", None)
