@@ -239,6 +239,15 @@ impl Workspace {
         }
     }
 
+    /// Whether something was done under a request key.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn has_done(&self, request: &str) -> Result<bool, StoreError> {
+        let entry = journal::by_request(&self.store, request)?;
+        Ok(entry.is_some_and(|e| e.state == State::Done))
+    }
+
     /// The last transaction that stands: the one that "undo" means.
     ///
     /// # Errors

@@ -95,3 +95,29 @@ fn an_id_that_no_folder_knows_keeps_all_of_them_undecided() {
     assert!(why.message.contains("h_unknown"), "{why}");
     assert_eq!(texts(&world), ["one\n", "two\n"]);
 }
+
+#[test]
+fn a_request_that_was_answered_before_a_restart_is_answered_the_same() {
+    let world = World::new(&[]);
+    let (mut client, [_, two]) = two_folders(&world);
+    propose(&mut client, &two, "two");
+    let listed = ask(&mut client, "pairwright/diff/list", &json!({}));
+    let id = &listed["files"][0]["hunks"][0]["id"];
+    let accept = json!({ "hunks": [id], "requestId": "accept" });
+    let accepted = ask(&mut client, "pairwright/diff/apply", &accept);
+    client.leave().unwrap();
+    let (mut client, [one, two]) = two_folders(&world);
+    let again = ask(&mut client, "pairwright/diff/apply", &accept);
+    assert_eq!(again["rollbackToken"], accepted["rollbackToken"]);
+    // The folders were made anew, and nothing was written to them.
+    assert_eq!(texts(&world), ["one\n", "two\n"]);
+    propose(&mut client, &one, "one");
+    run(&mut client, "pairwright.acceptAll", &json!([one]));
+    propose(&mut client, &two, "two");
+    run(&mut client, "pairwright.acceptAll", &json!([two]));
+    let undo = json!({ "requestId": "undo" });
+    let undone = ask(&mut client, "pairwright/diff/rollback", &undo);
+    let again = ask(&mut client, "pairwright/diff/rollback", &undo);
+    assert_eq!(again["rollbackToken"], undone["rollbackToken"]);
+    assert_eq!(texts(&world), ["ONE\n", "two\n"]);
+}

@@ -13,6 +13,7 @@ use tower_lsp_server::jsonrpc;
 use super::documents::EditorDocuments;
 use super::failed;
 use crate::edit::hunks::{Conflict, Hunk, HunkState, Proposal, ProposedFile, What};
+use crate::edit::journal::Token;
 use crate::edit::parse::{EditSet, Format, Parser};
 use crate::edit::path::RepoPath;
 use crate::edit::plan::Options;
@@ -308,22 +309,36 @@ impl Server {
     }
 
     async fn decide(&self, params: ApplyParams, action: Action) -> jsonrpc::Result<ApplyResponse> {
-        let of_folders = match (params.hunks, params.proposal, params.text_document) {
-            (Some(hunks), None, None) => self.by_folder(hunks).await?,
+        let (choice, found) = match (params.hunks, params.proposal, params.text_document) {
+            (Some(hunks), None, None) => {
+                let found = self.by_folder(hunks.clone()).await;
+                (Choice::Hunks(hunks), found)
+            }
             (None, Some(proposal), None) => {
-                vec![(self.folder_proposing(&proposal).await?, Choice::Proposal(proposal))]
+                let found = self.folder_proposing(&proposal).await;
+                let choice = Choice::Proposal(proposal);
+                (choice.clone(), found.map(|root| vec![(root, choice)]))
             }
             (None, None, Some(document)) => {
                 let (root, path) = self.within(&document.uri.0).ok_or_else(|| {
                     jsonrpc::Error::invalid_params("the document is in no folder that is open")
                 })?;
-                vec![(root, Choice::File(path))]
+                let choice = Choice::File(path);
+                (choice.clone(), Ok(vec![(root, choice)]))
             }
             _ => {
                 return Err(jsonrpc::Error::invalid_params(
                     "name one of `hunks`, `proposal` and `textDocument`",
                 ));
             }
+        };
+        let of_folders = match found {
+            Ok(of_folders) => of_folders,
+            // What was decided in an earlier run is not listed, but answers the same again.
+            Err(why) => match self.folder_that_did(params.request_id.as_deref()).await? {
+                Some(root) => vec![(root, choice)],
+                None => return Err(why),
+            },
         };
         let mut response = ApplyResponse::default();
         for (root, choice) in of_folders {
@@ -389,16 +404,38 @@ impl Server {
             RollbackMode::AllOrNothing => Mode::AllOrNothing,
             RollbackMode::CleanOnly => Mode::CleanOnly,
         };
+        let request = params.request_id;
         let (root, token) = match params.rollback_token {
             Some(token) => (self.folder_with(&token).await?, token),
-            None => self.last_edit().await?,
+            None => match self.folder_that_did(request.as_deref()).await? {
+                // Asked again: its workspace answers what it did, whatever stands last by now.
+                Some(root) => (root, Token::new().to_string()),
+                None => self.last_edit().await?,
+            },
         };
-        let request = params.request_id;
         self.with_workspace(root, move |workspace, documents| {
             let done = workspace.rollback(documents, &token, mode, request.as_deref());
             answer(workspace, documents, done)
         })
         .await
+    }
+
+    /// The folder in which something was done under this request key.
+    async fn folder_that_did(&self, request: Option<&str>) -> jsonrpc::Result<Option<PathBuf>> {
+        let Some(request) = request else {
+            return Ok(None);
+        };
+        for root in self.session.snapshot().roots.to_vec() {
+            let wanted = request.to_owned();
+            let looking = self.with_workspace(root.clone(), move |workspace, _| {
+                let did = workspace.has_done(&wanted);
+                did.map_err(|why| failed(&why.to_string()))
+            });
+            if looking.await? {
+                return Ok(Some(root));
+            }
+        }
+        Ok(None)
     }
 
     /// The folder whose journal has a token.
