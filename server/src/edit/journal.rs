@@ -179,6 +179,9 @@ pub struct Retention {
     pub bytes: i64,
 }
 
+/// How often the time of [`Retention`] passes until an expired token is not even known any more.
+const FORGOTTEN_AFTER: i64 = 3;
+
 impl Default for Retention {
     /// 30 days and 1 GiB.
     fn default() -> Self {
@@ -375,7 +378,8 @@ pub fn proposal(store: &Store, id: &str) -> Result<Option<String>, StoreError> {
     })
 }
 
-/// Forgets bytes that are too old or too many; their tokens answer `expired` from then on.
+/// Forgets bytes that are too old or too many; their tokens answer `expired` from then on, and are
+/// forgotten themselves, with what the log says of them, when they are three times as old.
 ///
 /// Returns how many tokens expired.
 pub fn expire(store: &Store, retention: Retention) -> Result<usize, StoreError> {
@@ -402,8 +406,23 @@ pub fn expire(store: &Store, retention: Retention) -> Result<usize, StoreError> 
             "DELETE FROM proposals WHERE at < ?1",
             [now() - retention.milliseconds],
         )?;
+        forget(t, now() - FORGOTTEN_AFTER * retention.milliseconds)?;
         Ok(expired)
     })
+}
+
+/// Drops all rows from before a moment.
+fn forget(t: &Transaction<'_>, before: i64) -> rusqlite::Result<()> {
+    let old = "SELECT id FROM transactions WHERE state = 'expired' AND at < ?1";
+    for sql in [
+        format!("UPDATE transactions SET undoes = NULL WHERE undoes IN ({old})"),
+        format!("DELETE FROM changes WHERE token IN ({old})"),
+        "DELETE FROM transactions WHERE state = 'expired' AND at < ?1".to_owned(),
+        "DELETE FROM diff_log WHERE at < ?1".to_owned(),
+    ] {
+        t.execute(&sql, [before])?;
+    }
+    Ok(())
 }
 
 fn drop_unused(t: &Transaction<'_>) -> rusqlite::Result<usize> {
