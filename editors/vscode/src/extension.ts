@@ -87,6 +87,11 @@ export class Server implements vscode.Disposable {
   private async failed(message: string): Promise<void> {
     this.log.error(message);
     this.show({ busy: false, kind: 'Error', message });
+    await this.tellFailure(message);
+  }
+
+  /** Says why there is no server, and offers what helps. */
+  async tellFailure(message: string): Promise<void> {
     const [settings, again] = ['Open Settings', 'Try Again'];
     const choice = await vscode.window.showErrorMessage(`Pairwright: ${message}`, settings, again);
     if (choice === settings) {
