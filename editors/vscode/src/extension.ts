@@ -44,6 +44,8 @@ export class Server implements vscode.Disposable {
         }
       });
       await client.start();
+      // What was proposed before this window was opened still waits.
+      this.hunksChanged();
     } catch (error) {
       await this.failed(error instanceof Error ? error.message : String(error));
     }
