@@ -87,7 +87,8 @@ fn cut_off(folder: &Folder) {
 #[test]
 fn a_folder_opens_though_what_a_crash_left_is_something_else_by_now() {
     let outside = tempfile::tempdir().unwrap();
-    let changes: [(&str, &dyn Fn(&Path)); 4] = [
+    type Meddling<'a> = &'a dyn Fn(&Path);
+    let changes: [(&str, Meddling<'_>); 4] = [
         ("a folder", &|root| {
             fs::remove_file(root.join("src/a.txt")).unwrap();
             fs::create_dir(root.join("src/a.txt")).unwrap();
