@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
-use crate::edit::journal::{self, Token, now};
+use crate::edit::journal::{self, Token};
 use crate::edit::merge::diff;
 use crate::edit::tree::{Entry, Tree as _};
 use crate::edit::workspace::Workspace;
 use crate::edit::worlds::{Documents, Worlds};
-use crate::store::StoreError;
+use crate::store::{StoreError, now};
 
 /// An edit is kept or not once it is so old: a day, in milliseconds.
 const SETTLED: i64 = 24 * 60 * 60 * 1000;
@@ -104,10 +104,7 @@ pub fn report(
         let applied = edits(c, since, &mut report.edits)?;
         Ok((report, applied))
     })?;
-    let worlds = Worlds {
-        root: workspace.root(),
-        documents,
-    };
+    let worlds = Worlds::new(workspace.root(), documents);
     for token in applied {
         for record in journal::records(store, &token)? {
             let bytes = |image: Option<journal::Image>| image.map_or_else(Vec::new, |i| i.bytes);

@@ -5,6 +5,7 @@
 //! own migrations, listed here in the order in which they came to be.
 //! Not here: what the rows mean.
 
+mod edits;
 pub mod events;
 
 use std::fmt;
@@ -14,13 +15,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::edit::journal;
-
 /// How long another process may hold the database.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Each is run once, in this order; a database remembers how many were.
-const MIGRATIONS: &[&str] = &[journal::TABLES, events::TABLES];
+const MIGRATIONS: &[&str] = &[edits::TABLES, events::TABLES, edits::LOOKUPS];
 
 /// An opened database.
 pub struct Store {
@@ -182,6 +181,12 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<u32> {
     transaction.pragma_update(None, "user_version", seen)?;
     transaction.commit()?;
     Ok(seen)
+}
+
+/// Milliseconds since 1970.
+pub fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Makes a directory that only its owner may look into.

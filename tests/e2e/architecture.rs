@@ -68,7 +68,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "store",
         &[
-            "lsp", "cli", "agent", "complete", "context", "index", "local", "session",
+            "lsp", "cli", "agent", "complete", "context", "edit", "index", "local", "session",
         ],
     ),
 ];

@@ -4,6 +4,7 @@ mod cases;
 mod commands;
 mod corpus;
 mod damage;
+mod folders;
 mod history;
 mod review;
 mod score;

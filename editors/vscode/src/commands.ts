@@ -66,6 +66,8 @@ export function commands(server: Server, ghost: Ghost): Record<string, Command> 
   function runDoctor(): void {
     const program = server.program;
     if (program === undefined) {
+      // Why there is none is what the doctor would have to say first.
+      void server.tellFailure(server.status.message);
       return;
     }
     const terminal = vscode.window.createTerminal({

@@ -44,6 +44,8 @@ export class Server implements vscode.Disposable {
         }
       });
       await client.start();
+      // What was proposed before this window was opened still waits.
+      this.hunksChanged();
     } catch (error) {
       await this.failed(error instanceof Error ? error.message : String(error));
     }
@@ -87,6 +89,11 @@ export class Server implements vscode.Disposable {
   private async failed(message: string): Promise<void> {
     this.log.error(message);
     this.show({ busy: false, kind: 'Error', message });
+    await this.tellFailure(message);
+  }
+
+  /** Says why there is no server, and offers what helps. */
+  async tellFailure(message: string): Promise<void> {
     const [settings, again] = ['Open Settings', 'Try Again'];
     const choice = await vscode.window.showErrorMessage(`Pairwright: ${message}`, settings, again);
     if (choice === settings) {

@@ -82,10 +82,7 @@ impl Desk {
     }
 
     fn worlds(&self) -> Worlds<'_> {
-        Worlds {
-            root: self.workspace.root(),
-            documents: &*self.documents,
-        }
+        Worlds::new(self.workspace.root(), &*self.documents)
     }
 
     /// Takes new contents of files into the proposal.
@@ -99,18 +96,18 @@ impl Desk {
     /// Texts that are only in the editor: of open documents that the task has not changed and that
     /// are another on the disk. Secret files are not among them.
     pub fn unsaved(&self) -> Vec<(RepoPath, Vec<u8>)> {
-        let worlds = self.worlds();
+        let root = self.workspace.root();
         let of = |path: RepoPath| {
-            let open = worlds.documents.open(&path)?;
+            let open = self.documents.open(&path)?;
             let bytes = open.text.into_bytes();
             let is_saved = matches!(
-                worlds.root.read(&path),
+                root.read(&path),
                 Ok(Content::File(file)) if file.bytes == bytes
             );
             let is_new = self.proposed.get(&path).is_none() && !is_saved;
             (is_new && self.may_read(&path).is_ok()).then_some((path, bytes))
         };
-        let open = worlds.documents.all().into_iter();
+        let open = self.documents.all().into_iter();
         open.filter_map(of).collect()
     }
 

@@ -336,10 +336,7 @@ impl Sources<'_> {
         if secret::is_path(parsed.as_str()) {
             return Err(format!("{shown} is not read: such files hold secrets."));
         }
-        let worlds = Worlds {
-            root: self.workspace.root(),
-            documents: self.documents,
-        };
+        let worlds = Worlds::new(self.workspace.root(), self.documents);
         let bytes = match worlds.read(&parsed) {
             Ok(Some(Entry::File { bytes, .. })) => bytes,
             Ok(Some(Entry::Directory)) => return Err(format!("{shown} is a folder.")),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::apply::{open, print_json};
 use super::style::{self, paint};
-use crate::edit::journal::{Entry, Kind, State, now};
+use crate::edit::journal::{Entry, Kind, State};
+use crate::store::now;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Edits {

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use super::apply::{open, print_json};
 use super::style::{self, harmless, paint};
-use crate::edit::journal::now;
 use crate::edit::worlds::NoDocuments;
 use crate::metrics::{Report, report};
+use crate::store::now;
 
 /// Milliseconds.
 const DAY: i64 = 24 * 60 * 60 * 1000;

@@ -184,6 +184,11 @@ impl ProposedFile {
         }
     }
 
+    /// Whether its hunks are to be seen at `path`: where the file is, or where it is moved from.
+    pub fn is_about(&self, path: &RepoPath) -> bool {
+        self.path == *path || self.moved_from.as_ref() == Some(path)
+    }
+
     /// Makes the file with just the hunks for which `chosen` holds.
     pub fn with(&self, chosen: impl Fn(&Hunk) -> bool) -> Version {
         let has = |what: &What| self.hunks.iter().any(|h| h.what == *what && chosen(h));

@@ -4,64 +4,13 @@
 //! Holds: a transaction is `begun` on the disk, with every byte before and after, ahead of the
 //! first file it touches, and `done` or `undone` after the last one is safe. So one found `begun`
 //! while nobody works on it was cut off, and can be undone from its rows alone.
-//! Not here: touching files (`transaction`, `recover`).
+//! Not here: touching files (`transaction`), the tables (`store`).
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 
 use super::path::RepoPath;
-use crate::store::{Store, StoreError};
-
-/// Tables of this module, as a migration.
-pub const TABLES: &str = "
-CREATE TABLE blobs (hash BLOB PRIMARY KEY, bytes BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE transactions (
-    id TEXT PRIMARY KEY,
-    at INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('begun', 'done', 'undone', 'expired')),
-    kind TEXT NOT NULL CHECK (kind IN ('apply', 'reject', 'rollback')),
-    author TEXT NOT NULL,
-    proposal TEXT,
-    hunks TEXT NOT NULL DEFAULT '[]',
-    undoes TEXT REFERENCES transactions (id),
-    request TEXT UNIQUE,
-    directories TEXT NOT NULL DEFAULT '[]',
-    is_swept INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE changes (
-    token TEXT NOT NULL REFERENCES transactions (id),
-    idx INTEGER NOT NULL,
-    path TEXT NOT NULL,
-    moved_from TEXT,
-    world TEXT NOT NULL CHECK (world IN ('disk', 'in_place', 'document')),
-    before_hash BLOB,
-    before_mode INTEGER,
-    after_hash BLOB,
-    after_mode INTEGER,
-    PRIMARY KEY (token, idx)
-);
-CREATE INDEX changes_by_path ON changes (path);
-CREATE TABLE proposals (
-    id TEXT PRIMARY KEY,
-    at INTEGER NOT NULL,
-    author TEXT NOT NULL,
-    step TEXT,
-    is_open INTEGER NOT NULL,
-    body TEXT NOT NULL
-);
-CREATE TABLE diff_log (
-    id INTEGER PRIMARY KEY,
-    at INTEGER NOT NULL,
-    action TEXT NOT NULL,
-    author TEXT NOT NULL,
-    proposal TEXT,
-    step TEXT,
-    hunk TEXT,
-    path TEXT,
-    token TEXT
-);
-CREATE INDEX diff_log_by_proposal ON diff_log (proposal);
-";
+use crate::store::{Store, StoreError, now};
 
 /// Name of a transaction; whoever has it can take the transaction back.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -195,7 +144,32 @@ pub struct LogRow<'a> {
     pub step: Option<&'a str>,
     pub hunk: Option<&'a str>,
     pub path: Option<&'a str>,
-    pub token: Option<&'a Token>,
+}
+
+/// A proposal as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProposalRow<'a> {
+    pub id: &'a str,
+    pub author: &'a str,
+    pub step: Option<&'a str>,
+    pub is_open: bool,
+    pub body: String,
+}
+
+/// What is written down in the same stroke as the end of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note<'a> {
+    Log(LogRow<'a>),
+    Proposal(ProposalRow<'a>),
+}
+
+/// Which state of a proposal is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub id: String,
+    pub is_open: bool,
+    /// Grows each time it is written.
+    pub version: i64,
 }
 
 /// How long and how much is kept for rollback.
@@ -205,6 +179,9 @@ pub struct Retention {
     pub bytes: i64,
 }
 
+/// How often the time of [`Retention`] passes until an expired token is not even known any more.
+const FORGOTTEN_AFTER: i64 = 3;
+
 impl Default for Retention {
     /// 30 days and 1 GiB.
     fn default() -> Self {
@@ -213,12 +190,6 @@ impl Default for Retention {
             bytes: 1 << 30,
         }
     }
-}
-
-/// Milliseconds since 1970.
-pub fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Writes down what is about to be done, and that nothing is left over of `swept`.
@@ -270,12 +241,17 @@ pub fn begin(
     })
 }
 
-/// Writes down that all of it is done. From here on the token is good.
-pub fn finish(store: &Store, token: &Token, rows: &[LogRow<'_>]) -> Result<(), StoreError> {
+/// Writes down that all of it is done, and what follows from that. From here on the token is good.
+pub fn finish(store: &Store, token: &Token, notes: &[Note<'_>]) -> Result<(), StoreError> {
     store.write(|t| {
         set_state(t, token, "done")?;
-        rows.iter().try_for_each(|row| write_log(t, row))
+        write_notes(t, notes, Some(token))
     })
+}
+
+/// Writes down what needs no file to change.
+pub fn note(store: &Store, notes: &[Note<'_>]) -> Result<(), StoreError> {
+    store.write(|t| write_notes(t, notes, None))
 }
 
 /// Writes down that none of it is left. Its request may be made again.
@@ -295,11 +271,6 @@ pub fn swept(store: &Store, token: &Token) -> Result<(), StoreError> {
     store.write(|t| set_swept(t, token))
 }
 
-/// Adds rows to the log.
-pub fn log(store: &Store, rows: &[LogRow<'_>]) -> Result<(), StoreError> {
-    store.write(|t| rows.iter().try_for_each(|row| write_log(t, row)))
-}
-
 /// Transactions that were cut off, newest first: they are undone in this order.
 pub fn begun(store: &Store) -> Result<Vec<Entry>, StoreError> {
     entries(store, "state = 'begun'", usize::MAX)
@@ -313,6 +284,25 @@ pub fn unswept(store: &Store) -> Result<Vec<Entry>, StoreError> {
 /// The last transactions, newest first.
 pub fn recent(store: &Store, most: usize) -> Result<Vec<Entry>, StoreError> {
     entries(store, "state <> 'begun'", most)
+}
+
+/// The last transaction that stands: done, not taken back, and not itself a taking back.
+pub fn last(store: &Store) -> Result<Option<Entry>, StoreError> {
+    let stands = "state = 'done' AND kind <> 'rollback' AND NOT EXISTS (
+        SELECT 1 FROM transactions u WHERE u.undoes = t.id AND u.state IN ('done', 'expired'))";
+    Ok(entries(store, stands, 1)?.pop())
+}
+
+/// The hunks that a transaction decided, each with its proposal.
+pub fn decided(store: &Store, token: &Token) -> Result<Vec<(String, String)>, StoreError> {
+    store.read(|c| {
+        let mut select = c.prepare(
+            "SELECT DISTINCT proposal, hunk FROM diff_log
+             WHERE token = ?1 AND proposal IS NOT NULL AND hunk IS NOT NULL ORDER BY id",
+        )?;
+        let rows = select.query_map([token.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    })
 }
 
 /// Finds a transaction.
@@ -360,37 +350,36 @@ pub fn records(store: &Store, token: &Token) -> Result<Vec<Record>, StoreError> 
     })
 }
 
-/// Keeps a proposal as it stands.
-pub fn save_proposal(
-    store: &Store,
-    id: &str,
-    author: &str,
-    step: Option<&str>,
-    is_open: bool,
-    body: &str,
-    rows: &[LogRow<'_>],
-) -> Result<(), StoreError> {
-    store.write(|t| {
-        t.execute(
-            "INSERT INTO proposals (id, at, author, step, is_open, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (id) DO UPDATE SET is_open = ?5, body = ?6",
-            params![id, now(), author, step, is_open, body],
-        )?;
-        rows.iter().try_for_each(|row| write_log(t, row))
-    })
-}
-
-/// Bodies of the proposals that have undecided hunks, oldest first.
-pub fn open_proposals(store: &Store) -> Result<Vec<String>, StoreError> {
+/// Which proposals are kept, newest first.
+pub fn kept_proposals(store: &Store) -> Result<Vec<Kept>, StoreError> {
     store.read(|c| {
-        let mut select = c.prepare("SELECT body FROM proposals WHERE is_open ORDER BY id")?;
-        let rows = select.query_map([], |row| row.get(0))?;
+        let mut select = c.prepare(
+            "SELECT id, is_open, version FROM proposals INDEXED BY proposals_by_version
+             ORDER BY id DESC",
+        )?;
+        let rows = select.query_map([], |row| {
+            Ok(Kept {
+                id: row.get(0)?,
+                is_open: row.get(1)?,
+                version: row.get(2)?,
+            })
+        })?;
         rows.collect()
     })
 }
 
-/// Forgets bytes that are too old or too many; their tokens answer `expired` from then on.
+/// Body of a proposal.
+pub fn proposal(store: &Store, id: &str) -> Result<Option<String>, StoreError> {
+    store.read(|c| {
+        c.query_row("SELECT body FROM proposals WHERE id = ?1", [id], |row| {
+            row.get(0)
+        })
+        .optional()
+    })
+}
+
+/// Forgets bytes that are too old or too many; their tokens answer `expired` from then on, and are
+/// forgotten themselves, with what the log says of them, when they are three times as old.
 ///
 /// Returns how many tokens expired.
 pub fn expire(store: &Store, retention: Retention) -> Result<usize, StoreError> {
@@ -417,8 +406,23 @@ pub fn expire(store: &Store, retention: Retention) -> Result<usize, StoreError> 
             "DELETE FROM proposals WHERE at < ?1",
             [now() - retention.milliseconds],
         )?;
+        forget(t, now() - FORGOTTEN_AFTER * retention.milliseconds)?;
         Ok(expired)
     })
+}
+
+/// Drops all rows from before a moment.
+fn forget(t: &Transaction<'_>, before: i64) -> rusqlite::Result<()> {
+    let old = "SELECT id FROM transactions WHERE state = 'expired' AND at < ?1";
+    for sql in [
+        format!("UPDATE transactions SET undoes = NULL WHERE undoes IN ({old})"),
+        format!("DELETE FROM changes WHERE token IN ({old})"),
+        "DELETE FROM transactions WHERE state = 'expired' AND at < ?1".to_owned(),
+        "DELETE FROM diff_log WHERE at < ?1".to_owned(),
+    ] {
+        t.execute(&sql, [before])?;
+    }
+    Ok(())
 }
 
 fn drop_unused(t: &Transaction<'_>) -> rusqlite::Result<usize> {
@@ -471,7 +475,28 @@ fn set_state(t: &Transaction<'_>, token: &Token, state: &str) -> rusqlite::Resul
     }
 }
 
-fn write_log(t: &Transaction<'_>, row: &LogRow<'_>) -> rusqlite::Result<()> {
+fn write_notes(
+    t: &Transaction<'_>,
+    notes: &[Note<'_>],
+    token: Option<&Token>,
+) -> rusqlite::Result<()> {
+    notes.iter().try_for_each(|note| match note {
+        Note::Log(row) => write_log(t, row, token),
+        Note::Proposal(row) => write_proposal(t, row),
+    })
+}
+
+fn write_proposal(t: &Transaction<'_>, row: &ProposalRow<'_>) -> rusqlite::Result<()> {
+    t.execute(
+        "INSERT INTO proposals (id, at, author, step, is_open, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET is_open = ?5, body = ?6, version = version + 1",
+        params![row.id, now(), row.author, row.step, row.is_open, row.body],
+    )
+    .map(|_| ())
+}
+
+fn write_log(t: &Transaction<'_>, row: &LogRow<'_>, token: Option<&Token>) -> rusqlite::Result<()> {
     t.execute(
         "INSERT INTO diff_log (at, action, author, proposal, step, hunk, path, token)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -483,7 +508,7 @@ fn write_log(t: &Transaction<'_>, row: &LogRow<'_>) -> rusqlite::Result<()> {
             row.step,
             row.hunk,
             row.path,
-            row.token.map(Token::as_str)
+            token.map(Token::as_str)
         ],
     )
     .map(|_| ())
@@ -491,7 +516,7 @@ fn write_log(t: &Transaction<'_>, row: &LogRow<'_>) -> rusqlite::Result<()> {
 
 const ENTRY: &str =
     "SELECT id, at, state, kind, author, proposal, hunks, undoes, request, directories,
-    (SELECT u.id FROM transactions u WHERE u.undoes = t.id AND u.state <> 'undone'
+    (SELECT u.id FROM transactions u WHERE u.undoes = t.id AND u.state IN ('done', 'expired')
         ORDER BY u.id LIMIT 1),
     (SELECT json_group_array(path) FROM changes WHERE token = t.id)
     FROM transactions t";

@@ -3,14 +3,15 @@
 //! Holds: everything is in the journal before the first byte changes. Documents of the editor
 //! change after the new files are on the disk under other names and before they get their own, so
 //! that an editor that refuses leaves nothing to take back. Whatever fails, what was done so far
-//! is taken back, and the error names the file; where even that fails the next start finishes it.
+//! is taken back, and the error names the file; where even that fails, whoever has the lock next
+//! finishes it before anything else.
 //! Not here: what to write (`plan`, `hunks`, `rollback`).
 
 use std::collections::BTreeSet;
 
 use super::disk::{Content, Directories, DiskError, Place, Root, Spot};
 use super::faults::{self, Step};
-use super::journal::{self, Image, LogRow, Purpose, Record, Token, World};
+use super::journal::{self, Image, Note, Purpose, Record, Token, World};
 use super::merge::{Adjacent, Side, diff, merge};
 use super::path::RepoPath;
 use super::text::{Breaks, Text};
@@ -45,14 +46,15 @@ pub enum Failure {
     SameFile { path: RepoPath, other: RepoPath },
     #[error("the journal cannot be written: {0}")]
     Journal(std::io::Error),
-    /// What was done could not be taken back now; the journal has it, and the next start will.
+    /// What was done could not be taken back now; the journal has it, and the next edit or start
+    /// will.
     #[error(
-        "{why}; taking back what was done failed too ({again}), and will be finished at the next start"
+        "{why}; taking back what was done failed too ({again}), and will be finished before the next edit"
     )]
     HalfWay { why: Box<Failure>, again: String },
 }
 
-/// Does `wanted`, under a new token.
+/// Does `wanted`, under a new token, and writes `notes` down in the same stroke.
 ///
 /// The caller holds the workspace's lock since it read what is in `before`.
 ///
@@ -63,7 +65,7 @@ pub(super) fn commit(
     documents: &dyn Documents,
     purpose: &Purpose,
     wanted: Vec<Wanted>,
-    rows: &[LogRow<'_>],
+    notes: &[Note<'_>],
 ) -> Result<Token, Failure> {
     let token = Token::new();
     let root = workspace.root();
@@ -72,16 +74,9 @@ pub(super) fn commit(
     let swept = workspace.take_swept();
     let store = workspace.store();
     journal::begin(store, &token, purpose, &records, &directories, &swept)?;
-    let rows: Vec<LogRow<'_>> = rows
-        .iter()
-        .map(|row| LogRow {
-            token: Some(&token),
-            ..row.clone()
-        })
-        .collect();
     let done = carry_out(root, documents, &token, &records).and_then(|()| {
         faults::at(Step::End).map_err(Failure::Journal)?;
-        Ok(journal::finish(workspace.store(), &token, &rows)?)
+        Ok(journal::finish(workspace.store(), &token, notes)?)
     });
     if let Err(why) = done {
         let taken_back = take_back(root, Some(documents), &token, &records, &directories)
@@ -358,8 +353,25 @@ pub(super) fn take_back(
         foreign.extend(take_back_documents(documents, records)?);
     }
     for (idx, record) in records.iter().enumerate().rev() {
-        if record.world != World::Document && !restore(root, token, idx, record)? {
-            foreign.push(record.path.clone());
+        if record.world == World::Document {
+            continue;
+        }
+        match restore(root, token, idx, record) {
+            Ok(true) => {}
+            // What is there by now is nothing that was written here, so somebody else did.
+            Ok(false)
+            | Err(
+                DiskError::Denied { .. }
+                | DiskError::Escapes { .. }
+                | DiskError::Ours { .. }
+                | DiskError::NotRegular { .. }
+                | DiskError::NotADirectory { .. }
+                | DiskError::IsDirectory { .. }
+                | DiskError::ReadOnly { .. }
+                | DiskError::TooLarge { .. }
+                | DiskError::Moved { .. },
+            ) => foreign.push(record.path.clone()),
+            Err(why @ DiskError::Io { .. }) => return Err(why.into()),
         }
     }
     for directory in directories.iter().rev() {

@@ -1,11 +1,12 @@
 //! One workspace folder with its proposals, its journal and its tokens: what faces call.
 //!
 //! Holds: one change at a time per folder, also between processes, by a lock on a file that the
-//! system lets go of when its holder dies. Opening a workspace finishes what a crash cut off.
-//! Asking the same thing twice under one request key does it once.
+//! system lets go of when its holder dies. Whoever has it finishes what was cut off before doing
+//! anything else. Asking the same thing twice under one request key does it once.
 //! Not here: LSP, the command line, reading settings.
 
-use std::collections::BTreeMap;
+mod review;
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,27 +14,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use self::review::Proposals;
 use super::disk::Root;
-use super::hunks::{Conflict, HunkState, Proposal, ProposedFile, What};
-use super::journal::{self, Entry, Image, Kind, LogRow, Purpose, Retention, State, Token};
+use super::hunks::{Conflict, Proposal};
+use super::journal::{self, Entry, Image, Kind, Purpose, Retention, State, Token};
 use super::parse::EditSet;
 use super::path::RepoPath;
-use super::plan::{Options, Plan, plan};
+use super::plan::{Options, plan};
 use super::rollback::{self, Mode};
-use super::transaction::{Failure, Wanted, commit, sweep, take_back};
+use super::transaction::{Failure, commit, sweep, take_back};
 use super::worlds::{Documents, Worlds};
 use super::{Refusal, disk};
 use crate::store::{Store, StoreError};
-
-/// Proposals with undecided hunks that are kept; the oldest give way.
-const MAX_PROPOSALS: usize = 256;
 
 #[derive(Debug)]
 pub struct Workspace {
     root: Root,
     store: Arc<Store>,
     lock: Mutex<File>,
-    proposals: Mutex<BTreeMap<String, Proposal>>,
+    proposals: Proposals,
     /// Transactions that left no temporary file, which the next one writes down.
     swept: Mutex<Vec<Token>>,
 }
@@ -120,23 +119,15 @@ impl Workspace {
                 path: lock_path,
                 why,
             })?;
-        let mut proposals = BTreeMap::new();
-        for body in journal::open_proposals(&store)? {
-            match serde_json::from_str::<Proposal>(&body) {
-                Ok(proposal) => {
-                    proposals.insert(proposal.id.clone(), proposal);
-                }
-                Err(why) => tracing::warn!(%why, "a kept proposal cannot be read and is left out"),
-            }
-        }
         let workspace = Self {
             root,
             store,
             lock: Mutex::new(lock),
-            proposals: Mutex::new(proposals),
+            proposals: Proposals::default(),
             swept: Mutex::default(),
         };
         workspace.recover()?;
+        workspace.refresh(None)?;
         Ok(workspace)
     }
 
@@ -166,16 +157,7 @@ impl Workspace {
             why,
         })?;
         let failed = |why: Failure| OpenError::Recovery(Box::new(why));
-        for entry in journal::begun(&self.store)? {
-            let records = journal::records(&self.store, &entry.token)?;
-            let foreign = take_back(&self.root, None, &entry.token, &records, &entry.directories)
-                .map_err(failed)?;
-            for path in foreign {
-                tracing::warn!(%path, token = %entry.token, "was written by something else after a crash; left as it is");
-            }
-            journal::undo(&self.store, &entry.token)?;
-            tracing::info!(token = %entry.token, "took back an edit that a crash cut off");
-        }
+        self.finish_cut_off().map_err(failed)?;
         for entry in journal::unswept(&self.store)? {
             let records = journal::records(&self.store, &entry.token)?;
             match sweep(&self.root, &entry.token, &records) {
@@ -187,6 +169,21 @@ impl Workspace {
         Ok(())
     }
 
+    /// Takes back what was begun and neither done nor undone. The caller holds the lock, so nobody
+    /// works on it any more: its process died, or could not write the journal.
+    fn finish_cut_off(&self) -> Result<(), Failure> {
+        for entry in journal::begun(&self.store)? {
+            let records = journal::records(&self.store, &entry.token)?;
+            let foreign = take_back(&self.root, None, &entry.token, &records, &entry.directories)?;
+            for path in foreign {
+                tracing::warn!(%path, token = %entry.token, "was written by something else after an edit was cut off; left as it is");
+            }
+            journal::undo(&self.store, &entry.token)?;
+            tracing::info!(token = %entry.token, "took back an edit that was cut off");
+        }
+        Ok(())
+    }
+
     /// Waits until no other change is under way, here or in another process.
     fn exclusive(&self) -> io::Result<Exclusive<'_>> {
         let file = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,9 +191,12 @@ impl Workspace {
         Ok(Exclusive { file })
     }
 
+    /// As [`exclusive`](Self::exclusive), with nothing half done and every proposal as it is kept.
     fn exclusively(&self) -> Result<Exclusive<'_>, EditError> {
-        self.exclusive()
-            .map_err(|why| EditError::Failed(Failure::Journal(why)))
+        let lock = self.exclusive().map_err(Failure::Journal)?;
+        self.finish_cut_off()?;
+        self.refresh(None).map_err(Failure::Store)?;
+        Ok(lock)
     }
 
     /// Plans an answer's edits without keeping them.
@@ -211,66 +211,13 @@ impl Workspace {
         author: &str,
         step: Option<&str>,
     ) -> Result<Proposal, EditError> {
-        let tree = Worlds {
-            root: &self.root,
-            documents,
-        };
+        let tree = Worlds::new(&self.root, documents);
         let plan = plan(edits, &tree, options).map_err(EditError::Refused)?;
         Ok(Proposal::new(
             plan,
             author.to_owned(),
             step.map(str::to_owned),
         ))
-    }
-
-    /// Plans an answer's edits and keeps them to be decided.
-    ///
-    /// # Errors
-    /// As [`preview`](Self::preview), and when they cannot be kept.
-    pub fn propose(
-        &self,
-        documents: &dyn Documents,
-        edits: &EditSet,
-        options: &Options<'_>,
-        author: &str,
-        step: Option<&str>,
-    ) -> Result<Proposal, EditError> {
-        let proposal = self.preview(documents, edits, options, author, step)?;
-        self.keep(&proposal, "propose", None, |_| true)?;
-        let mut proposals = self.proposals();
-        proposals.insert(proposal.id.clone(), proposal.clone());
-        while proposals.len() > MAX_PROPOSALS {
-            proposals.pop_first();
-        }
-        Ok(proposal)
-    }
-
-    /// Keeps a plan that was made elsewhere to be decided, under an id of the caller's. Proposing
-    /// it again changes nothing: what was decided of it stays.
-    ///
-    /// # Errors
-    /// When it cannot be kept.
-    pub fn propose_plan(
-        &self,
-        plan: Plan,
-        id: &str,
-        author: &str,
-        step: Option<&str>,
-    ) -> Result<Proposal, EditError> {
-        if let Some(known) = self.proposals().get(id) {
-            return Ok(known.clone());
-        }
-        let mut proposal = Proposal::new(plan, author.to_owned(), step.map(str::to_owned));
-        id.clone_into(&mut proposal.id);
-        self.keep(&proposal, "propose", None, |_| true)?;
-        self.proposals()
-            .insert(proposal.id.clone(), proposal.clone());
-        Ok(proposal)
-    }
-
-    /// Proposals with undecided hunks, and those of this run that are decided, oldest first.
-    pub fn list(&self) -> Vec<Proposal> {
-        self.proposals().values().cloned().collect()
     }
 
     /// The last transactions, newest first.
@@ -281,254 +228,32 @@ impl Workspace {
         journal::recent(&self.store, most)
     }
 
+    /// Whether the journal knows a token.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn has_token(&self, token: &str) -> Result<bool, StoreError> {
+        match Token::parse(token) {
+            Some(token) => Ok(journal::entry(&self.store, &token)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether something was done under a request key.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn has_done(&self, request: &str) -> Result<bool, StoreError> {
+        let entry = journal::by_request(&self.store, request)?;
+        Ok(entry.is_some_and(|e| e.state == State::Done))
+    }
+
     /// The last transaction that stands: the one that "undo" means.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub fn last(&self) -> Result<Option<Entry>, StoreError> {
-        let recent = self.history(200)?;
-        let stands =
-            |e: &Entry| e.state == State::Done && e.undone_by.is_none() && e.kind != Kind::Rollback;
-        Ok(recent.into_iter().find(stands))
-    }
-
-    /// Writes undecided hunks into their files: all of them, or none when one is in conflict.
-    ///
-    /// # Errors
-    /// [`EditError`]; nothing was changed then.
-    pub fn accept(
-        &self,
-        documents: &dyn Documents,
-        choice: &Choice,
-        request: Option<&str>,
-    ) -> Result<Outcome, EditError> {
-        self.decide(documents, choice, HunkState::Accepted, request)
-    }
-
-    /// Rejects hunks. Those that were accepted before are taken out of their files again.
-    ///
-    /// # Errors
-    /// [`EditError`]; nothing was changed then.
-    pub fn reject(
-        &self,
-        documents: &dyn Documents,
-        choice: &Choice,
-        request: Option<&str>,
-    ) -> Result<Outcome, EditError> {
-        self.decide(documents, choice, HunkState::Rejected, request)
-    }
-
-    fn decide(
-        &self,
-        documents: &dyn Documents,
-        choice: &Choice,
-        to: HunkState,
-        request: Option<&str>,
-    ) -> Result<Outcome, EditError> {
-        let _lock = self.exclusively()?;
-        if let Some(done) = self.done_before(request)? {
-            return Ok(done);
-        }
-        let mut chosen = self.chosen(choice, to)?;
-        let mut wanted = Vec::new();
-        let mut conflicts = Vec::new();
-        for (proposal, ids) in &chosen {
-            for file in &proposal.files {
-                if file.hunks.iter().any(|h| ids.contains(&h.id)) {
-                    let change = self.change_of(documents, file, ids, to)?;
-                    conflicts.extend(change.conflicts);
-                    wanted.extend(change.wanted);
-                }
-            }
-        }
-        if !conflicts.is_empty() {
-            return Err(EditError::Conflicts(conflicts));
-        }
-        wanted.retain(|w| w.before != w.after);
-        let action = if to == HunkState::Accepted {
-            "accept"
-        } else {
-            "reject"
-        };
-        let all_ids: Vec<String> = chosen.iter().flat_map(|(_, ids)| ids.clone()).collect();
-        let paths: Vec<String> = wanted.iter().map(|w| w.path.to_string()).collect();
-        let mut rollback_token = None;
-        if let ([(first, _), ..], false) = (&chosen[..], wanted.is_empty()) {
-            let purpose = Purpose {
-                kind: if to == HunkState::Accepted {
-                    Kind::Apply
-                } else {
-                    Kind::Reject
-                },
-                author: first.author.clone(),
-                proposal: Some(first.id.clone()),
-                hunks: all_ids.clone(),
-                undoes: None,
-                request: request.map(str::to_owned),
-            };
-            rollback_token = Some(commit(self, documents, &purpose, wanted, &[])?);
-        }
-        for (proposal, ids) in &mut chosen {
-            for hunk in proposal.files.iter_mut().flat_map(|f| &mut f.hunks) {
-                if ids.contains(&hunk.id) {
-                    hunk.state = to;
-                }
-            }
-            self.keep(proposal, action, rollback_token.as_ref(), |id| {
-                ids.iter().any(|i| i == id)
-            })?;
-            self.proposals()
-                .insert(proposal.id.clone(), proposal.clone());
-        }
-        Ok(Outcome {
-            rollback_token,
-            hunks: all_ids,
-            paths,
-            conflicts: Vec::new(),
-        })
-    }
-
-    /// The proposals with hunks that `choice` means and that are not decided that way yet.
-    fn chosen(
-        &self,
-        choice: &Choice,
-        to: HunkState,
-    ) -> Result<Vec<(Proposal, Vec<String>)>, EditError> {
-        let proposals = self.proposals();
-        let pending = |p: &Proposal, of: &dyn Fn(&ProposedFile) -> bool| -> Vec<String> {
-            let hunks = p
-                .hunks()
-                .filter(|(f, h)| of(f) && h.state == HunkState::Pending);
-            hunks.map(|(_, h)| h.id.clone()).collect()
-        };
-        let mut chosen = Vec::new();
-        match choice {
-            Choice::Proposal(id) => {
-                let proposal = proposals
-                    .get(id)
-                    .ok_or_else(|| EditError::UnknownProposal(id.clone()))?;
-                chosen.push((proposal.clone(), pending(proposal, &|_| true)));
-            }
-            Choice::File(path) => {
-                for proposal in proposals.values() {
-                    let ids = pending(proposal, &|f| {
-                        f.path == *path || f.moved_from.as_ref() == Some(path)
-                    });
-                    chosen.push((proposal.clone(), ids));
-                }
-            }
-            Choice::Hunks(ids) => {
-                for id in ids {
-                    // The same hunk may be proposed again after it was decided: the newest is meant.
-                    let has = |p: &&Proposal| p.hunks().any(|(_, h)| h.id == *id);
-                    let open = |p: &&Proposal| {
-                        p.hunks()
-                            .any(|(_, h)| h.id == *id && h.state == HunkState::Pending)
-                    };
-                    let proposal = proposals.values().rev().find(open);
-                    let proposal = proposal.or_else(|| proposals.values().rev().find(has));
-                    let Some(proposal) = proposal else {
-                        return Err(EditError::UnknownHunk(id.clone()));
-                    };
-                    let is_decided = proposal.hunks().any(|(_, h)| h.id == *id && h.state == to);
-                    if is_decided {
-                        continue;
-                    }
-                    match chosen.iter_mut().find(|(p, _)| p.id == proposal.id) {
-                        Some((_, ids)) => ids.push(id.clone()),
-                        None => chosen.push((proposal.clone(), vec![id.clone()])),
-                    }
-                }
-            }
-        }
-        chosen.retain(|(_, ids)| !ids.is_empty());
-        Ok(chosen)
-    }
-
-    /// What deciding some hunks of one file asks to be written.
-    fn change_of(
-        &self,
-        documents: &dyn Documents,
-        file: &ProposedFile,
-        ids: &[String],
-        to: HunkState,
-    ) -> Result<Change, EditError> {
-        let is_in = |h: &super::hunks::Hunk| h.state == HunkState::Accepted;
-        let becomes_in = |h: &super::hunks::Hunk| match ids.contains(&h.id) {
-            true => to == HunkState::Accepted,
-            false => is_in(h),
-        };
-        let (from, target) = (file.with(is_in), file.with(becomes_in));
-        let mut change = Change::default();
-        if from == target {
-            return Ok(change);
-        }
-        let now = self.look(documents, &from.path)?;
-        let conflict = || Conflict {
-            path: from.path.clone(),
-            hunks: ids.to_vec(),
-            lines: 0..0,
-            base: String::new(),
-            current: String::new(),
-            proposed: String::new(),
-        };
-        let after = match (&from.bytes, &now, &target.bytes) {
-            // A new file where there is one by now, or a file that is gone.
-            (None, Some(_), _) | (Some(_), None, _) => {
-                change.conflicts.push(conflict());
-                return Ok(change);
-            }
-            (None, None, _) => target.image(None),
-            (Some(was), Some(now), None) => {
-                if now.bytes != *was {
-                    change.conflicts.push(conflict());
-                    return Ok(change);
-                }
-                None
-            }
-            (Some(was), Some(now), Some(_)) => {
-                let followed = std::str::from_utf8(was)
-                    .ok()
-                    .and_then(|was| documents.followed(&from.path, was));
-                let carried = file.carry(&now.bytes, followed.as_ref(), is_in, becomes_in);
-                change.conflicts.extend(carried.conflicts);
-                let changes_mode = from.is_executable != target.is_executable;
-                let mode = match changes_mode {
-                    true => super::hunks::with_executable(now.mode, target.is_executable),
-                    false => now.mode,
-                };
-                Some(Image {
-                    bytes: carried.bytes,
-                    mode,
-                })
-            }
-        };
-        if from.path == target.path {
-            change.wanted.push(Wanted {
-                path: target.path,
-                moved_from: None,
-                before: now,
-                after,
-            });
-        } else {
-            if self.look(documents, &target.path)?.is_some() {
-                change.conflicts.push(conflict());
-                return Ok(change);
-            }
-            change.wanted.push(Wanted {
-                path: target.path,
-                moved_from: Some(from.path.clone()),
-                before: None,
-                after,
-            });
-            change.wanted.push(Wanted {
-                path: from.path,
-                moved_from: None,
-                before: now,
-                after: None,
-            });
-        }
-        Ok(change)
+        journal::last(&self.store)
     }
 
     fn look(&self, documents: &dyn Documents, path: &RepoPath) -> Result<Option<Image>, EditError> {
@@ -604,50 +329,21 @@ impl Workspace {
             undoes: Some(token.clone()),
             request: request.map(str::to_owned),
         };
-        let row = LogRow {
-            action: "rollback",
-            author: &entry.author,
-            proposal: entry.proposal.as_deref(),
-            step: None,
-            hunk: None,
-            path: None,
-            token: None,
+        let decided = journal::decided(&self.store, &token).map_err(Failure::Store)?;
+        let taken_back = self.taken_back(&entry, &decided).map_err(Failure::Store)?;
+        let reopened = match undoing.conflicts.is_empty() {
+            true => &taken_back[..],
+            false => &[],
         };
-        let redo = commit(self, documents, &purpose, undoing.wanted, &[row])?;
-        if undoing.conflicts.is_empty() {
-            self.reopen(&entry)?;
-        }
+        let notes = review::notes_of_rollback(&entry, &decided, reopened);
+        let redo = commit(self, documents, &purpose, undoing.wanted, &notes)?;
+        self.refresh_decided();
         Ok(Outcome {
             rollback_token: Some(redo),
             hunks: entry.hunks,
             paths,
             conflicts: undoing.conflicts,
         })
-    }
-
-    /// Marks the hunks of a transaction that was taken back as what they were before it.
-    fn reopen(&self, entry: &Entry) -> Result<(), EditError> {
-        let back_to = match entry.kind {
-            Kind::Apply => HunkState::Rejected,
-            Kind::Reject => HunkState::Accepted,
-            // A redo: whatever the taken back rollback had undone is in again.
-            Kind::Rollback => HunkState::Accepted,
-        };
-        let Some(id) = &entry.proposal else {
-            return Ok(());
-        };
-        let mut proposals = self.proposals();
-        let Some(proposal) = proposals.get_mut(id) else {
-            return Ok(());
-        };
-        for hunk in proposal.files.iter_mut().flat_map(|f| &mut f.hunks) {
-            if entry.hunks.contains(&hunk.id) {
-                hunk.state = back_to;
-            }
-        }
-        let proposal = proposal.clone();
-        drop(proposals);
-        self.keep(&proposal, "reopen", None, |_| false)
     }
 
     /// What was done under this request key before.
@@ -660,52 +356,6 @@ impl Workspace {
             .filter(|e| e.state == State::Done)
             .map(|e| outcome_of(&e)))
     }
-
-    /// Keeps a proposal, and logs what happened to the hunks that `logged` names.
-    fn keep(
-        &self,
-        proposal: &Proposal,
-        action: &'static str,
-        token: Option<&Token>,
-        logged: impl Fn(&str) -> bool,
-    ) -> Result<(), EditError> {
-        let body = serde_json::to_string(proposal).expect("a proposal has only string keys");
-        let rows: Vec<LogRow<'_>> = proposal
-            .hunks()
-            .filter(|(_, hunk)| logged(&hunk.id))
-            .map(|(file, hunk)| LogRow {
-                action,
-                author: &proposal.author,
-                proposal: Some(&proposal.id),
-                step: proposal.step.as_deref(),
-                hunk: Some(&hunk.id),
-                path: Some(file.path.as_str()),
-                token,
-            })
-            .collect();
-        journal::save_proposal(
-            &self.store,
-            &proposal.id,
-            &proposal.author,
-            proposal.step.as_deref(),
-            proposal.is_open(),
-            &body,
-            &rows,
-        )
-        .map_err(|why| EditError::Failed(why.into()))
-    }
-
-    fn proposals(&self) -> MutexGuard<'_, BTreeMap<String, Proposal>> {
-        self.proposals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[derive(Default)]
-struct Change {
-    wanted: Vec<Wanted>,
-    conflicts: Vec<Conflict>,
 }
 
 /// Holds the lock until dropped.
@@ -769,11 +419,6 @@ fn conflicts(conflicts: &[Conflict]) -> String {
         })
         .collect();
     lines.join("\n")
-}
-
-/// Whether a hunk is about a file as a whole.
-pub fn is_whole_file(what: &What) -> bool {
-    !matches!(what, What::Lines(_))
 }
 
 #[cfg(test)]

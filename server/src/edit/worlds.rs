@@ -1,7 +1,10 @@
 //! The two places a file can be: open in the editor, or on the disk.
 //!
 //! Holds: while a file is open in the editor, its text there is the file; the disk is read only
-//! for what is not open. Search for paths is bounded.
+//! for what is not open. The folder is walked at most once, however many paths are searched for.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 
 use super::disk::{Content, Root};
 use super::follow::Followed;
@@ -84,8 +87,46 @@ impl Documents for NoDocuments {
 
 /// Both worlds as one tree.
 pub struct Worlds<'a> {
-    pub root: &'a Root,
-    pub documents: &'a dyn Documents,
+    root: &'a Root,
+    documents: &'a dyn Documents,
+    /// Files of the folder by name, once one is searched for.
+    named: OnceCell<BTreeMap<String, Vec<RepoPath>>>,
+}
+
+impl<'a> Worlds<'a> {
+    pub fn new(root: &'a Root, documents: &'a dyn Documents) -> Self {
+        Self {
+            root,
+            documents,
+            named: OnceCell::new(),
+        }
+    }
+
+    /// Files by name, ignored ones and the repository's own left out.
+    fn named(&self) -> BTreeMap<String, Vec<RepoPath>> {
+        let root = self.root.path();
+        let walk = ignore::WalkBuilder::new(root)
+            .hidden(false)
+            .require_git(false)
+            .follow_links(false)
+            .filter_entry(|entry| entry.file_name() != ".git")
+            .build();
+        let files = walk
+            .take(MAX_SEARCHED)
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
+            .filter_map(|entry| {
+                RepoPath::parse(entry.path().strip_prefix(root).ok()?.to_str()?).ok()
+            });
+        let mut named: BTreeMap<String, Vec<RepoPath>> = BTreeMap::new();
+        for path in files {
+            named
+                .entry(path.file_name().to_owned())
+                .or_default()
+                .push(path);
+        }
+        named
+    }
 }
 
 impl Tree for Worlds<'_> {
@@ -108,21 +149,12 @@ impl Tree for Worlds<'_> {
     }
 
     fn ending_with(&self, tail: &RepoPath) -> Vec<RepoPath> {
-        let root = self.root.path();
-        let walk = ignore::WalkBuilder::new(root)
-            .hidden(false)
-            .require_git(false)
-            .follow_links(false)
-            .build();
-        walk.take(MAX_SEARCHED)
-            .filter_map(Result::ok)
-            .filter(|entry| entry.file_name() == tail.file_name())
-            .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
-            .filter_map(|entry| {
-                RepoPath::parse(entry.path().strip_prefix(root).ok()?.to_str()?).ok()
-            })
+        let named = self.named.get_or_init(|| self.named());
+        let of_name = named.get(tail.file_name()).into_iter().flatten();
+        of_name
             .filter(|path| path.ends_with(tail))
             .take(MAX_LISTED)
+            .cloned()
             .collect()
     }
 
@@ -152,4 +184,36 @@ pub(super) fn refusal(path: &RepoPath, why: &super::disk::DiskError) -> Refusal 
         .strip_prefix(&format!("{path}: "))
         .unwrap_or(&message);
     Refusal::new(kind, message).in_file(path.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_searched_once_and_never_in_the_repository_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |path: &str| {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        for path in ["src/config", ".github/config", ".git/config", ".git/a/only"] {
+            write(path);
+        }
+        let root = Root::open(directory.path(), None).unwrap();
+        let worlds = Worlds::new(&root, &NoDocuments);
+        let search = |tail: &str| -> Vec<String> {
+            let found = worlds.ending_with(&RepoPath::parse(tail).unwrap());
+            found.iter().map(ToString::to_string).collect()
+        };
+        let mut found = search("config");
+        found.sort_unstable();
+        assert_eq!(found, [".github/config", "src/config"]);
+        assert!(search("only").is_empty());
+        write("src/late");
+        assert!(search("late").is_empty(), "nothing is walked again");
+    }
 }

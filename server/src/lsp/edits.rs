@@ -12,7 +12,8 @@ mod requests;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ropey::Rope;
 use rustc_hash::FxHashMap;
@@ -40,17 +41,38 @@ const MAX_FOLLOWED: usize = 64;
 pub(super) struct Edits {
     workspaces: Mutex<FxHashMap<PathBuf, Arc<Workspace>>>,
     followed: Mutex<FxHashMap<Arc<str>, Bases>>,
+    /// Texts that documents were asked to take on.
+    expected: Mutex<Vec<Expected>>,
     /// Texts that documents may still take on by edits that were given up: uri, before, after.
     late: Mutex<VecDeque<(Arc<str>, String, String)>>,
     /// Counts messages about documents, so that one can be waited for.
     heard: watch::Sender<u64>,
 }
 
+/// A text that a document was asked to take on, until nobody waits for it any more.
+#[derive(Debug)]
+struct Expected {
+    uri: Arc<str>,
+    text: String,
+    is_met: Weak<AtomicBool>,
+}
+
+/// Whether a document had the text that was asked for at any moment since.
+#[derive(Debug)]
+pub(super) struct Expectation(Arc<AtomicBool>);
+
+impl Expectation {
+    fn is_met(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Earlier texts of an open document, by hash, and what happened to their lines since.
 #[derive(Debug)]
 struct Bases {
-    /// The text up to which they are followed.
+    /// The text up to which they are followed, and the version that has it.
     text: Rope,
+    version: i32,
     bases: VecDeque<(blake3::Hash, Followed)>,
 }
 
@@ -59,6 +81,7 @@ impl Default for Edits {
         Self {
             workspaces: Mutex::default(),
             followed: Mutex::default(),
+            expected: Mutex::default(),
             late: Mutex::default(),
             heard: watch::channel(0).0,
         }
@@ -68,17 +91,27 @@ impl Default for Edits {
 impl Edits {
     /// Takes in what a `didChange` did.
     pub(super) fn changed(&self, changed: &Changed) {
+        let document = &changed.document;
+        let expected = self.expected_of(&document.uri);
         let mut followed = lock(&self.followed);
-        if let Some(of_document) = followed.get_mut(&changed.document.uri) {
-            for edit in &changed.edits {
-                of_document.edit(edit);
+        match followed.get_mut(&document.uri) {
+            Some(bases) if bases.version == changed.previous => {
+                for edit in &changed.edits {
+                    bases.edit(edit);
+                    // The user may have typed on before the client tells: what was asked for is
+                    // then a text on the way, and the lines typed since are followed from it.
+                    if meet(&expected, &bases.text) {
+                        bases.follow(hash_of(&bases.text));
+                    }
+                }
+                bases.version = document.version;
             }
-            if of_document.text != changed.document.text {
-                // Something was missed: from now on texts are compared.
-                followed.remove(&changed.document.uri);
-            }
+            // Something was missed: from now on texts are compared.
+            Some(_) => drop(followed.remove(&document.uri)),
+            None => {}
         }
         drop(followed);
+        meet(&expected, &document.text);
         self.heard.send_modify(|n| *n += 1);
     }
 
@@ -86,6 +119,27 @@ impl Edits {
     pub(super) fn forget(&self, uri: &str) {
         lock(&self.followed).remove(uri);
         self.heard.send_modify(|n| *n += 1);
+    }
+
+    /// Watches from now on whether a document takes on a text.
+    fn expect(&self, uri: &Arc<str>, text: &str) -> Expectation {
+        let is_met = Arc::new(AtomicBool::new(false));
+        lock(&self.expected).push(Expected {
+            uri: Arc::clone(uri),
+            text: text.to_owned(),
+            is_met: Arc::downgrade(&is_met),
+        });
+        Expectation(is_met)
+    }
+
+    /// The texts that are awaited of a document.
+    fn expected_of(&self, uri: &str) -> Vec<(Arc<AtomicBool>, String)> {
+        let mut expected = lock(&self.expected);
+        expected.retain(|e| e.is_met.strong_count() > 0);
+        let of_document = expected.iter().filter(|e| &*e.uri == uri);
+        of_document
+            .filter_map(|e| Some((e.is_met.upgrade()?, e.text.clone())))
+            .collect()
     }
 
     /// Remembers an edit that the editor may do after all, though nobody waits for it any more.
@@ -119,17 +173,12 @@ impl Edits {
             .entry(Arc::clone(&document.uri))
             .or_insert_with(|| Bases {
                 text: document.text.clone(),
+                version: document.version,
                 bases: VecDeque::new(),
             });
-        let hash = hash_of(&document.text);
-        let is_known = of_document.bases.iter().any(|(h, _)| *h == hash);
         // A document that moved on since is not followed from a text it no longer has.
-        if is_known || of_document.text != document.text {
-            return;
-        }
-        of_document.bases.push_back((hash, Followed::default()));
-        if of_document.bases.len() > MAX_FOLLOWED {
-            of_document.bases.pop_front();
+        if of_document.version == document.version {
+            of_document.follow(hash_of(&document.text));
         }
     }
 
@@ -154,6 +203,17 @@ impl Edits {
 }
 
 impl Bases {
+    /// Follows the lines of the text as it is.
+    fn follow(&mut self, hash: blake3::Hash) {
+        if self.bases.iter().any(|(known, _)| *known == hash) {
+            return;
+        }
+        self.bases.push_back((hash, Followed::default()));
+        if self.bases.len() > MAX_FOLLOWED {
+            self.bases.pop_front();
+        }
+    }
+
     fn edit(&mut self, edit: &Edit) {
         let Some(removed) = self
             .text
@@ -175,6 +235,18 @@ impl Bases {
         self.text.remove(at..at + removed.chars().count());
         self.text.insert(at, &edit.inserted);
     }
+}
+
+/// Marks what is awaited as met where it is this text; whether any is.
+fn meet(expected: &[(Arc<AtomicBool>, String)], text: &Rope) -> bool {
+    let mut is_any = false;
+    for (is_met, awaited) in expected {
+        if *text == awaited.as_str() {
+            is_met.store(true, Ordering::Release);
+            is_any = true;
+        }
+    }
+    is_any
 }
 
 fn hash_of(text: &Rope) -> blake3::Hash {

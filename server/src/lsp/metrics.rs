@@ -7,7 +7,7 @@ use tower_lsp_server::jsonrpc;
 
 use super::Server;
 use super::edits::failed;
-use crate::edit::journal::now;
+use crate::store::now;
 use crate::{complete, metrics};
 
 /// Milliseconds.

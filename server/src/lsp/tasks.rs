@@ -22,12 +22,12 @@ use super::edits::{EditorDocuments, failed};
 use crate::agent::governor::{Ceilings, Limits};
 use crate::agent::policy::{Policy, Sources};
 use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup};
-use crate::edit::journal::now;
 use crate::error::UserError;
 use crate::store::events::{
     Answer, Approval, Decision, Durability, Event, EventKind, EventLog, Grant, GrantScope,
     Permission, Spent, Subject, Target, TaskState, new_id,
 };
+use crate::store::now;
 
 /// Events that one query answers at most.
 const MAX_EVENTS: usize = 1_000;
@@ -352,13 +352,13 @@ impl Server {
             failed("There is no model for tasks. Set `models.agent.url` and `models.agent.model`.")
         })?;
         let indexes = engines.index.clone();
-        let (handle, log, events, root) = self
+        let (handle, log, events) = self
             .on_disk(move |server| {
                 let broken = |why: anyhow::Error| failed(&format!("{why:#}"));
                 let workspace = server.workspace(&root).map_err(broken)?;
                 let log = server.log_of(&root).map_err(broken)?;
                 let canonical = workspace.root().path().to_owned();
-                let documents = EditorDocuments::new(server.clone(), root.clone(), canonical);
+                let documents = EditorDocuments::new(server.clone(), root, canonical);
                 let setup = Setup {
                     workspace,
                     log: log.clone(),
@@ -371,14 +371,14 @@ impl Server {
                 };
                 let events = log.subscribe();
                 let handle = work(server, setup).map_err(|why| failed(&why.to_string()))?;
-                Ok((handle, log, events, root))
+                Ok((handle, log, events))
             })
             .await?;
         // One that runs already is watched already.
         if handle.began {
             let (server, watched) = (self.clone(), handle.clone());
             tokio::spawn(async move {
-                server.watch_task(watched, (log, events), root, token).await;
+                server.watch_task(watched, (log, events), token).await;
             });
         }
         Ok(handle)
@@ -390,7 +390,6 @@ impl Server {
         self,
         handle: Handle,
         (log, mut events): (EventLog, broadcast::Receiver<Arc<Event>>),
-        root: PathBuf,
         token: Option<ProgressToken>,
     ) {
         let progress = match token {
@@ -420,18 +419,6 @@ impl Server {
                     progress.report(line).await;
                 }
             }
-            let proposed = missed.iter().any(|e| {
-                matches!(
-                    &e.kind,
-                    EventKind::Diff {
-                        proposal: Some(_),
-                        ..
-                    }
-                )
-            });
-            if proposed {
-                self.tell_hunks_of(&missed, &root);
-            }
             if let Some(state) = state {
                 break state;
             }
@@ -456,21 +443,6 @@ impl Server {
         if let Some(progress) = progress {
             progress.finish_with_message(state.name()).await;
         }
-    }
-
-    fn tell_hunks_of(&self, events: &[Event], root: &std::path::Path) {
-        let uris = events.iter().flat_map(|event| match &event.kind {
-            EventKind::Diff {
-                files,
-                proposal: Some(_),
-                ..
-            } => files
-                .iter()
-                .map(|f| crate::session::document::uri_of(&root.join(&f.path)))
-                .collect(),
-            _ => Vec::new(),
-        });
-        self.tell_hunks_changed(uris.collect());
     }
 
     async fn ask_user(&self, handle: &Handle, asked: Approval) {

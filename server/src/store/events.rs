@@ -30,7 +30,7 @@ pub use lease::{HEARTBEAT, Lease};
 pub use projections::{Session, Step, Task};
 
 use super::{Store, StoreError};
-use crate::edit::journal::now;
+use crate::store::now;
 
 pub(super) const TABLES: &str = "
 CREATE TABLE sessions (

@@ -19,6 +19,8 @@ enum Manner {
     Lies,
     /// Says it did, and did the first document only.
     Partial,
+    /// Does it, and the user types a line before it says so.
+    TypesOn,
 }
 
 /// Texts and versions of open documents, as the editor has them.
@@ -108,7 +110,7 @@ fn react(manner: Manner, documents: &Documents, params: &Value) -> (Vec<Value>, 
             Manner::Refuses => return (Vec::new(), done(false)),
             Manner::Lies => return (Vec::new(), done(true)),
             Manner::Partial if !messages.is_empty() => continue,
-            Manner::Honest | Manner::Partial => {}
+            Manner::Honest | Manner::Partial | Manner::TypesOn => {}
         }
         let mut edits = change["edits"].as_array().unwrap().clone();
         edits.reverse();
@@ -122,15 +124,22 @@ fn react(manner: Manner, documents: &Documents, params: &Value) -> (Vec<Value>, 
             let range = offset(&edit["range"]["start"])..offset(&edit["range"]["end"]);
             text.replace_range(range, edit["newText"].as_str().unwrap());
         }
-        *version += 1;
-        messages.push(json!({
-            "jsonrpc": "2.0",
-            "method": "textDocument/didChange",
-            "params": {
-                "textDocument": { "uri": uri, "version": *version },
-                "contentChanges": [{ "text": *text }],
-            },
-        }));
+        let mut tell = |text: &str| {
+            *version += 1;
+            messages.push(json!({
+                "jsonrpc": "2.0",
+                "method": "textDocument/didChange",
+                "params": {
+                    "textDocument": { "uri": uri, "version": *version },
+                    "contentChanges": [{ "text": text }],
+                },
+            }));
+        };
+        tell(text);
+        if manner == Manner::TypesOn {
+            text.push_str("typed\n");
+            tell(text);
+        }
     }
     (messages, done(true))
 }
@@ -267,6 +276,36 @@ fn an_editor_that_does_not_do_as_it_says_changes_nothing() {
         );
         let left = fs::read_dir(world.root()).unwrap().count();
         assert_eq!(left, 3, "{manner:?} leaves no file behind");
+    }
+}
+
+#[test]
+fn a_key_right_after_an_edit_does_not_undo_the_edit() {
+    let world = World::new(&[("a.txt", "1\n2\n3\n")]);
+    let mut editor = Editor::start(&world, Manner::TypesOn);
+    let a = world.uri("a.txt");
+    editor.open(&a, "1\n2\n3\n");
+    let preview = editor.preview(&block("a.txt", "2\n", "two\n"));
+    let params = json!({ "proposal": preview["proposal"] });
+    let answer = editor.ask("pairwright/diff/apply", &params);
+    assert_eq!(editor.text(&a), "1\ntwo\n3\ntyped\n");
+    let params = json!({ "rollbackToken": answer["rollbackToken"] });
+    editor.ask("pairwright/diff/rollback", &params);
+    assert_eq!(editor.text(&a), "1\n2\n3\ntyped\ntyped\n");
+}
+
+#[test]
+fn hunks_of_a_file_to_be_moved_are_seen_where_it_is() {
+    let world = World::new(&[("old.txt", "1\n2\n3\n")]);
+    let mut editor = Editor::start(&world, Manner::Honest);
+    editor.preview("*** Begin Patch\n*** Update File: old.txt\n*** Move to: new.txt\n@@\n 1\n-2\n+two\n 3\n*** End Patch\n");
+    for path in ["old.txt", "new.txt"] {
+        let params = json!({ "textDocument": { "uri": world.uri(path) } });
+        let listed = editor.ask("pairwright/diff/list", &params);
+        let files = listed["files"].as_array().unwrap();
+        assert_eq!(files.len(), 1, "{path}");
+        assert_eq!(files[0]["uri"], world.uri("old.txt"));
+        assert_eq!(files[0]["hunks"].as_array().unwrap().len(), 2);
     }
 }
 

@@ -126,11 +126,14 @@ function M.refresh(client_id)
   end, buffers[1])
 end
 
---- A file was opened: shows what is known to wait in it.
+--- A file was opened: shows what is known to wait in it. The first time, asks: proposals outlive
+--- the server that made them.
 ---@param client_id integer
 ---@param buf integer
 function M.attach(client_id, buf)
-  if #hunks_of(client_id, buf) > 0 then
+  if not known[client_id] then
+    M.refresh(client_id)
+  elseif #hunks_of(client_id, buf) > 0 then
     draw(client_id, buf)
     M.refresh(client_id)
   end

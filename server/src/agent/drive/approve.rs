@@ -9,11 +9,11 @@ use std::time::Instant;
 use super::{Driver, End, Flow};
 use crate::agent::Control;
 use crate::agent::governor::Ceiling;
-use crate::edit::journal::now;
 use crate::store::events::{
     Answer, Approval, Decision, Event, EventKind, Grant, GrantScope, Permission, Risk, Subject,
     TaskState, new_id,
 };
+use crate::store::now;
 
 /// How long a permission for the folder holds: 30 days.
 const FOLDER_GRANT: i64 = 30 * 24 * 3_600 * 1_000;

@@ -33,10 +33,7 @@ fn folder(files: &[(&str, &str)]) -> Folder {
 
 /// Works out edits, as a tool call writes them.
 fn planned(folder: &Folder, proposed: &Proposed, call: &str) -> Plan {
-    let worlds = Worlds {
-        root: &folder.root,
-        documents: &NoDocuments,
-    };
+    let worlds = Worlds::new(&folder.root, &NoDocuments);
     let mut parser = Parser::new(Format::ToolCall);
     parser.push(call);
     let edits = parser.finish().unwrap();

@@ -88,7 +88,7 @@ pub(in crate::cli) fn diff(out: &mut impl Write, file: &ProposedFile) -> io::Res
         writeln!(out, "{}", paint(style::FAINT, header))?;
         let mut lines = |text: &Text, lines: Range<usize>, mark: char, style| {
             lines.into_iter().try_for_each(|idx| {
-                let line = format!("{mark}{}", shown(text.line(idx)));
+                let line = format!("{mark}{}", style::harmless(text.line(idx)));
                 writeln!(out, "{}", paint(style, line))
             })
         };
@@ -118,10 +118,24 @@ fn title(file: &ProposedFile) -> String {
     title
 }
 
-/// A line without what a terminal would obey.
-fn shown(line: &str) -> String {
-    let is_safe = |c: char| c == '\t' || !c.is_control();
-    line.chars()
-        .map(|c| if is_safe(c) { c } else { '\u{fffd}' })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edit::hunks::Proposal;
+    use crate::edit::parse::{Format, parse};
+    use crate::edit::plan::{Options, plan};
+    use crate::edit::tree::MemoryTree;
+
+    #[test]
+    fn nothing_that_would_be_obeyed_by_a_terminal_is_shown_as_it_is() {
+        let answer = "a.txt\n```\n\u{1b}[2J\u{2066}x\u{200b}y\n```\n";
+        let edits = parse(answer, Format::WholeFile).unwrap();
+        let plan = plan(&edits, &MemoryTree::default(), &Options::default()).unwrap();
+        let proposal = Proposal::new(plan, "test".into(), None);
+        let mut out = Vec::new();
+        diff(&mut out, &proposal.files[0]).unwrap();
+        let out = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
+        assert!(out.starts_with("a.txt (new)\n"), "{out}");
+        assert!(out.ends_with("+\\u{1b}[2J\\u{2066}x\\u{200b}y\n"), "{out}");
+    }
 }

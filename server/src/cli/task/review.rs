@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 
@@ -80,7 +81,7 @@ pub(super) async fn at_the_end(
     decide(workspace, &proposal, &said).map(drop)
 }
 
-fn find(workspace: &Workspace, task: &str) -> Option<Proposal> {
+fn find(workspace: &Workspace, task: &str) -> Option<Arc<Proposal>> {
     let id = format!("p_{task}");
     let mut proposals = workspace.list().into_iter();
     proposals.find(|p| p.id == id && p.is_open())

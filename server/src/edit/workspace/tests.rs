@@ -2,11 +2,15 @@
 
 mod editor;
 mod interleavings;
+mod interrupted;
+mod shared;
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use self::editor::{Editor, Manner};
 use super::*;
+use crate::edit::hunks::HunkState;
 use crate::edit::parse::{Format, parse};
 use crate::edit::worlds::NoDocuments;
 
@@ -297,6 +301,38 @@ fn an_unknown_token_is_an_error_and_an_expired_one_says_so() {
     ));
     rollback(&workspace, &new).unwrap();
     assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
+}
+
+#[test]
+fn what_is_long_expired_leaves_no_rows() {
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let old = apply(&workspace, &block("a.txt", "2\n", "two\n"));
+    rollback(&workspace, &old).unwrap();
+    let month = Retention::default().milliseconds;
+    let n_rows = |expected: [i64; 4]| {
+        journal::expire(workspace.store(), Retention::default()).unwrap();
+        let tables = ["transactions", "changes", "diff_log", "blobs"];
+        let counted: [i64; 4] = tables.map(|table| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            let n_rows = |c: &rusqlite::Connection| c.query_row(&sql, [], |row| row.get(0));
+            workspace.store().read(n_rows).unwrap()
+        });
+        assert_eq!(counted, expected);
+    };
+    let age = |milliseconds: i64| {
+        let aged = workspace.store().write(|t| {
+            t.execute("UPDATE transactions SET at = at - ?1", [milliseconds])?;
+            t.execute("UPDATE diff_log SET at = at - ?1", [milliseconds])
+        });
+        aged.unwrap();
+    };
+    n_rows([2, 2, 3, 2]);
+    age(month + 1);
+    n_rows([2, 2, 3, 0]);
+    age(2 * month);
+    n_rows([0, 0, 0, 0]);
+    apply(&workspace, &block("a.txt", "3\n", "three\n"));
 }
 
 #[test]

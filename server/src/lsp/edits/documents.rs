@@ -1,7 +1,7 @@
 //! Documents of the editor as a place to write to.
 //!
 //! Holds: an editor's word that it applied an edit counts for nothing: a document has changed when
-//! its next `didChange` says so, to the text that was asked for. Versions go with every edit where
+//! a `didChange` says so, to the text that was asked for, whatever was typed after that. Versions go with every edit where
 //! the client takes them, and every wait ends.
 
 use std::collections::HashMap;
@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 use tower_lsp_server::gen_lsp_types as lsp;
 
+use super::Expectation;
 use crate::edit::follow::Followed;
 use crate::edit::merge::diff;
 use crate::edit::path::RepoPath;
@@ -111,11 +112,19 @@ impl EditorDocuments {
         }
     }
 
-    /// Waits until a document reads as asked for.
-    fn confirm(&self, change: &DocumentChange, deadline: Instant) -> Result<(), String> {
+    /// Waits until a document has read as asked for.
+    fn confirm(
+        &self,
+        change: &DocumentChange,
+        expectation: &Expectation,
+        deadline: Instant,
+    ) -> Result<(), String> {
         let mut heard = self.server.edits.heard.subscribe();
         loop {
             heard.borrow_and_update();
+            if expectation.is_met() {
+                return Ok(());
+            }
             match self.open(&change.path) {
                 None => return Err("was closed in the editor meanwhile".into()),
                 Some(open) if open.text == change.after => return Ok(()),
@@ -189,6 +198,11 @@ impl Documents for EditorDocuments {
             path: changes[idx].path.clone(),
             why,
         };
+        let expectations: Vec<Expectation> = edits
+            .iter()
+            .zip(changes)
+            .map(|((document, _), change)| self.server.edits.expect(&document.uri, &change.after))
+            .collect();
         let deadline = Instant::now() + PATIENCE;
         if self.server.client_can().document_changes {
             let versioned = edits.into_iter().map(|(document, edits)| {
@@ -220,16 +234,16 @@ impl Documents for EditorDocuments {
                     self.give_up(&changes[idx..=idx], deadline);
                     failure(idx, why)
                 })?;
-                self.confirm(&changes[idx], deadline)
+                self.confirm(&changes[idx], &expectations[idx], deadline)
                     .map_err(|why| failure(idx, why))?;
             }
         }
         for (idx, change) in changes.iter().enumerate() {
-            self.confirm(change, deadline).map_err(|why| {
-                self.give_up(&changes[idx..], deadline);
-                failure(idx, why)
-            })?;
-            self.follow(&change.path);
+            self.confirm(change, &expectations[idx], deadline)
+                .map_err(|why| {
+                    self.give_up(&changes[idx..], deadline);
+                    failure(idx, why)
+                })?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use rustc_hash::FxHashSet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use tower_lsp_server::jsonrpc;
 use super::documents::EditorDocuments;
 use super::failed;
 use crate::edit::hunks::{Conflict, Hunk, HunkState, Proposal, ProposedFile, What};
+use crate::edit::journal::Token;
 use crate::edit::parse::{EditSet, Format, Parser};
 use crate::edit::path::RepoPath;
 use crate::edit::plan::Options;
@@ -152,14 +154,28 @@ pub(super) struct HunkItem {
     new: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::lsp) struct ApplyResponse {
+    /// The last of `rollback_tokens`.
     rollback_token: Option<String>,
+    /// One for each folder whose files changed.
+    rollback_tokens: Vec<String>,
     /// Ids of the hunks that were decided; empty where a conflict kept all of them back.
     applied: Vec<String>,
     paths: Vec<String>,
     conflicts: Vec<Conflict>,
+}
+
+impl ApplyResponse {
+    /// Adds what was done in another folder.
+    fn add(&mut self, other: Self) {
+        self.rollback_token = other.rollback_token.or(self.rollback_token.take());
+        self.rollback_tokens.extend(other.rollback_tokens);
+        self.applied.extend(other.applied);
+        self.paths.extend(other.paths);
+        self.conflicts.extend(other.conflicts);
+    }
 }
 
 impl Server {
@@ -192,7 +208,7 @@ impl Server {
                     .iter()
                     .flat_map(|p| p.files.iter().map(move |f| (p, f)));
                 Ok(files
-                    .filter(|(_, f)| path.as_ref().is_none_or(|path| f.path == *path))
+                    .filter(|(_, f)| path.as_ref().is_none_or(|path| f.is_about(path)))
                     .map(|(p, f)| file_hunks(workspace, documents, p, f))
                     .collect::<Vec<_>>())
             });
@@ -293,14 +309,22 @@ impl Server {
     }
 
     async fn decide(&self, params: ApplyParams, action: Action) -> jsonrpc::Result<ApplyResponse> {
-        let (root, choice) = match (params.hunks, params.proposal, params.text_document) {
-            (Some(hunks), None, None) => (None, Choice::Hunks(hunks)),
-            (None, Some(proposal), None) => (None, Choice::Proposal(proposal)),
+        let (choice, found) = match (params.hunks, params.proposal, params.text_document) {
+            (Some(hunks), None, None) => {
+                let found = self.by_folder(hunks.clone()).await;
+                (Choice::Hunks(hunks), found)
+            }
+            (None, Some(proposal), None) => {
+                let found = self.folder_proposing(&proposal).await;
+                let choice = Choice::Proposal(proposal);
+                (choice.clone(), found.map(|root| vec![(root, choice)]))
+            }
             (None, None, Some(document)) => {
                 let (root, path) = self.within(&document.uri.0).ok_or_else(|| {
                     jsonrpc::Error::invalid_params("the document is in no folder that is open")
                 })?;
-                (Some(root), Choice::File(path))
+                let choice = Choice::File(path);
+                (choice.clone(), Ok(vec![(root, choice)]))
             }
             _ => {
                 return Err(jsonrpc::Error::invalid_params(
@@ -308,14 +332,17 @@ impl Server {
                 ));
             }
         };
-        let roots = match root {
-            Some(root) => vec![root],
-            None => self.session.snapshot().roots.to_vec(),
+        let of_folders = match found {
+            Ok(of_folders) => of_folders,
+            // What was decided in an earlier run is not listed, but answers the same again.
+            Err(why) => match self.folder_that_did(params.request_id.as_deref()).await? {
+                Some(root) => vec![(root, choice)],
+                None => return Err(why),
+            },
         };
-        let request = params.request_id;
-        let mut unknown = None;
-        for root in roots {
-            let (choice, request) = (choice.clone(), request.clone());
+        let mut response = ApplyResponse::default();
+        for (root, choice) in of_folders {
+            let request = params.request_id.clone();
             let done = self.with_workspace(root, move |workspace, documents| {
                 let done = match action {
                     Action::Accept => workspace.accept(documents, &choice, request.as_deref()),
@@ -323,13 +350,50 @@ impl Server {
                 };
                 answer(workspace, documents, done)
             });
-            match done.await {
-                // Ids are of one folder; which one, only its workspace knows.
-                Err(why) if why.code == jsonrpc::ErrorCode::InvalidParams => unknown = Some(why),
-                done => return done,
+            response.add(done.await?);
+        }
+        Ok(response)
+    }
+
+    /// Hunks with the folders they are in; none is decided where one is in no folder.
+    async fn by_folder(&self, hunks: Vec<String>) -> jsonrpc::Result<Vec<(PathBuf, Choice)>> {
+        let mut of_folders = Vec::new();
+        let mut left = hunks;
+        for root in self.session.snapshot().roots.to_vec() {
+            let finding = self.with_workspace(root.clone(), move |workspace, _| {
+                let listed = workspace.list();
+                let known: FxHashSet<&str> = listed
+                    .iter()
+                    .flat_map(|p| p.hunks())
+                    .map(|(_, hunk)| hunk.id.as_str())
+                    .collect();
+                let is_known = |id: &String| known.contains(id.as_str());
+                Ok(left.into_iter().partition::<Vec<_>, _>(is_known))
+            });
+            let here: Vec<String>;
+            (here, left) = finding.await?;
+            if !here.is_empty() {
+                of_folders.push((root, Choice::Hunks(here)));
             }
         }
-        Err(unknown.unwrap_or_else(|| failed("no folder is open")))
+        match left.into_iter().next() {
+            Some(unknown) => Err(error(&EditError::UnknownHunk(unknown))),
+            None => Ok(of_folders),
+        }
+    }
+
+    /// The folder that a proposal is for.
+    async fn folder_proposing(&self, proposal: &str) -> jsonrpc::Result<PathBuf> {
+        for root in self.session.snapshot().roots.to_vec() {
+            let id = proposal.to_owned();
+            let is_here = self.with_workspace(root.clone(), move |workspace, _| {
+                Ok(workspace.list().iter().any(|p| p.id == id))
+            });
+            if is_here.await? {
+                return Ok(root);
+            }
+        }
+        Err(error(&EditError::UnknownProposal(proposal.to_owned())))
     }
 
     pub(in crate::lsp) async fn diff_rollback(
@@ -340,29 +404,71 @@ impl Server {
             RollbackMode::AllOrNothing => Mode::AllOrNothing,
             RollbackMode::CleanOnly => Mode::CleanOnly,
         };
-        let mut unknown = None;
+        let request = params.request_id;
+        let (root, token) = match params.rollback_token {
+            Some(token) => (self.folder_with(&token).await?, token),
+            None => match self.folder_that_did(request.as_deref()).await? {
+                // Asked again: its workspace answers what it did, whatever stands last by now.
+                Some(root) => (root, Token::new().to_string()),
+                None => self.last_edit().await?,
+            },
+        };
+        self.with_workspace(root, move |workspace, documents| {
+            let done = workspace.rollback(documents, &token, mode, request.as_deref());
+            answer(workspace, documents, done)
+        })
+        .await
+    }
+
+    /// The folder in which something was done under this request key.
+    async fn folder_that_did(&self, request: Option<&str>) -> jsonrpc::Result<Option<PathBuf>> {
+        let Some(request) = request else {
+            return Ok(None);
+        };
         for root in self.session.snapshot().roots.to_vec() {
-            let (token, request) = (params.rollback_token.clone(), params.request_id.clone());
-            let done = self.with_workspace(root, move |workspace, documents| {
-                let token = match token {
-                    Some(token) => token,
-                    None => match workspace.last().map_err(|why| failed(&why.to_string()))? {
-                        Some(entry) => entry.token.to_string(),
-                        None => {
-                            let why = "no edit stands that could be taken back";
-                            return Err(jsonrpc::Error::invalid_params(why));
-                        }
-                    },
-                };
-                let done = workspace.rollback(documents, &token, mode, request.as_deref());
-                answer(workspace, documents, done)
+            let wanted = request.to_owned();
+            let looking = self.with_workspace(root.clone(), move |workspace, _| {
+                let did = workspace.has_done(&wanted);
+                did.map_err(|why| failed(&why.to_string()))
             });
-            match done.await {
-                Err(why) if why.code == jsonrpc::ErrorCode::InvalidParams => unknown = Some(why),
-                done => return done,
+            if looking.await? {
+                return Ok(Some(root));
             }
         }
-        Err(unknown.unwrap_or_else(|| failed("no folder is open")))
+        Ok(None)
+    }
+
+    /// The folder whose journal has a token.
+    async fn folder_with(&self, token: &str) -> jsonrpc::Result<PathBuf> {
+        for root in self.session.snapshot().roots.to_vec() {
+            let wanted = token.to_owned();
+            let is_here = self.with_workspace(root.clone(), move |workspace, _| {
+                let known = workspace.has_token(&wanted);
+                known.map_err(|why| failed(&why.to_string()))
+            });
+            if is_here.await? {
+                return Ok(root);
+            }
+        }
+        Err(error(&EditError::UnknownToken(token.to_owned())))
+    }
+
+    /// The last edit that stands, of all folders.
+    async fn last_edit(&self) -> jsonrpc::Result<(PathBuf, String)> {
+        let mut newest = None;
+        for root in self.session.snapshot().roots.to_vec() {
+            let looking = self.with_workspace(root.clone(), |workspace, _| {
+                workspace.last().map_err(|why| failed(&why.to_string()))
+            });
+            if let Some(entry) = looking.await? {
+                // Tokens sort by age, within a millisecond too.
+                newest = newest.max(Some((entry.token.to_string(), root)));
+            }
+        }
+        let (token, root) = newest.ok_or_else(|| {
+            jsonrpc::Error::invalid_params("no edit stands that could be taken back")
+        })?;
+        Ok((root, token))
     }
 
     /// Runs one of [`COMMANDS`].
@@ -463,25 +569,25 @@ fn answer(
             let uris = workspace.list();
             let uris = uris
                 .iter()
-                .flat_map(Proposal::hunks)
+                .flat_map(|p| p.hunks())
                 .filter(|(_, h)| decided.contains(&h.id))
                 .map(|(f, _)| documents.uri(&f.path));
             let mut uris: Vec<String> = uris.collect();
             uris.sort_unstable();
             uris.dedup();
             documents.server().tell_hunks_changed(uris);
+            let token = outcome.rollback_token.map(|t| t.to_string());
             Ok(ApplyResponse {
-                rollback_token: outcome.rollback_token.map(|t| t.to_string()),
+                rollback_tokens: token.iter().cloned().collect(),
+                rollback_token: token,
                 applied: outcome.hunks,
                 paths: outcome.paths,
                 conflicts: outcome.conflicts,
             })
         }
         Err(EditError::Conflicts(conflicts)) => Ok(ApplyResponse {
-            rollback_token: None,
-            applied: Vec::new(),
-            paths: Vec::new(),
             conflicts,
+            ..ApplyResponse::default()
         }),
         Err(why) => Err(error(&why)),
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use crate::edit::journal::now;
+use crate::store::now;
 use crate::store::{Store, StoreError};
 
 /// How often an owner says that it is alive.

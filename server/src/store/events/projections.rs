@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 
 use super::{Event, EventKind, EventLog, Grant, GrantScope, Intake, Outcome, Spent, TaskState};
-use crate::edit::journal::now;
 use crate::store::StoreError;
+use crate::store::now;
 
 /// A session, without its events.
 #[derive(Debug, Clone, PartialEq, Serialize)]

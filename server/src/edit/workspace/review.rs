@@ -1,0 +1,524 @@
+//! What is proposed in a folder, and deciding it hunk by hunk.
+//!
+//! Holds: the journal knows how a hunk was decided, and says so in the same stroke in which it says
+//! that the files were written. What is in memory is only what was last read: it is compared with
+//! the journal under the lock before anything is decided, for another process may have been there.
+//! Not here: taking back (`rollback`), writing (`transaction`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Choice, EditError, Outcome, Workspace};
+use crate::edit::hunks::{Conflict, Hunk, HunkState, Proposal, ProposedFile, with_executable};
+use crate::edit::journal::{self, Entry, Image, Kind, LogRow, Note, ProposalRow, Purpose};
+use crate::edit::parse::EditSet;
+use crate::edit::path::RepoPath;
+use crate::edit::plan::{Options, Plan};
+use crate::edit::transaction::{Failure, Wanted, commit};
+use crate::edit::worlds::Documents;
+use crate::store::StoreError;
+
+/// Proposals that are read into memory; the oldest give way.
+const MAX_PROPOSALS: usize = 256;
+
+/// Proposals as they were last read, by id: ids sort by age.
+#[derive(Debug, Default)]
+pub(super) struct Proposals(Mutex<BTreeMap<String, Known>>);
+
+#[derive(Debug)]
+struct Known {
+    version: i64,
+    /// `None` when its body cannot be read.
+    proposal: Option<Arc<Proposal>>,
+}
+
+/// Hunks of one proposal.
+type Chosen = (Arc<Proposal>, Vec<String>);
+
+impl Workspace {
+    /// Plans an answer's edits and keeps them to be decided.
+    ///
+    /// # Errors
+    /// As [`preview`](Self::preview), and when they cannot be kept.
+    pub fn propose(
+        &self,
+        documents: &dyn Documents,
+        edits: &EditSet,
+        options: &Options<'_>,
+        author: &str,
+        step: Option<&str>,
+    ) -> Result<Proposal, EditError> {
+        let proposal = self.preview(documents, edits, options, author, step)?;
+        self.keep(&proposal)?;
+        Ok(proposal)
+    }
+
+    /// Keeps a plan that was made elsewhere to be decided, under an id of the caller's. Proposing
+    /// it again changes nothing: what was decided of it stays.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn propose_plan(
+        &self,
+        plan: Plan,
+        id: &str,
+        author: &str,
+        step: Option<&str>,
+    ) -> Result<Proposal, EditError> {
+        let _lock = self.exclusively()?;
+        self.refresh(Some(id)).map_err(Failure::Store)?;
+        if let Some(known) = self.listed().get(id).and_then(|k| k.proposal.as_deref()) {
+            return Ok(known.clone());
+        }
+        let mut proposal = Proposal::new(plan, author.to_owned(), step.map(str::to_owned));
+        id.clone_into(&mut proposal.id);
+        self.keep(&proposal)?;
+        Ok(proposal)
+    }
+
+    fn keep(&self, proposal: &Proposal) -> Result<(), EditError> {
+        let mut notes = vec![Note::Proposal(row_of(proposal))];
+        notes.extend(logged(proposal, "propose", |_| true));
+        journal::note(self.store(), &notes).map_err(Failure::Store)?;
+        self.refresh(Some(&proposal.id)).map_err(Failure::Store)?;
+        Ok(())
+    }
+
+    /// Proposals with undecided hunks, and those decided while this is open, oldest first.
+    pub fn list(&self) -> Vec<Arc<Proposal>> {
+        self.refresh_decided();
+        let listed = self.listed();
+        listed.values().filter_map(|k| k.proposal.clone()).collect()
+    }
+
+    /// Brings the proposals in memory up to what is kept, and `wanted` into memory.
+    pub(super) fn refresh(&self, wanted: Option<&str>) -> Result<(), StoreError> {
+        let mut listed = self.listed();
+        let mut kept = journal::kept_proposals(self.store())?;
+        let is_wanted = |id: &str| wanted == Some(id);
+        kept.retain(|k| k.is_open || is_wanted(&k.id) || listed.contains_key(&k.id));
+        kept.sort_by_key(|k| !is_wanted(&k.id));
+        kept.truncate(MAX_PROPOSALS);
+        let mut read = BTreeMap::new();
+        for kept in kept {
+            let known = match listed.remove(&kept.id) {
+                Some(known) if known.version == kept.version => known,
+                _ => Known {
+                    version: kept.version,
+                    proposal: self.read_proposal(&kept.id)?.map(Arc::new),
+                },
+            };
+            read.insert(kept.id, known);
+        }
+        *listed = read;
+        Ok(())
+    }
+
+    /// As [`refresh`](Self::refresh), where it is not worth an error: the next edit asks again.
+    pub(super) fn refresh_decided(&self) {
+        if let Err(why) = self.refresh(None) {
+            tracing::warn!(%why, "proposals cannot be read again");
+        }
+    }
+
+    fn read_proposal(&self, id: &str) -> Result<Option<Proposal>, StoreError> {
+        let Some(body) = journal::proposal(self.store(), id)? else {
+            return Ok(None);
+        };
+        match serde_json::from_str(&body) {
+            Ok(proposal) => Ok(Some(proposal)),
+            Err(why) => {
+                tracing::warn!(%why, id, "a kept proposal cannot be read and is left out");
+                Ok(None)
+            }
+        }
+    }
+
+    fn listed(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        let Proposals(listed) = &self.proposals;
+        listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes undecided hunks into their files: all of them, or none when one is in conflict.
+    ///
+    /// # Errors
+    /// [`EditError`]; nothing was changed then.
+    pub fn accept(
+        &self,
+        documents: &dyn Documents,
+        choice: &Choice,
+        request: Option<&str>,
+    ) -> Result<Outcome, EditError> {
+        self.decide(documents, choice, HunkState::Accepted, request)
+    }
+
+    /// Rejects hunks. Those that were accepted before are taken out of their files again.
+    ///
+    /// # Errors
+    /// [`EditError`]; nothing was changed then.
+    pub fn reject(
+        &self,
+        documents: &dyn Documents,
+        choice: &Choice,
+        request: Option<&str>,
+    ) -> Result<Outcome, EditError> {
+        self.decide(documents, choice, HunkState::Rejected, request)
+    }
+
+    fn decide(
+        &self,
+        documents: &dyn Documents,
+        choice: &Choice,
+        to: HunkState,
+        request: Option<&str>,
+    ) -> Result<Outcome, EditError> {
+        let _lock = self.exclusively()?;
+        if let Some(done) = self.done_before(request)? {
+            return Ok(done);
+        }
+        let chosen = self.chosen(choice, to)?;
+        let mut change = Change::default();
+        for (proposal, ids) in &chosen {
+            for file in &proposal.files {
+                if file.hunks.iter().any(|h| ids.contains(&h.id)) {
+                    self.change_file(&mut change, documents, file, ids, to)?;
+                }
+            }
+        }
+        if !change.conflicts.is_empty() {
+            return Err(EditError::Conflicts(change.conflicts));
+        }
+        let mut wanted = change.wanted;
+        wanted.retain(|w| w.before != w.after);
+        let (action, kind) = match to {
+            HunkState::Accepted => ("accept", Kind::Apply),
+            HunkState::Rejected | HunkState::Pending => ("reject", Kind::Reject),
+        };
+        let decided: Vec<Proposal> = chosen
+            .iter()
+            .map(|(proposal, ids)| with_state(proposal, ids, to))
+            .collect();
+        let mut notes = Vec::new();
+        for (proposal, (_, ids)) in decided.iter().zip(&chosen) {
+            notes.push(Note::Proposal(row_of(proposal)));
+            notes.extend(logged(proposal, action, |id| ids.iter().any(|i| i == id)));
+        }
+        let mut hunks: Vec<String> = Vec::new();
+        for id in chosen.iter().flat_map(|(_, ids)| ids) {
+            if !hunks.contains(id) {
+                hunks.push(id.clone());
+            }
+        }
+        let paths: Vec<String> = wanted.iter().map(|w| w.path.to_string()).collect();
+        let rollback_token = match (&decided[..], wanted.is_empty()) {
+            ([first, ..], false) => {
+                let purpose = Purpose {
+                    kind,
+                    author: first.author.clone(),
+                    proposal: Some(first.id.clone()),
+                    hunks: hunks.clone(),
+                    undoes: None,
+                    request: request.map(str::to_owned),
+                };
+                Some(commit(self, documents, &purpose, wanted, &notes)?)
+            }
+            _ => {
+                journal::note(self.store(), &notes).map_err(Failure::Store)?;
+                None
+            }
+        };
+        self.refresh_decided();
+        Ok(Outcome {
+            rollback_token,
+            hunks,
+            paths,
+            conflicts: Vec::new(),
+        })
+    }
+
+    /// The proposals with hunks that `choice` means and that are not decided that way yet.
+    fn chosen(&self, choice: &Choice, to: HunkState) -> Result<Vec<Chosen>, EditError> {
+        let listed = self.listed();
+        let proposals: Vec<&Arc<Proposal>> = listed
+            .values()
+            .filter_map(|known| known.proposal.as_ref())
+            .collect();
+        let pending = |p: &Proposal, of: &dyn Fn(&ProposedFile) -> bool| -> Vec<String> {
+            let hunks = p
+                .hunks()
+                .filter(|(f, h)| of(f) && h.state == HunkState::Pending);
+            hunks.map(|(_, h)| h.id.clone()).collect()
+        };
+        let mut chosen: Vec<Chosen> = Vec::new();
+        match choice {
+            Choice::Proposal(id) => {
+                let proposal = proposals
+                    .iter()
+                    .find(|p| p.id == *id)
+                    .ok_or_else(|| EditError::UnknownProposal(id.clone()))?;
+                chosen.push((Arc::clone(proposal), pending(proposal, &|_| true)));
+            }
+            Choice::File(path) => {
+                for proposal in proposals {
+                    let ids = pending(proposal, &|f| f.is_about(path));
+                    chosen.push((Arc::clone(proposal), ids));
+                }
+            }
+            Choice::Hunks(ids) => {
+                for id in ids {
+                    // The same hunk may be proposed again after it was decided: the newest is meant.
+                    let has = |p: &&&Arc<Proposal>| p.hunks().any(|(_, h)| h.id == *id);
+                    let open = |p: &&&Arc<Proposal>| {
+                        p.hunks()
+                            .any(|(_, h)| h.id == *id && h.state == HunkState::Pending)
+                    };
+                    let proposal = proposals.iter().rev().find(open);
+                    let proposal = proposal.or_else(|| proposals.iter().rev().find(has));
+                    let Some(proposal) = proposal else {
+                        return Err(EditError::UnknownHunk(id.clone()));
+                    };
+                    let is_decided = proposal.hunks().any(|(_, h)| h.id == *id && h.state == to);
+                    if is_decided {
+                        continue;
+                    }
+                    match chosen.iter_mut().find(|(p, _)| p.id == proposal.id) {
+                        Some((_, ids)) => ids.push(id.clone()),
+                        None => chosen.push((Arc::clone(proposal), vec![id.clone()])),
+                    }
+                }
+            }
+        }
+        chosen.retain(|(_, ids)| !ids.is_empty());
+        Ok(chosen)
+    }
+
+    /// Adds what deciding some hunks of one file asks to be written, on top of `change`.
+    fn change_file(
+        &self,
+        change: &mut Change,
+        documents: &dyn Documents,
+        file: &ProposedFile,
+        ids: &[String],
+        to: HunkState,
+    ) -> Result<(), EditError> {
+        let is_in = |h: &Hunk| h.state == HunkState::Accepted;
+        let becomes_in = |h: &Hunk| match ids.contains(&h.id) {
+            true => to == HunkState::Accepted,
+            false => is_in(h),
+        };
+        let (from, target) = (file.with(is_in), file.with(becomes_in));
+        if from == target {
+            return Ok(());
+        }
+        let written = change.written(&from.path).cloned();
+        // What was followed is what the document says, which is not yet what was decided.
+        let is_as_read = written.is_none();
+        let now = match written {
+            Some(image) => image,
+            None => self.look(documents, &from.path)?,
+        };
+        let is_moved = from.path != target.path;
+        let is_whole = from.bytes.is_none() || target.bytes.is_none() || is_moved;
+        let is_done = change.written(&target.path).is_some_and(|image| {
+            image.as_ref().map(|i| &i.bytes) == target.bytes.as_ref()
+                && (!is_moved || now.is_none())
+        });
+        if is_whole && is_done {
+            // Another proposal that was chosen does the very same.
+            return Ok(());
+        }
+        let conflict = || Conflict {
+            path: from.path.clone(),
+            hunks: ids.to_vec(),
+            lines: 0..0,
+            base: String::new(),
+            current: String::new(),
+            proposed: String::new(),
+        };
+        let after = match (&from.bytes, &now, &target.bytes) {
+            // A new file where there is one by now, or a file that is gone.
+            (None, Some(_), _) | (Some(_), None, _) => {
+                change.conflicts.push(conflict());
+                return Ok(());
+            }
+            (None, None, _) => target.image(None),
+            (Some(was), Some(now), None) => {
+                if now.bytes != *was {
+                    change.conflicts.push(conflict());
+                    return Ok(());
+                }
+                None
+            }
+            (Some(was), Some(now), Some(_)) => {
+                let followed = std::str::from_utf8(was)
+                    .ok()
+                    .filter(|_| is_as_read)
+                    .and_then(|was| documents.followed(&from.path, was));
+                let carried = file.carry(&now.bytes, followed.as_ref(), is_in, becomes_in);
+                change.conflicts.extend(carried.conflicts);
+                let changes_mode = from.is_executable != target.is_executable;
+                let mode = match changes_mode {
+                    true => with_executable(now.mode, target.is_executable),
+                    false => now.mode,
+                };
+                Some(Image {
+                    bytes: carried.bytes,
+                    mode,
+                })
+            }
+        };
+        if !is_moved {
+            change.write(Wanted {
+                path: target.path,
+                moved_from: None,
+                before: now,
+                after,
+            });
+            return Ok(());
+        }
+        let at_target = match change.written(&target.path) {
+            Some(image) => image.clone(),
+            None => self.look(documents, &target.path)?,
+        };
+        if at_target.is_some() {
+            change.conflicts.push(conflict());
+            return Ok(());
+        }
+        change.write(Wanted {
+            path: target.path,
+            moved_from: Some(from.path.clone()),
+            before: None,
+            after,
+        });
+        change.write(Wanted {
+            path: from.path,
+            moved_from: None,
+            before: now,
+            after: None,
+        });
+        Ok(())
+    }
+
+    /// The proposals of `decided`, with its hunks as they are once a transaction is taken back.
+    pub(super) fn taken_back(
+        &self,
+        entry: &Entry,
+        decided: &[(String, String)],
+    ) -> Result<Vec<Proposal>, StoreError> {
+        let back_to = match entry.kind {
+            Kind::Apply => HunkState::Rejected,
+            Kind::Reject => HunkState::Accepted,
+            // A redo: whatever the taken back rollback had undone is in again.
+            Kind::Rollback => HunkState::Accepted,
+        };
+        let mut of_proposal: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (proposal, hunk) in decided {
+            of_proposal.entry(proposal).or_default().push(hunk.clone());
+        }
+        let mut proposals = Vec::with_capacity(of_proposal.len());
+        for (id, hunks) in of_proposal {
+            // One that is no longer kept has no state to change.
+            if let Some(proposal) = self.read_proposal(id)? {
+                proposals.push(with_state(&proposal, &hunks, back_to));
+            }
+        }
+        Ok(proposals)
+    }
+}
+
+/// What hunks of several files and proposals ask to be written, each path once.
+#[derive(Default)]
+struct Change {
+    wanted: Vec<Wanted>,
+    /// Where a path is in `wanted`.
+    at: BTreeMap<RepoPath, usize>,
+    conflicts: Vec<Conflict>,
+}
+
+impl Change {
+    /// What is at a path after all that was chosen so far, if that touches it.
+    fn written(&self, path: &RepoPath) -> Option<&Option<Image>> {
+        self.at.get(path).map(|&idx| &self.wanted[idx].after)
+    }
+
+    /// Writes to a path on top of what was chosen so far.
+    fn write(&mut self, wanted: Wanted) {
+        match self.at.get(&wanted.path) {
+            Some(&idx) => {
+                let earlier = &mut self.wanted[idx];
+                earlier.after = wanted.after;
+                earlier.moved_from = earlier.moved_from.take().or(wanted.moved_from);
+            }
+            None => {
+                self.at.insert(wanted.path.clone(), self.wanted.len());
+                self.wanted.push(wanted);
+            }
+        }
+    }
+}
+
+/// What the journal is told of a rollback: who took back which hunks, and how proposals are now.
+pub(super) fn notes_of_rollback<'a>(
+    entry: &'a Entry,
+    decided: &'a [(String, String)],
+    reopened: &'a [Proposal],
+) -> Vec<Note<'a>> {
+    let row = |proposal: Option<&'a str>, hunk: Option<&'a str>| {
+        Note::Log(LogRow {
+            action: "rollback",
+            author: &entry.author,
+            proposal,
+            step: None,
+            hunk,
+            path: None,
+        })
+    };
+    let mut notes: Vec<Note<'a>> = decided
+        .iter()
+        .map(|(proposal, hunk)| row(Some(proposal), Some(hunk)))
+        .collect();
+    if notes.is_empty() {
+        notes.push(row(entry.proposal.as_deref(), None));
+    }
+    notes.extend(reopened.iter().map(|p| Note::Proposal(row_of(p))));
+    notes
+}
+
+fn row_of(proposal: &Proposal) -> ProposalRow<'_> {
+    ProposalRow {
+        id: &proposal.id,
+        author: &proposal.author,
+        step: proposal.step.as_deref(),
+        is_open: proposal.is_open(),
+        body: serde_json::to_string(proposal).expect("a proposal has only string keys"),
+    }
+}
+
+/// Rows that say what happened to some hunks.
+fn logged<'p>(
+    proposal: &'p Proposal,
+    action: &'static str,
+    which: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = Note<'p>> {
+    let hunks = proposal.hunks().filter(move |(_, hunk)| which(&hunk.id));
+    hunks.map(move |(file, hunk)| {
+        Note::Log(LogRow {
+            action,
+            author: &proposal.author,
+            proposal: Some(&proposal.id),
+            step: proposal.step.as_deref(),
+            hunk: Some(&hunk.id),
+            path: Some(file.path.as_str()),
+        })
+    })
+}
+
+fn with_state(proposal: &Proposal, ids: &[String], state: HunkState) -> Proposal {
+    let mut proposal = proposal.clone();
+    for hunk in proposal.files.iter_mut().flat_map(|f| &mut f.hunks) {
+        if ids.contains(&hunk.id) {
+            hunk.state = state;
+        }
+    }
+    proposal
+}
