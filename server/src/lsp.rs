@@ -3,6 +3,7 @@
 //! Holds: this module and those below it are the only ones that name LSP types. Handlers change
 //! the session before their first await and contain no decisions of their own.
 
+mod assist;
 mod capabilities;
 mod chat;
 mod commands;
@@ -334,6 +335,9 @@ impl Server {
         }
         if chat::COMMANDS.contains(&params.command.as_str()) {
             return self.run_chat_command(&params.command, arguments).await;
+        }
+        if assist::COMMANDS.contains(&params.command.as_str()) {
+            return self.run_assist_command(&params.command, arguments).await;
         }
         self.run_command(&params.command, &arguments)
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 
-use super::{chat, commands, edits};
+use super::{assist, chat, commands, edits};
 use crate::session::document::PositionEncoding;
 
 /// What the client can do, as far as it matters here.
@@ -22,6 +22,8 @@ pub(super) struct Client {
     pub(super) document_changes: bool,
     /// Asks for code lenses again when told to.
     pub(super) refreshes_lenses: bool,
+    /// Opens a document when asked to.
+    pub(super) shows_documents: bool,
     pub(super) announced: Announced,
 }
 
@@ -80,6 +82,9 @@ impl Client {
                 .and_then(|w| w.code_lens.as_ref())
                 .and_then(|l| l.refresh_support)
                 == Some(true),
+            shows_documents: window
+                .and_then(|w| w.show_document.as_ref())
+                .is_some_and(|s| s.support),
             announced: Announced::of(capabilities, options),
         }
     }
@@ -143,6 +148,7 @@ pub(super) fn server(client: &Client) -> lsp::ServerCapabilities {
                 .iter()
                 .chain(edits::COMMANDS)
                 .chain(chat::COMMANDS)
+                .chain(assist::COMMANDS)
                 .map(ToString::to_string)
                 .collect(),
             ..lsp::ExecuteCommandOptions::default()

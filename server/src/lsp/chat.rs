@@ -332,11 +332,11 @@ impl Chats {
     }
 }
 
-fn read<T: DeserializeOwned>(value: Value) -> jsonrpc::Result<T> {
+pub(super) fn read<T: DeserializeOwned>(value: Value) -> jsonrpc::Result<T> {
     serde_json::from_value(value).map_err(|why| jsonrpc::Error::invalid_params(why.to_string()))
 }
 
-fn write(value: impl Serialize) -> jsonrpc::Result<Value> {
+pub(super) fn write(value: impl Serialize) -> jsonrpc::Result<Value> {
     serde_json::to_value(value).map_err(|_| jsonrpc::Error::internal_error())
 }
 

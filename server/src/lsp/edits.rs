@@ -29,6 +29,7 @@ use crate::edit::workspace::Workspace;
 use crate::edit::worlds::{DocumentChange, Documents};
 use crate::session::Changed;
 use crate::session::document::{Document, Edit};
+pub(super) use actions::action;
 pub(super) use documents::EditorDocuments;
 
 pub(super) use requests::COMMANDS;

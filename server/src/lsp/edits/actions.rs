@@ -20,12 +20,12 @@ impl Server {
         }) {
             return Ok(Vec::new());
         }
+        let mut actions = self.assistance(&params);
         let uri = params.text_document.uri.0;
         let Some((root, _)) = self.within(&uri) else {
-            return Ok(Vec::new());
+            return Ok(actions);
         };
         let pending = self.pending(&uri).await?;
-        let mut actions = Vec::new();
         for hunk in pending.iter().filter(|h| overlaps(&h.range, &params.range)) {
             let id = json!(hunk.id);
             actions.push(action(
@@ -107,7 +107,7 @@ fn overlaps(hunk: &lsp::Range, selection: &lsp::Range) -> bool {
     hunk.start.line <= selection.end.line && selection.start.line <= last
 }
 
-fn action(title: &str, name: &str, arguments: &[Value]) -> lsp::CodeAction {
+pub(in crate::lsp) fn action(title: &str, name: &str, arguments: &[Value]) -> lsp::CodeAction {
     lsp::CodeAction {
         title: title.to_owned(),
         kind: Some(lsp::CodeActionKind::QuickFix),
