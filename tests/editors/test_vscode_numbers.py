@@ -66,6 +66,12 @@ class VsCodeNumbers(Case):
     #: Keys that are timed.
     KEYS = int(os.environ.get("PAIRWRIGHT_KEYS", "30"))
 
+    def keeps(self, measured, promised):
+        """Holds a time to its promise where it is measured on purpose; a machine that tests is busy,
+        and there it is only printed."""
+        if "PAIRWRIGHT_KEYS" in os.environ:
+            self.assertLess(measured, promised)
+
     def test_ghost_text_is_there_soon_after_the_key(self):
         model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
         # Where the server is comes from the documented setting, not from PATH.
@@ -86,8 +92,7 @@ class VsCodeNumbers(Case):
                 until(lambda: not window.ghost(), "the next line")
             times = window.page.evaluate("window.times")
             middle, _ = sum_up(f"key to ghost text, model {milliseconds} ms", times)
-            # Twice what is promised, because machines that test are busy; the numbers are printed.
-            self.assertLess(middle, 2 * promised)
+            self.keeps(middle, promised)
 
     def test_activation_and_a_key_cost_little(self):
         window = self.window({"a.txt": ""}, self.model(lambda prefix, _: "one two three" if prefix.endswith("=") else ""))
@@ -103,7 +108,7 @@ class VsCodeNumbers(Case):
                     work[key] += took / 1000
             middle, _ = sum_up("work of the extension per key", work)
             self.assertGreater(sum(work), 0, "the extension was seen at work")
-            self.assertLess(middle, 1)
+            self.keeps(middle, 1)
 
         with self.subTest("activation"):
             # Only what is in sight is in the page.
@@ -117,8 +122,7 @@ class VsCodeNumbers(Case):
 
             milliseconds = int(re.search(r"Activation: (\d+)ms", until(ours, "the row")).group(1))
             print(f"vscode: activation: {milliseconds} ms", flush=True)
-            # Twice what is promised, because machines that test are busy.
-            self.assertLess(milliseconds, 200)
+            self.keeps(milliseconds, 100)
 
     def profile(self, window):
         """Types with the extension host under a CPU profiler. Returns when each key was pressed, in

@@ -33,7 +33,8 @@ SETTINGS = {
     "editor.minimap.enabled": False,
     "editor.quickSuggestions": {"other": "off", "comments": "off", "strings": "off"},
     "extensions.autoCheckUpdates": False,
-    "extensions.autoUpdate": False,
+    # As this version writes it: it would correct another form while the test types.
+    "extensions.autoUpdate": "off",
     "files.autoSave": "off",
     "security.workspace.trust.enabled": False,
     "telemetry.telemetryLevel": "off",

@@ -21,7 +21,7 @@ use crate::store::events::{EventKind, EventLog};
 
 /// Every command of this module, as advertised.
 pub(super) const COMMANDS: &[&str] = &[
-    "pairwright.explain",
+    "pairwright.explainCode",
     "pairwright.task.start",
     "pairwright.task.pause",
     "pairwright.task.resume",
@@ -77,7 +77,7 @@ impl Server {
         let part = json!({ "uri": uri, "range": params.range });
         actions.push(action(
             "Explain with Pairwright",
-            "pairwright.explain",
+            "pairwright.explainCode",
             &[part],
         ));
         if models.agent.is_none() {
@@ -139,7 +139,7 @@ impl Server {
             false => arguments.swap_remove(0),
         };
         match name {
-            "pairwright.explain" => self.explain_part(read(params)?).await,
+            "pairwright.explainCode" => self.explain_part(read(params)?).await,
             "pairwright.task.start" => write(self.task_start(read(params)?).await?),
             "pairwright.task.pause" => write(self.task_pause(read(params)?).await?),
             "pairwright.task.resume" => write(self.task_resume(read(params)?).await?),
