@@ -9,6 +9,7 @@ mod turn;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant},
 };
@@ -317,13 +318,17 @@ impl Writer {
         let previous = previous
             .filter(|previous| previous.file.entry.language == language)
             .and_then(|previous| Some((previous.text, previous.kept?)));
-        let (parsed, kept) = self.parser.reparse(
-            language,
-            &text,
-            previous
-                .as_ref()
-                .map(|(text, kept)| (&**text, kept.clone())),
-        );
+        let reparse = AssertUnwindSafe(|| {
+            let before = previous.as_ref();
+            let before = before.map(|(text, kept)| (&**text, kept.clone()));
+            self.parser.reparse(language, &text, before)
+        });
+        let Ok((parsed, kept)) = catch_unwind(reparse) else {
+            // What it holds may be half of a text.
+            self.parser = Parser::default();
+            self.fault(path.as_str(), "its text in the editor cannot be parsed");
+            return true;
+        };
         let hash = ContentHash::of(text.as_bytes());
         let entry = FileEntry {
             path: path.clone(),

@@ -142,18 +142,27 @@ impl Writer {
         let Some(repo) = self.repo.clone() else {
             return;
         };
-        let head = repo.head();
+        let before = self.head.clone();
+        // Damaged objects are the business of another crate, which may break off on them.
+        let look = AssertUnwindSafe(|| {
+            let head = repo.head();
+            let commits = (before.commit.as_deref(), head.commit.as_deref());
+            let changed = match commits {
+                (Some(old), Some(new)) if old != new => repo.changed_between(old, new),
+                _ => None,
+            };
+            (head, changed)
+        });
+        let Ok((head, changed)) = catch_unwind(look) else {
+            self.fault("", "the state of git cannot be read");
+            return;
+        };
         if *self.head == head {
             return;
         }
-        let commits = (self.head.commit.as_deref(), head.commit.as_deref());
-        if let (Some(old), Some(new)) = commits
-            && old != new
-        {
-            for path in repo.changed_between(old, new).unwrap_or_default() {
-                if self.files.contains_key(&path) || path.under(&self.options.root).is_file() {
-                    self.await_file(path, Order::Last);
-                }
+        for path in changed.unwrap_or_default() {
+            if self.files.contains_key(&path) || path.under(&self.options.root).is_file() {
+                self.await_file(path, Order::Last);
             }
         }
         self.head = Arc::new(head);
