@@ -16,7 +16,7 @@ use crate::config::reference::is_private;
 use crate::config::sources::Directories;
 use crate::error::UserError;
 use crate::local;
-use crate::model::{Model, Probe, TurnModel};
+use crate::model::{Embedder, Model, Probe, TurnModel};
 use crate::secret;
 
 /// How long the engine is given to learn before it is reported as it is.
@@ -44,6 +44,7 @@ struct Report {
     chat: Option<TurnModelReport>,
     /// `None` when tasks go to the model of chat.
     agent: Option<TurnModelReport>,
+    embed: Option<EmbedderReport>,
     engine: Option<EngineReport>,
     problems: Vec<Problem>,
 }
@@ -72,6 +73,17 @@ struct ModelReport {
 }
 
 /// A model for conversations. It is connected to and not asked: an answer costs money.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EmbedderReport {
+    place: String,
+    model: String,
+    /// `None` when it did not answer, as `problems` says.
+    answer_ms: Option<f64>,
+    /// Of one vector.
+    numbers: Option<usize>,
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TurnModelReport {
@@ -163,6 +175,10 @@ async fn examine(root: &Path) -> Report {
         (Some(model), Some(_)) => Some(examine_turn_model(model, &mut problems).await),
         _ => None,
     };
+    let embed = match &models.embed {
+        Some(model) => Some(examine_embedder(model, &mut problems).await),
+        None => None,
+    };
     let engine = engines
         .local
         .map(|engine| examine_engine(&engine, resolved.settings.local.memory_mb));
@@ -178,6 +194,7 @@ async fn examine(root: &Path) -> Report {
         model,
         chat,
         agent,
+        embed,
         engine,
         problems,
     }
@@ -278,6 +295,21 @@ async fn examine_turn_model(model: &TurnModel, problems: &mut Vec<Problem>) -> T
     }
 }
 
+async fn examine_embedder(model: &Embedder, problems: &mut Vec<Problem>) -> EmbedderReport {
+    let started = Instant::now();
+    let answer = model.embed(&["fn area(side: u32) -> u32".to_owned()]).await;
+    let took = (started.elapsed().as_secs_f64() * 1e4).round() / 10.0;
+    let failed = answer.as_ref().err();
+    problems.extend(failed.map(|why| Problem::from(&why.user_error())));
+    let numbers = answer.as_ref().ok().and_then(|rows| rows.first());
+    EmbedderReport {
+        place: model.place().to_owned(),
+        model: model.endpoint().model.clone(),
+        answer_ms: numbers.is_some().then_some(took),
+        numbers: numbers.map(Vec::len),
+    }
+}
+
 fn examine_engine(engine: &local::Engine, memory_mb: u32) -> EngineReport {
     let started = Instant::now();
     let learnt = engine.wait_learnt(started + PATIENCE);
@@ -347,6 +379,17 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     if let Some(model) = &report.agent {
         writeln!(out, "\n{}", paint(style::TITLE, "Tasks"))?;
         print_turn_model(out, model)?;
+    }
+    if let Some(model) = &report.embed {
+        writeln!(out, "\n{}", paint(style::TITLE, "Embeddings"))?;
+        writeln!(
+            out,
+            "  {} at {}; every indexed piece is sent there",
+            model.model, model.place
+        )?;
+        if let (Some(ms), Some(numbers)) = (model.answer_ms, model.numbers) {
+            writeln!(out, "  answered in {ms} ms with {numbers} numbers")?;
+        }
     }
     writeln!(out, "\n{}", paint(style::TITLE, "Embedded engine"))?;
     match &report.engine {
