@@ -183,6 +183,7 @@ fn runtime() -> io::Result<Runtime> {
 
 /// How things are shown in a terminal; `anstream` leaves it out elsewhere.
 mod style {
+    pub(super) use crate::shown::harmless;
     use anstyle::{AnsiColor, Style};
 
     pub(super) const TITLE: Style = Style::new().bold();
@@ -194,25 +195,6 @@ mod style {
     pub(super) const REMOVED: Style = AnsiColor::Red.on_default();
     /// Suggested text.
     pub(super) const GHOST: Style = AnsiColor::Cyan.on_default().italic();
-
-    /// Shows what a terminal would obey, and characters that show others as what they are not.
-    pub(super) fn harmless(text: &str) -> String {
-        let mut shown = String::with_capacity(text.len());
-        for c in text.chars() {
-            match c {
-                '\n' | '\t' => shown.push(c),
-                // The end of a line of other systems; elsewhere it writes over what was shown.
-                '\r' => {}
-                c if c.is_control()
-                    || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-                {
-                    shown.extend(c.escape_unicode());
-                }
-                c => shown.push(c),
-            }
-        }
-        shown
-    }
 
     /// Paints `text`.
     pub(super) fn paint(style: Style, text: impl std::fmt::Display) -> String {

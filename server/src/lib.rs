@@ -20,4 +20,5 @@ pub mod models;
 pub mod openai;
 pub mod secret;
 pub mod session;
+pub mod shown;
 pub mod store;

@@ -248,15 +248,9 @@ impl Acp {
 
     /// Asks what a task asks; no answer is no.
     async fn ask_user(&self, session: &Session, asked: &Approval) -> Answer {
-        let what = match &asked.subject {
-            Subject::Command { command, .. } => format!("Run `{command}`"),
-            Subject::Edit { path } => format!("Change {path}"),
-            Subject::Budget { what } => format!("Go on beyond {what}"),
-            Subject::Question { text, .. } => text.clone(),
-        };
         let call = json!({
             "toolCallId": asked.call.as_ref().unwrap_or(&asked.approval),
-            "title": what,
+            "title": asked.subject.in_words(),
             "status": "pending",
             "content": [update::content(&asked.reason)],
         });

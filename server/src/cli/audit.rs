@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::apply::{open, print_json};
 use super::style::{self, paint};
 use super::task::line_of;
+use crate::shown::printable;
 use crate::store::events::{Event, EventKind, EventLog, Outcome, Session, Verified};
 
 #[derive(Debug, clap::Args)]
@@ -110,7 +111,7 @@ fn list(log: &EventLog, json: bool) -> anyhow::Result<ExitCode> {
             out,
             "{}  {state:16}  {}",
             session.id,
-            super::search::printable(&session.title)
+            printable(&session.title)
         )?;
     }
     Ok(ExitCode::SUCCESS)
@@ -120,7 +121,7 @@ fn list(log: &EventLog, json: bool) -> anyhow::Result<ExitCode> {
 fn show(log: &EventLog, id: &str) -> anyhow::Result<ExitCode> {
     let session = find(log, id)?;
     let mut out = anstream::stdout().lock();
-    let title = super::search::printable(&session.title);
+    let title = printable(&session.title);
     writeln!(out, "{}", paint(style::TITLE, title))?;
     let events = log.read_from(id, 1, usize::MAX)?;
     for event in &events {

@@ -12,7 +12,6 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::apply::show;
 use super::index::folder;
-use super::search::printable;
 use super::style::{self, harmless, paint};
 use crate::chat::{Ask, Chat, Reference, Surroundings};
 use crate::config::current::Current;
@@ -21,6 +20,7 @@ use crate::edit::workspace::{Choice, Workspace};
 use crate::edit::worlds::NoDocuments;
 use crate::index::{Indexes, cache_dir};
 use crate::models::Models;
+use crate::shown::printable;
 use crate::store::events::{Event, EventKind, EventLog, Place};
 
 /// How long the index may take to become current before it is used as it is.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::index::{folder, repo_paths, settled};
 use super::style;
+use crate::shown::printable;
 
 /// Reasons shown for a file.
 const REASONS: usize = 6;
@@ -143,13 +144,6 @@ fn print(out: &mut impl Write, hit: &FileHit, explain: bool) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Names come from the repository; their control characters must not reach the terminal.
-pub(super) fn printable(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }
 
 fn answer(id: serde_json::Value, hits: &[FileHit], ms: f64) -> Answer {

@@ -23,6 +23,7 @@ use crate::agent::governor::{Ceilings, Limits};
 use crate::agent::policy::{Policy, Sources};
 use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup};
 use crate::error::UserError;
+use crate::shown::harmless;
 use crate::store::events::{
     Answer, Approval, Decision, Durability, Event, EventKind, EventLog, Grant, GrantScope,
     Permission, Spent, Subject, Target, TaskState, new_id,
@@ -531,22 +532,17 @@ fn window_of(asked: &Approval) -> (String, Vec<String>) {
                 true => vec!["Yes".to_owned(), NO.to_owned()],
                 false => options.clone(),
             };
-            (format!("The task asks: {text}"), options)
+            (format!("The task asks: {}", harmless(text)), options)
         }
         subject => {
-            let what = match subject {
-                Subject::Command { command, .. } => format!("run `{command}` in the sandbox"),
-                Subject::Edit { path } => format!("change {path}"),
-                Subject::Budget { what } => format!("go on beyond {what}"),
-                Subject::Question { text, .. } => text.clone(),
-            };
+            let what = subject.in_words();
             let mut titles = vec![ONCE.to_owned()];
             if asked.scopes.contains(&GrantScope::Task) {
                 titles.push(TASK.to_owned());
             }
             titles.push(NO.to_owned());
             (
-                format!("The task wants to {what}: {}.", asked.reason),
+                format!("The task wants to {what}: {}.", harmless(&asked.reason)),
                 titles,
             )
         }

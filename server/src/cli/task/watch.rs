@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::super::style::{self, harmless, paint};
-use crate::cli::search::printable;
+use crate::shown::printable;
 use crate::store::events::{
     Approval, Event, EventKind, GrantScope, Outcome, PlanState, Subject, TaskState,
 };
@@ -174,12 +174,7 @@ pub(in crate::cli) fn line_of(kind: &EventKind) -> Option<String> {
             .collect::<Vec<_>>()
             .join("\n"),
         EventKind::Approval(asked) => {
-            let what = match &asked.subject {
-                Subject::Command { command, .. } => format!("run `{}`", harmless(command)),
-                Subject::Edit { path } => format!("change {}", printable(path)),
-                Subject::Budget { what } => format!("go on beyond {what}"),
-                Subject::Question { text, .. } => harmless(text),
-            };
+            let what = asked.subject.in_words();
             paint(
                 style::WARN,
                 format!("asked: {what} ({})", short(&asked.reason)),

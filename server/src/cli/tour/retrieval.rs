@@ -9,8 +9,8 @@ use indexer::{MapQuery, Query, Reader, RepoPath, Tokens};
 use super::places::Place;
 use super::{faint, ms};
 use crate::cli::index::settled;
-use crate::cli::search::printable;
 use crate::cli::style::{self, paint};
+use crate::shown::printable;
 
 /// Files shown of an answer.
 const FILES: usize = 3;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::MAX_BODY;
 use crate::model::{Message, TurnUsage};
 use crate::secret::redact;
+use crate::shown::{harmless, printable};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -275,6 +276,18 @@ pub enum Subject {
         text: String,
         options: Vec<String>,
     },
+}
+
+impl Subject {
+    /// What is asked for, in words to go on after "wants to"; a question as it is. Harmless to show.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Command { command, .. } => format!("run `{}`", harmless(command)),
+            Self::Edit { path } => format!("change {}", printable(path)),
+            Self::Budget { what } => format!("go on beyond {what}"),
+            Self::Question { text, .. } => harmless(text),
+        }
+    }
 }
 
 /// What somebody decided.
