@@ -219,7 +219,7 @@ async fn dropping_a_service_destroys_its_sandboxes() {
     } = World::new();
     let sandbox = client.create(asking(LocalCreate::default())).await.unwrap();
     let _running = sandbox.start(shell("sleep 302.0005")).await.unwrap();
-    assert!(running("302.0005"));
+    until_it_runs("302.0005", true).await;
     drop(service);
     until_it_runs("302.0005", false).await;
 }
