@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use model_server::Answer;
+use pairwright::driver::PATIENCE;
 
 use crate::input::Input;
 use crate::stage::{Page, SAID, Stage, Wire, suggested, wait_until};
@@ -72,7 +73,15 @@ fn added(input: &Input, wire: Wire) -> anyhow::Result<Added> {
         anyhow::ensure!(of_model, "key {nth} was answered with {:?}", reply.result);
         keys.push((written, sent + reply.took));
     }
-    let asked = stage.asked();
+    // The last answer may be read before its end is on record.
+    let deadline = Instant::now() + PATIENCE;
+    let asked = loop {
+        let asked = stage.asked();
+        if asked.iter().all(|seen| seen.ended.is_some()) || Instant::now() > deadline {
+            break asked;
+        }
+        std::thread::yield_now();
+    };
     anyhow::ensure!(asked.len() == keys.len(), "not one request for each key");
     let mut added = Added::default();
     for ((written, read), seen) in keys.iter().zip(&asked).skip(WARM_UP) {
