@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Refusal;
@@ -61,7 +59,10 @@ impl Acp {
         stop: &CancellationToken,
     ) -> Result<&'static str, Refusal> {
         let folder = &session.folder;
-        let mut events = Follow::new(session, folder.log.subscribe(), &session.id).await?;
+        let (log, id) = (folder.log.clone(), session.id.clone());
+        let reading = tokio::task::spawn_blocking(move || log.follow_from_now(&id));
+        let read = reading.await.map_err(|_| Refusal::bug())?;
+        let mut events = read.map_err(Refusal::failed)?;
         let sent = folder.chat.send(Ask {
             session: session.id.clone(),
             question: prompt.text,
@@ -77,7 +78,7 @@ impl Acp {
             folder.chat.cancel(&session.id, Some(turn));
         }
         loop {
-            let event = events.next().await?;
+            let event = events.next().await.map_err(Refusal::failed)?;
             if event.turn != turn {
                 continue;
             }
@@ -132,7 +133,6 @@ impl Acp {
             limits: Limits::default(),
             request: None,
         };
-        let written = folder.log.subscribe();
         let acp = Arc::clone(self);
         let starting = tokio::task::spawn_blocking(move || acp.tasks.start(setup, ask));
         let started = starting.await.map_err(|_| Refusal::bug())?;
@@ -141,7 +141,7 @@ impl Acp {
         if stop.is_cancelled() {
             handle.send(Control::Stop);
         }
-        let followed = self.follow_task(session, &handle, written).await;
+        let followed = self.follow_task(session, &handle).await;
         session.set_task(None);
         followed?;
         Ok(match handle.ended().await {
@@ -155,54 +155,69 @@ impl Acp {
         self: &Arc<Self>,
         session: &Arc<Session>,
         handle: &Handle,
-        written: Receiver<Arc<Event>>,
     ) -> Result<(), Refusal> {
-        let mut events = Follow::from_start(session, written, &handle.id);
+        let mut events = session.folder.log.follow(&handle.id, 1);
         loop {
-            let event = tokio::select! {
+            let heard = tokio::select! {
                 biased;
-                event = events.next() => event?,
-                _ = handle.ended() => match events.rest().await? {
-                    Some(event) => event,
-                    None => return Ok(()),
-                },
+                event = events.next() => vec![event.map_err(Refusal::failed)?],
+                _ = handle.ended() => {
+                    let rest = events.rest().await.map_err(Refusal::failed)?;
+                    if rest.is_empty() {
+                        return Ok(());
+                    }
+                    rest
+                }
             };
-            if let Some(update) = update::of(&event.kind) {
-                self.connection.update(&session.id, &update);
-            }
-            match &event.kind {
-                EventKind::Approval(asked) => {
-                    let (acp, session) = (Arc::clone(self), Arc::clone(session));
-                    let (handle, asked) = (handle.clone(), asked.clone());
-                    // The task goes on being shown while the user thinks.
-                    tokio::spawn(async move {
-                        let answer = acp.ask_user(&session, &asked).await;
-                        handle.send(Control::Answer(answer));
-                    });
-                }
-                EventKind::Diff {
-                    proposal: Some(proposal),
-                    rollback_token: None,
-                    ..
-                } => self.offer(session, proposal).await?,
-                EventKind::Diff {
-                    rollback_token: Some(token),
-                    ..
-                } => {
-                    let text = format!("\n\nApplied; `pairwright rollback {token}` takes it back.");
-                    let chunk = update::chunk("agent_message_chunk", &text);
-                    self.connection.update(&session.id, &chunk);
-                }
-                EventKind::Done {
-                    summary: Some(summary),
-                    ..
-                } => {
-                    let chunk = update::chunk("agent_message_chunk", summary);
-                    self.connection.update(&session.id, &chunk);
-                }
-                _ => {}
+            for event in heard {
+                self.show_task(session, handle, &event).await?;
             }
         }
+    }
+
+    /// Shows one event of a task, and asks what it asks.
+    async fn show_task(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        handle: &Handle,
+        event: &Event,
+    ) -> Result<(), Refusal> {
+        if let Some(update) = update::of(&event.kind) {
+            self.connection.update(&session.id, &update);
+        }
+        match &event.kind {
+            EventKind::Approval(asked) => {
+                let (acp, session) = (Arc::clone(self), Arc::clone(session));
+                let (handle, asked) = (handle.clone(), asked.clone());
+                // The task goes on being shown while the user thinks.
+                tokio::spawn(async move {
+                    let answer = acp.ask_user(&session, &asked).await;
+                    handle.send(Control::Answer(answer));
+                });
+            }
+            EventKind::Diff {
+                proposal: Some(proposal),
+                rollback_token: None,
+                ..
+            } => self.offer(session, proposal).await?,
+            EventKind::Diff {
+                rollback_token: Some(token),
+                ..
+            } => {
+                let text = format!("\n\nApplied; `pairwright rollback {token}` takes it back.");
+                let chunk = update::chunk("agent_message_chunk", &text);
+                self.connection.update(&session.id, &chunk);
+            }
+            EventKind::Done {
+                summary: Some(summary),
+                ..
+            } => {
+                let chunk = update::chunk("agent_message_chunk", summary);
+                self.connection.update(&session.id, &chunk);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Shows a proposal and asks whether to apply it; without an answer it stays to be decided.
@@ -401,79 +416,4 @@ fn lines_of(fragment: &str) -> (Option<u32>, Option<u32>) {
     let (first, last) = lines.split_once([':', '-']).unwrap_or((lines, lines));
     let number = |text: &str| text.trim_start_matches('L').parse().ok();
     (number(first), number(last))
-}
-
-/// The events of one session, each once and in order.
-struct Follow {
-    session: Arc<Session>,
-    of: String,
-    written: Receiver<Arc<Event>>,
-    next: u64,
-    /// Read from the log after this was too slow.
-    missed: std::collections::VecDeque<Event>,
-}
-
-impl Follow {
-    /// Follows from now on.
-    async fn new(
-        session: &Arc<Session>,
-        written: Receiver<Arc<Event>>,
-        of: &str,
-    ) -> Result<Self, Refusal> {
-        let (reading, id) = (session.folder.log.clone(), of.to_owned());
-        let found = tokio::task::spawn_blocking(move || reading.session(&id));
-        let found = found.await.map_err(|_| Refusal::bug())?;
-        let last = found
-            .map_err(Refusal::failed)?
-            .map_or(0, |found| found.last);
-        let mut follow = Self::from_start(session, written, of);
-        follow.next = last + 1;
-        Ok(follow)
-    }
-
-    fn from_start(session: &Arc<Session>, written: Receiver<Arc<Event>>, of: &str) -> Self {
-        Self {
-            session: Arc::clone(session),
-            of: of.to_owned(),
-            written,
-            next: 1,
-            missed: std::collections::VecDeque::new(),
-        }
-    }
-
-    async fn next(&mut self) -> Result<Event, Refusal> {
-        loop {
-            if let Some(event) = self.missed.pop_front() {
-                self.next = event.seq + 1;
-                return Ok(event);
-            }
-            match self.written.recv().await {
-                Ok(event) if event.session != self.of || event.seq < self.next => {}
-                Ok(event) if event.seq == self.next => {
-                    self.next += 1;
-                    return Ok(Event::clone(&event));
-                }
-                Ok(_) | Err(RecvError::Lagged(_)) => self.catch_up().await?,
-                Err(RecvError::Closed) => return Err(Refusal::bug()),
-            }
-        }
-    }
-
-    /// What is left in the log of a session that has ended.
-    async fn rest(&mut self) -> Result<Option<Event>, Refusal> {
-        if self.missed.is_empty() {
-            self.catch_up().await?;
-        }
-        let event = self.missed.pop_front();
-        self.next = event.as_ref().map_or(self.next, |event| event.seq + 1);
-        Ok(event)
-    }
-
-    async fn catch_up(&mut self) -> Result<(), Refusal> {
-        let (log, of, from) = (self.session.folder.log.clone(), self.of.clone(), self.next);
-        let reading = tokio::task::spawn_blocking(move || log.read_from(&of, from, usize::MAX));
-        let read = reading.await.map_err(|_| Refusal::bug())?;
-        self.missed.extend(read.map_err(Refusal::failed)?);
-        Ok(())
-    }
 }

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 
 use super::apply::show;
 use super::index::folder;
@@ -21,7 +19,7 @@ use crate::edit::worlds::NoDocuments;
 use crate::index::{Indexes, cache_dir};
 use crate::models::Models;
 use crate::shown::printable;
-use crate::store::events::{Event, EventKind, EventLog, Place};
+use crate::store::events::{EventKind, EventLog, Follow, Place};
 
 /// How long the index may take to become current before it is used as it is.
 const INDEX_PATIENCE: Duration = Duration::from_secs(60);
@@ -94,7 +92,6 @@ impl ChatCommand {
             .context("there is no home directory to keep the session in; set XDG_STATE_HOME")?;
         let workspace = Arc::new(Workspace::open(&root, state)?);
         let log = EventLog::new(Arc::clone(workspace.store()));
-        let events = log.subscribe();
         let chat = Chat::new(Arc::clone(&workspace), log);
         let session = match &self.session {
             Some(session) => {
@@ -107,6 +104,7 @@ impl ChatCommand {
             true => Some(settled(&root, &directories).await?),
             false => None,
         };
+        let events = chat.log().follow_from_now(&session)?;
         let sent = chat.send(Ask {
             session: session.clone(),
             question: self.question.join(" "),
@@ -152,55 +150,41 @@ impl ChatCommand {
     /// Shows the events of a turn until it has ended. An interrupt stops it.
     async fn follow(
         &self,
-        mut events: Receiver<Arc<Event>>,
+        mut events: Follow,
         chat: &Chat,
         session: &str,
         turn: u32,
     ) -> anyhow::Result<Ended> {
         let mut out = anstream::stdout();
         let mut proposed = None;
-        let mut next = 1;
         loop {
             let event = tokio::select! {
-                event = events.recv() => event,
+                event = events.next() => event?,
                 interrupted = tokio::signal::ctrl_c() => {
                     interrupted?;
                     chat.cancel(session, Some(turn));
                     continue;
                 }
             };
-            let missed = match event {
-                Ok(event) if event.session == session && event.turn == turn => vec![event],
-                Ok(_) => continue,
-                // This terminal was too slow; the log has the rest.
-                Err(RecvError::Lagged(_)) => {
-                    let read = chat.log().read_from(session, next, usize::MAX)?;
-                    read.into_iter().map(Arc::new).collect()
+            if event.turn != turn {
+                continue;
+            }
+            if self.json {
+                writeln!(out, "{}", serde_json::to_string(&event)?)?;
+            } else {
+                print(&mut out, &event.kind)?;
+            }
+            out.flush()?;
+            match event.kind {
+                EventKind::Diff { proposal, .. } => proposed = proposal,
+                EventKind::Done { reason, summary } => {
+                    return Ok(Ended {
+                        reason,
+                        summary,
+                        proposal: proposed,
+                    });
                 }
-                Err(RecvError::Closed) => bail!("the answer was lost"),
-            };
-            for event in missed.iter().filter(|event| event.turn == turn) {
-                if event.seq < next {
-                    continue;
-                }
-                next = event.seq + 1;
-                if self.json {
-                    writeln!(out, "{}", serde_json::to_string(&**event)?)?;
-                } else {
-                    print(&mut out, &event.kind)?;
-                }
-                out.flush()?;
-                match &event.kind {
-                    EventKind::Diff { proposal, .. } => proposed.clone_from(proposal),
-                    EventKind::Done { reason, summary } => {
-                        return Ok(Ended {
-                            reason: reason.clone(),
-                            summary: summary.clone(),
-                            proposal: proposed,
-                        });
-                    }
-                    _ => {}
-                }
+                _ => {}
             }
         }
     }

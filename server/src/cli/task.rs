@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{broadcast, mpsc};
 
 use super::style::{self, paint};
 use crate::agent::governor::Limits;
@@ -25,7 +25,7 @@ use crate::index::{Indexes, cache_dir};
 use crate::models::Models;
 pub(super) use watch::line_of;
 
-use crate::store::events::{Answer, Decision, Event, EventKind, EventLog, GrantScope, TaskState};
+use crate::store::events::{Answer, Decision, EventKind, EventLog, Follow, GrantScope, TaskState};
 
 /// How long indexing may take before the first turn.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -82,7 +82,6 @@ impl TaskCommand {
     async fn work(&self, workspace: Arc<Workspace>) -> anyhow::Result<ExitCode> {
         let setup = self.setup(&workspace)?;
         let log = setup.log.clone();
-        let mut events = log.subscribe();
         let tasks = Tasks::default();
         let handle = match (&self.resume, &self.prompt) {
             (Some(id), _) => tasks.resume(setup, id)?,
@@ -102,7 +101,8 @@ impl TaskCommand {
             (None, None) => bail!("a task needs a prompt"),
         };
         let mut lines = Lines::start();
-        let state = self.follow(&log, &handle, &mut events, &mut lines).await?;
+        let events = log.follow(&handle.id, 1);
+        let state = self.follow(events, &handle, &mut lines).await?;
         if self.json {
             return Ok(code_of(state));
         }
@@ -156,42 +156,28 @@ impl TaskCommand {
     /// Shows what happens and passes on what the user says, until the task ends here.
     async fn follow(
         &self,
-        log: &EventLog,
+        mut events: Follow,
         handle: &Handle,
-        events: &mut broadcast::Receiver<Arc<Event>>,
         lines: &mut Lines,
     ) -> anyhow::Result<TaskState> {
         let mut shown = watch::Shown::new(self.json);
-        let mut last = 0;
         let mut n_interrupts = 0;
         let mut ended = Box::pin(handle.ended());
         let mut open: Option<crate::store::events::Approval> = None;
         loop {
             let state = tokio::select! {
                 biased;
-                event = events.recv() => {
-                    let missed = match event {
-                        Ok(event) if event.session == handle.id && event.seq == last + 1 => {
-                            vec![Event::clone(&event)]
+                event = events.next() => {
+                    let event = event?;
+                    shown.show(&event)?;
+                    match event.kind {
+                        EventKind::Approval(asked) => {
+                            lines.forget_typed();
+                            shown.ask(&asked)?;
+                            open = Some(asked);
                         }
-                        // Behind, or something came before: the log has it all.
-                        Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                            log.read_from(&handle.id, last + 1, usize::MAX)?
-                        }
-                        Err(broadcast::error::RecvError::Closed) => Vec::new(),
-                    };
-                    for event in missed {
-                        last = event.seq;
-                        shown.show(&event)?;
-                        match event.kind {
-                            EventKind::Approval(asked) => {
-                                lines.forget_typed();
-                                shown.ask(&asked)?;
-                                open = Some(asked);
-                            }
-                            EventKind::Decided(_) => open = None,
-                            _ => {}
-                        }
+                        EventKind::Decided(_) => open = None,
+                        _ => {}
                     }
                     None
                 }
@@ -221,7 +207,7 @@ impl TaskCommand {
                 state = &mut ended => Some(state),
             };
             if let Some(state) = state {
-                for event in log.read_from(&handle.id, last + 1, usize::MAX)? {
+                for event in events.rest().await? {
                     shown.show(&event)?;
                 }
                 return Ok(state);

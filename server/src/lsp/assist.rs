@@ -17,7 +17,7 @@ use super::chat::{read, write};
 use super::edits::{action, failed};
 use super::{Server, convert};
 use crate::session::document::uri_of;
-use crate::store::events::{EventKind, EventLog};
+use crate::store::events::{EventKind, Follow, Place};
 
 /// Every command of this module, as advertised.
 pub(super) const COMMANDS: &[&str] = &[
@@ -32,8 +32,10 @@ pub(super) const COMMANDS: &[&str] = &[
 /// Diagnostics that are offered to be fixed, and characters of their messages in a title.
 const FIXES: usize = 3;
 const TITLE: usize = 60;
-/// Characters of a message or a selection that a task is told; it reads the file itself.
+/// Characters of a message that are passed on.
 const QUOTED: usize = 2_000;
+/// Bytes of a selection that are looked at for something to do.
+const LOOKED_AT: usize = 16 << 10;
 /// Answers kept to be looked at again.
 const ANSWERS: usize = 50;
 
@@ -45,87 +47,73 @@ struct Part {
 }
 
 impl Server {
-    /// The actions that begin a chat or a task at `range`.
+    /// The actions that begin a chat or a task at `range`. Editors ask whenever the cursor moves, so
+    /// a prompt names the place; a task reads the text there as the editor has it.
     pub(super) fn assistance(&self, params: &lsp::CodeActionParams) -> Vec<lsp::CodeAction> {
         let uri = &params.text_document.uri;
         let mut actions = Vec::new();
-        let models = &self.completer.engines().models;
-        let Some(selected) = self.selected(uri, &params.range) else {
+        let snapshot = self.session.snapshot();
+        let (Some((_, path)), Some(document)) = (self.within(&uri.0), snapshot.document(&uri.0))
+        else {
             return actions;
         };
-        let place = format!("{}:{}", selected.path, params.range.start.line + 1);
-        let task = |title: String, prompt: String| {
+        if crate::context::is_secret(document) {
+            return actions;
+        }
+        let has_agent = self.completer.engines().models.agent.is_some();
+        let task = |title: &str, prompt: String| {
             let start = json!({ "prompt": prompt, "textDocument": { "uri": uri } });
-            action(&title, "pairwright.task.start", &[start])
+            action(title, "pairwright.task.start", &[start])
         };
-        if models.agent.is_some() {
+        if has_agent {
             for diagnostic in params.context.diagnostics.iter().take(FIXES) {
                 let message = message(diagnostic);
                 let line = diagnostic.range.start.line + 1;
-                let prompt = format!(
-                    "Fix what the editor reports at {}:{line}:\n\n{}",
-                    selected.path,
-                    quoted(&message)
-                );
+                let said = quoted(&message);
+                let prompt = format!("Fix what the editor reports at {path}:{line}:\n\n{said}");
                 let short: String = message.chars().take(TITLE).collect();
-                actions.push(task(format!("Fix with Pairwright: {short}"), prompt));
+                actions.push(task(&format!("Fix with Pairwright: {short}"), prompt));
             }
         }
-        if selected.text.trim().is_empty() {
+        let range = params.range;
+        if range.start == range.end {
             return actions;
         }
-        let part = json!({ "uri": uri, "range": params.range });
+        let part = json!({ "uri": uri, "range": range });
         actions.push(action(
             "Explain with Pairwright",
             "pairwright.explainCode",
             &[part],
         ));
-        if models.agent.is_none() {
+        if !has_agent {
             return actions;
         }
-        let code = quoted(&selected.text);
-        for (title, wanted) in [
-            (
+        let place = format!(
+            "{path}, lines {} to {}",
+            range.start.line + 1,
+            range.end.line + 1
+        );
+        actions.extend([
+            task(
                 "Write tests with Pairwright",
-                "Write tests for this code, and run them",
+                format!("Write tests for the code of {place}, and run them."),
             ),
-            (
+            task(
                 "Document with Pairwright",
-                "Write the documentation of this code where its language has it",
+                format!(
+                    "Write the documentation of the code of {place} where its language has it."
+                ),
             ),
-        ] {
-            actions.push(task(
-                title.to_owned(),
-                format!("{wanted}. It is at {place}:\n\n{code}"),
-            ));
-        }
+        ]);
         // Without a plugin there is no window to write an instruction in, but there is the text.
-        if ["TODO", "FIXME"]
-            .iter()
-            .any(|mark| selected.text.contains(mark))
-        {
-            let prompt = format!("Do what the TODO says in the code at {place}:\n\n{code}");
-            actions.push(task(
-                "Do what the TODO says with Pairwright".to_owned(),
-                prompt,
-            ));
+        let byte = |at| document.offset(convert::position(at), snapshot.encoding);
+        let start = byte(range.start);
+        let text = document.slice(start..byte(range.end).clamp(start, start + LOOKED_AT));
+        if ["TODO", "FIXME"].iter().any(|mark| text.contains(mark)) {
+            let prompt = format!("Do what the TODO or FIXME of {place} says.");
+            actions.push(task("Do what the TODO says with Pairwright", prompt));
         }
         actions
-    }
-
-    fn selected(&self, uri: &lsp::Uri, range: &lsp::Range) -> Option<Selected> {
-        let (_, path) = self.within(&uri.0)?;
-        let snapshot = self.session.snapshot();
-        let document = snapshot.document(&uri.0)?;
-        if crate::context::is_secret(document) {
-            return None;
-        }
-        let byte = |at| document.offset(convert::position(at), snapshot.encoding);
-        let (start, end) = (byte(range.start), byte(range.end));
-        Some(Selected {
-            path: path.as_str().to_owned(),
-            text: document.slice(start..end.max(start)),
-        })
     }
 
     /// Runs one of [`COMMANDS`], whose argument is the parameters of the request, or a [`Part`].
@@ -161,7 +149,6 @@ impl Server {
             .within(&part.uri.0)
             .ok_or_else(|| jsonrpc::Error::invalid_params("the document is in no open folder"))?;
         let log = self.log_of(&root).map_err(|why| failed(&why.to_string()))?;
-        let events = log.subscribe();
         let send = json!({
             "session": session,
             "text": "Explain what the selected code does, what it needs and what is easily missed.",
@@ -172,8 +159,9 @@ impl Server {
         if !self.client_can().announced.events {
             let server = self.clone();
             let session = sent.session.clone();
+            let events = log.follow(&session, 1);
             tokio::spawn(async move {
-                if let Err(why) = server.show_answer(&log, events, &session).await {
+                if let Err(why) = server.show_answer(events, &session).await {
                     tracing::warn!("an answer cannot be shown: {why:#}");
                 }
             });
@@ -182,30 +170,21 @@ impl Server {
     }
 
     /// Waits for the first answer of a session and has the client show it.
-    async fn show_answer(
-        &self,
-        log: &EventLog,
-        mut events: tokio::sync::broadcast::Receiver<std::sync::Arc<crate::store::events::Event>>,
-        session: &str,
-    ) -> anyhow::Result<()> {
-        use tokio::sync::broadcast::error::RecvError;
+    async fn show_answer(&self, mut events: Follow, session: &str) -> anyhow::Result<()> {
+        let mut answer = String::new();
         loop {
-            let is_over = match events.recv().await {
-                Ok(event) => {
-                    event.session == session && matches!(event.kind, EventKind::Done { .. })
+            match events.next().await?.kind {
+                EventKind::Message { text } => answer.push_str(&text),
+                EventKind::Notice { text } => answer.push_str(&format!("\n\n> {text}\n")),
+                EventKind::Cited { places } => answer.push_str(&links(&places)),
+                EventKind::Done { summary, .. } => {
+                    if let Some(summary) = summary {
+                        answer.push_str(&format!("\n\n> {summary}"));
+                    }
+                    let answer = format!("{}\n", answer.trim());
+                    return self.show_document(session, answer).await;
                 }
-                // What was missed is in the log.
-                Err(RecvError::Lagged(_)) => true,
-                Err(RecvError::Closed) => return Ok(()),
-            };
-            if !is_over {
-                continue;
-            }
-            let (log, of) = (log.clone(), session.to_owned());
-            let reading = tokio::task::spawn_blocking(move || log.read_from(&of, 1, usize::MAX));
-            let kinds = reading.await??.into_iter().map(|event| event.kind);
-            if let Some(answer) = as_markdown(kinds) {
-                return self.show_document(session, answer).await;
+                _ => {}
             }
         }
     }
@@ -236,38 +215,16 @@ impl Server {
     }
 }
 
-struct Selected {
-    /// Relative to its folder.
-    path: String,
-    text: String,
-}
-
-/// The answer of a turn that is over, with where to look; `None` while it goes on.
-fn as_markdown(kinds: impl Iterator<Item = EventKind>) -> Option<String> {
-    let mut text = String::new();
-    for kind in kinds {
-        match kind {
-            EventKind::Message { text: piece } => text.push_str(&piece),
-            EventKind::Notice { text: notice } => text.push_str(&format!("\n\n> {notice}\n")),
-            EventKind::Cited { places } => {
-                text.push('\n');
-                for place in places {
-                    let line = place
-                        .first_line
-                        .map_or_else(String::new, |n| format!(":{n}"));
-                    text.push_str(&format!("\n- [{}{line}]({})", place.path, place.uri));
-                }
-            }
-            EventKind::Done { summary, .. } => {
-                if let Some(summary) = summary {
-                    text.push_str(&format!("\n\n> {summary}"));
-                }
-                return Some(format!("{}\n", text.trim()));
-            }
-            _ => {}
-        }
-    }
-    None
+/// Where to look, as a list of links.
+fn links(places: &[Place]) -> String {
+    let link = |place: &Place| {
+        let line = place
+            .first_line
+            .map_or_else(String::new, |n| format!(":{n}"));
+        format!("\n- [{}{line}]({})", place.path, place.uri)
+    };
+    let links: String = places.iter().map(link).collect();
+    format!("\n{links}")
 }
 
 /// Writes an answer down; the oldest of too many are removed. Names sort by time.

@@ -10,6 +10,7 @@
 //! Not here: what an event leads to (`agent`, `chat`), how it is shown.
 
 mod chain;
+mod follow;
 mod kind;
 mod lease;
 mod projections;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 pub use chain::{Broken, Verified};
+pub use follow::Follow;
 pub use kind::{
     Answer, Approval, Decision, Denial, DiffFile, Effect, EventKind, Grant, GrantScope, Intake,
     Outcome, Permission, Place, PlanItem, PlanState, Risk, Shown, Spent, Subject, TaskState,
