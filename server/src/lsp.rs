@@ -330,16 +330,7 @@ impl Server {
 
     async fn execute_command(&self, params: lsp::ExecuteCommandParams) -> Result<Value> {
         let arguments = params.arguments.unwrap_or_default();
-        if edits::COMMANDS.contains(&params.command.as_str()) {
-            return self.run_edit_command(&params.command, arguments).await;
-        }
-        if chat::COMMANDS.contains(&params.command.as_str()) {
-            return self.run_chat_command(&params.command, arguments).await;
-        }
-        if assist::COMMANDS.contains(&params.command.as_str()) {
-            return self.run_assist_command(&params.command, arguments).await;
-        }
-        self.run_command(&params.command, &arguments)
+        self.run_any_command(&params.command, arguments).await
     }
 
     /// Reads a trigger kind. In the final protocol 1 is explicit and 2 automatic; clients written

@@ -13,21 +13,11 @@ use serde_json::{Value, json};
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc;
 
-use super::chat::{read, write};
+use super::commands::{read, write};
 use super::edits::{action, failed};
 use super::{Server, convert};
 use crate::session::document::uri_of;
 use crate::store::events::{EventKind, Follow, Place};
-
-/// Every command of this module, as advertised.
-pub(super) const COMMANDS: &[&str] = &[
-    "pairwright.explainCode",
-    "pairwright.task.start",
-    "pairwright.task.pause",
-    "pairwright.task.resume",
-    "pairwright.task.steer",
-    "pairwright.task.stop",
-];
 
 /// Diagnostics that are offered to be fixed, and characters of their messages in a title.
 const FIXES: usize = 3;
@@ -41,7 +31,7 @@ const ANSWERS: usize = 50;
 
 /// A part of a document.
 #[derive(Debug, Deserialize)]
-struct Part {
+pub(super) struct Part {
     uri: lsp::Uri,
     range: lsp::Range,
 }
@@ -116,32 +106,9 @@ impl Server {
         actions
     }
 
-    /// Runs one of [`COMMANDS`], whose argument is the parameters of the request, or a [`Part`].
-    pub(super) async fn run_assist_command(
-        &self,
-        name: &str,
-        mut arguments: Vec<Value>,
-    ) -> jsonrpc::Result<Value> {
-        let params = match arguments.is_empty() {
-            true => Value::Null,
-            false => arguments.swap_remove(0),
-        };
-        match name {
-            "pairwright.explainCode" => self.explain_part(read(params)?).await,
-            "pairwright.task.start" => write(self.task_start(read(params)?).await?),
-            "pairwright.task.pause" => write(self.task_pause(read(params)?).await?),
-            "pairwright.task.resume" => write(self.task_resume(read(params)?).await?),
-            "pairwright.task.steer" => write(self.task_steer(read(params)?).await?),
-            "pairwright.task.stop" => write(self.task_stop(read(params)?).await?),
-            other => Err(jsonrpc::Error::invalid_params(format!(
-                "{other} is not a command of Pairwright"
-            ))),
-        }
-    }
-
     /// Asks what a part of a document does. A client that is told events shows the answer itself;
     /// to another a document with the answer is shown.
-    async fn explain_part(&self, part: Part) -> jsonrpc::Result<Value> {
+    pub(super) async fn explain_part(&self, part: Part) -> jsonrpc::Result<Value> {
         let document = json!({ "uri": part.uri });
         let begin = json!({ "textDocument": document });
         let session = write(self.session_new(read(begin)?).await?)?["session"].clone();

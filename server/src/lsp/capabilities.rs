@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 
-use super::{assist, chat, commands, edits};
+use super::commands;
 use crate::session::document::PositionEncoding;
 
 /// What the client can do, as far as it matters here.
@@ -144,13 +144,7 @@ pub(super) fn server(client: &Client) -> lsp::ServerCapabilities {
         ),
         code_lens_provider: Some(lsp::CodeLensOptions::default()),
         execute_command_provider: Some(lsp::ExecuteCommandOptions {
-            commands: commands::NAMES
-                .iter()
-                .chain(edits::COMMANDS)
-                .chain(chat::COMMANDS)
-                .chain(assist::COMMANDS)
-                .map(ToString::to_string)
-                .collect(),
+            commands: commands::all().map(ToOwned::to_owned).collect(),
             ..lsp::ExecuteCommandOptions::default()
         }),
         workspace: Some(lsp::WorkspaceOptions {

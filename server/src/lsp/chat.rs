@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc;
 
@@ -20,17 +19,6 @@ use super::{Server, convert};
 use crate::chat::{Active, Ask, Chat, Reference, Sent, Surroundings};
 use crate::error::UserError;
 use crate::store::events::{Event, Session};
-
-/// Every command of this module, as advertised.
-pub(super) const COMMANDS: &[&str] = &[
-    "pairwright.session.new",
-    "pairwright.session.list",
-    "pairwright.session.load",
-    "pairwright.session.close",
-    "pairwright.session.attach",
-    "pairwright.chat.send",
-    "pairwright.turn.cancel",
-];
 
 /// Sessions listed, and events answered by one `load`, unless told otherwise.
 const LISTED: usize = 100;
@@ -236,30 +224,6 @@ impl Server {
         Ok(CancelResponse { cancelled })
     }
 
-    /// Runs one of [`COMMANDS`], whose argument is the parameters of the request.
-    pub(super) async fn run_chat_command(
-        &self,
-        name: &str,
-        mut arguments: Vec<Value>,
-    ) -> jsonrpc::Result<Value> {
-        let params = match arguments.is_empty() {
-            true => Value::Null,
-            false => arguments.swap_remove(0),
-        };
-        match name {
-            "pairwright.session.new" => write(self.session_new(read(params)?).await?),
-            "pairwright.session.list" => write(self.session_list(read(params)?).await?),
-            "pairwright.session.load" => write(self.session_load(read(params)?).await?),
-            "pairwright.session.close" => write(self.session_close(read(params)?).await?),
-            "pairwright.session.attach" => write(self.session_attach(read(params)?).await?),
-            "pairwright.chat.send" => write(self.chat_send(read(params)?).await?),
-            "pairwright.turn.cancel" => write(self.turn_cancel(read(params)?).await?),
-            other => Err(jsonrpc::Error::invalid_params(format!(
-                "{other} is not a command of Pairwright"
-            ))),
-        }
-    }
-
     /// Runs `work` with the chats of a folder, on a thread that may wait for the disk.
     async fn on_chat<T: Send + 'static>(
         &self,
@@ -330,14 +294,6 @@ impl Chats {
     fn lock(&self) -> std::sync::MutexGuard<'_, FxHashMap<PathBuf, Chat>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(super) fn read<T: DeserializeOwned>(value: Value) -> jsonrpc::Result<T> {
-    serde_json::from_value(value).map_err(|why| jsonrpc::Error::invalid_params(why.to_string()))
-}
-
-pub(super) fn write(value: impl Serialize) -> jsonrpc::Result<Value> {
-    serde_json::to_value(value).map_err(|_| jsonrpc::Error::internal_error())
 }
 
 fn unknown(session: &str) -> jsonrpc::Error {

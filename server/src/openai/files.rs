@@ -91,12 +91,14 @@ impl Files {
 
     /// Secrets are hidden and ignored as a rule.
     fn add_secrets(&mut self, roots: &[PathBuf]) {
-        let is_ours = |entry: &ignore::DirEntry| {
-            let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
-            let inside = entry.path().join("any");
-            !is_folder || FileClass::of_path(&inside.to_string_lossy()) != FileClass::Vendored
-        };
         for root in roots {
+            // A root may lie in a folder whose name would tell of vendored code or of secrets.
+            let base = root.clone();
+            let is_ours = move |entry: &ignore::DirEntry| {
+                let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+                let inside = below(&base, entry.path()).join("any");
+                !is_folder || FileClass::of_path(&inside.to_string_lossy()) != FileClass::Vendored
+            };
             let walk = ignore::WalkBuilder::new(root)
                 .standard_filters(false)
                 .follow_links(false)
@@ -105,7 +107,7 @@ impl Files {
             for entry in walk.flatten().take(MAX_ENTRIES) {
                 let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
                 if is_file
-                    && secret::is_path(&entry.path().to_string_lossy())
+                    && secret::is_path(&below(root, entry.path()).to_string_lossy())
                     && let Some(text) = read_text(entry.path())
                 {
                     self.secret.extend(telling(text.lines()));
@@ -182,6 +184,10 @@ impl Files {
         let (idx, n) = votes.into_iter().max_by_key(|&(_, n)| n)?;
         (n >= ENOUGH && 2 * n > all).then(|| &self.paths[idx as usize])
     }
+}
+
+fn below<'a>(root: &Path, path: &'a Path) -> &'a Path {
+    path.strip_prefix(root).unwrap_or(path)
 }
 
 /// Reads a file that is text and no secret; `None` for others.
@@ -312,6 +318,17 @@ mod tests {
     const CIRCLE: &str = "import math\n\ndef area_of_circle(radius):\n    return math.pi * radius ** 2\n\n\
         def length_of_circle(radius):\n    return 2 * math.pi * radius\n";
     const SQUARE: &str = "import math\n\ndef area_of_square(side):\n    return side * side * 1.0\n";
+
+    #[test]
+    fn a_root_below_a_folder_of_packages_has_its_secrets_known() {
+        let base = tempfile::tempdir().unwrap();
+        let root = base.path().join("node_modules/mine");
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join(".env"), "PAYMENT_TOKEN=not for anyone else\n").unwrap();
+        let files = Files::read(&[root]);
+        let found = files.of("PAYMENT_TOKEN=not for anyone else\n", "");
+        assert_eq!(found, Origin::Secret);
+    }
 
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rustc_hash::FxHashSet;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tower_lsp_server::gen_lsp_types as lsp;
@@ -22,24 +21,20 @@ use crate::edit::text::{Breaks, Text};
 use crate::edit::workspace::{Choice, EditError, Outcome, Workspace};
 use crate::edit::worlds::Documents;
 use crate::lsp::Server;
+use crate::lsp::commands::{read, unknown, write};
 
 /// Author of proposals whose sender names none.
 const AUTHOR: &str = "editor";
 /// Bytes of old and new text that go with a hunk at most.
 const MAX_SHOWN: usize = 64 << 10;
 
-/// Every command of this module, as advertised.
+/// Commands of hunks for editors without a plugin, as advertised; the rest are requests as well.
 pub(in crate::lsp) const COMMANDS: &[&str] = &[
     "pairwright.acceptHunk",
     "pairwright.rejectHunk",
     "pairwright.acceptAll",
     "pairwright.rejectAll",
     "pairwright.undoLastEdit",
-    "pairwright.diff.list",
-    "pairwright.diff.preview",
-    "pairwright.diff.apply",
-    "pairwright.diff.resolve",
-    "pairwright.diff.rollback",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -475,13 +470,8 @@ impl Server {
     pub(in crate::lsp) async fn run_edit_command(
         &self,
         name: &str,
-        mut arguments: Vec<Value>,
+        first: Value,
     ) -> jsonrpc::Result<Value> {
-        let first = match arguments.is_empty() {
-            true => Value::Null,
-            false => arguments.swap_remove(0),
-        };
-        let object = |value: Value| if value.is_null() { json!({}) } else { value };
         match name {
             "pairwright.acceptHunk" | "pairwright.rejectHunk" => {
                 let hunks: Vec<String> = match first {
@@ -516,17 +506,7 @@ impl Server {
                 .diff_rollback(RollbackParams::default())
                 .await
                 .and_then(write),
-            "pairwright.diff.list" => self.diff_list(read(object(first))?).await.and_then(write),
-            "pairwright.diff.preview" => self.diff_preview(read(first)?).await.and_then(write),
-            "pairwright.diff.apply" => self.diff_apply(read(first)?).await.and_then(write),
-            "pairwright.diff.resolve" => self.diff_resolve(read(first)?).await.and_then(write),
-            "pairwright.diff.rollback" => self
-                .diff_rollback(read(object(first))?)
-                .await
-                .and_then(write),
-            other => Err(jsonrpc::Error::invalid_params(format!(
-                "{other} is not a command of Pairwright"
-            ))),
+            other => Err(unknown(other)),
         }
     }
 }
@@ -547,14 +527,6 @@ fn all_of(
         text_document,
         ..ApplyParams::default()
     }
-}
-
-fn read<P: DeserializeOwned>(value: Value) -> jsonrpc::Result<P> {
-    serde_json::from_value(value).map_err(|why| jsonrpc::Error::invalid_params(why.to_string()))
-}
-
-fn write(value: impl Serialize) -> jsonrpc::Result<Value> {
-    serde_json::to_value(value).map_err(|why| failed(&why.to_string()))
 }
 
 /// Answers a decision: conflicts are an answer, too, with nothing changed.
