@@ -210,6 +210,11 @@ class Desk:
     def kill_server(self):
         os.kill(self.server_pids()[-1], signal.SIGKILL)
 
+    def cut_editor_off(self):
+        """The server lives, but what the editor writes breaks its pipe."""
+        entries = [entry for entry in self.wire() if "wire" in entry]
+        os.kill(entries[-1]["wire"], signal.SIGUSR1)
+
     def wait_ready(self, ask=None):
         """Waits until the server has learnt the workspace. It says so to editors that announce
         that they listen; of others it is asked: `ask()` sends `pairwright/status/get`."""

@@ -118,6 +118,9 @@ class Window:
         self.page.expose_function("codeAutomationLog", lambda *said: self.logged.append(str(said)))
         self.page.goto(f"http://127.0.0.1:{self.port}/?folder={desk.workspace}{self.payload()}")
         self.page.wait_for_selector(".monaco-workbench", timeout=90_000)
+        # Parts of VS Code that start late take ghost text away that is on screen by then.
+        over = "performance.getEntriesByName('code/LifecyclePhase/Eventually').length > 0"
+        self.page.wait_for_function(over, timeout=90_000)
 
     def payload(self):
         if not self.in_host:

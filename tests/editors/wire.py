@@ -5,10 +5,15 @@
 LOG gets one JSON object a line: first {"pid": …} of the server, then {"from": "editor" | "server",
 "at": seconds, "message": …} in the order of arrival. Bytes are passed on as they come; what is not
 framed as the protocol wants it is logged as {"from": …, "broken": …}.
+
+After SIGUSR1 the editor is not heard any more: what it writes breaks its pipe, as it does for a
+moment when a server dies.
 """
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -35,7 +40,7 @@ class Frames:
             yield json.loads(body[:length])
 
 
-def pass_on(source, sink, who, log, lock):
+def pass_on(source, sink, who, log, lock, is_cut=lambda: False):
     frames = Frames()
     while data := source.read1(1 << 16):
         at = time.monotonic()
@@ -52,10 +57,28 @@ def pass_on(source, sink, who, log, lock):
             sink.flush()
         except OSError:
             break
+    if is_cut():
+        return
     try:
         sink.close()
     except OSError:
         pass
+
+
+def hear_editor(server, log, lock):
+    is_deaf = threading.Event()
+
+    def go_deaf(*_):
+        is_deaf.set()
+        # Editors that give a pipe and no socket are not asked for this.
+        with socket.socket(fileno=os.dup(0)) as stdin:
+            stdin.shutdown(socket.SHUT_RD)
+
+    def listen():
+        pass_on(sys.stdin.buffer, server.stdin, "editor", log, lock, is_deaf.is_set)
+
+    signal.signal(signal.SIGUSR1, go_deaf)
+    threading.Thread(target=listen, daemon=True).start()
 
 
 def main():
@@ -63,10 +86,9 @@ def main():
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     lock = threading.Lock()
     with open(path, "a", encoding="utf-8") as log:
-        log.write(json.dumps({"pid": server.pid}) + "\n")
+        log.write(json.dumps({"pid": server.pid, "wire": os.getpid()}) + "\n")
         log.flush()
-        arguments = (sys.stdin.buffer, server.stdin, "editor", log, lock)
-        threading.Thread(target=pass_on, args=arguments, daemon=True).start()
+        hear_editor(server, log, lock)
         pass_on(server.stdout, sys.stdout.buffer, "server", log, lock)
         code = server.wait()
     # The other thread may still wait for the editor; it must not keep the process.

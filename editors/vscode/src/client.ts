@@ -1,8 +1,11 @@
 /** The server's process and the connection to it. */
 import * as vscode from 'vscode';
 import {
+  type ErrorHandler,
   type LanguageClientOptions,
+  ErrorAction,
   LanguageClient,
+  RevealOutputChannelOn,
   type ServerOptions,
   State,
   TransportKind,
@@ -54,6 +57,14 @@ export function connect(
     ],
     initializationOptions: settings(extension),
     outputChannel: log,
+    // The status bar tells what is wrong; every message that is lost is only logged.
+    revealOutputChannelOn: RevealOutputChannelOn.Never,
+    errorHandler: {
+      // A message that a dying server does not read; its end follows, and starts it again. The
+      // client's own handler would stop here for good.
+      error: () => ({ action: ErrorAction.Continue, handled: true }),
+      closed: () => usual.closed(),
+    },
     middleware: {
       didChange: async (event, next) => {
         const { version } = event.document;
@@ -77,6 +88,7 @@ export function connect(
     },
   };
   const client = new LanguageClient('pairwright', 'Pairwright', server, options);
+  const usual: ErrorHandler = client.createDefaultErrorHandler();
   client.registerFeature({
     fillClientCapabilities: (capabilities) => {
       const ours = { pairwright: { status: true, hunks: true } };
