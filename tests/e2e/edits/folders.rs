@@ -71,6 +71,32 @@ fn all_hunks_of_all_folders_are_decided_at_once() {
 }
 
 #[test]
+fn a_failure_in_one_folder_tells_how_to_take_back_what_another_was_given() {
+    let world = World::new(&[]);
+    let (mut client, [one, two]) = two_folders(&world);
+    propose(&mut client, &one, "one");
+    propose(&mut client, &two, "two");
+    fs::remove_file(world.root().join("two/a.txt")).unwrap();
+    fs::create_dir(world.root().join("two/a.txt")).unwrap();
+    let params = json!({ "command": "pairwright.acceptAll", "arguments": [] });
+    let answer = client.request("workspace/executeCommand", &params).unwrap();
+    let why = answer.result.unwrap_err();
+    let done = &why.data.unwrap()["done"];
+    let token = done["rollbackToken"].as_str().unwrap();
+    assert!(why.message.contains(token), "{}", why.message);
+    assert_eq!(
+        fs::read_to_string(world.root().join("one/a.txt")).unwrap(),
+        "ONE\n"
+    );
+    let params = json!({ "rollbackToken": token });
+    ask(&mut client, "pairwright/diff/rollback", &params);
+    assert_eq!(
+        fs::read_to_string(world.root().join("one/a.txt")).unwrap(),
+        "one\n"
+    );
+}
+
+#[test]
 fn the_last_edit_of_any_folder_is_the_one_taken_back() {
     let world = World::new(&[]);
     let (mut client, [one, two]) = two_folders(&world);

@@ -171,6 +171,26 @@ impl ApplyResponse {
         self.paths.extend(other.paths);
         self.conflicts.extend(other.conflicts);
     }
+
+    /// The failure in one folder, with what stays done in others as `data.done`.
+    fn with_failure(self, mut why: jsonrpc::Error) -> jsonrpc::Error {
+        if self.applied.is_empty() {
+            return why;
+        }
+        let tokens = self.rollback_tokens.join(", ");
+        why.message = match tokens.is_empty() {
+            true => format!("{}; what was decided in other folders stays", why.message),
+            false => format!(
+                "{}; other folders were changed, which {tokens} takes back",
+                why.message
+            ),
+        }
+        .into();
+        let mut data = why.data.take().unwrap_or_else(|| json!({}));
+        data["done"] = json!(self);
+        why.data = Some(data);
+        why
+    }
 }
 
 impl Server {
@@ -345,7 +365,10 @@ impl Server {
                 };
                 answer(workspace, documents, done)
             });
-            response.add(done.await?);
+            match done.await {
+                Ok(done) => response.add(done),
+                Err(why) => return Err(response.with_failure(why)),
+            }
         }
         Ok(response)
     }
