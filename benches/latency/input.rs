@@ -85,6 +85,17 @@ impl Input {
         }
         anyhow::bail!("no file of 250 to 500 lines in {}", self.name)
     }
+
+    /// Paths of files within the workspace.
+    pub(crate) fn some_files(&self, n: usize) -> anyhow::Result<Vec<String>> {
+        let paths = self
+            .files
+            .iter()
+            .take(n)
+            .map(|file| file.strip_prefix(&self.root));
+        let paths = paths.map(|path| Ok(path?.to_string_lossy().into_owned()));
+        paths.collect()
+    }
 }
 
 impl fmt::Display for Input {

@@ -11,6 +11,7 @@
 
 mod burst;
 mod cancel;
+mod chat;
 mod idle;
 mod input;
 mod overhead;
@@ -18,6 +19,7 @@ mod stage;
 mod stale;
 mod sustained;
 mod table;
+mod tasks;
 
 use std::path::PathBuf;
 
@@ -26,7 +28,7 @@ use clap::{Parser, ValueEnum};
 use crate::input::Input;
 use crate::table::Table;
 
-/// Measures the latency of ghost text.
+/// Measures the latency of ghost text, chat and tasks.
 #[derive(Parser)]
 struct Args {
     /// Workspace to work in; by default a copy of the sources of this project's dependencies.
@@ -50,15 +52,19 @@ enum Part {
     Burst,
     Sustained,
     Stale,
+    Chat,
+    Tasks,
     Idle,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 8] = [
     Part::Overhead,
     Part::Cancel,
     Part::Burst,
     Part::Sustained,
     Part::Stale,
+    Part::Chat,
+    Part::Tasks,
     Part::Idle,
 ];
 
@@ -85,6 +91,8 @@ fn main() -> anyhow::Result<()> {
             Part::Burst => burst::run(&input, &mut table)?,
             Part::Sustained => sustained::run(&input, share(300), &mut table)?,
             Part::Stale => stale::run(share(10_000), &mut table)?,
+            Part::Chat => chat::run(&input, &mut table)?,
+            Part::Tasks => tasks::run(&input, &mut table)?,
             Part::Idle => idle::run(&input, &mut table)?,
         }
         println!("\n{table}");

@@ -49,14 +49,20 @@ pub(crate) fn run(input: &Input, table: &mut Table) -> anyhow::Result<()> {
 }
 
 #[derive(Default)]
-struct Added {
+pub(crate) struct Added {
     there: Times,
     back: Times,
-    whole: Times,
+    pub(crate) whole: Times,
 }
 
 fn added(input: &Input, wire: Wire) -> anyhow::Result<Added> {
     let mut stage = Stage::new(wire, input.root(), "", |_| Answer::text(SAID))?;
+    added_on(&mut stage, input)
+}
+
+/// Types on a stage whose model says [`SAID`] to whoever wants ghost text.
+pub(crate) fn added_on(stage: &mut Stage, input: &Input) -> anyhow::Result<Added> {
+    let before = stage.asked().len();
     let (path, text, at) = input.middle_of_a_file()?;
     let mut page = Page::open(&mut stage.client, &path, &text[..at], at)?;
     let mut keys = Vec::new();
@@ -73,10 +79,11 @@ fn added(input: &Input, wire: Wire) -> anyhow::Result<Added> {
         anyhow::ensure!(of_model, "key {nth} was answered with {:?}", reply.result);
         keys.push((written, sent + reply.took));
     }
+    page.close(&mut stage.client)?;
     // The last answer may be read before its end is on record.
     let deadline = Instant::now() + PATIENCE;
     let asked = loop {
-        let asked = stage.asked();
+        let asked = stage.asked().split_off(before);
         if asked.iter().all(|seen| seen.ended.is_some()) || Instant::now() > deadline {
             break asked;
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use model_server::{Answer, Hole, Listen, ModelServer, Seen, Speak};
+use model_server::{Answer, Hole, Listen, ModelServer, Route, Seen, Speak};
 use pairwright::driver::{Answer as Reply, Client, PATIENCE};
 use pairwright::session::document::uri_of;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Starts a model that follows `script` on `wire`, and our server on it with the workspace
-    /// `root` and further `settings` (TOML). Returns when all is learnt and the model is probed.
+    /// `root` and further `settings` (TOML, in which `{model}` is the model's address). Returns when all is learnt and the model is probed.
     pub(crate) fn new(
         wire: Wire,
         root: &Path,
@@ -72,9 +72,10 @@ impl Stage {
             home.path(),
             &format!(
                 "[models.complete]\napi = 'fim'\nurl = '{}'\nmodel = 'qwen2.5-coder'\n\
-                 http = '{http}'\n[network]\ncaCertificates = ['{}']\n{settings}",
+                 http = '{http}'\n[network]\ncaCertificates = ['{}']\n{}",
                 model.url(),
                 authority.display(),
+                settings.replace("{model}", &model.url()),
             ),
         )?;
         let mut client = start(home.path())?;
@@ -103,15 +104,42 @@ impl Stage {
         let log = self.model.log();
         let completions = log.completions().into_iter();
         completions
-            .filter(|seen| !is_probe(seen))
+            .filter(|seen| !is_probe(seen) && !is_turn(seen))
             .cloned()
             .collect()
+    }
+
+    /// The turns of conversations that the model was asked for.
+    pub(crate) fn turns(&self) -> Vec<Seen> {
+        let log = self.model.log();
+        let turns = log.requests.iter().filter(|seen| is_turn(seen));
+        turns.cloned().collect()
+    }
+
+    /// Asks our server for something; a refusal is an error.
+    pub(crate) fn request(&mut self, method: &str, params: &Value) -> anyhow::Result<Value> {
+        let answer = self.client.request(method, params)?;
+        let refused = |why| anyhow::anyhow!("{method}: {why}");
+        answer.result.map_err(refused)
+    }
+
+    /// Kills our server and starts another in its place, with the same state on disk.
+    pub(crate) fn kill_and_restart(&mut self, root: &Path) -> anyhow::Result<()> {
+        // What is dropped is killed.
+        self.client = start(self.home.path())?;
+        initialize(&mut self.client, root)?;
+        Ok(())
     }
 
     /// The folder that holds the user's settings and the server's log.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
+}
+
+/// Whether a request is for a turn of a conversation, and not for ghost text.
+pub(crate) fn is_turn(seen: &Seen) -> bool {
+    seen.route().is_some_and(Route::is_turn)
 }
 
 fn is_probe(seen: &Seen) -> bool {
@@ -212,6 +240,14 @@ impl Page {
             line: before.matches('\n').count(),
             column: before.len() - before.rfind('\n').map_or(0, |end| end + 1),
         })
+    }
+
+    pub(crate) fn close(&self, client: &mut Client) -> anyhow::Result<()> {
+        let document = json!({ "uri": self.uri });
+        client.notify(
+            "textDocument/didClose",
+            &json!({ "textDocument": document }),
+        )
     }
 
     pub(crate) fn version(&self) -> i32 {

@@ -65,6 +65,8 @@ pub struct Answer {
 pub struct Notice {
     pub method: String,
     pub params: Value,
+    /// When it was read.
+    pub at: Instant,
 }
 
 #[derive(Debug)]
@@ -354,6 +356,7 @@ impl Client {
                 self.notices.push(Notice {
                     method: method.into_owned(),
                     params,
+                    at,
                 });
             }
         }

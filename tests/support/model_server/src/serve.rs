@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Uri};
@@ -24,7 +24,7 @@ use crate::answer::{Answer, Body, Ending, Text};
 use crate::log::{Book, End, Log, Protocol, Seen};
 use crate::route::Route;
 use crate::tls;
-use crate::turn::Turn;
+use crate::turn::{NOW, Turn};
 
 /// Which protocols to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -522,6 +522,12 @@ async fn play_text(text: &Text, route: Route, sink: &mut Sink) -> Result<Ending,
     Ok(text.ending)
 }
 
+/// Microseconds since the Unix epoch.
+fn now() -> u128 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros())
+}
+
 async fn play_turn(turn: &Turn, route: Route, sink: &mut Sink) -> Result<Ending, End> {
     loop {
         for (nth, frame) in turn.frames(route).into_iter().enumerate() {
@@ -531,6 +537,10 @@ async fn play_turn(turn: &Turn, route: Route, sink: &mut Sink) -> Result<Ending,
                     () = tokio::time::sleep(turn.gap) => {}
                 }
             }
+            let frame = match frame.contains(NOW) {
+                true => frame.replace(NOW, &now().to_string()),
+                false => frame,
+            };
             sink.send(frame.into()).await?;
         }
         if turn.ending != Ending::Endless {

@@ -8,6 +8,9 @@ use crate::answer::{Ending, Text};
 use crate::log::Log;
 use crate::route::Route;
 
+/// In a piece of text: microseconds since the Unix epoch when the piece is sent.
+pub const NOW: &str = "{now}";
+
 /// One turn as a script gives it.
 #[derive(Debug, Clone)]
 pub struct Turn {
