@@ -229,9 +229,15 @@ impl TaskCommand {
             return Some(say(Decision::No, GrantScope::Once, Some(why)));
         };
         if self.json {
-            let mut answer: Answer = serde_json::from_str(line).ok()?;
-            answer.by = "user".into();
-            return (answer.approval == asked.approval).then_some(answer);
+            return match read_answer(line, &asked.approval) {
+                Ok(answer) => Some(answer),
+                Err(why) => {
+                    // Events are on the other stream; a write that fails there ends the task.
+                    let why = paint(style::WARN, format!("this answers nothing: {why}"));
+                    let _ = writeln!(anstream::stderr(), "{why}");
+                    None
+                }
+            };
         }
         if let crate::store::events::Subject::Question { options, .. } = &asked.subject {
             let chosen = line
@@ -255,6 +261,16 @@ impl TaskCommand {
                 .map(|why| say(Decision::No, GrantScope::Once, Some(why))),
         }
     }
+}
+
+/// Reads an answer as programs give it, to the approval `asked`.
+fn read_answer(line: &str, asked: &str) -> Result<Answer, String> {
+    let mut answer: Answer = serde_json::from_str(line).map_err(|why| why.to_string())?;
+    if answer.approval != asked {
+        return Err(format!("what waits is {asked}"));
+    }
+    answer.by = "user".into();
+    Ok(answer)
 }
 
 fn index(root: &Path, directories: &Directories) -> anyhow::Result<Indexes> {
