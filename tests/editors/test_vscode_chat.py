@@ -1,0 +1,191 @@
+"""Chats in a real VS Code."""
+
+import re
+import threading
+import unittest
+
+from chat_view import View
+from desk import until
+from model import ChatModel
+from vscode import Case, installed
+
+SHAPES = """\
+export function area(side) {
+  return side + side;
+}
+
+export function perimeter(side) {
+  return 4 * side;
+}
+"""
+MENDED = SHAPES.replace("side + side", "side * side")
+
+#: Everything that a page might do with what a model or a file says.
+HOSTILE = """\
+<script>document.title = 'owned'; parent.postMessage('owned', '*')</script>
+<img src="https://evil.invalid/a.png" onerror="document.title = 'owned'">
+<svg onload="document.title = 'owned'"></svg>
+<iframe src="https://evil.invalid/"></iframe><style>@import 'https://evil.invalid/a.css';</style>
+
+![picture](https://evil.invalid/b.png) ![data](data:image/svg+xml;base64,AAAA)
+[script](javascript:document.title='owned') [command](command:workbench.action.closeWindow)
+[outside](file:///etc/passwd) [above](../../../../etc/passwd) [page](https://evil.invalid/page)
+
+```"><img src=x onerror="document.title='owned'">
+</code></pre><script>document.title = 'owned'</script>
+```
+
+That was all.
+"""
+
+
+@installed
+class VsCodeChat(Case):
+    def disk(self, name):
+        return (self.desk.workspace / name).read_text()
+
+    def place(self, window):
+        tab = window.page.query_selector(".tab.active")
+        where = window.page.query_selector("#status\\.editor\\.selection")
+        return f"{tab and tab.get_attribute('data-resource-name')} {where and where.text_content()}"
+
+    def test_a_chat(self):
+        """One window, because starting one takes long: an answer comes in pieces, is stopped,
+        names places, has a block reviewed; the view is hidden and the server killed."""
+        go_on, never = threading.Event(), threading.Event()
+        self.addCleanup(never.set)
+        model = ChatModel(
+            ["The area is **wrong**, ", go_on, "see src/shapes.js:2.\n\nsrc/shapes.js\n", f"```js\n{MENDED}```\n"],
+            ["Once upon a time", never],
+            ["It begins, ", never],
+            ["And it goes on."],
+            [HOSTILE],
+        )
+        self.addCleanup(model.close)
+        window = self.window({"src/shapes.js": SHAPES, "notes.md": "a\nb\n"}, model)
+        window.page.click(".explorer-folders-view >> text=src")
+        window.open("shapes.js")
+        view = View(window)
+        view.open()
+
+        with self.subTest("an answer is shown as it comes"):
+            until(lambda: view.chips() == ["shapes.js"], "what is open goes with a question")
+            view.say("What is wrong here?")
+            view.wait_log("The area is wrong,")
+            self.assertEqual(view.frame.get_attribute("#log", "aria-busy"), "true")
+            self.assertFalse(view.is_there("button:text-is('Review as hunks')"))
+            go_on.set()
+            view.wait_for("button:text-is('Review as hunks')")
+            until(lambda: view.frame.get_attribute("#log", "aria-busy") == "false", "the answer is over")
+            self.assertIn("export function area", model.asked[0]["messages"][-1]["content"])
+            window.picture("vscode-chat")
+
+        with self.subTest("a place that it names is opened at its line"):
+            view.frame.click(".cited a:text-is('src/shapes.js:2')")
+            until(lambda: "shapes.js Ln 2," in self.place(window), "the place is open")
+
+        with self.subTest("a block of it is reviewed as hunks"):
+            view.press("Review as hunks")
+            window.page.wait_for_selector(".codelens-decoration >> text=Accept hunk", timeout=60_000)
+            self.assertEqual(self.disk("src/shapes.js"), SHAPES)
+            window.press("Alt+y")
+            until(lambda: not window.page.query_selector(".codelens-decoration >> text=Accept hunk"), "decided")
+            until(lambda: window.save("src/shapes.js") == MENDED, "the hunk is in the file")
+
+        with self.subTest("context is added and left out"):
+            window.press("Control+Home", "Shift+ArrowDown", "Shift+ArrowDown")
+            window.run_command("Pairwright: Add Selection to the Question")
+            until(lambda: view.chips() == ["shapes.js:1-2", "shapes.js:1-2"], "both are shown")
+            view.frame.click("#chips button[aria-label^='Leave out the selection']")
+            until(lambda: view.chips() == ["shapes.js:1-2"], "one is left")
+
+        with self.subTest("an answer is stopped, and the model hears of it"):
+            view.say("Tell me a story.")
+            view.wait_log("Once upon a time")
+            view.press("Stop")
+            view.wait_log("stopped")
+            until(lambda: model.n_cut == 1, "the model's answer was cut")
+            sent = self.desk.sent("pairwright/chat/send")[-1]
+            self.assertEqual(sent["textDocument"], {"uri": "untitled:nothing"})
+            (reference,) = sent["contextRefs"]
+            self.assertEqual((reference["type"], reference["firstLine"], reference["lastLine"]), ("file", 1, 2))
+
+        with self.subTest("a view that was hidden shows the same"):
+            view.frame.fill("#draft", "not sent yet")
+            before = view.log()
+            window.run_command("View: Show Explorer")
+            until(lambda: view.page() is None, "the view is hidden")
+            view.open()
+            until(lambda: view.log() == before, "the same is there")
+            self.assertEqual(view.frame.input_value("#draft"), "not sent yet")
+
+        with self.subTest("the server is killed in an answer, and the chat goes on"):
+            view.say("Begin.")
+            view.wait_log("It begins,")
+            n = len(self.desk.server_pids())
+            self.desk.kill_server()
+            until(lambda: len(self.desk.server_pids()) > n, "a new server")
+            until(lambda: not view.is_there("button:text-is('Stop')"), "nothing goes on")
+            view.say("Go on.")
+            view.wait_log("And it goes on.")
+            log = view.log()
+            for text in ("What is wrong here?", "Once upon a time", "It begins,", "Go on."):
+                self.assertEqual(log.count(text), 1, log)
+            self.assertIn("Once upon a time", str(model.asked[-1]["messages"]))
+
+        with self.subTest("a new chat is empty, and the old one is kept"):
+            window.run_command("Pairwright: New Chat")
+            until(lambda: "Go on." not in view.log(), "an empty chat")
+            view.say("Say something hostile.")
+            view.wait_log("That was all.")
+            self.assertEqual(len(model.asked[-1]["messages"]), 2, "the old chat is told to the model")
+
+        with self.subTest("hostile Markdown does nothing"):
+            tags = view.frame.eval_on_selector_all("#log *", "all => all.map(e => e.localName)")
+            self.assertFalse({"script", "img", "svg", "iframe", "style"} & set(tags), tags)
+            links = view.frame.eval_on_selector_all("#log .answer a", "all => all.map(e => [e.textContent, e.href])")
+            self.assertFalse([at for _, at in links if not at.endswith("#")], links)
+            self.assertNotIn("script", [text for text, _ in links])
+            for outside in ("outside", "above"):
+                view.frame.click(f"#log .answer a:text-is('{outside}')")
+                until(lambda: "leads to no file" in view.frame.inner_text("#failed"), "refused")
+            view.frame.click("#log .answer a:text-is('page')")
+            window.page.wait_for_selector(".monaco-dialog-box >> text=evil.invalid")
+            window.press("Escape")
+            self.assertEqual(view.frame.title(), "Pairwright")
+
+        with self.subTest("the history has both"):
+            window.run_command("Pairwright: Chats and Tasks", asks=True)
+            window.page.wait_for_selector(".quick-input-list .monaco-list-row >> text=hostile")
+            window.page.keyboard.type("What is wrong")
+            window.page.wait_for_selector(".quick-input-list .monaco-list-row >> text=/What is wrong/")
+            window.press("Enter")
+            view.wait_log("Once upon a time")
+            self.assertNotIn("That was all.", view.log())
+
+        self.assertEqual(window.hosts, {"127.0.0.1"})
+        self.assertEqual(self.desk.broken(), [])
+
+    def test_without_a_model_search_answers_and_says_so(self):
+        window = self.window({"shapes.js": SHAPES})
+        window.open("shapes.js")
+        self.desk.wait_ready()
+        view = View(window)
+        view.open()
+
+        def is_found():
+            # The index may still be learning the file.
+            view.say("Where is the perimeter computed?")
+            view.wait_for("#send:not(:disabled)")
+            return "shapes.js" in view.texts("#log .answer")[-1]
+
+        view.wait_for("#send:not(:disabled)")
+        until(is_found, "search finds the file")
+        until(lambda: view.texts("#log .answer .kind"), "the answer says what it is")
+        self.assertEqual(set(view.texts("#log .answer .kind")), {"Search, not a model"})
+        view.frame.locator("#log .answer a").last.click()
+        until(lambda: re.match(r"shapes.js Ln \d", self.place(window)), "the place is open")
+
+
+if __name__ == "__main__":
+    unittest.main()
