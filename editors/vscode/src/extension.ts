@@ -132,7 +132,7 @@ let server: Server | undefined;
 export function activate(context: vscode.ExtensionContext): void {
   const ghost: Ghost = new Ghost(() => started.running);
   let panel: Promise<Panel> | undefined;
-  const theirs = (): Promise<Panel> => (panel ??= open(context, started));
+  const theirs = (): Promise<Panel> => (panel ??= open(context, started, hunks));
   const started: Server = new Server(context.extension, ghost, {
     hunksChanged: () => void hunks.refresh(),
     event: (event) => void panel?.then((open) => open.take(event)),
@@ -196,10 +196,13 @@ const OF_PANEL = [
   'pairwright.stopAnswer',
 ];
 
-async function open(context: vscode.ExtensionContext, started: Server): Promise<Panel> {
+async function open(context: vscode.ExtensionContext, started: Server, hunks: Hunks): Promise<Panel> {
   const { Panel } = await import('./panel.js');
-  const panel = new Panel(context.extensionUri, context.workspaceState, (method, params) =>
-    started.request(method, params),
+  const panel = new Panel(
+    context.extensionUri,
+    context.workspaceState,
+    (method, params) => started.request(method, params),
+    (proposal) => hunks.review(proposal),
   );
   context.subscriptions.push(panel);
   panel.serverIs(started.running?.isRunning() ?? false);

@@ -33,6 +33,8 @@ export class Panel implements vscode.Disposable {
     private readonly extension: vscode.Uri,
     private readonly memory: vscode.Memento,
     private readonly request: Request,
+    /** Goes to the first hunk of a proposal. */
+    private readonly reviewHunks: (proposal: string) => Promise<void>,
   ) {
     this.sessions = new Sessions(request, {
       clear: () => this.tell({ type: 'clear' }),
@@ -161,8 +163,8 @@ export class Panel implements vscode.Disposable {
       case 'open':
         await this.failing(() => open(message.to));
         break;
-      case 'nextHunk':
-        await vscode.commands.executeCommand('pairwright.nextHunk');
+      case 'hunks':
+        await this.reviewHunks(message.proposal);
         break;
       case 'rollBack':
         await this.failing(() => this.request('pairwright/diff/rollback', { rollbackToken: message.token }));
@@ -202,8 +204,12 @@ export class Panel implements vscode.Disposable {
   private async review(answer: string): Promise<void> {
     const uri = vscode.window.activeTextEditor?.document.uri;
     const document = uri && vscode.workspace.getWorkspaceFolder(uri) ? { textDocument: { uri: uri.toString() } } : {};
-    await this.request('pairwright/diff/preview', { answer, author: 'chat', ...document });
-    await vscode.commands.executeCommand('pairwright.nextHunk');
+    const { proposal } = (await this.request('pairwright/diff/preview', {
+      answer,
+      author: 'chat',
+      ...document,
+    })) as { proposal: string };
+    await this.reviewHunks(proposal);
   }
 
   private async history(): Promise<void> {

@@ -34,7 +34,8 @@ export type ToView =
 export type ToExtension =
   | { type: 'ready' }
   | { type: 'send'; text: string; mode: Mode | 'ask' }
-  | { type: 'stop' | 'pause' | 'resume' | 'addContext' | 'nextHunk' }
+  | { type: 'stop' | 'pause' | 'resume' | 'addContext' }
+  | { type: 'hunks'; proposal: string }
   | { type: 'removeChip'; id: string }
   | { type: 'review'; answer: string }
   | { type: 'copy'; text: string }

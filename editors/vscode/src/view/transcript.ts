@@ -190,7 +190,7 @@ function diff(files: DiffFile[], proposal: string | undefined, token: string | u
   const items = files.map(({ path, added, removed }) => make('li', '', `${path} +${added} −${removed}`));
   const element = make('div', 'diff', make('strong', '', title), make('ul', 'plain', ...items));
   if (proposal !== undefined && token === undefined) {
-    element.append(make('div', 'buttons', button('Review hunks', () => tell({ type: 'nextHunk' }))));
+    element.append(make('div', 'buttons', button('Review hunks', () => tell({ type: 'hunks', proposal }))));
   }
   if (token !== undefined) {
     element.append(make('div', 'buttons', button('Take back', () => tell({ type: 'rollBack', token }))));
