@@ -1,6 +1,5 @@
 """Chats in a real VS Code."""
 
-import re
 import threading
 import unittest
 
@@ -38,16 +37,28 @@ HOSTILE = """\
 That was all.
 """
 
+#: Does in the page what hostile text would like to; gives how each was refused.
+BREAK_OUT = """async () => {
+  const refused = [];
+  const heard = () => new Promise(done =>
+    document.addEventListener('securitypolicyviolation', e => done(e.effectiveDirective), { once: true }));
+  let next = heard();
+  document.body.append(Object.assign(document.createElement('script'), { textContent: 'document.title = "owned"' }));
+  refused.push(await next);
+  next = heard();
+  new Image().src = 'https://evil.invalid/c.png';
+  refused.push(await next);
+  next = heard();
+  fetch('https://evil.invalid/').catch(() => {});
+  refused.push(await next);
+  return refused;
+}"""
+
 
 @installed
 class VsCodeChat(Case):
     def disk(self, name):
         return (self.desk.workspace / name).read_text()
-
-    def place(self, window):
-        tab = window.page.query_selector(".tab.active")
-        where = window.page.query_selector("#status\\.editor\\.selection")
-        return f"{tab and tab.get_attribute('data-resource-name')} {where and where.text_content()}"
 
     def test_a_chat(self):
         """One window, because starting one takes long: an answer comes in pieces, is stopped,
@@ -82,11 +93,12 @@ class VsCodeChat(Case):
 
         with self.subTest("a place that it names is opened at its line"):
             view.frame.click(".cited a:text-is('src/shapes.js:2')")
-            until(lambda: "shapes.js Ln 2," in self.place(window), "the place is open")
+            window.wait_at("shapes.js:2")
 
         with self.subTest("a block of it is reviewed as hunks"):
             view.press("Review as hunks")
             window.page.wait_for_selector(".codelens-decoration >> text=Accept hunk", timeout=60_000)
+            window.wait_at("shapes.js:2")
             self.assertEqual(self.disk("src/shapes.js"), SHAPES)
             window.press("Alt+y")
             until(lambda: not window.page.query_selector(".codelens-decoration >> text=Accept hunk"), "decided")
@@ -98,6 +110,13 @@ class VsCodeChat(Case):
             until(lambda: view.chips() == ["shapes.js:1-2", "shapes.js:1-2"], "both are shown")
             view.frame.click("#chips button[aria-label^='Leave out the selection']")
             until(lambda: view.chips() == ["shapes.js:1-2"], "one is left")
+            for choice, name in (("A symbol", "area"), ("The uncommitted changes", None)):
+                view.press("Add context…")
+                window.choose(choice)
+                if name:
+                    window.answer(name)
+            expected = ["shapes.js:1-2", "area", "uncommitted changes"]
+            until(lambda: view.chips() == expected, "all three are shown")
 
         with self.subTest("an answer is stopped, and the model hears of it"):
             view.say("Tell me a story.")
@@ -107,8 +126,11 @@ class VsCodeChat(Case):
             until(lambda: model.n_cut == 1, "the model's answer was cut")
             sent = self.desk.sent("pairwright/chat/send")[-1]
             self.assertEqual(sent["textDocument"], {"uri": "untitled:nothing"})
-            (reference,) = sent["contextRefs"]
-            self.assertEqual((reference["type"], reference["firstLine"], reference["lastLine"]), ("file", 1, 2))
+            lines, *others = sent["contextRefs"]
+            self.assertEqual((lines["type"], lines["firstLine"], lines["lastLine"]), ("file", 1, 2))
+            self.assertEqual(others, [{"type": "symbol", "name": "area"}, {"type": "diff"}])
+            # The workspace is no repository, which is something to know.
+            self.assertIn("git does not tell the changes.", view.texts("#log .notice"))
 
         with self.subTest("a view that was hidden shows the same"):
             view.frame.fill("#draft", "not sent yet")
@@ -166,6 +188,10 @@ class VsCodeChat(Case):
         self.assertEqual(window.hosts, {"127.0.0.1"})
         self.assertEqual(self.desk.broken(), [])
 
+        with self.subTest("what would get past all that is refused by the page's own policy"):
+            self.assertEqual(view.frame.evaluate(BREAK_OUT), ["script-src-elem", "img-src", "connect-src"])
+            self.assertEqual(view.frame.title(), "Pairwright")
+
     def test_without_a_model_search_answers_and_says_so(self):
         window = self.window({"shapes.js": SHAPES})
         window.open("shapes.js")
@@ -175,16 +201,16 @@ class VsCodeChat(Case):
 
         def is_found():
             # The index may still be learning the file.
+            n = len(view.texts("#log .answer"))
             view.say("Where is the perimeter computed?")
-            view.wait_for("#send:not(:disabled)")
+            until(lambda: len(view.texts("#log .answer")) > n, "an answer")
             return "shapes.js" in view.texts("#log .answer")[-1]
 
-        view.wait_for("#send:not(:disabled)")
         until(is_found, "search finds the file")
         until(lambda: view.texts("#log .answer .kind"), "the answer says what it is")
         self.assertEqual(set(view.texts("#log .answer .kind")), {"Search, not a model"})
         view.frame.locator("#log .answer a").last.click()
-        until(lambda: re.match(r"shapes.js Ln \d", self.place(window)), "the place is open")
+        until(lambda: window.place().startswith("shapes.js:"), "the place is open")
 
 
 if __name__ == "__main__":

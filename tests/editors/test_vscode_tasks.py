@@ -9,7 +9,7 @@ from model import ChatModel, call
 from vscode import Case, installed
 
 NUMBERS = "".join(f"line {n}\n" for n in range(1, 21))
-FILES = {"a.txt": NUMBERS, "b.txt": "alpha\nbeta\n", ".env": "TOKEN=hush-hush-hush\n"}
+FILES = {"a.txt": NUMBERS, "b.txt": "alpha\nbeta\n", ".env": "TOKEN=hush-hush-hush\n", "c.json": '{"a": }\n'}
 
 
 @installed
@@ -30,7 +30,8 @@ class VsCodeTasks(Case):
                 call("plan", items=plan),
                 call("read_file", path=".env"),
                 call("run", command="sudo -n true"),
-                call("run", command="printf 'it ran\\n'; touch asked"),
+                call("run", command="touch asked"),
+                call("run", command="echo it ran"),
             ],
             [
                 call("edit", path="a.txt", oldString="line 3\n", newString="LINE 3\n"),
@@ -40,7 +41,10 @@ class VsCodeTasks(Case):
             [call("finish", summary="Three lines are louder now.")],
             ["I begin. ", never],
             ["I go on. ", never],
+            ["I am back. ", never],
             ["It is *text*."],
+            [call("finish", summary="Edited.")],
+            [call("finish", summary="Fixed.")],
         )
         self.addCleanup(model.close)
         window = self.window(FILES, model)
@@ -58,11 +62,14 @@ class VsCodeTasks(Case):
         with self.subTest("a command waits for a decision, with the rule that would be remembered"):
             (approval,) = view.texts(".approval")
             self.assertIn("touch asked", approval)
+            self.assertIn("commands that begin with touch asked", approval)
             window.picture("vscode-approval")
-            view.press("Allow once")
-            view.wait_log("You allowed it")
+            # By its role and its name, and by the keyboard, as for who does not see it.
+            asked = view.frame.get_by_role("group", name="The task asks: May it run this command?")
+            asked.get_by_role("button", name="Allow for this task").press("Enter")
+            view.wait_log("You allowed it, for this task")
             (decided,) = [a["result"] for a in self.desk.answers("pairwright/approval/request", "server")]
-            self.assertEqual(decided, {"decision": "yes", "scope": "once"})
+            self.assertEqual(decided, {"decision": "yes", "scope": "task"})
 
         with self.subTest("its output, what it took and what it proposes are there"):
             view.press("Review hunks")
@@ -78,6 +85,7 @@ class VsCodeTasks(Case):
             return window.page.locator(".codelens-decoration >> text=Accept hunk").count()
 
         with self.subTest("one hunk is rejected, the others accepted, and all taken back after typing"):
+            window.wait_at("a.txt:3")
             until(lambda: lenses() == 2, "the first file's hunks are there")
             window.press("Alt+n")
             until(lambda: lenses() == 1, "one is left")
@@ -91,13 +99,18 @@ class VsCodeTasks(Case):
             until(lambda: self.disk("b.txt") == FILES["b.txt"], "taken back")
             until(lambda: window.save("a.txt") == NUMBERS + "typed", "what was typed stays")
 
-        with self.subTest("a task is paused, resumed, and stopped"):
+        with self.subTest("a task is paused, resumed, taken up after the server was killed, steered and stopped"):
             window.run_command("Pairwright: New Task")
             view.say("Go slowly.")
             view.wait_log("I begin.")
             view.press("Pause")
             view.press("Resume")
             view.wait_log("I go on.")
+            n = len(self.desk.server_pids())
+            self.desk.kill_server()
+            until(lambda: len(self.desk.server_pids()) > n, "a new server")
+            view.press("Resume")
+            view.wait_log("I am back.")
             view.say("Hurry up.")
             view.wait_log("Hurry up.")
             view.press("Stop")
@@ -105,10 +118,29 @@ class VsCodeTasks(Case):
 
         with self.subTest("the selected code is explained in a chat"):
             window.page.click(".editor-instance .view-lines")
-            window.press("Control+Home", "Shift+ArrowDown")
+            window.press("Control+Home", "Shift+ArrowDown", "Shift+End")
             window.run_command("Pairwright: Explain Selection")
             view.wait_log("It is text.")
             self.assertIn("line 1", model.asked[-1]["messages"][-1]["content"])
+
+        def task_of(command, answer=None):
+            n = len(self.desk.commands("pairwright.task.start"))
+            window.run_command(command, asks=answer is not None)
+            if answer:
+                window.answer(answer)
+            until(lambda: len(self.desk.commands("pairwright.task.start")) > n, "a task is begun")
+            view.wait_for("#task:has-text('succeeded')")
+            return self.desk.commands("pairwright.task.start")[-1][0]["prompt"]
+
+        with self.subTest("the selection is edited as the user says"):
+            prompt = task_of("Pairwright: Edit Selection", "Sort this")
+            self.assertIn("Sort this", prompt)
+            self.assertIn("a.txt, lines 1 to 2", prompt)
+
+        with self.subTest("what the editor reports at the cursor is fixed"):
+            window.find("c.json")
+            window.page.wait_for_selector(".squiggly-error", timeout=60_000)
+            self.assertIn("Fix what the editor reports at c.json:1", task_of("Pairwright: Fix What Is Reported Here"))
 
         self.assertEqual(window.hosts, {"127.0.0.1"})
         self.assertEqual(self.desk.broken(), [])

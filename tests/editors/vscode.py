@@ -167,6 +167,26 @@ class Window:
         self.page.wait_for_selector(".editor-instance .view-lines", timeout=60_000)
         self.page.click(".editor-instance .view-lines")
 
+    def find(self, name):
+        """Opens a file by its name, whatever view is shown."""
+        self.press("Control+p")
+        self.page.wait_for_selector(".quick-input-box input")
+        self.page.keyboard.type(name)
+        self.choose(name)
+        until(lambda: self.place().startswith(f"{name}:"), f"{name} is open")
+
+    def place(self):
+        """File and line of the cursor, where an editor has the focus: `a.txt:3`."""
+        parts = (".monaco-editor.focused", ".tab.active", "#status\\.editor\\.selection")
+        focus, tab, where = (self.page.query_selector(part) for part in parts)
+        if not (focus and tab and where):
+            return ""
+        line = (where.text_content() or "").removeprefix("Ln ").split(",")[0]
+        return f"{tab.get_attribute('data-resource-name')}:{line}"
+
+    def wait_at(self, place):
+        until(lambda: self.place() == place, f"the cursor is at {place}")
+
     def type(self, text):
         self.page.keyboard.type(text, delay=20)
 
@@ -210,6 +230,16 @@ class Window:
         self.page.keyboard.press("Enter")
         if not asks:
             self.page.wait_for_selector(".quick-input-widget", state="hidden")
+
+    def choose(self, title):
+        """Chooses from the list that is shown."""
+        self.page.click(f".quick-input-list .monaco-list-row >> text={title}")
+
+    def answer(self, text):
+        """Answers the question for a text that is shown."""
+        self.page.wait_for_selector(".quick-input-list", state="hidden")
+        self.page.fill(".quick-input-box input", text)
+        self.page.keyboard.press("Enter")
 
     def picture(self, name):
         ARTIFACTS.mkdir(parents=True, exist_ok=True)

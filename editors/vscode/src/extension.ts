@@ -198,12 +198,8 @@ const OF_PANEL = [
 
 async function open(context: vscode.ExtensionContext, started: Server, hunks: Hunks): Promise<Panel> {
   const { Panel } = await import('./panel.js');
-  const panel = new Panel(
-    context.extensionUri,
-    context.workspaceState,
-    (method, params) => started.request(method, params),
-    (proposal) => hunks.review(proposal),
-  );
+  const request = (method: string, params: object): Promise<unknown> => started.request(method, params);
+  const panel = new Panel(context.extensionUri, context.workspaceState, request, hunks);
   context.subscriptions.push(panel);
   panel.serverIs(started.running?.isRunning() ?? false);
   return panel;

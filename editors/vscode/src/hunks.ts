@@ -177,8 +177,16 @@ export class Hunks implements vscode.Disposable {
     await this.run('pairwright.diff.resolve', [{ textDocument: { uri }, action }]);
   }
 
+  /** Takes back an edit. */
+  async takeBack(rollbackToken: string): Promise<void> {
+    this.tellTakenBack(await this.run('pairwright.diff.rollback', [{ rollbackToken }]));
+  }
+
   private async rollBack(): Promise<void> {
-    const done = await this.run('pairwright.undoLastEdit', []);
+    this.tellTakenBack(await this.run('pairwright.undoLastEdit', []));
+  }
+
+  private tellTakenBack(done: Decided | undefined): void {
     if (done && done.paths.length > 0) {
       vscode.window.setStatusBarMessage(`Pairwright: took back the edit of ${done.paths.join(', ')}`, 5000);
     }

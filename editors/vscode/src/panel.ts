@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto';
 import * as vscode from 'vscode';
 
 import { Context } from './context';
+import type { Hunks } from './hunks';
 import { target } from './links';
 import type { Approval, Decision, Event, Mode } from './protocol';
 import { Sessions } from './sessions';
@@ -33,8 +34,7 @@ export class Panel implements vscode.Disposable {
     private readonly extension: vscode.Uri,
     private readonly memory: vscode.Memento,
     private readonly request: Request,
-    /** Goes to the first hunk of a proposal. */
-    private readonly reviewHunks: (proposal: string) => Promise<void>,
+    private readonly hunks: Hunks,
   ) {
     this.sessions = new Sessions(request, {
       clear: () => this.tell({ type: 'clear' }),
@@ -50,7 +50,7 @@ export class Panel implements vscode.Disposable {
     const files = vscode.Uri.joinPath(this.extension, 'dist');
     view.webview.options = { enableScripts: true, localResourceRoots: [files] };
     view.webview.html = page(view.webview, files);
-    view.webview.onDidReceiveMessage((message: ToExtension) => this.heard(message));
+    view.webview.onDidReceiveMessage((message: ToExtension) => this.failing(() => this.heard(message)));
     view.onDidDispose(() => {
       this.view = undefined;
       this.isReady = false;
@@ -140,13 +140,13 @@ export class Panel implements vscode.Disposable {
         await this.send(message);
         break;
       case 'stop':
-        await this.failing(() => this.sessions.stop());
+        await this.sessions.stop();
         break;
       case 'pause':
-        await this.failing(() => this.sessions.pause());
+        await this.sessions.pause();
         break;
       case 'resume':
-        await this.failing(() => this.sessions.resume());
+        await this.sessions.resume();
         break;
       case 'addContext':
         await this.context.add();
@@ -155,19 +155,19 @@ export class Panel implements vscode.Disposable {
         this.context.remove(message.id);
         break;
       case 'review':
-        await this.failing(() => this.review(message.answer));
+        await this.review(message.answer);
         break;
       case 'copy':
         await vscode.env.clipboard.writeText(message.text);
         break;
       case 'open':
-        await this.failing(() => open(message.to));
+        await open(message.to);
         break;
       case 'hunks':
-        await this.reviewHunks(message.proposal);
+        await this.hunks.review(message.proposal);
         break;
       case 'rollBack':
-        await this.failing(() => this.request('pairwright/diff/rollback', { rollbackToken: message.token }));
+        await this.hunks.takeBack(message.token);
         break;
       case 'decide': {
         const { approval, decision, scope, text } = message;
@@ -187,7 +187,7 @@ export class Panel implements vscode.Disposable {
     this.waiting = [];
     this.isReady = true;
     this.context.tell(true);
-    await this.failing(() => this.sessions.retell());
+    await this.sessions.retell();
     waiting.forEach((message) => this.tell(message));
   }
 
@@ -209,7 +209,7 @@ export class Panel implements vscode.Disposable {
       author: 'chat',
       ...document,
     })) as { proposal: string };
-    await this.reviewHunks(proposal);
+    await this.hunks.review(proposal);
   }
 
   private async history(): Promise<void> {
@@ -248,14 +248,19 @@ export class Panel implements vscode.Disposable {
     try {
       await work();
     } catch (error) {
-      this.tell({ type: 'failed', message: messageOf(error) });
+      const message = messageOf(error);
+      if (this.view?.visible === true) {
+        this.tell({ type: 'failed', message });
+      } else {
+        void vscode.window.showWarningMessage(`Pairwright: ${message}`);
+      }
     }
   }
 
   private tell(message: ToView): void {
     if (this.isReady) {
       void this.view?.webview.postMessage(message);
-    } else if (message.type === 'write' || message.type === 'failed') {
+    } else if (message.type === 'write') {
       // Everything else is told when the page is there.
       this.waiting.push(message);
     }
@@ -305,6 +310,7 @@ function page(webview: vscode.Webview, files: vscode.Uri): string {
 </head>
 <body>
 <section id="task" aria-label="Task" hidden></section>
+<p id="cut" class="note" hidden>What came before is in the record: <code>pairwright audit</code>.</p>
 <main id="log" role="log" aria-label="Conversation" aria-live="polite" tabindex="0"></main>
 <p id="welcome" class="note" hidden>Ask about this code, or begin a task: what it would change comes as
 hunks to accept or reject. Without a model, search answers.</p>

@@ -44,6 +44,8 @@ export class Sessions {
   private isUp = false;
   private isReading = false;
   private again = false;
+  /** Counts how often the face began anew; what was read for an earlier one is not for it. */
+  private n = 0;
   private readonly live = new Set<string>();
   private readonly asks = new Map<string, Asked>();
 
@@ -77,7 +79,7 @@ export class Sessions {
 
   /** Tells a face that has forgotten everything, from the beginning. */
   async retell(): Promise<void> {
-    this.last = 0;
+    this.begin();
     this.face.clear();
     this.tellGoing();
     await this.catchUp();
@@ -87,6 +89,7 @@ export class Sessions {
   async take(event: Event): Promise<void> {
     if (event.kind === 'done') {
       this.live.delete(event.session);
+      this.forget(event.session);
     } else if (event.kind === 'status') {
       this.runs(event.session, event.state);
     } else if (event.kind === 'decided') {
@@ -202,10 +205,25 @@ export class Sessions {
   private choose(session: string | undefined, isTask: boolean): void {
     this.shown = session;
     this.isTask = isTask;
-    this.last = 0;
+    this.begin();
     this.face.chosen(session);
     this.face.clear();
     this.tellGoing();
+  }
+
+  /** Nobody waits for what a task asked that is over. */
+  private forget(task: string): void {
+    for (const [approval, asked] of this.asks) {
+      if (asked.task === task) {
+        this.asks.delete(approval);
+        asked.answer(null);
+      }
+    }
+  }
+
+  private begin(): void {
+    this.last = 0;
+    this.n += 1;
   }
 
   private runs(session: string, state: TaskState): void {
@@ -226,13 +244,13 @@ export class Sessions {
     try {
       while (this.again && this.shown !== undefined && this.isUp) {
         this.again = false;
-        const session = this.shown;
+        const { shown: session, n } = this;
         const params = { session, fromSeq: this.last + 1, limit: PAGE };
         const loaded = (await this.request('pairwright/session/load', params)) as {
           session: Session;
           events: Event[];
         };
-        if (session !== this.shown) {
+        if (n !== this.n) {
           this.again = true;
           continue;
         }

@@ -81,7 +81,19 @@ test('what happened while the server was away is told when it is back', async ()
   assert.deepEqual(stage.told, ['clear', 1, 2, 3]);
 });
 
-test('a question of a task waits for the user, and is gone with the server', async () => {
+test('a page that begins anew while a session is read is told all of it', async () => {
+  const stage = new Stage();
+  stage.write(5);
+  await stage.sessions.serverIs(true);
+  await stage.sessions.show('s');
+  stage.write(2);
+  const reading = stage.sessions.serverIs(true);
+  stage.told.length = 0;
+  await Promise.all([reading, stage.sessions.retell()]);
+  assert.deepEqual(stage.told, ['clear', ...upTo(7)]);
+});
+
+test('a question of a task waits for the user, and is gone with the task or the server', async () => {
   const stage = new Stage();
   stage.state = 'running';
   stage.write(1);
@@ -93,6 +105,11 @@ test('a question of a task waits for the user, and is gone with the server', asy
   stage.sessions.decide('a1', { decision: 'yes', scope: 'task' });
   assert.deepEqual(await decided, { decision: 'yes', scope: 'task' });
   assert.deepEqual(stage.going?.asks, []);
+  const undecided = stage.sessions.asked('s', approval);
+  for (const event of stage.write(0, { kind: 'done', reason: 'cancelled' })) {
+    await stage.sessions.take(event);
+  }
+  assert.equal(await undecided, null);
   void stage.sessions.asked('s', approval);
   await stage.sessions.serverIs(false);
   assert.deepEqual(stage.going?.asks, []);

@@ -35,6 +35,7 @@ function named<Type extends HTMLElement>(id: string, type: new () => Type): Type
 
 const log = named('log', HTMLElement);
 const task = named('task', HTMLElement);
+const cut = named('cut', HTMLElement);
 const failed = named('failed', HTMLElement);
 const welcome = named('welcome', HTMLElement);
 const form = named('form', HTMLFormElement);
@@ -58,6 +59,7 @@ function draw(): void {
     isDue = false;
     transcript.show(session, new Set(going.asks));
     showTask(session, task);
+    cut.hidden = !session.isCut;
     welcome.hidden = session.entries.length > 0;
     // A reader is told an answer once it is whole, not piece by piece.
     log.setAttribute('aria-busy', String(going.isLive && going.asks.length === 0));

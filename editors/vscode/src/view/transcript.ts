@@ -4,6 +4,9 @@ import { type Block, render } from './markdown';
 import type { ToExtension } from './messages';
 import type { Content, Entry, SessionView } from './session';
 
+/** Characters of what a tool is given. */
+const LINE = 120;
+
 type Tell = (message: ToExtension) => void;
 
 /** What an element shows. */
@@ -54,8 +57,9 @@ export class Transcript {
     }
     const element = elementOf(content, isAsked, this.tell);
     if (known) {
-      const isOpen = known.element.querySelector('details')?.open ?? false;
-      element.querySelector('details')?.toggleAttribute('open', isOpen);
+      if (known.element.querySelector('details')?.open === true) {
+        element.querySelector('details')?.toggleAttribute('open', true);
+      }
       known.element.replaceWith(element);
     } else {
       this.log.append(element);
@@ -113,6 +117,8 @@ function elementOf(content: Content, isAsked: boolean, tell: Tell): HTMLElement 
       inside.forEach((pre) => (pre.tabIndex = 0));
       const element = folded(`${tool} ${short(given)} — ${state}${where}`, ...inside);
       element.classList.add('step');
+      // What a command prints is seen while it runs.
+      element.querySelector('details')?.toggleAttribute('open', !result && output !== '');
       return element;
     }
     case 'denied': {
@@ -286,9 +292,17 @@ function words(name: string): string {
   return name.replaceAll('_', ' ');
 }
 
-function short(text: string): string {
-  const line = text.replaceAll(/\s+/g, ' ');
-  return line.length > 120 ? `${line.slice(0, 120)}…` : line;
+/** What a tool is given, in a line: the texts among its arguments. */
+function short(given: string): string {
+  let texts = [given];
+  try {
+    const values = Object.values(JSON.parse(given) as object);
+    texts = values.filter((value) => typeof value === 'string');
+  } catch {
+    // As the model wrote it.
+  }
+  const line = texts.join(' ').replaceAll(/\s+/g, ' ');
+  return line.length > LINE ? `${line.slice(0, LINE)}…` : line;
 }
 
 function seconds(milliseconds: number): string {
