@@ -45,6 +45,7 @@ class VsCodeTasks(Case):
             ["It is *text*."],
             [call("finish", summary="Edited.")],
             [call("finish", summary="Fixed.")],
+            [call("edit", path="b.txt", oldString="alpha", newString="ALPHA"), call("finish", summary="Applied.")],
         )
         self.addCleanup(model.close)
         window = self.window(FILES, model)
@@ -141,6 +142,13 @@ class VsCodeTasks(Case):
             window.find("c.json")
             window.page.wait_for_selector(".squiggly-error", timeout=60_000)
             self.assertIn("Fix what the editor reports at c.json:1", task_of("Pairwright: Fix What Is Reported Here"))
+
+        with self.subTest("what a task has applied is taken back from the view"):
+            window.run_command("Pairwright: New Task")
+            view.say("Apply it.", mode="auto")
+            until(lambda: self.disk("b.txt") == "ALPHA\nbeta\n", "applied without a question", 60)
+            view.press("Take back")
+            until(lambda: self.disk("b.txt") == FILES["b.txt"], "taken back")
 
         self.assertEqual(window.hosts, {"127.0.0.1"})
         self.assertEqual(self.desk.broken(), [])
