@@ -182,17 +182,19 @@ class Desk:
             if entry.get("from") == who and entry["message"].get("method") == method
         ]
 
-    def answers(self, method):
-        """The answers to all requests `method` of the editor, in the order they were given."""
+    def answers(self, method, who="editor"):
+        """The answers to all requests `method` of the editor (or the server), in the order they
+        were given."""
         ids = {
             entry["message"]["id"]
             for entry in self.wire()
-            if entry.get("from") == "editor" and entry["message"].get("method") == method
+            if entry.get("from") == who and entry["message"].get("method") == method
         }
+        other = "server" if who == "editor" else "editor"
         return [
             entry["message"]
             for entry in self.wire()
-            if entry.get("from") == "server"
+            if entry.get("from") == other
             and "method" not in entry["message"]
             and entry["message"].get("id") in ids
         ]

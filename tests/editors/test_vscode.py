@@ -7,6 +7,7 @@ from pathlib import Path
 
 import docs
 import edits
+from chat_view import View
 from desk import PRICES, Timeout, until
 from vscode import EXTENSION, INLINE, Case, installed, node
 
@@ -184,7 +185,7 @@ class VsCode(Case):
             self.assertEqual(window.save("a.txt"), edits.NUMBERS + "typed\nelsewhere")
         self.assertEqual(self.desk.broken(), [])
 
-    def test_with_nothing_configured_the_embedded_engine_answers(self):
+    def test_with_nothing_configured_the_embedded_engine_completes_and_search_answers(self):
         window = self.window({"a.js": PRICES + "\n"})
         window.open("a.js")
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
@@ -194,6 +195,22 @@ class VsCode(Case):
         window.wait_ghost()
         window.picture("vscode-embedded")
         until(lambda: "Embedded engine" in (window.status() or ""), "the status bar tells which engine")
+
+        view = View(window)
+        view.open()
+
+        def is_found():
+            # The index may still be learning the file.
+            n = len(view.texts("#log .answer"))
+            view.say("Where is the total weight computed?")
+            until(lambda: len(view.texts("#log .answer")) > n, "an answer")
+            return "a.js" in view.texts("#log .answer")[-1]
+
+        until(is_found, "search finds the file")
+        until(lambda: view.texts("#log .answer .kind"), "the answer says what it is")
+        self.assertEqual(set(view.texts("#log .answer .kind")), {"Search, not a model"})
+        view.frame.locator("#log .answer a").last.click()
+        until(lambda: window.place().startswith("a.js:"), "the place is open")
 
     def test_in_a_folder_that_is_not_trusted_its_programs_and_hosts_are_not_used(self):
         trap = self.model(lambda *_: "trapped")

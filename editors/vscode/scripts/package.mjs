@@ -14,6 +14,7 @@ function run(program, ...given) {
 
 run('scripts/settings.mjs', '--check');
 run('node_modules/typescript/bin/tsc', '-p', '.');
+run('node_modules/typescript/bin/tsc', '-p', 'tsconfig.view.json');
 run('scripts/build.mjs');
 rmSync('bin', { recursive: true, force: true });
 if (process.env.PAIRWRIGHT_BUNDLE) {

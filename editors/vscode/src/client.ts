@@ -35,13 +35,20 @@ export async function find(extension: vscode.Extension<unknown>): Promise<Found>
   return check(await locate({ setting, path: process.env['PATH'], bundled }));
 }
 
-/** Makes the client of a server that is not started yet. `changed` is called when the server was told
- * of a change. */
+/** Who hears what the client does. */
+export interface Listeners {
+  /** The server was told of a change. */
+  changed: (event: vscode.TextDocumentChangeEvent) => void;
+  /** A command of the server was run, by an action or by us. */
+  ran: (command: string, answer: unknown) => void;
+}
+
+/** Makes the client of a server that is not started yet. */
 export function connect(
   found: Found,
   extension: vscode.Extension<unknown>,
   log: vscode.LogOutputChannel,
-  changed: (event: vscode.TextDocumentChangeEvent) => void,
+  { changed, ran }: Listeners,
 ): LanguageClient {
   const server: ServerOptions = {
     command: found.program,
@@ -74,6 +81,11 @@ export function connect(
           changed(event);
         }
       },
+      executeCommand: async (command, given, next) => {
+        const answer: unknown = await next(command, given);
+        ran(command, answer);
+        return answer;
+      },
       // Ghost text comes from `ghost.ts`; the client's own would ask for the same once more.
       provideInlineCompletionItems: () => undefined,
       workspace: {
@@ -91,7 +103,7 @@ export function connect(
   const usual: ErrorHandler = client.createDefaultErrorHandler();
   client.registerFeature({
     fillClientCapabilities: (capabilities) => {
-      const ours = { pairwright: { status: true, hunks: true } };
+      const ours = { pairwright: { status: true, hunks: true, events: true, approvals: true } };
       capabilities.experimental = { ...(capabilities.experimental as object | undefined), ...ours };
     },
     initialize: () => undefined,

@@ -80,6 +80,9 @@ export function commands(server: Server, ghost: Ghost): Record<string, Command> 
 
   async function menu(): Promise<void> {
     const choices = [
+      { label: '$(comment-discussion) Chat', command: 'pairwright.openChat' },
+      { label: '$(checklist) New task', command: 'pairwright.newTask' },
+      { label: '$(history) Chats and tasks', command: 'pairwright.chatHistory' },
       { label: '$(lightbulb) Suggest here', command: 'pairwright.suggest' },
       { label: '$(bell-slash) Snooze…', command: 'pairwright.snoozeFor' },
       { label: '$(bell) End snooze', command: 'pairwright.endSnooze' },

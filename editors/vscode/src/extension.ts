@@ -2,11 +2,27 @@
 import * as vscode from 'vscode';
 import type { LanguageClient } from 'vscode-languageclient/node';
 
+import { actions } from './actions';
 import { commands } from './commands';
 import { Ghost } from './ghost';
 import { Hunks } from './hunks';
-import type { Status } from './protocol';
+import type { Panel } from './panel';
+import type { Approval, Decision, Event, Status } from './protocol';
 import { StatusBar } from './status';
+
+/** The view of chats and tasks; its code is loaded when it is first needed. */
+const VIEW = 'pairwright.chat';
+
+/** What the server tells, besides its status. */
+interface Listeners {
+  hunksChanged: () => void;
+  event: (event: Event) => void;
+  asked: (asked: { task: string } & Approval) => Promise<Decision | null>;
+  /** The server is there, or gone. */
+  isUp: (isUp: boolean) => void;
+  /** A command of the server was run. */
+  ran: (command: string, answer: unknown) => void;
+}
 
 /** The server of this window, running or not. */
 export class Server implements vscode.Disposable {
@@ -19,7 +35,7 @@ export class Server implements vscode.Disposable {
   constructor(
     private readonly extension: vscode.Extension<unknown>,
     private readonly ghost: Ghost,
-    private readonly hunksChanged: () => void,
+    private readonly listeners: Listeners,
   ) {}
 
   get running(): LanguageClient | undefined {
@@ -33,19 +49,26 @@ export class Server implements vscode.Disposable {
       const found = await find(this.extension);
       this.program = found.program;
       this.log.info(`Pairwright ${found.version}: ${found.program}`);
-      const client = connect(found, this.extension, this.log, (event) => this.ghost.changed(event));
+      const { hunksChanged, event, asked, isUp, ran } = this.listeners;
+      const changed = (change: vscode.TextDocumentChangeEvent): void => this.ghost.changed(change);
+      const client = connect(found, this.extension, this.log, { changed, ran });
       this.client = client;
       client.onNotification('didChangeStatus', (status: Status) => this.show(status));
-      client.onNotification('pairwright/diff/changed', this.hunksChanged);
+      client.onNotification('pairwright/diff/changed', hunksChanged);
+      client.onNotification('pairwright/event', event);
+      client.onRequest('pairwright/approval/request', asked);
       client.onDidChangeState(({ newState }) => {
         if (newState === State.Stopped) {
           this.show({ busy: false, kind: 'Error', message: 'The server has ended; see the log' });
-          this.hunksChanged();
+          hunksChanged();
+        }
+        if (newState !== State.Starting) {
+          isUp(newState === State.Running);
         }
       });
       await client.start();
       // What was proposed before this window was opened still waits.
-      this.hunksChanged();
+      hunksChanged();
     } catch (error) {
       await this.failed(error instanceof Error ? error.message : String(error));
     }
@@ -108,16 +131,30 @@ let server: Server | undefined;
 
 export function activate(context: vscode.ExtensionContext): void {
   const ghost: Ghost = new Ghost(() => started.running);
-  const started: Server = new Server(
-    context.extension,
-    ghost,
-    () => void hunks.refresh(),
-  );
+  let panel: Promise<Panel> | undefined;
+  const theirs = (): Promise<Panel> => (panel ??= open(context, started, hunks));
+  const started: Server = new Server(context.extension, ghost, {
+    hunksChanged: () => void hunks.refresh(),
+    event: (event) => void panel?.then((open) => open.take(event)),
+    asked: async (asked) => (await theirs()).ask(asked),
+    isUp: (isUp) => void panel?.then((open) => open.serverIs(isUp)),
+    ran: (command, answer) => {
+      const { session, task } = (answer ?? {}) as { session?: string; task?: string };
+      if (command === 'pairwright.explainCode' && session !== undefined) {
+        void theirs().then((open) => open.begun(session, false));
+      } else if (command === 'pairwright.task.start' && task !== undefined) {
+        void theirs().then((open) => open.begun(task, true));
+      }
+    },
+  });
   const hunks = new Hunks((method, params) => started.request(method, params));
   server = started;
   context.subscriptions.push(
     started,
     hunks,
+    vscode.window.registerWebviewViewProvider(VIEW, {
+      resolveWebviewView: async (view) => (await theirs()).resolve(view),
+    }),
     vscode.languages.registerInlineCompletionItemProvider({ pattern: '**' }, ghost),
     vscode.window.onDidChangeActiveTextEditor((editor) => {
       ghost.look();
@@ -135,12 +172,37 @@ export function activate(context: vscode.ExtensionContext): void {
       }
     }),
   );
-  for (const [name, command] of Object.entries({ ...commands(started, ghost), ...hunks.commands() })) {
+  for (const name of OF_PANEL) {
+    const run = async (): Promise<unknown> => (await theirs()).commands()[name]?.();
+    context.subscriptions.push(vscode.commands.registerCommand(name, run));
+  }
+  const all = { ...commands(started, ghost), ...hunks.commands(), ...actions() };
+  for (const [name, command] of Object.entries(all)) {
     context.subscriptions.push(vscode.commands.registerCommand(name, command));
   }
   void vscode.commands.executeCommand('setContext', 'pairwright.active', true);
   // The editor does not wait for the server.
   void started.start();
+}
+
+/** Commands of the view, which are there before its code is. */
+const OF_PANEL = [
+  'pairwright.openChat',
+  'pairwright.newChat',
+  'pairwright.newTask',
+  'pairwright.chatHistory',
+  'pairwright.addContext',
+  'pairwright.addSelection',
+  'pairwright.stopAnswer',
+];
+
+async function open(context: vscode.ExtensionContext, started: Server, hunks: Hunks): Promise<Panel> {
+  const { Panel } = await import('./panel.js');
+  const request = (method: string, params: object): Promise<unknown> => started.request(method, params);
+  const panel = new Panel(context.extensionUri, context.workspaceState, request, hunks);
+  context.subscriptions.push(panel);
+  panel.serverIs(started.running?.isRunning() ?? false);
+  return panel;
 }
 
 export async function deactivate(): Promise<void> {

@@ -8,7 +8,17 @@
  */
 import * as vscode from 'vscode';
 
-import { type Decided, type FileHunks, type Hunk, at, beyond, lineOf, pending, refusals } from './pending';
+import {
+  type Decided,
+  type FileHunks,
+  type Hunk,
+  type Place,
+  at,
+  beyond,
+  lineOf,
+  pending,
+  refusals,
+} from './pending';
 
 /** Sends a request to the server. */
 type Request = (method: string, params: object) => Promise<unknown>;
@@ -19,7 +29,7 @@ const SHORT = 80;
 
 export class Hunks implements vscode.Disposable {
   private files: FileHunks[] = [];
-  private asking = false;
+  private asking: Promise<void> | undefined;
   private count = 0;
   private again = false;
   private readonly removed = vscode.window.createTextEditorDecorationType({
@@ -46,25 +56,22 @@ export class Hunks implements vscode.Disposable {
   constructor(private readonly request: Request) {}
 
   /** Asks the server what waits, and shows it. At most one question is under way. */
-  async refresh(): Promise<void> {
-    if (this.asking) {
-      this.again = true;
-      return;
+  refresh(): Promise<void> {
+    this.again = true;
+    return (this.asking ??= this.ask());
+  }
+
+  /** Goes to the first hunk of a proposal. */
+  async review(proposal: string): Promise<void> {
+    await this.refresh();
+    for (const { uri, hunks } of this.files) {
+      const first = hunks.find((hunk) => hunk.proposal === proposal);
+      if (first) {
+        await this.goTo({ uri, line: lineOf(first) });
+        return;
+      }
     }
-    this.asking = true;
-    try {
-      do {
-        this.again = false;
-        const answer = (await this.request(LIST, {})) as { files: FileHunks[] };
-        this.files = pending(answer.files);
-      } while (this.again);
-    } catch {
-      // The server has ended, and its proposals with it.
-      this.files = [];
-    } finally {
-      this.asking = false;
-    }
-    await this.show();
+    vscode.window.setStatusBarMessage('Pairwright: all hunks of this are decided', 3000);
   }
 
   commands(): Record<string, () => unknown> {
@@ -86,6 +93,21 @@ export class Hunks implements vscode.Disposable {
     this.listeners.dispose();
     this.removed.dispose();
     this.added.dispose();
+  }
+
+  private async ask(): Promise<void> {
+    while (this.again) {
+      this.again = false;
+      try {
+        const answer = (await this.request(LIST, {})) as { files: FileHunks[] };
+        this.files = pending(answer.files);
+      } catch {
+        // The server has ended, and its proposals with it.
+        this.files = [];
+      }
+      await this.show();
+    }
+    this.asking = undefined;
   }
 
   private of(document: vscode.TextDocument): Hunk[] {
@@ -131,8 +153,12 @@ export class Hunks implements vscode.Disposable {
       vscode.window.setStatusBarMessage('Pairwright: no hunk waits for a decision', 3000);
       return;
     }
-    const selection = new vscode.Range(target.line, 0, target.line, 0);
-    await vscode.window.showTextDocument(vscode.Uri.parse(target.uri), { selection });
+    await this.goTo(target);
+  }
+
+  private async goTo({ uri, line }: Place): Promise<void> {
+    const selection = new vscode.Range(line, 0, line, 0);
+    await vscode.window.showTextDocument(vscode.Uri.parse(uri), { selection });
   }
 
   private async decideHere(action: 'accept' | 'reject'): Promise<void> {
@@ -151,8 +177,16 @@ export class Hunks implements vscode.Disposable {
     await this.run('pairwright.diff.resolve', [{ textDocument: { uri }, action }]);
   }
 
+  /** Takes back an edit. */
+  async takeBack(rollbackToken: string): Promise<void> {
+    this.tellTakenBack(await this.run('pairwright.diff.rollback', [{ rollbackToken }]));
+  }
+
   private async rollBack(): Promise<void> {
-    const done = await this.run('pairwright.undoLastEdit', []);
+    this.tellTakenBack(await this.run('pairwright.undoLastEdit', []));
+  }
+
+  private tellTakenBack(done: Decided | undefined): void {
     if (done && done.paths.length > 0) {
       vscode.window.setStatusBarMessage(`Pairwright: took back the edit of ${done.paths.join(', ')}`, 5000);
     }

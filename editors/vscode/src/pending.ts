@@ -6,6 +6,7 @@
 
 export interface Hunk {
   id: string;
+  proposal: string;
   author: string;
   kind: 'lines' | 'create' | 'delete' | 'move' | 'mode';
   state: 'pending' | 'accepted' | 'rejected';

@@ -32,3 +32,116 @@ export interface Status {
   kind: 'Normal' | 'Warning' | 'Error' | 'Inactive';
   message: string;
 }
+
+/** `pairwright/event`: one thing that happened in a session. Kinds that are not shown are left out
+ * here; `seq` counts all of them, from 1. */
+export type Event = { session: string; turn: number; seq: number; ts: number } & EventKind;
+
+export type EventKind =
+  | { kind: 'intake'; prompt: string; mode: string; model: string; limits: Ceilings }
+  | { kind: 'question'; text: string; shown?: Shown[] }
+  | { kind: 'steer' | 'notice' | 'thought' | 'message'; text: string }
+  | { kind: 'cited'; places: CitedPlace[] }
+  | { kind: 'tool_call'; call: string; tool: string; arguments: string }
+  | { kind: 'tool_started'; call: string }
+  | { kind: 'tool_output'; call: string; text: string }
+  | { kind: 'tool_result'; call: string; tool: string; outcome: Outcome; text: string; took: number; tier?: string }
+  | { kind: 'diff'; files: DiffFile[]; proposal?: string; rollbackToken?: string }
+  | { kind: 'plan'; items: PlanItem[] }
+  | ({ kind: 'approval' } & Approval)
+  | { kind: 'decided'; approval: string; decision: 'yes' | 'no'; scope?: Scope; text?: string; by?: string }
+  | { kind: 'denied'; call: string; rule: string; what: string; why: string; instead?: string }
+  | { kind: 'usage'; input: number; output: number; cost?: number; model: string; spent?: Spent }
+  | { kind: 'compaction'; before: number; after: number }
+  | { kind: 'status'; state: TaskState; why?: string }
+  | { kind: 'done'; reason: string; summary?: string };
+
+export type Outcome = 'done' | 'failed' | 'denied' | 'unknown';
+export type Scope = 'once' | 'task' | 'repository';
+export type TaskState =
+  | 'planning'
+  | 'running'
+  | 'paused'
+  | 'waiting_approval'
+  | 'succeeded'
+  | 'failed'
+  | 'cancelled';
+
+/** A piece of text that a model is shown with a question. */
+export interface Shown {
+  title: string;
+  reason: string;
+  place?: CitedPlace;
+  isCut: boolean;
+}
+
+/** A place in a file; lines from 1. */
+export interface CitedPlace {
+  path: string;
+  firstLine?: number;
+  uri: string;
+}
+
+export interface DiffFile {
+  path: string;
+  added: number;
+  removed: number;
+}
+
+export interface PlanItem {
+  text: string;
+  state: 'pending' | 'in_progress' | 'done';
+}
+
+/** A question of a task, also the parameters of `pairwright/approval/request`. */
+export interface Approval {
+  approval: string;
+  subject:
+    | { type: 'command'; command: string; remembered: string }
+    | { type: 'edit'; path: string }
+    | { type: 'budget'; what: string }
+    | { type: 'question'; text: string; options: string[] };
+  risk: 'low' | 'medium' | 'high';
+  reason: string;
+  scopes: Scope[];
+}
+
+/** The answer to `pairwright/approval/request`. */
+export interface Decision {
+  decision: 'yes' | 'no';
+  scope?: Scope;
+  text?: string;
+}
+
+/** What a task has taken; times in milliseconds, cost in US dollars. */
+export interface Spent {
+  steps: number;
+  tokens: number;
+  cost: number;
+  wall: number;
+}
+
+/** What a task may take; `wall` in seconds. */
+export interface Ceilings {
+  steps: number;
+  tokens: number;
+  wall: number;
+  cost?: number | null;
+}
+
+/** A session that is kept, as `pairwright/session/list` tells it. */
+export interface Session {
+  id: string;
+  created: number;
+  title: string;
+  /** Of a task; null of a chat. */
+  state: TaskState | null;
+}
+
+/** What the user points at in a question; lines from 1. */
+export type Reference =
+  | { type: 'file'; path: string; firstLine?: number; lastLine?: number }
+  | { type: 'symbol'; name: string }
+  | { type: 'diff' };
+
+export type Mode = 'read-only' | 'plan' | 'review' | 'auto';

@@ -5,7 +5,7 @@ import { type FileHunks, type Hunk, at, beyond, pending, refusals } from '../src
 
 function hunk(id: string, start: number, end: number, changes: Partial<Hunk> = {}): Hunk {
   const range = { start: { line: start }, end: { line: end } };
-  return { id, author: 'a', kind: 'lines', state: 'pending', range, isEdited: false, old: '', new: 'x\n', ...changes };
+  return { id, proposal: 'p', author: 'a', kind: 'lines', state: 'pending', range, isEdited: false, old: '', new: 'x\n', ...changes };
 }
 
 const files: FileHunks[] = [

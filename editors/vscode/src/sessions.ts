@@ -1,0 +1,290 @@
+/**
+ * The session that is shown, and the questions of tasks that wait for the user.
+ *
+ * Holds: events are handed on in the order of their `seq`, each once; where one is missing, because
+ * the view or the server was away, it is read from the server's record. Nothing here knows the
+ * editor.
+ */
+import type { Approval, Decision, Event, Mode, Reference, Session, TaskState } from './protocol';
+import type { Going } from './view/messages';
+
+/** Events read at a time; the server's own limit. */
+const PAGE = 1000;
+
+type Request = (method: string, params: object) => Promise<unknown>;
+
+/** Who shows the session. */
+export interface Face {
+  clear(): void;
+  events(events: Event[]): void;
+  going(going: Going): void;
+  /** Another session is shown from now on. */
+  chosen(session: string | undefined): void;
+}
+
+/** What a question comes with. */
+export interface Said {
+  text: string;
+  mode: Mode | 'ask';
+  contextRefs: Reference[];
+  /** What the user looks at. */
+  textDocument?: { uri: string };
+  selection?: unknown;
+}
+
+interface Asked {
+  task: string;
+  answer: (decision: Decision | null) => void;
+}
+
+export class Sessions {
+  private shown: string | undefined;
+  private isTask = false;
+  private last = 0;
+  private isUp = false;
+  private isReading = false;
+  private again = false;
+  /** Counts how often the face began anew; what was read for an earlier one is not for it. */
+  private n = 0;
+  private readonly live = new Set<string>();
+  private readonly asks = new Map<string, Asked>();
+
+  constructor(
+    private readonly request: Request,
+    private readonly face: Face,
+  ) {}
+
+  get current(): string | undefined {
+    return this.shown;
+  }
+
+  /** The server is there, or gone: then nothing goes on, and nobody waits for an answer. */
+  async serverIs(isUp: boolean): Promise<void> {
+    this.isUp = isUp;
+    if (!isUp) {
+      this.live.clear();
+      this.asks.clear();
+    }
+    this.tellGoing();
+    if (isUp) {
+      await this.catchUp();
+    }
+  }
+
+  /** Shows a session from its beginning, or none. */
+  async show(session: string | undefined): Promise<void> {
+    this.choose(session, false);
+    await this.catchUp();
+  }
+
+  /** Tells a face that has forgotten everything, from the beginning. */
+  async retell(): Promise<void> {
+    this.begin();
+    this.face.clear();
+    this.tellGoing();
+    await this.catchUp();
+  }
+
+  /** Takes in what the server tells as it happens. */
+  async take(event: Event): Promise<void> {
+    if (event.kind === 'done') {
+      this.live.delete(event.session);
+      this.forget(event.session);
+    } else if (event.kind === 'status') {
+      this.runs(event.session, event.state);
+    } else if (event.kind === 'decided') {
+      this.asks.delete(event.approval);
+    }
+    if (event.session !== this.shown) {
+      return;
+    }
+    this.tellGoing();
+    if (event.seq === this.last + 1 && !this.isReading) {
+      this.hand([event]);
+    } else if (event.seq > this.last) {
+      await this.catchUp();
+    }
+  }
+
+  /** Asks, begins a task, or tells the task that is shown something. */
+  async say(said: Said): Promise<void> {
+    const { text, mode, textDocument } = said;
+    if (this.shown !== undefined && this.isTask) {
+      await this.request('pairwright/task/steer', { task: this.shown, text });
+    } else if (this.shown === undefined && mode !== 'ask') {
+      const params = { prompt: text, mode, ...(textDocument ? { textDocument } : {}) };
+      const { task } = (await this.request('pairwright/task/start', params)) as { task: string };
+      await this.begun(task, true);
+    } else {
+      await this.ask(said);
+    }
+  }
+
+  private async ask({ text, contextRefs, textDocument, selection }: Said): Promise<void> {
+    if (this.shown === undefined) {
+      const { session } = (await this.request('pairwright/session/new', {
+        ...(textDocument ? { textDocument } : {}),
+      })) as { session: string };
+      this.choose(session, false);
+    }
+    const session = this.shown ?? '';
+    this.live.add(session);
+    this.tellGoing();
+    try {
+      await this.request('pairwright/chat/send', { session, text, contextRefs, textDocument, selection });
+    } catch (error) {
+      this.live.delete(session);
+      this.tellGoing();
+      throw error;
+    }
+  }
+
+  /** Shows what was begun elsewhere: by a code action, by a command. */
+  async begun(session: string, isTask: boolean): Promise<void> {
+    this.live.add(session);
+    this.choose(session, isTask);
+    await this.catchUp();
+  }
+
+  async stop(): Promise<void> {
+    const session = this.shown;
+    if (session !== undefined && this.isTask) {
+      await this.request('pairwright/task/stop', { task: session });
+    } else if (session !== undefined) {
+      await this.request('pairwright/turn/cancel', { session });
+    }
+  }
+
+  async pause(): Promise<void> {
+    await this.request('pairwright/task/pause', { task: this.shown });
+  }
+
+  async resume(): Promise<void> {
+    const session = this.shown;
+    if (session !== undefined) {
+      await this.request('pairwright/task/resume', { task: session });
+      this.live.add(session);
+      this.tellGoing();
+      await this.catchUp();
+    }
+  }
+
+  /** All that are kept, newest first. */
+  async list(): Promise<Session[]> {
+    const { sessions } = (await this.request('pairwright/session/list', {})) as { sessions: Session[] };
+    return sessions;
+  }
+
+  /** Stops and forgets a session; what is kept of it stays. */
+  async close(session: string): Promise<void> {
+    await this.request('pairwright/session/close', { session });
+    if (session === this.shown) {
+      await this.show(undefined);
+    }
+  }
+
+  /** A question of a task; resolves with what the user decides. */
+  async asked(task: string, { approval }: Approval): Promise<Decision | null> {
+    const decided = new Promise<Decision | null>((answer) => this.asks.set(approval, { task, answer }));
+    this.tellGoing();
+    return decided;
+  }
+
+  decide(approval: string, decision: Decision): void {
+    const asked = this.asks.get(approval);
+    this.asks.delete(approval);
+    asked?.answer(decision);
+    this.tellGoing();
+  }
+
+  /** How many questions wait. */
+  get waiting(): number {
+    return this.asks.size;
+  }
+
+  private choose(session: string | undefined, isTask: boolean): void {
+    this.shown = session;
+    this.isTask = isTask;
+    this.begin();
+    this.face.chosen(session);
+    this.face.clear();
+    this.tellGoing();
+  }
+
+  /** Nobody waits for what a task asked that is over. */
+  private forget(task: string): void {
+    for (const [approval, asked] of this.asks) {
+      if (asked.task === task) {
+        this.asks.delete(approval);
+        asked.answer(null);
+      }
+    }
+  }
+
+  private begin(): void {
+    this.last = 0;
+    this.n += 1;
+  }
+
+  private runs(session: string, state: TaskState): void {
+    if (state === 'planning' || state === 'running' || state === 'waiting_approval') {
+      this.live.add(session);
+    } else {
+      this.live.delete(session);
+    }
+  }
+
+  /** Reads what is not handed on yet. At most one question is under way. */
+  private async catchUp(): Promise<void> {
+    this.again = true;
+    if (this.isReading) {
+      return;
+    }
+    this.isReading = true;
+    try {
+      while (this.again && this.shown !== undefined && this.isUp) {
+        this.again = false;
+        const { shown: session, n } = this;
+        const params = { session, fromSeq: this.last + 1, limit: PAGE };
+        const loaded = (await this.request('pairwright/session/load', params)) as {
+          session: Session;
+          events: Event[];
+        };
+        if (n !== this.n) {
+          this.again = true;
+          continue;
+        }
+        this.isTask = loaded.session.state !== null;
+        if (this.isTask && loaded.session.state !== null && isOver(loaded.session.state)) {
+          this.live.delete(session);
+        }
+        this.hand(loaded.events);
+        this.again ||= loaded.events.length === PAGE;
+      }
+    } finally {
+      this.isReading = false;
+    }
+    this.tellGoing();
+  }
+
+  private hand(events: Event[]): void {
+    const news = events.filter(({ seq }) => seq > this.last);
+    this.last = news.at(-1)?.seq ?? this.last;
+    if (news.length > 0) {
+      this.face.events(news);
+    }
+  }
+
+  private tellGoing(): void {
+    this.face.going({
+      kind: this.shown === undefined ? 'new' : this.isTask ? 'task' : 'chat',
+      isLive: this.shown !== undefined && this.live.has(this.shown),
+      isServerUp: this.isUp,
+      asks: [...this.asks].filter(([, { task }]) => task === this.shown).map(([approval]) => approval),
+    });
+  }
+}
+
+function isOver(state: TaskState): boolean {
+  return ['paused', 'succeeded', 'failed', 'cancelled'].includes(state);
+}

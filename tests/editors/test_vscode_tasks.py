@@ -1,0 +1,159 @@
+"""Tasks in a real VS Code."""
+
+import threading
+import unittest
+
+from chat_view import View
+from desk import until
+from model import ChatModel, call
+from vscode import Case, installed
+
+NUMBERS = "".join(f"line {n}\n" for n in range(1, 21))
+FILES = {"a.txt": NUMBERS, "b.txt": "alpha\nbeta\n", ".env": "TOKEN=hush-hush-hush\n", "c.json": '{"a": }\n'}
+
+
+@installed
+class VsCodeTasks(Case):
+    def disk(self, name):
+        return (self.desk.workspace / name).read_text()
+
+    def test_a_task(self):
+        """One window, because starting one takes long: a task plans, is denied something, asks for
+        a command, proposes; its hunks are decided and taken back. Another is paused, steered and
+        stopped, and the code at the cursor is explained."""
+        never = threading.Event()
+        self.addCleanup(never.set)
+        plan = [{"text": "Look", "state": "done"}, {"text": "Change the lines", "state": "in_progress"}]
+        model = ChatModel(
+            [
+                "Let me look.",
+                call("plan", items=plan),
+                call("read_file", path=".env"),
+                call("run", command="sudo -n true"),
+                call("run", command="touch asked"),
+                call("run", command="echo it ran"),
+            ],
+            [
+                call("edit", path="a.txt", oldString="line 3\n", newString="LINE 3\n"),
+                call("edit", path="a.txt", oldString="line 15\n", newString="LINE 15\n"),
+                call("edit", path="b.txt", oldString="beta", newString="BETA"),
+            ],
+            [call("finish", summary="Three lines are louder now.")],
+            ["I begin. ", never],
+            ["I go on. ", never],
+            ["I am back. ", never],
+            ["It is *text*."],
+            [call("finish", summary="Edited.")],
+            [call("finish", summary="Fixed.")],
+            [call("edit", path="b.txt", oldString="alpha", newString="ALPHA"), call("finish", summary="Applied.")],
+        )
+        self.addCleanup(model.close)
+        window = self.window(FILES, model)
+        window.open("a.txt")
+        view = View(window)
+        view.open("Pairwright: New Task")
+
+        with self.subTest("it plans, and is told what it may not do"):
+            view.say("Make some lines louder.")
+            view.wait_for(".approval button")
+            self.assertEqual(view.texts("#task li"), ["✓ Look", "▸ Change the lines"])
+            self.assertIn("Task (review): waiting approval", view.texts("#task .state")[0])
+            self.assertIn("Not allowed: sudo -n true", "".join(view.texts("#log .denied")))
+
+        with self.subTest("a command waits for a decision, with the rule that would be remembered"):
+            (approval,) = view.texts(".approval")
+            self.assertIn("touch asked", approval)
+            self.assertIn("commands that begin with touch asked", approval)
+            window.picture("vscode-approval")
+            # By its role and its name, and by the keyboard, as for who does not see it.
+            asked = view.frame.get_by_role("group", name="The task asks: May it run this command?")
+            asked.get_by_role("button", name="Allow for this task").press("Enter")
+            view.wait_log("You allowed it, for this task")
+            (decided,) = [a["result"] for a in self.desk.answers("pairwright/approval/request", "server")]
+            self.assertEqual(decided, {"decision": "yes", "scope": "task"})
+
+        with self.subTest("its output, what it took and what it proposes are there"):
+            view.press("Review hunks")
+            until(lambda: "succeeded" in view.texts("#task .state")[0], "the task is over")
+            self.assertIn("3 of 50 steps", view.texts("#task .budget")[0])
+            output = view.frame.eval_on_selector_all("#log .step pre", "all => all.map(e => e.textContent)")
+            self.assertTrue([text for text in output if "it ran" in text], output)
+            self.assertIn("a.txt +2 −2", view.log())
+            self.assertEqual(self.disk("a.txt"), NUMBERS)
+            self.assertNotIn("hush-hush-hush", str(model.asked))
+
+        def lenses():
+            return window.page.locator(".codelens-decoration >> text=Accept hunk").count()
+
+        with self.subTest("one hunk is rejected, the others accepted, and all taken back after typing"):
+            window.wait_at("a.txt:3")
+            until(lambda: lenses() == 2, "the first file's hunks are there")
+            window.press("Alt+n")
+            until(lambda: lenses() == 1, "one is left")
+            window.press("Alt+Shift+y")
+            until(lambda: self.disk("b.txt") == "alpha\nBETA\n", "a file that is not open is written")
+            until(lambda: lenses() == 0, "none waits")
+            self.assertEqual(window.save("a.txt"), NUMBERS.replace("line 15", "LINE 15"))
+            window.press("Control+End")
+            window.type("typed")
+            window.press("Control+Alt+z")
+            until(lambda: self.disk("b.txt") == FILES["b.txt"], "taken back")
+            until(lambda: window.save("a.txt") == NUMBERS + "typed", "what was typed stays")
+
+        with self.subTest("a task is paused, resumed, taken up after the server was killed, steered and stopped"):
+            window.run_command("Pairwright: New Task")
+            view.say("Go slowly.")
+            view.wait_log("I begin.")
+            view.press("Pause")
+            view.press("Resume")
+            view.wait_log("I go on.")
+            n = len(self.desk.server_pids())
+            self.desk.kill_server()
+            until(lambda: len(self.desk.server_pids()) > n, "a new server")
+            view.press("Resume")
+            view.wait_log("I am back.")
+            view.say("Hurry up.")
+            view.wait_log("Hurry up.")
+            view.press("Stop")
+            until(lambda: "cancelled" in view.texts("#task .state")[0], "it is over")
+
+        with self.subTest("the selected code is explained in a chat"):
+            window.page.click(".editor-instance .view-lines")
+            window.press("Control+Home", "Shift+ArrowDown", "Shift+End")
+            window.run_command("Pairwright: Explain Selection")
+            view.wait_log("It is text.")
+            self.assertIn("line 1", model.asked[-1]["messages"][-1]["content"])
+
+        def task_of(command, answer=None):
+            n = len(self.desk.commands("pairwright.task.start"))
+            window.run_command(command, asks=answer is not None)
+            if answer:
+                window.answer(answer)
+            until(lambda: len(self.desk.commands("pairwright.task.start")) > n, "a task is begun")
+            view.wait_for("#task:has-text('succeeded')")
+            return self.desk.commands("pairwright.task.start")[-1][0]["prompt"]
+
+        with self.subTest("the selection is edited as the user says"):
+            prompt = task_of("Pairwright: Edit Selection", "Sort this")
+            self.assertIn("Sort this", prompt)
+            self.assertIn("a.txt, lines 1 to 2", prompt)
+
+        with self.subTest("what the editor reports at the cursor is fixed"):
+            window.find("c.json")
+            window.page.wait_for_selector(".squiggly-error", timeout=60_000)
+            self.assertIn("Fix what the editor reports at c.json:1", task_of("Pairwright: Fix What Is Reported Here"))
+
+        with self.subTest("what a task has applied is taken back from the view"):
+            window.run_command("Pairwright: New Task")
+            view.say("Apply it.", mode="auto")
+            until(lambda: self.disk("b.txt") == "ALPHA\nbeta\n", "applied without a question", 60)
+            view.press("Take back")
+            until(lambda: self.disk("b.txt") == FILES["b.txt"], "taken back")
+
+        self.assertEqual(window.hosts, {"127.0.0.1"})
+        self.assertEqual(self.desk.broken(), [])
+        self.assertEqual(model.unanswered, [])
+
+
+if __name__ == "__main__":
+    unittest.main()
