@@ -8,12 +8,13 @@ from nvim import Neovim, program
 from test_neovim import CONFIG
 
 MATHS = """\
-def area_of_circle(radius):
-    return 3 * radius * radius
+function areaOfCircle(radius) {
+  return 3 * radius * radius;
+}
 
-
-def perimeter_of_square(side):
-    return 4 * side
+function perimeterOfSquare(side) {
+  return 4 * side;
+}
 """
 
 #: The text and, of the window that shows it, cursor and first line.
@@ -43,10 +44,10 @@ class ChatCase:
         limit_time(90)
         self.addCleanup(limit_time, 0)
 
-    def open(self, script, file="src/maths.py", config=""):
+    def open(self, script, file="src/maths.js", config=""):
         self.model = ChatModel(script)
         self.addCleanup(self.model.close)
-        files = {"src/maths.py": MATHS, "README.md": "# Shapes\n\nAreas of squares.\n"}
+        files = {"src/maths.js": MATHS, "README.md": "# Shapes\n\nAreas of squares.\n"}
         self.desk = Desk(files, self.model.settings())
         self.addCleanup(self.desk.close)
         quiet = "_G.said = {}\nvim.notify = function(m) table.insert(_G.said, m) end\n"
@@ -89,20 +90,20 @@ class ChatCase:
 
     def test_an_answer_streams_in_below_its_question_and_names_places_that_gf_opens(self):
         gate = Gate()
-        nvim = self.open(lambda *_: ["It is in ", gate, "src/maths.py:5, which multiplies."])
+        nvim = self.open(lambda *_: ["It is in ", gate, "src/maths.js:5, which multiplies."])
         nvim.api.command("Pairwright chat Where is the perimeter of a square?")
         self.wait_chat("It is in ")
         self.assertNotIn("multiplies", self.chat()["text"])
         gate.open.set()
-        text = self.wait_chat("- src/maths.py:5")
+        text = self.wait_chat("- src/maths.js:5")
         self.assertEqual(
             text,
             "## You\n\nWhere is the perimeter of a square?\n\n## Pairwright\n\n"
-            "It is in src/maths.py:5, which multiplies.\n\n- src/maths.py:5\n\n## You\n\n",
+            "It is in src/maths.js:5, which multiplies.\n\n- src/maths.js:5\n\n## You\n\n",
         )
-        self.assertRegex(self.chat()["notes"], "shown.*maths.py")
+        self.assertRegex(self.chat()["notes"], "shown.*maths.js")
         nvim.type("gg/^- src<CR>wgF")
-        until(lambda: nvim.api.funcs.expand("%:t") == "maths.py", "the file is opened")
+        until(lambda: nvim.api.funcs.expand("%:t") == "maths.js", "the file is opened")
         self.assertEqual(nvim.now()["row"], 4)
         self.assertEqual((nvim.messages(), self.said(), self.model.wrong), ("", [], []))
 
@@ -162,34 +163,34 @@ class ChatCase:
     def test_what_is_selected_goes_with_the_question(self):
         nvim = self.open(lambda *_: ["Yes."], config="vim.keymap.set({'n', 'x'}, 'Q', '<Plug>(pairwright-chat)')\n")
         nvim.type("5GVjQ")
-        until(lambda: self.chat() and "with maths.py:5-6" in self.chat()["notes"], "it is noted")
+        until(lambda: self.chat() and "with maths.js:5-6" in self.chat()["notes"], "it is noted")
         nvim.type("iIs it right?<C-s>")
         self.wait_chat("Yes.")
         (sent,) = self.desk.sent("pairwright/chat/send")
-        uri = (self.desk.workspace / "src/maths.py").as_uri()
+        uri = (self.desk.workspace / "src/maths.js").as_uri()
         reference = sent["contextRefs"][0]
         self.assertEqual((reference["path"], reference["firstLine"], reference["lastLine"]), (uri, 5, 6))
         self.assertEqual(sent["textDocument"]["uri"], uri)
         asked = self.model.asked[0][-1]["content"]
-        self.assertIn("perimeter_of_square", asked)
-        self.assertEqual(self.chat()["notes"].count("with maths.py"), 1)
+        self.assertIn("perimeterOfSquare", asked)
+        self.assertEqual(self.chat()["notes"].count("with maths.js"), 1)
         nvim.type("iAnd now?<C-s>")
         until(lambda: len(self.desk.sent("pairwright/chat/send")) == 2, "the next question")
         self.assertEqual(self.desk.sent("pairwright/chat/send")[1].get("contextRefs"), [])
 
     def test_a_block_of_code_at_the_cursor_becomes_hunks_of_the_file_named_above_it(self):
         whole = MATHS.replace("3 * radius", "3.14 * radius")
-        nvim = self.open(lambda *_: [f"Like so:\n\nsrc/maths.py\n```python\n{whole}```\nThat is all."])
+        nvim = self.open(lambda *_: [f"Like so:\n\nsrc/maths.js\n```js\n{whole}```\nThat is all."])
         nvim.api.command("Pairwright chat Make it exact.")
-        self.wait_chat("- src/maths.py")
+        self.wait_chat("- src/maths.js")
         nvim.type("gg<M-h>")
         self.wait_said("no whole block of code")
         nvim.type("/3.14<CR><M-h>")
         self.wait_said("1 hunk in 1 file waits")
-        counted = "return require('pairwright.hunks').count(vim.fn.bufnr('maths.py'))"
+        counted = "return require('pairwright.hunks').count(vim.fn.bufnr('maths.js'))"
         until(lambda: nvim.lua(counted) == 1, "it is shown")
         nvim.type("]h")
-        until(lambda: nvim.api.funcs.expand("%:t") == "maths.py" and nvim.now()["row"] == 1, "its hunk")
+        until(lambda: nvim.api.funcs.expand("%:t") == "maths.js" and nvim.now()["row"] == 1, "its hunk")
         nvim.type("<M-y>")
         nvim.wait_text(whole.rstrip("\n"))
 

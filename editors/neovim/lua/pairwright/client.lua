@@ -215,11 +215,12 @@ function M.lsp_config()
       end,
       ['pairwright/event'] = function(_, event, context)
         if sessions() then
-          sessions().take(context.client_id, event)
+          sessions().take(context.client_id, nvim.without_null(event))
         end
       end,
       ['pairwright/approval/request'] = function(_, asked, context)
-        return require('pairwright.approval').wait(asked, context.client_id)
+        local approval = require('pairwright.approval')
+        return approval.wait(nvim.without_null(asked), context.client_id)
       end,
     },
     -- Code actions that begin something show what they began.
@@ -299,7 +300,7 @@ function M.ask(client, method, params, done, buf)
       local hint = type(err.data) == 'table' and err.data.hint
       return done(hint and err.message .. ' ' .. hint or err.message or vim.inspect(err))
     end
-    done(nil, result)
+    done(nil, nvim.without_null(result))
   end, buf)
   if not id then
     done('the server does not run')

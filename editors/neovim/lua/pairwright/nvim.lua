@@ -17,6 +17,20 @@ M.has_sessions = vim.fn.has('nvim-0.10') == 1
 --- Neovim has ghost text of its own.
 M.has_native_ghost = vim.lsp.inline_completion ~= nil
 
+--- What a server said, with nothing in place of null, which some versions keep.
+---@param value any
+---@return any
+function M.without_null(value)
+  if value == vim.NIL then
+    return nil
+  elseif type(value) == 'table' then
+    for key, inner in pairs(value) do
+      value[key] = M.without_null(inner)
+    end
+  end
+  return value
+end
+
 ---@param message string
 ---@param level? integer
 function M.say(message, level)
