@@ -303,7 +303,7 @@ class PluginCase:
     def test_what_is_sent_is_shown_on_demand(self):
         nvim = self.open("const x\n", model=self.model())
         nvim.type("gg$")
-        nvim.api.command("Pairwright explain")
+        nvim.api.command("Pairwright sent")
         until(lambda: "script" in nvim.text() and "/v1/completions" in nvim.text(), "the request")
         nvim.api.command("bwipe")
         nvim.api.command("Pairwright metrics")

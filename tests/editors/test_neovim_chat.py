@@ -241,7 +241,7 @@ class ChatCase:
     def test_chat_needs_no_file_and_nothing_is_loaded_before_it_is_used(self):
         nvim = self.open(lambda *_: ["Here."])
         loaded = "return vim.tbl_filter(function(n) return package.loaded['pairwright.' .. n] ~= nil end, {...})"
-        later = ["approval", "assist", "chat", "fences", "sessions", "task", "task_view", "view"]
+        later = ["approval", "assist", "chat", "chat_text", "fences", "plain", "sessions", "task", "task_record", "task_view", "view"]
         self.assertEqual(nvim.lua(loaded, *later), [])
         nvim.api.command("Pairwright stop")
         until(lambda: nvim.lua("return #vim.lsp.get_clients()") == 0, "no server runs")

@@ -33,10 +33,7 @@ local function reported(buf, range)
   for _, one in ipairs(vim.diagnostic.get(buf)) do
     if one.lnum + 1 >= range[1] and one.lnum + 1 <= range[2] then
       table.insert(found, {
-        range = {
-          start = { line = one.lnum, character = one.col },
-          ['end'] = { line = one.end_lnum or one.lnum, character = one.end_col or one.col },
-        },
+        range = whole_lines({ one.lnum + 1, one.lnum + 1 }),
         severity = one.severity,
         source = one.source,
         message = one.message,

@@ -1,12 +1,10 @@
 --- Chat in a Markdown buffer: the question is written at its end, the answer streams in above.
 ---
---- Holds: what streams in moves neither the cursor nor the window from what the user looks at, and
---- is no step to undo. Where the question begins and where the answer goes on is known by marks,
---- never by what an answer says.
---- Not here: what is asked and answered, which is the server's.
+--- Holds: a chat is one session of the server, followed also after the server was started again.
+--- Not here: how it is written (`chat_text.lua`); what is answered, which is the server's.
 local client = require('pairwright.client')
-local fences = require('pairwright.fences')
 local nvim = require('pairwright.nvim')
+local page = require('pairwright.chat_text')
 local plain = require('pairwright.plain')
 local sessions = require('pairwright.sessions')
 local view = require('pairwright.view')
@@ -14,9 +12,7 @@ local view = require('pairwright.view')
 local M = {}
 
 local api = vim.api
-local namespace = api.nvim_create_namespace('pairwright.chat')
 
-local YOU, MODEL = '## You', '## Pairwright'
 --- Events that one request answers at most.
 local PAGE = 1000
 --- Pieces shown to a model that are named.
@@ -29,19 +25,13 @@ local NAMED = 3
 ---@field lastLine integer
 ---@field title string
 
----@class pairwright.Chat
----@field buf integer
+---@class pairwright.Chat: pairwright.ChatText
 ---@field root string
 ---@field session? string
 ---@field source? integer the buffer the user came from
 ---@field references pairwright.Reference[]
----@field heading integer mark: where the question's heading is
----@field here? integer mark: where the answer goes on
----@field turns integer[] marks: where turns begin
----@field label? integer mark: what is known of the answer, at its heading
 ---@field is_busy boolean
 ---@field is_own boolean the next question was asked here, and is in the text already
----@field needs_break boolean the next piece is a paragraph of its own
 
 local chats = {} ---@type table<integer, pairwright.Chat> by buffer
 local latest = {} ---@type table<string, pairwright.Chat> by folder
@@ -49,122 +39,6 @@ local latest = {} ---@type table<string, pairwright.Chat> by folder
 ---@param message string
 local function complain(message)
   nvim.say(message, vim.log.levels.ERROR)
-end
-
----@param chat pairwright.Chat
----@param mark integer
----@return integer row, integer column
-local function place(chat, mark)
-  local found = api.nvim_buf_get_extmark_by_id(chat.buf, namespace, mark, {})
-  return found[1] or 0, found[2] or 0
-end
-
----@param chat pairwright.Chat
----@param row integer
----@param options? table
----@return integer
-local function mark(chat, row, options)
-  return api.nvim_buf_set_extmark(chat.buf, namespace, row, 0, options or {})
-end
-
---- Shows something at the end of a line that is not text.
----@param chat pairwright.Chat
----@param id integer
----@param text string
-local function note(chat, id, text)
-  mark(chat, (place(chat, id)), {
-    id = id,
-    virt_text = { { text, 'PairwrightNote' } },
-    virt_text_pos = 'eol',
-  })
-end
-
---- Writes what the answer says next.
----@param chat pairwright.Chat
----@param text string
-local function insert(chat, text)
-  if not chat.here or text == '' then
-    return
-  end
-  if chat.needs_break then
-    chat.needs_break = false
-    text = '\n\n' .. text
-  end
-  local row, column = place(chat, chat.here)
-  view.change(chat.buf, function()
-    api.nvim_buf_set_text(chat.buf, row, column, row, column, plain.lines(text))
-  end)
-end
-
---- Writes a paragraph of its own.
----@param chat pairwright.Chat
----@param text string
-local function insert_block(chat, text)
-  if not chat.here then
-    return
-  end
-  local row, column = place(chat, chat.here)
-  local before = api.nvim_buf_get_text(chat.buf, row, 0, row, column, {})[1]
-  chat.needs_break = chat.needs_break or vim.trim(before) ~= ''
-  insert(chat, text)
-  chat.needs_break = true
-end
-
----@param chat pairwright.Chat
----@param text string
-local function quote(chat, text)
-  local lines = plain.lines(text)
-  insert_block(chat, '> ' .. table.concat(lines, '\n> '))
-end
-
---- The question as it is written so far.
----@param chat pairwright.Chat
----@return string
-local function question(chat)
-  local row = place(chat, chat.heading)
-  local lines = api.nvim_buf_get_lines(chat.buf, row + 1, -1, false)
-  return vim.trim(table.concat(lines, '\n'))
-end
-
---- Marks the place of an answer whose heading is at `row`.
----@param chat pairwright.Chat
----@param row integer
-local function answer_at(chat, row)
-  chat.label = mark(chat, row)
-  chat.here = mark(chat, row + 2)
-  chat.needs_break = false
-  table.insert(chat.turns, mark(chat, row))
-end
-
---- Makes room for an answer below the question that is written, and for the next question.
----@param chat pairwright.Chat
-local function begin_own_turn(chat)
-  view.change(chat.buf, function()
-    local last = api.nvim_buf_line_count(chat.buf)
-    local is_blank = api.nvim_buf_get_lines(chat.buf, last - 1, last, false)[1] == ''
-    local gap = is_blank and {} or { '' }
-    local lines = vim.list_extend(gap, { MODEL, '', '', '', YOU, '', '' })
-    api.nvim_buf_set_lines(chat.buf, last, last, false, lines)
-    local row = last + (is_blank and 0 or 1)
-    answer_at(chat, row)
-    chat.heading = mark(chat, row + 4)
-  end)
-  for _, window in ipairs(vim.fn.win_findbuf(chat.buf)) do
-    api.nvim_win_set_cursor(window, { api.nvim_buf_line_count(chat.buf), 0 })
-  end
-end
-
---- Writes down a question that was asked elsewhere or before, and makes room for its answer.
----@param chat pairwright.Chat
----@param text string
-local function begin_turn(chat, text)
-  local row = place(chat, chat.heading)
-  local lines = vim.list_extend({ YOU, '' }, plain.lines(vim.trim(text)))
-  vim.list_extend(lines, { '', MODEL, '', '', '' })
-  view.change(chat.buf, function()
-    api.nvim_buf_set_lines(chat.buf, row, row, false, lines)
-  end)
-  answer_at(chat, row + #lines - 4)
 end
 
 ---@param chat pairwright.Chat
@@ -177,7 +51,7 @@ local function note_shown(chat, shown)
   if #shown > NAMED then
     table.insert(names, ('%d more'):format(#shown - NAMED))
   end
-  note(chat, chat.label, #names > 0 and 'shown ' .. table.concat(names, ', ') or '')
+  page.note(chat, chat.label, #names > 0 and 'shown ' .. table.concat(names, ', ') or '')
 end
 
 ---@param chat pairwright.Chat
@@ -186,7 +60,7 @@ local function cite(chat, places)
   local lines = vim.tbl_map(function(found)
     return '- ' .. found.path .. (found.firstLine and (':%d'):format(found.firstLine) or '')
   end, places)
-  insert_block(chat, table.concat(lines, '\n'))
+  page.insert_block(chat, table.concat(lines, '\n'))
 end
 
 ---@param chat pairwright.Chat
@@ -195,24 +69,7 @@ local function tell_hunks(chat, files)
   local changes = vim.tbl_map(function(file)
     return ('%s +%d -%d'):format(file.path, file.added, file.removed)
   end, files)
-  quote(chat, 'Hunks to decide in ' .. table.concat(changes, ', ') .. '; see `:Pairwright hunks`.')
-end
-
---- Ends a turn, also one whose answer left a fence open.
----@param chat pairwright.Chat
-local function end_turn(chat)
-  if chat.here then
-    local first, row = place(chat, chat.label), place(chat, chat.here)
-    local lines = api.nvim_buf_get_lines(chat.buf, first, row + 1, false)
-    local found = fences.all(lines, first)
-    local final = found[#found]
-    if final and not final.last then
-      chat.needs_break = false
-      insert(chat, '\n' .. final.mark)
-      chat.needs_break = true
-    end
-  end
-  chat.is_busy = false
+  page.quote(chat, 'Hunks to decide in ' .. table.concat(changes, ', ') .. '; see `:Pairwright hunks`.')
 end
 
 ---@param chat pairwright.Chat
@@ -226,24 +83,25 @@ local function on_event(chat, event)
     if chat.is_own then
       chat.is_own = false
     else
-      begin_turn(chat, event.text)
+      page.begin_turn(chat, event.text)
     end
     chat.is_busy = true
     note_shown(chat, event.shown or {})
   elseif kind == 'message' then
-    insert(chat, event.text)
+    page.insert(chat, event.text)
   elseif kind == 'notice' then
-    quote(chat, event.text)
+    page.quote(chat, event.text)
   elseif kind == 'cited' then
     cite(chat, event.places)
   elseif kind == 'diff' and event.proposal then
     tell_hunks(chat, event.files)
   elseif kind == 'done' then
-    end_turn(chat)
+    page.close_fence(chat)
+    chat.is_busy = false
     if event.reason == 'stopped' then
-      quote(chat, 'Stopped.')
+      page.quote(chat, 'Stopped.')
     elseif event.summary then
-      quote(chat, event.summary)
+      page.quote(chat, event.summary)
     end
     api.nvim_exec_autocmds('User', { pattern = 'PairwrightAnswered', modeline = false })
   end
@@ -254,10 +112,10 @@ end
 ---@param why string
 local function break_off(chat, why)
   if chat.is_busy and api.nvim_buf_is_loaded(chat.buf) then
-    end_turn(chat)
-    quote(chat, why)
+    page.close_fence(chat)
+    page.quote(chat, why)
   end
-  chat.is_own = false
+  chat.is_busy, chat.is_own = false, false
 end
 
 ---@param chat pairwright.Chat
@@ -287,7 +145,7 @@ local function note_references(chat)
   local titles = vim.tbl_map(function(reference)
     return reference.title
   end, chat.references)
-  note(chat, chat.heading, #titles > 0 and 'with ' .. table.concat(titles, ', ') or '')
+  page.note(chat, chat.heading, #titles > 0 and 'with ' .. table.concat(titles, ', ') or '')
 end
 
 local n_chats = 0
@@ -297,12 +155,9 @@ local n_chats = 0
 local function create(root)
   n_chats = n_chats + 1
   local buf = view.create('chat/' .. n_chats, 'markdown', root)
-  local chat = { buf = buf, root = root, references = {}, turns = {} }
-  chat.is_busy, chat.is_own, chat.needs_break = false, false, false
-  view.change(buf, function()
-    api.nvim_buf_set_lines(buf, 0, -1, false, { YOU, '', '' })
-  end)
-  chat.heading = mark(chat, 0)
+  local chat = page.create(buf) --[[@as pairwright.Chat]]
+  chat.root, chat.references = root, {}
+  chat.is_busy, chat.is_own = false, false
   chats[buf], latest[root] = chat, chat
   require('pairwright.keys').view(buf, 'chat')
   api.nvim_create_autocmd('BufWipeout', {
@@ -404,12 +259,12 @@ function M.send(buf)
   if chat.is_busy then
     return complain('the last question is still being answered; :Pairwright chat stop ends that')
   end
-  local text = question(chat)
+  local text = page.question(chat)
   if text == '' then
     return complain('write a question below the last heading first')
   end
-  begin_own_turn(chat)
-  note(chat, chat.label, 'waits for an answer')
+  page.begin_own_turn(chat)
+  page.note(chat, chat.label, 'waits for an answer')
   chat.is_busy, chat.is_own = true, true
   ask(chat, text)
 end
@@ -462,29 +317,12 @@ function M.review()
   if not chat then
     return complain('this is no chat')
   end
-  local row = api.nvim_win_get_cursor(0)[1] - 1
-  local first = 0
-  for _, turn in ipairs(chat.turns) do
-    local at = place(chat, turn)
-    first = at <= row and math.max(first, at) or first
-  end
-  local lines = api.nvim_buf_get_lines(buf, first, -1, false)
-  local at_cursor = vim.tbl_filter(function(fence)
-    return fence.first <= row and fence.last ~= nil and row <= fence.last
-  end, fences.all(lines, first))[1]
-  if not at_cursor then
+  local block = page.block_at(chat, api.nvim_win_get_cursor(0)[1] - 1)
+  if not block then
     return complain('there is no whole block of code at the cursor')
   end
-  local from = at_cursor.first
-  for above = from - 1, math.max(from - 2, first), -1 do
-    if vim.trim(lines[above - first + 1]) ~= '' then
-      from = above
-      break
-    end
-  end
-  local block = api.nvim_buf_get_lines(buf, from, at_cursor.last + 1, false)
   local is_there = chat.source and api.nvim_buf_is_loaded(chat.source)
-  require('pairwright.hunks').preview(table.concat(block, '\n') .. '\n', is_there and chat.source)
+  require('pairwright.hunks').preview(block, is_there and chat.source)
 end
 
 --- Shows a session that is kept, and goes on with it.
@@ -500,7 +338,7 @@ local function load(running, session, source)
   local chat = create(running.config.root_dir)
   chat.source = source
   show(chat)
-  local function page(from)
+  local function read_from(from)
     local params = { session = session, fromSeq = from, limit = PAGE }
     client.ask(running, 'pairwright/session/load', params, function(err, result)
       if err then
@@ -512,7 +350,7 @@ local function load(running, session, source)
         last = event.seq
       end
       if #result.events == PAGE then
-        return page(last + 1)
+        return read_from(last + 1)
       end
       -- Whether somebody still answers, the server will tell.
       chat.is_busy = false
@@ -521,7 +359,7 @@ local function load(running, session, source)
       api.nvim_exec_autocmds('User', { pattern = 'PairwrightLoaded', modeline = false })
     end)
   end
-  page(1)
+  read_from(1)
 end
 
 --- Lets the user choose one of the chats and tasks that are kept.

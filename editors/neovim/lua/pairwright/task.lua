@@ -2,11 +2,13 @@
 ---
 --- Holds: a buffer shows what the record of its task says; it changes only where that changed, so
 --- that the cursor stays.
---- Not here: lines (`task_view.lua`), questions (`approval.lua`), hunks (`hunks.lua`).
+--- Not here: what is known (`task_record.lua`), lines (`task_view.lua`), questions (`approval.lua`),
+--- hunks (`hunks.lua`).
 local approval = require('pairwright.approval')
 local client = require('pairwright.client')
 local nvim = require('pairwright.nvim')
 local plain = require('pairwright.plain')
+local record = require('pairwright.task_record')
 local sessions = require('pairwright.sessions')
 local view = require('pairwright.view')
 
@@ -14,45 +16,12 @@ local M = {}
 
 local api = vim.api
 
---- Bytes of a command's output that are kept to be shown.
-local KEPT = 16 * 1024
---- Steps that are kept.
-local STEPS = 2000
-
----@class pairwright.Step
----@field call? string
----@field tool? string
----@field arguments? string
----@field said? string
----@field is_running? boolean
----@field output? string
----@field outcome? string
----@field took? integer
----@field tier? string
-
----@class pairwright.Task
----@field id string
+---@class pairwright.ShownTask: pairwright.Task
 ---@field buf integer
----@field root string
----@field prompt string
----@field state string
----@field why? string
----@field is_lost boolean
----@field summary? string
----@field plan table[]
----@field files table[]
----@field proposal? string
----@field rollback? string
----@field steps pairwright.Step[]
----@field asked pairwright.Approval[]
----@field spent table
----@field ceilings table
 ---@field is_drawing boolean
 
-local tasks = {} ---@type table<string, pairwright.Task>
-local latest ---@type pairwright.Task?
-
-local over = { succeeded = true, failed = true, cancelled = true }
+local tasks = {} ---@type table<string, pairwright.ShownTask>
+local latest ---@type pairwright.ShownTask?
 
 ---@param message string
 local function complain(message)
@@ -82,7 +51,7 @@ local function put(buf, lines)
   end)
 end
 
----@param task pairwright.Task
+---@param task pairwright.ShownTask
 local function draw(task)
   if task.is_drawing then
     return
@@ -105,125 +74,7 @@ local function draw(task)
   end)
 end
 
----@param task pairwright.Task
----@param call string
----@return pairwright.Step
-local function step_of(task, call)
-  for i = #task.steps, 1, -1 do
-    if task.steps[i].call == call then
-      return task.steps[i]
-    end
-  end
-  return {}
-end
-
----@param task pairwright.Task
----@param step pairwright.Step
-local function add(task, step)
-  table.insert(task.steps, step)
-  if #task.steps > STEPS then
-    table.remove(task.steps, 1)
-  end
-end
-
----@param text string
----@param more string
----@return string
-local function kept(text, more)
-  return (text .. more):sub(-KEPT)
-end
-
-local takes = {} ---@type table<string, fun(task: pairwright.Task, event: table)>
-
-function takes.intake(task, event)
-  task.prompt, task.ceilings = event.prompt, event.limits or {}
-end
-
-function takes.message(task, event)
-  local last = task.steps[#task.steps]
-  if last and last.said then
-    last.said = kept(last.said, event.text)
-  else
-    add(task, { said = kept('', event.text) })
-  end
-end
-
-function takes.tool_call(task, event)
-  add(task, { call = event.call, tool = event.tool, arguments = kept('', event.arguments) })
-end
-
-function takes.tool_started(task, event)
-  step_of(task, event.call).is_running = true
-end
-
-function takes.tool_output(task, event)
-  local step = step_of(task, event.call)
-  step.output = kept(step.output or '', event.text)
-end
-
-function takes.tool_result(task, event)
-  local step = step_of(task, event.call)
-  step.is_running, step.outcome = false, event.outcome
-  step.took, step.tier = event.took, event.tier
-end
-
-function takes.plan(task, event)
-  task.plan = event.items
-end
-
-function takes.diff(task, event)
-  task.files = event.files
-  task.proposal = event.proposal or task.proposal
-  task.rollback = event.rollbackToken or task.rollback
-end
-
-function takes.approval(task, event)
-  table.insert(task.asked, event)
-end
-
-function takes.decided(task, event)
-  task.asked = vim.tbl_filter(function(asked)
-    return asked.approval ~= event.approval
-  end, task.asked)
-  approval.decided(event.approval)
-end
-
-function takes.denied(task, event)
-  add(task, { said = ('Denied: %s: %s'):format(event.what, event.why) })
-end
-
-function takes.notice(task, event)
-  add(task, { said = event.text })
-end
-
-function takes.steer(task, event)
-  add(task, { said = 'You: ' .. event.text })
-end
-
-function takes.usage(task, event)
-  task.spent = event.spent or task.spent
-end
-
-function takes.status(task, event)
-  task.state, task.why = event.state, event.why
-  task.is_lost = false
-  for _, asked in ipairs(task.asked) do
-    if over[event.state] then
-      approval.decided(asked.approval)
-    elseif event.state == 'paused' then
-      approval.drop(asked.approval)
-    end
-  end
-  if over[event.state] then
-    task.asked = {}
-  end
-end
-
-function takes.done(task, event)
-  task.summary = event.summary
-end
-
----@param task pairwright.Task
+---@param task pairwright.ShownTask
 local function tell(task)
   draw(task)
   api.nvim_exec_autocmds('User', { pattern = 'PairwrightTask', modeline = false })
@@ -231,7 +82,7 @@ end
 
 ---@param id string
 ---@param root string
----@return pairwright.Task
+---@return pairwright.ShownTask
 local function watch(id, root)
   local known = tasks[id]
   if known and api.nvim_buf_is_loaded(known.buf) then
@@ -240,21 +91,18 @@ local function watch(id, root)
   local buf = view.create('task/' .. id, 'pairwright-task', root)
   vim.bo[buf].modifiable = false
   vim.b[buf].pairwright_task = id
-  local task = { id = id, buf = buf, root = root, prompt = '', state = 'planning', is_lost = false }
-  task.plan, task.files, task.steps, task.asked = {}, {}, {}, {}
-  task.spent, task.ceilings, task.is_drawing = {}, {}, false
+  local task = record.create(id, root) --[[@as pairwright.ShownTask]]
+  task.buf, task.is_drawing = buf, false
   tasks[id], latest = task, task
   require('pairwright.keys').view(buf, 'task')
   sessions.follow(id, root, 0, {
     on_event = function(event)
-      local take = takes[event.kind]
-      if take then
-        take(task, event)
+      if record.take(task, event) then
         tell(task)
       end
     end,
     on_lost = function()
-      task.is_lost = not over[task.state]
+      task.is_lost = not record.over[task.state]
       tell(task)
     end,
     on_back = function() end,
@@ -335,7 +183,7 @@ end
 
 --- The task of a buffer, or the one begun last.
 ---@param buf? integer
----@return pairwright.Task?
+---@return pairwright.ShownTask?
 local function task_of(buf)
   return tasks[vim.b[buf or 0].pairwright_task or ''] or latest
 end
@@ -443,8 +291,8 @@ end
 function M.line(root)
   local found
   for _, task in pairs(tasks) do
-    if task.root == root and not over[task.state] then
-      if #task.asked > 0 then
+    if task.root == root and not record.over[task.state] then
+      if #task.asked > 0 and not task.is_lost then
         return 'asks'
       end
       found = task.is_lost and 'cut off' or task.state

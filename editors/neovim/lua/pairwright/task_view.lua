@@ -132,14 +132,14 @@ function M.lines(task)
   vim.list_extend(lines, tail(task.prompt, OUTPUT * 2, ''))
   local state = task.is_lost and 'was cut off; :Pairwright task resume' or words[task.state] or ''
   if task.why and not task.is_lost then
-    state = state .. ': ' .. plain.one_line(task.why, WIDTH)
+    state = state .. ': ' .. plain.one_line(task.why, WIDTH):gsub('%.$', '')
   end
   vim.list_extend(lines, { '', ('It %s. %s.'):format(state, spent(task)) })
   if task.summary then
     table.insert(lines, '')
     vim.list_extend(lines, tail(task.summary, OUTPUT * 4, ''))
   end
-  for _, asked in ipairs(task.asked) do
+  for _, asked in ipairs(task.is_lost and {} or task.asked) do
     add_approval(lines, asked)
   end
   if #task.plan > 0 then
