@@ -300,6 +300,13 @@ class PluginCase:
         nvim.type("A <BS>")
         nvim.wait_ghost(STORY[5:])
 
+    def test_a_file_that_is_read_again_stays_with_the_server(self):
+        nvim = self.open("const x\n", model=self.model())
+        nvim.api.command("edit!")
+        until(lambda: len(self.desk.sent("textDocument/didOpen")) == 2, "opened again")
+        nvim.type("ccconst")
+        nvim.wait_ghost(STORY[5:])
+
     def test_what_is_sent_is_shown_on_demand(self):
         nvim = self.open("const x\n", model=self.model())
         nvim.type("gg$")

@@ -90,7 +90,8 @@ class ChatCase:
 
     def test_an_answer_streams_in_below_its_question_and_names_places_that_gf_opens(self):
         gate = Gate()
-        nvim = self.open(lambda *_: ["It is in ", gate, "src/maths.js:5, which multiplies."])
+        script = ["It is in ", gate, "src/maths.js:5, which multiplies."]
+        nvim = self.open(lambda *_: script, config="vim.o.number = true\n")
         nvim.api.command("Pairwright chat Where is the perimeter of a square?")
         self.wait_chat("It is in ")
         self.assertNotIn("multiplies", self.chat()["text"])
@@ -105,6 +106,7 @@ class ChatCase:
         nvim.type("gg/^- src<CR>wgF")
         until(lambda: nvim.api.funcs.expand("%:t") == "maths.js", "the file is opened")
         self.assertEqual(nvim.now()["row"], 4)
+        self.assertEqual(nvim.lua("return { vim.wo.number, vim.wo.linebreak }"), [True, False])
         self.assertEqual((nvim.messages(), self.said(), self.model.wrong), ("", [], []))
 
     def test_neither_cursor_nor_window_nor_undo_is_disturbed_while_an_answer_streams(self):
@@ -250,6 +252,23 @@ class ChatCase:
         nvim.api.command("Pairwright chat Where?")
         self.wait_chat("Here.")
         self.assertEqual(nvim.lua("return package.loaded['pairwright.task'] == nil"), True)
+
+
+@needs(program("0.7"), "neovim-0.7")
+class OldNeovim(unittest.TestCase):
+    def test_chat_says_what_it_needs(self):
+        limit_time(60)
+        self.addCleanup(limit_time, 0)
+        desk = Desk({"a.js": ""})
+        self.addCleanup(desk.close)
+        quiet = "_G.said = {}\nvim.notify = function(m) table.insert(_G.said, m) end\n"
+        nvim = Neovim(desk, "0.7", CONFIG + quiet, "a.js")
+        self.addCleanup(nvim.close)
+        for command in ("chat Where?", "task Do it.", "explain"):
+            nvim.api.command(f"Pairwright {command}")
+        needs_more = [f"Pairwright: {name} needs Neovim 0.10" for name in ("chat", "task", "explain")]
+        self.assertEqual(nvim.lua("return said"), needs_more)
+        self.assertNotIn("chat", nvim.api.funcs.getcompletion("Pairwright ", "cmdline"))
 
 
 for version in ("0.12", "0.10"):

@@ -34,12 +34,14 @@ function M.show(buf)
   end
   vim.cmd('botright vsplit')
   api.nvim_win_set_buf(0, buf)
-  vim.wo.wrap = true
-  vim.wo.linebreak = true
-  vim.wo.spell = false
-  vim.wo.number = false
-  vim.wo.relativenumber = false
-  vim.wo.signcolumn = 'no'
+  -- Of this buffer in this window; a file that is opened here later has the user's.
+  local options = vim.wo[0][0]
+  options.wrap = true
+  options.linebreak = true
+  options.spell = false
+  options.number = false
+  options.relativenumber = false
+  options.signcolumn = 'no'
 end
 
 --- Goes to a window with a file, so that a file can be opened in it.
