@@ -108,6 +108,7 @@ class TaskCase:
         self.assertEqual(self.line(), "pw – task: asks")
         self.choose("Yes, and for the rest of this task")
         self.wait_task("It has succeeded", "Two lines are changed.", "a.txt +2 -2", "3 of 50 steps")
+        self.assertEqual(self.task().count("✓ edit a.txt"), 2)
         decided = [e for e in self.desk.sent("pairwright/event", "server") if e["kind"] == "decided"]
         self.assertEqual([(d["decision"], d["scope"]) for d in decided], [("yes", "task")])
         self.assertEqual(self.line(), "pw –")
@@ -145,6 +146,7 @@ class TaskCase:
         nvim.lua("choose(99)")
         nvim.api.command("Pairwright task answer")
         self.wait_list(2)
+        self.assertIn("It waits for an answer", self.task())
         self.choose("No, and say what to do instead …")
         nvim.lua("write(...)", "Look first.")
         self.wait_task("It has succeeded")
@@ -262,6 +264,8 @@ class TaskCase:
         self.wait(lambda: nvim.api.funcs.bufname("%").startswith("pairwright://chat/"), "a chat")
         self.wait(lambda: "It counts." in nvim.text(), "the answer")
         self.assertTrue(nvim.text().startswith("## You\n\nExplain what the selected code does"), nvim.text())
+        # Told twice, as it was asked before it was looked at.
+        self.assertEqual(nvim.text().count("It counts."), 1)
         self.assertIn("line 2\nline 3", str(self.model.asked[0][-1]["content"]))
 
     def test_every_word_is_completed_and_health_tells_of_tasks_that_wait(self):
