@@ -1,5 +1,6 @@
 """Helix in a terminal: suggestions as items of the completion menu, chat and tasks by code actions."""
 
+import re
 import unittest
 
 import docs
@@ -78,9 +79,22 @@ class Helix(unittest.TestCase):
         until(lambda: title not in terminal.screen(), "the menu is closed")
 
     def go_to(self, terminal, line):
-        """Selects a line, from 1."""
-        terminal.keys("Escape", "g", "g", *["j"] * (line - 1), "x")
-        terminal.wait_for(f" {line}:")
+        """Selects a line, from 1, in normal mode."""
+        terminal.wait_for(" NOR ")
+        terminal.keys("g", "g", *["j"] * (line - 1), "x")
+        # What is selected ends behind the first column.
+        until(lambda: re.search(rf" {line}:(?!1 )\d+ *$", terminal.screen(), re.M), f"line {line}")
+
+    def insert(self, terminal, keys, text):
+        """Opens a line by `keys` in normal mode, types, and returns to it."""
+        terminal.wait_for(" NOR ")
+        terminal.keys(*keys)
+        terminal.wait_for(" INS ")
+        terminal.type(text)
+        terminal.wait_for(text)
+        terminal.keys("Escape")
+        # Escape and a key at once would be another key.
+        terminal.wait_for(" NOR ")
 
     def saved(self, terminal, file="a.js"):
         terminal.keys("Escape")
@@ -148,7 +162,7 @@ class Helix(unittest.TestCase):
         terminal.wait_for("Task succeeded: Two lines shout.")
         asked = self.desk.sent("window/showMessageRequest", "server")
         self.assertEqual([a["title"] for a in asked[0]["actions"]][0], "Allow once")
-        self.assertNotIn("denied", str(model.asked[2]))
+        self.assertNotIn("denied", str(model.asked[2][-1]))
         self.assertEqual((self.desk.workspace / "a.js").read_text(), NUMBERS)
         self.go_to(terminal, 2)
         self.act(terminal, "Accept hunk")
@@ -157,16 +171,13 @@ class Helix(unittest.TestCase):
         self.act(terminal, "Reject hunk")
         until(lambda: len(self.desk.commands("pairwright.rejectHunk")) == 1, "it is rejected")
         # Typed since, above and below.
-        terminal.keys("Escape", "g", "g", "O")
-        terminal.type("// above")
-        terminal.keys("Escape", "g", "e", "o")
-        terminal.type("// below")
-        terminal.keys("Escape")
-        terminal.wait_for("// below")
+        self.insert(terminal, "ggjO", "above()")
+        self.insert(terminal, "geo", "below()")
         self.go_to(terminal, 3)
         self.act(terminal, "Undo last Pairwright edit")
         terminal.wait_for("'one'")
-        self.assertEqual(self.saved(terminal), "// above\n" + NUMBERS + "// below\n")
+        todo, rest = NUMBERS.split("\n", 1)
+        self.assertEqual(self.saved(terminal), f"{todo}\nabove()\n{rest}below()\n")
 
     def test_a_task_is_begun_from_the_prompt_and_a_question_that_is_closed_is_no(self):
         terminal, model = self.open_chat(lambda _, n: TASK[n])
