@@ -37,7 +37,9 @@ end
 """
 
 
-class ChatCase:
+class Chatting:
+    """A Neovim with a model that answers as `script` says."""
+
     version = ""
 
     def setUp(self):
@@ -88,6 +90,8 @@ class ChatCase:
 
         until(ends, f"{count} answers")
 
+
+class ChatCase(Chatting):
     def test_an_answer_streams_in_below_its_question_and_names_places_that_gf_opens(self):
         gate = Gate()
         script = ["It is in ", gate, "src/maths.js:5, which multiplies."]
@@ -212,7 +216,12 @@ class ChatCase:
         text = self.chat()["text"]
         # What is kept is shown again by another Neovim, and goes on there.
         nvim.api.command("bwipe!")
-        nvim.lua("vim.ui.select = function(items, o, done) _G.offered = vim.tbl_map(o.format_item, items) done(items[1]) end")
+        nvim.lua(
+            """vim.ui.select = function(items, options, done)
+              _G.offered = vim.tbl_map(options.format_item, items)
+              done(items[1])
+            end"""
+        )
         nvim.api.command("Pairwright chat sessions")
         loaded = self.wait_chat("All of it.")
         self.assertIn("What is it?", nvim.lua("return offered")[0])
@@ -243,7 +252,8 @@ class ChatCase:
     def test_chat_needs_no_file_and_nothing_is_loaded_before_it_is_used(self):
         nvim = self.open(lambda *_: ["Here."])
         loaded = "return vim.tbl_filter(function(n) return package.loaded['pairwright.' .. n] ~= nil end, {...})"
-        later = ["approval", "assist", "chat", "chat_text", "fences", "plain", "sessions", "task", "task_record", "task_view", "view"]
+        later = ["approval", "assist", "chat", "chat_text", "fences", "plain", "sessions", "task", "task_record"]
+        later += ["task_view", "view"]
         self.assertEqual(nvim.lua(loaded, *later), [])
         nvim.api.command("Pairwright stop")
         until(lambda: nvim.lua("return #vim.lsp.get_clients()") == 0, "no server runs")
@@ -269,6 +279,18 @@ class OldNeovim(unittest.TestCase):
         needs_more = [f"Pairwright: {name} needs Neovim 0.10" for name in ("chat", "task", "explain")]
         self.assertEqual(nvim.lua("return said"), needs_more)
         self.assertNotIn("chat", nvim.api.funcs.getcompletion("Pairwright ", "cmdline"))
+
+
+@needs(program("0.12"), "neovim-0.12")
+class EnabledNeovim(Chatting, unittest.TestCase):
+    version = "0.12"
+
+    def test_chat_goes_to_the_server_that_neovim_itself_started(self):
+        enable = "vim.g.pairwright = { enabled = false }\nvim.lsp.enable('pairwright')\n"
+        nvim = self.open(lambda *_: ["Here."], config=enable)
+        nvim.api.command("Pairwright chat Where?")
+        self.wait_chat("Here.")
+        self.assertEqual(len(self.desk.server_pids()), 1)
 
 
 for version in ("0.12", "0.10"):

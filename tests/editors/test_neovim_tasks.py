@@ -30,7 +30,8 @@ end
 vim.ui.input = function(options, done) _G.input = options.prompt; _G.write = done end
 """
 
-PLAN = call("plan", items=[{"text": "Change two lines.", "state": "in_progress"}, {"text": "Look at it.", "state": "pending"}])
+ITEMS = [{"text": "Change two lines.", "state": "in_progress"}, {"text": "Look at it.", "state": "pending"}]
+PLAN = call("plan", items=ITEMS)
 FIRST = call("edit", path="a.txt", oldString="line 3\n", newString="LINE 3\n")
 SECOND = call("edit", path="a.txt", oldString="line 15\n", newString="LINE 15\n")
 ASKS = call("run", command="touch asked")
@@ -198,8 +199,9 @@ class TaskCase:
         bad = "\x1b[2J\x1b]0;owned\x07\u202evim: set ts=77 :" + "y" * 9_000 + "\n"
         command = "printf a\n\x1b[2K\rprintf harmless"
         many = [call("run", command=f"echo {n}") for n in range(30)]
-        nvim = self.open(follow([bad * 9, *many, call("run", command=command)], [call("finish", summary=bad, succeeded=True)]))
-        nvim.api.command("Pairwright task " + "Print.")
+        finish = call("finish", summary=bad, succeeded=True)
+        nvim = self.open(follow([bad * 9, *many, call("run", command=command)], [finish]))
+        nvim.api.command("Pairwright task Print.")
         self.wait_task("It waits for an answer")
         asked = self.wait_list()
         self.assertNotIn("\x1b", str(asked))

@@ -58,7 +58,8 @@ local function choices(asked)
       local title = plain.one_line(option, SHOWN)
       table.insert(all, { title = title, answer = { decision = 'yes', text = option } })
     end
-    table.insert(all, { title = 'Write an answer …', answer = { decision = 'yes' }, wants = 'Answer: ' })
+    local write = { title = 'Write an answer …', answer = { decision = 'yes' }, wants = 'Answer: ' }
+    table.insert(all, write)
     table.insert(all, { title = 'No answer', answer = { decision = 'no' } })
     return all
   end

@@ -69,7 +69,8 @@ local function tell_hunks(chat, files)
   local changes = vim.tbl_map(function(file)
     return ('%s +%d -%d'):format(file.path, file.added, file.removed)
   end, files)
-  page.quote(chat, 'Hunks to decide in ' .. table.concat(changes, ', ') .. '; see `:Pairwright hunks`.')
+  local where = table.concat(changes, ', ')
+  page.quote(chat, ('Hunks to decide in %s; see `:Pairwright hunks`.'):format(where))
 end
 
 ---@param chat pairwright.Chat

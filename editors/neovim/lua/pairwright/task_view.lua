@@ -85,7 +85,8 @@ local function add_approval(lines, asked)
     for _, line in ipairs(plain.lines(subject.command)) do
       table.insert(lines, '    ' .. plain.visible(line))
     end
-    table.insert(lines, ('  because: %s (risk: %s)'):format(plain.one_line(asked.reason, WIDTH), asked.risk))
+    local reason = plain.one_line(asked.reason, WIDTH)
+    table.insert(lines, ('  because: %s (risk: %s)'):format(reason, asked.risk))
     table.insert(lines, '  a longer yes would remember: ' .. plain.visible(subject.remembered))
   elseif subject.type == 'question' then
     vim.list_extend(lines, tail(subject.text, OUTPUT * 4, '  '))
@@ -146,14 +147,16 @@ function M.lines(task)
     vim.list_extend(lines, { '', '## Plan', '' })
     for i = 1, math.min(#task.plan, STEPS) do
       local item = task.plan[i]
-      table.insert(lines, ('  %s %s'):format(boxes[item.state] or '', (plain.one_line(item.text, WIDTH))))
+      local text = plain.one_line(item.text, WIDTH)
+      table.insert(lines, ('  %s %s'):format(boxes[item.state] or '', text))
     end
   end
   if #task.files > 0 then
     vim.list_extend(lines, { '', '## Changes', '' })
     for i = 1, math.min(#task.files, STEPS) do
       local file = task.files[i]
-      table.insert(lines, ('  %s +%d -%d'):format(plain.visible(file.path), file.added, file.removed))
+      local path = plain.visible(file.path)
+      table.insert(lines, ('  %s +%d -%d'):format(path, file.added, file.removed))
     end
     if task.rollback then
       table.insert(lines, '  They are in the files; :Pairwright task rollback takes them back.')
