@@ -1,13 +1,32 @@
-"""Helix in a terminal: suggestions as items of the completion menu."""
+"""Helix in a terminal: suggestions as items of the completion menu, chat and tasks by code actions."""
 
+import re
 import unittest
 
 import docs
+from chat_model import ChatModel, call
 from desk import PREFIX, PRICES, Desk, Terminal, limit_time, needs, until
 from model import Model
 
 PROGRAM = PREFIX / "helix/usr/lib/hx/hx"
 COMPLETION = "textDocument/completion"
+
+NUMBERS = """\
+// TODO: shout the first and the last
+const first = 'one';
+const second = 'two';
+const third = 'three';
+"""
+
+#: What the model does in a task: two edits, a command that is asked for, the end.
+TASK = (
+    [
+        call("edit", path="a.js", oldString="'one'", newString="'ONE'"),
+        call("edit", path="a.js", oldString="'three'", newString="'THREE'"),
+    ],
+    [call("run", command="touch asked")],
+    [call("finish", summary="Two lines shout.", succeeded=True)],
+)
 
 
 @needs(PROGRAM, "helix")
@@ -18,6 +37,7 @@ class Helix(unittest.TestCase):
 
     def open(self, text, model=None, file="a.js"):
         settings = model.settings() if model else {}
+        hears = not isinstance(model, ChatModel)
         settings["local"] = {"enabled": model is None}
         settings["complete"] = {"deadlineMs": 5000, "debounceMs": 0}
         self.desk = Desk({file: text}, settings)
@@ -29,15 +49,52 @@ class Helix(unittest.TestCase):
         # So that the test hears when the server is ready; what Helix does not know it drops.
         heard = 'args = ["lsp"]\nconfig = { editorPluginInfo = { name = "test" } }\n'
         self.assertIn('args = ["lsp"]\n', languages)
-        languages = languages.replace('args = ["lsp"]\n', heard)
+        if hears:
+            languages = languages.replace('args = ["lsp"]\n', heard)
         (configuration / "languages.toml").write_text(languages)
         (configuration / "config.toml").write_text("[editor]\nidle-timeout = 50\nauto-pairs = false\n")
         runtime = PREFIX / "helix/usr/lib/hx/runtime"
         terminal = Terminal("helix", [PROGRAM, file], self.desk, HELIX_RUNTIME=str(runtime))
         self.addCleanup(terminal.close)
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
-        self.desk.wait_ready()
+        if hears:
+            self.desk.wait_ready()
         return terminal
+
+    def open_chat(self, script):
+        model = ChatModel(script)
+        self.addCleanup(model.close)
+        return self.open(NUMBERS, model), model
+
+    def act(self, terminal, title):
+        """Chooses a code action of what is selected."""
+        terminal.keys("Space")
+        terminal.keys("a")
+        screen = terminal.wait_for(title)
+        rows = screen.split("\n")
+        first = min(n for n, row in enumerate(rows) if " with Pairwright" in row or "hunk" in row)
+        (at,) = [n for n, row in enumerate(rows) if row.rstrip().endswith(title)]
+        # The first one is chosen already.
+        terminal.keys(*["C-n"] * (at - first), "Enter")
+        until(lambda: title not in terminal.screen(), "the menu is closed")
+
+    def go_to(self, terminal, line):
+        """Selects a line, from 1, in normal mode."""
+        terminal.wait_for(" NOR ")
+        terminal.keys("g", "g", *["j"] * (line - 1), "x")
+        # What is selected ends behind the first column.
+        until(lambda: re.search(rf" {line}:(?!1 )\d+ *$", terminal.screen(), re.M), f"line {line}")
+
+    def insert(self, terminal, keys, text):
+        """Opens a line by `keys` in normal mode, types, and returns to it."""
+        terminal.wait_for(" NOR ")
+        terminal.keys(*keys)
+        terminal.wait_for(" INS ")
+        terminal.type(text)
+        terminal.wait_for(text)
+        terminal.keys("Escape")
+        # Escape and a key at once would be another key.
+        terminal.wait_for(" NOR ")
 
     def saved(self, terminal, file="a.js"):
         terminal.keys("Escape")
@@ -84,6 +141,54 @@ class Helix(unittest.TestCase):
         until(
             lambda: self.desk.sent("didChangeStatus", "server")[-1]["kind"] == "Inactive", "it snoozes"
         )
+
+    def test_code_is_explained_in_a_document_of_its_own(self):
+        terminal, model = self.open_chat(lambda *_: ["It is a \x1b]0;owned\x07constant, see a.js:2."])
+        self.go_to(terminal, 2)
+        self.act(terminal, "Explain with Pairwright")
+        # This editor would hand it to the terminal as it is.
+        screen = terminal.wait_for("It is a \\u{1b}]0;owned\\u{7}constant, see a.js:2.")
+        self.assertIn("- [a.js:2](file:///", screen)
+        terminal.save_screen("helix-explained")
+        self.assertIn("const first = 'one';", str(model.asked[0][-1]["content"]))
+
+    def test_a_task_is_begun_asked_for_reviewed_with_one_hunk_rejected_and_taken_back(self):
+        terminal, model = self.open_chat(lambda _, n: TASK[n])
+        self.go_to(terminal, 1)
+        self.act(terminal, "Do what the TODO says with Pairwright")
+        terminal.wait_for("The task wants to run `touch asked`")
+        terminal.save_screen("helix-asked")
+        terminal.keys("Enter")
+        terminal.wait_for("Task succeeded: Two lines shout.")
+        asked = self.desk.sent("window/showMessageRequest", "server")
+        self.assertEqual([a["title"] for a in asked[0]["actions"]][0], "Allow once")
+        self.assertNotIn("denied", str(model.asked[2][-1]))
+        self.assertEqual((self.desk.workspace / "a.js").read_text(), NUMBERS)
+        self.go_to(terminal, 2)
+        self.act(terminal, "Accept hunk")
+        terminal.wait_for("'ONE'")
+        self.go_to(terminal, 4)
+        self.act(terminal, "Reject hunk")
+        until(lambda: len(self.desk.commands("pairwright.rejectHunk")) == 1, "it is rejected")
+        # Typed since, above and below.
+        self.insert(terminal, "ggjO", "above()")
+        self.insert(terminal, "geo", "below()")
+        self.go_to(terminal, 3)
+        self.act(terminal, "Undo last Pairwright edit")
+        terminal.wait_for("'one'")
+        todo, rest = NUMBERS.split("\n", 1)
+        self.assertEqual(self.saved(terminal), f"{todo}\nabove()\n{rest}below()\n")
+
+    def test_a_task_is_begun_from_the_prompt_and_a_question_that_is_closed_is_no(self):
+        terminal, model = self.open_chat(lambda _, n: TASK[n])
+        terminal.wait_for(" NOR ")
+        terminal.type(docs.block("Helix", "text").strip())
+        terminal.keys("Enter")
+        terminal.wait_for("The task wants to run `touch asked`")
+        terminal.keys("Escape")
+        terminal.wait_for("Task succeeded")
+        self.assertEqual(self.desk.commands("pairwright.task.start"), [[{"prompt": "Rename area to surface."}]])
+        self.assertIn("touch asked", str(model.asked[2][-1]))
 
 
 if __name__ == "__main__":

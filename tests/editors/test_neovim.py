@@ -300,10 +300,17 @@ class PluginCase:
         nvim.type("A <BS>")
         nvim.wait_ghost(STORY[5:])
 
+    def test_a_file_that_is_read_again_stays_with_the_server(self):
+        nvim = self.open("const x\n", model=self.model())
+        nvim.api.command("edit!")
+        until(lambda: len(self.desk.sent("textDocument/didOpen")) == 2, "opened again")
+        nvim.type("ccconst")
+        nvim.wait_ghost(STORY[5:])
+
     def test_what_is_sent_is_shown_on_demand(self):
         nvim = self.open("const x\n", model=self.model())
         nvim.type("gg$")
-        nvim.api.command("Pairwright explain")
+        nvim.api.command("Pairwright sent")
         until(lambda: "script" in nvim.text() and "/v1/completions" in nvim.text(), "the request")
         nvim.api.command("bwipe")
         nvim.api.command("Pairwright metrics")

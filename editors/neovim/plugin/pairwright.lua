@@ -35,6 +35,15 @@ for _, name in ipairs({
   'accept-all',
   'reject-all',
   'rollback',
+  'chat',
+  'chat-send',
+  'chat-stop',
+  'chat-review',
+  'task',
+  'task-answer',
+  'task-pause',
+  'task-steer',
+  'task-stop',
 }) do
   vim.keymap.set(
     'n',
@@ -44,9 +53,22 @@ for _, name in ipairs({
   )
 end
 
+vim.keymap.set(
+  'i',
+  '<Plug>(pairwright-chat-send)',
+  '<Esc><Cmd>lua require("pairwright").chat_send()<CR>',
+  { silent = true, desc = 'Pairwright: chat send' }
+)
+vim.keymap.set(
+  'x',
+  '<Plug>(pairwright-chat)',
+  '<Cmd>lua require("pairwright").chat_selection()<CR>',
+  { silent = true, desc = 'Pairwright: chat' }
+)
+
 vim.api.nvim_create_user_command('Pairwright', function(command)
   local range = command.range > 0 and { command.line1, command.line2 } or nil
-  require('pairwright.command').run(command.fargs, range)
+  require('pairwright.command').run(command.args, range)
 end, {
   nargs = '*',
   range = true,

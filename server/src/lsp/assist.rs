@@ -17,6 +17,7 @@ use super::commands::{read, write};
 use super::edits::{action, failed};
 use super::{Server, convert};
 use crate::session::document::uri_of;
+use crate::shown::harmless;
 use crate::store::events::{EventKind, Follow, Place};
 
 /// Diagnostics that are offered to be fixed, and characters of their messages in a title.
@@ -149,14 +150,17 @@ impl Server {
                         answer.push_str(&format!("\n\n> {summary}"));
                     }
                     let answer = format!("{}\n", answer.trim());
-                    return self.show_document(session, answer).await;
+                    return self.show_document(session, &answer).await;
                 }
                 _ => {}
             }
         }
     }
 
-    async fn show_document(&self, name: &str, text: String) -> anyhow::Result<()> {
+    /// Has the client show a text. There are editors that pass on to the terminal what a document
+    /// has in it.
+    async fn show_document(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let text = harmless(text);
         if !self.client_can().shows_documents {
             let shown: String = text.chars().take(QUOTED).collect();
             self.client

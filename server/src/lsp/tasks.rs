@@ -32,6 +32,8 @@ use crate::store::now;
 
 /// Events that one query answers at most.
 const MAX_EVENTS: usize = 1_000;
+/// Characters of a summary that are shown in a message.
+const LONGEST_END: usize = 300;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -393,7 +395,7 @@ impl Server {
         (log, mut events): (EventLog, broadcast::Receiver<Arc<Event>>),
         token: Option<ProgressToken>,
     ) {
-        let progress = match token {
+        let progress = match self.progress_of(&handle.id, token).await {
             Some(token) => Some(
                 self.client
                     .progress(token, "Pairwright works on a task")
@@ -403,6 +405,7 @@ impl Server {
             None => None,
         };
         let mut last = 0;
+        let mut summary = String::new();
         let mut ended = Box::pin(handle.ended());
         let mut state = None;
         let state = loop {
@@ -411,6 +414,9 @@ impl Server {
                 tokio::task::spawn_blocking(move || reading.read_from(&id, last + 1, usize::MAX));
             let missed = missed.await.ok().and_then(Result::ok).unwrap_or_default();
             last = missed.last().map_or(last, |e| e.seq);
+            if let Some(said) = missed.iter().rev().find_map(|e| said_at_end(&e.kind)) {
+                summary = said;
+            }
             for asked in unanswered(&missed) {
                 let (server, handle) = (self.clone(), handle.clone());
                 tokio::spawn(async move { server.ask_user(&handle, asked).await });
@@ -444,6 +450,23 @@ impl Server {
         if let Some(progress) = progress {
             progress.finish_with_message(state.name()).await;
         }
+        if !self.client_can().announced.events {
+            let colon = if summary.is_empty() { "" } else { ": " };
+            let end = format!("Task {}{colon}{summary}", state.name());
+            self.client.show_message(lsp::MessageType::Info, end).await;
+        }
+    }
+
+    /// Where the steps of a task are shown: where the client asked for it, and to one that is told
+    /// no events in a place of their own.
+    async fn progress_of(&self, task: &str, token: Option<ProgressToken>) -> Option<ProgressToken> {
+        let can = self.client_can();
+        if token.is_some() || can.announced.events || !can.progress {
+            return token;
+        }
+        let token = ProgressToken::from(format!("pairwright/task/{task}"));
+        let created = self.client.create_work_done_progress(token.clone()).await;
+        created.is_ok().then_some(token)
     }
 
     async fn ask_user(&self, handle: &Handle, asked: Approval) {
@@ -577,6 +600,18 @@ fn unanswered(events: &[Event]) -> Vec<Approval> {
         _ => None,
     });
     asked.collect()
+}
+
+/// What is said at the end of a task, on one line.
+fn said_at_end(kind: &EventKind) -> Option<String> {
+    let text = match kind {
+        EventKind::Done { summary, .. } => summary.as_deref(),
+        EventKind::Status { why, .. } => why.as_deref(),
+        _ => None,
+    };
+    let words: Vec<&str> = text?.split_whitespace().collect();
+    let line: String = words.join(" ").chars().take(LONGEST_END).collect();
+    Some(harmless(&line))
 }
 
 /// What a line of progress says.

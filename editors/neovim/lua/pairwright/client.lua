@@ -10,16 +10,24 @@ local NAME = 'pairwright'
 local attached = {} ---@type table<integer, integer> buffer to client
 local ended = {} ---@type table<integer, boolean> clients that are no more
 
---- The running client of `buf`.
+--- Clients by folder, also those that are not ready yet.
+local by_root = {} ---@type table<string, integer>
+
+---@param id? integer
+---@return vim.lsp.Client?
+local function running(id)
+  local client = id and vim.lsp.get_client_by_id(id)
+  if client and not ended[id] and not nvim.is_stopped(client) then
+    return client
+  end
+end
+
+--- The running client of `buf`, or of the folder of the chat or task that it shows.
 ---@param buf integer
 ---@return vim.lsp.Client?
 function M.of(buf)
-  local id = attached[buf]
-  local client = id and vim.lsp.get_client_by_id(id)
-  if not client or ended[id] or nvim.is_stopped(client) then
-    return nil
-  end
-  return client
+  local root = api.nvim_buf_is_valid(buf) and vim.b[buf].pairwright_root
+  return running(root and by_root[root] or attached[buf])
 end
 
 ---@param client vim.lsp.Client
@@ -64,6 +72,61 @@ local function is_worth_another_try()
   return #crashes <= 3
 end
 
+--- Says once what to do when the server cannot be started.
+---@param program string
+local function say_missing(program)
+  local message = 'Pairwright: there is no program `%s`; see :checkhealth pairwright'
+  vim.notify_once(message:format(program), vim.log.levels.WARN)
+end
+
+--- Users of `vim.lsp.config` change the configuration there.
+---@return table
+local function start_config()
+  return vim.lsp.config and vim.deepcopy(vim.lsp.config[NAME]) or M.lsp_config()
+end
+
+--- What waits for a server to be ready, by its client.
+local awaited = {} ---@type table<integer, fun(client: vim.lsp.Client)[]>
+local roots = {} ---@type table<integer, string> folders, by client
+
+--- Chats and tasks, where any were looked at.
+---@return table?
+local function sessions()
+  return package.loaded['pairwright.sessions']
+end
+
+---@param client vim.lsp.Client
+local function on_init(client)
+  local root = client.config.root_dir
+  if root then
+    roots[client.id], by_root[root] = root, client.id
+    if sessions() then
+      sessions().started(client)
+    end
+  end
+  local waiting_for_it = awaited[client.id] or {}
+  awaited[client.id] = nil
+  for _, done in ipairs(waiting_for_it) do
+    done(client)
+  end
+end
+
+--- Starts a server for a folder without a buffer, or takes the one that runs.
+---@param root string
+---@return integer? client
+local function start_at(root)
+  local settings = config.get()
+  if vim.fn.executable(settings.cmd[1]) ~= 1 then
+    return say_missing(settings.cmd[1])
+  end
+  if not running(by_root[root]) then
+    local start = start_config()
+    start.root_dir = root
+    by_root[root] = nvim.start_alone(start, ended)
+  end
+  return by_root[root]
+end
+
 ---@param code integer
 ---@param signal integer
 ---@param client_id integer
@@ -71,6 +134,14 @@ local function on_exit(code, signal, client_id)
   ended[client_id] = true
   vim.schedule(function()
     require('pairwright.status').forget(client_id)
+    local root = roots[client_id]
+    roots[client_id], awaited[client_id] = nil, nil
+    if package.loaded['pairwright.approval'] then
+      require('pairwright.approval').forget(client_id)
+    end
+    if sessions() and root then
+      sessions().lost(root)
+    end
     local left = {}
     for buf, id in pairs(attached) do
       if id == client_id then
@@ -93,6 +164,9 @@ local function on_exit(code, signal, client_id)
       -- Neovim itself tells that it ended.
       if is_worth_another_try() then
         attach_all(left)
+        if sessions() and root and sessions().has_any(root) then
+          start_at(root)
+        end
       else
         local message = 'Pairwright: the server ended again (code %d); see :Pairwright log'
         vim.notify(message:format(code), vim.log.levels.ERROR)
@@ -116,7 +190,14 @@ function M.lsp_config()
   -- The plugin speaks it, also where Neovim does not; without it the server would offer the same
   -- text in the completion menu.
   capabilities.textDocument.inlineCompletion = { dynamicRegistration = false }
-  capabilities.experimental = { pairwright = { status = true, hunks = true } }
+  capabilities.experimental = {
+    pairwright = {
+      status = true,
+      hunks = true,
+      events = nvim.has_sessions,
+      approvals = nvim.has_sessions,
+    },
+  }
   return {
     name = NAME,
     cmd = settings.cmd,
@@ -132,17 +213,29 @@ function M.lsp_config()
         require('pairwright.keys').attach_rollback()
         require('pairwright.hunks').refresh(context.client_id)
       end,
+      ['pairwright/event'] = function(_, event, context)
+        if sessions() then
+          sessions().take(context.client_id, nvim.without_null(event))
+        end
+      end,
+      ['pairwright/approval/request'] = function(_, asked, context)
+        local approval = require('pairwright.approval')
+        return approval.wait(nvim.without_null(asked), context.client_id)
+      end,
     },
+    -- Code actions that begin something show what they began.
+    commands = nvim.has_sessions and {
+      ['pairwright.task.start'] = function(command, context)
+        require('pairwright.task').start(command.arguments[1], context.bufnr)
+      end,
+      ['pairwright.explainCode'] = function(command, context)
+        require('pairwright.chat').explain(command.arguments[1], context.bufnr)
+      end,
+    } or nil,
+    on_init = on_init,
     on_attach = on_attach,
     on_exit = on_exit,
   }
-end
-
---- Says once what to do when the server cannot be started.
----@param program string
-local function say_missing(program)
-  local message = 'Pairwright: there is no program `%s`; see :checkhealth pairwright'
-  vim.notify_once(message:format(program), vim.log.levels.WARN)
 end
 
 --- Starts the server for `buf`, when it holds a file and nothing says otherwise.
@@ -154,17 +247,21 @@ function M.attach(buf, by_hand)
   if not wanted or not api.nvim_buf_is_loaded(buf) or vim.bo[buf].buftype ~= '' then
     return
   end
-  if M.of(buf) then
+  local client = M.of(buf)
+  -- A file that is read again, by `:edit`, is attached to nobody.
+  if client and vim.lsp.buf_is_attached(buf, client.id) then
     return
   end
   stopping = false
   if vim.fn.executable(settings.cmd[1]) ~= 1 then
     return say_missing(settings.cmd[1])
   end
-  -- Users of `vim.lsp.config` change the configuration there.
-  local start = vim.lsp.config and vim.deepcopy(vim.lsp.config[NAME]) or M.lsp_config()
+  local start = start_config()
   start.root_dir = nvim.root(buf, settings.root_markers)
-  nvim.start(start, buf, ended)
+  local id = nvim.start(start, buf, ended)
+  if id and start.root_dir then
+    by_root[start.root_dir] = id
+  end
 end
 
 --- Stops every server, and starts it again for the buffers it served. Called again while servers
@@ -188,6 +285,62 @@ function M.stop()
   for _, client in ipairs(nvim.clients(NAME)) do
     nvim.stop(client)
   end
+end
+
+--- Asks a server; `done` is told what is wrong in words, or the result.
+---@param client vim.lsp.Client
+---@param method string
+---@param params table
+---@param done fun(err?: string, result: any)
+---@param buf? integer whose latest changes are sent first
+function M.ask(client, method, params, done, buf)
+  buf = buf or M.buffers(client.id)[1] or api.nvim_get_current_buf()
+  local id = nvim.request(client, method, params, function(err, result)
+    if err then
+      local hint = type(err.data) == 'table' and err.data.hint
+      return done(hint and err.message .. ' ' .. hint or err.message or vim.inspect(err))
+    end
+    done(nil, nvim.without_null(result))
+  end, buf)
+  if not id then
+    done('the server does not run')
+  end
+end
+
+--- Calls `done` with the server for the folder of `buf`, which is started where none runs.
+---@param buf integer
+---@param done fun(client: vim.lsp.Client)
+function M.reach(buf, done)
+  local client = M.of(buf)
+  if not client or not client.config.root_dir then
+    stopping = false
+    local id = start_at(M.folder(buf))
+    client = id and vim.lsp.get_client_by_id(id)
+    if not client then
+      return
+    end
+  end
+  if client.initialized then
+    return done(client)
+  end
+  awaited[client.id] = awaited[client.id] or {}
+  table.insert(awaited[client.id], done)
+end
+
+--- The folder that a buffer belongs to; the working directory where it belongs to none.
+---@param buf integer
+---@return string
+function M.folder(buf)
+  local root = vim.b[buf].pairwright_root
+  if root then
+    return root
+  end
+  local client = M.of(buf)
+  local of_file = client and client.config.root_dir
+  if not of_file and vim.bo[buf].buftype == '' then
+    of_file = nvim.root(buf, config.get().root_markers)
+  end
+  return of_file or nvim.uv.cwd()
 end
 
 --- Runs a command of the server.

@@ -28,10 +28,7 @@ local function show_value(value, name)
   show(vim.split(vim.inspect(value), '\n', { plain = true }), name, 'lua')
 end
 
----@param message string
-local function say(message)
-  vim.notify('Pairwright: ' .. message, vim.log.levels.INFO)
-end
+local say = nvim.say
 
 ---@param subcommand string
 ---@return string[]
@@ -111,7 +108,7 @@ function commands.metrics(buf)
 end
 
 --- Shows what was or would be sent at the cursor, and why.
-function commands.explain(buf)
+function commands.sent(buf)
   local running = client.of(buf)
   if not running then
     return vim.notify('Pairwright: no server is attached to this buffer', vim.log.levels.WARN)
@@ -129,7 +126,7 @@ function commands.explain(buf)
     if err then
       return vim.notify('Pairwright: ' .. err.message, vim.log.levels.ERROR)
     end
-    show_value(result, 'explain')
+    show_value(result, 'sent')
   end, buf)
 end
 
@@ -190,34 +187,157 @@ function commands.apply(buf, from, range)
   else
     return vim.notify('Pairwright: cannot read ' .. from, vim.log.levels.ERROR)
   end
-  require('pairwright.hunks').preview(table.concat(lines, '\n') .. '\n')
+  require('pairwright.hunks').preview(table.concat(lines, '\n') .. '\n', buf)
 end
 
+--- Words that are no question and no task.
+local verbs = {
+  chat = {
+    send = function(buf)
+      require('pairwright.chat').send(buf)
+    end,
+    stop = function(buf)
+      require('pairwright.chat').stop(buf)
+    end,
+    new = function(buf)
+      require('pairwright.chat').new(buf)
+    end,
+    review = function()
+      require('pairwright.chat').review()
+    end,
+    sessions = function(buf)
+      require('pairwright.chat').choose(buf)
+    end,
+  },
+  task = {
+    answer = function()
+      require('pairwright.task').answer()
+    end,
+    pause = function()
+      require('pairwright.task').pause()
+    end,
+    resume = function()
+      require('pairwright.task').resume()
+    end,
+    steer = function()
+      require('pairwright.task').steer()
+    end,
+    stop = function()
+      require('pairwright.task').stop()
+    end,
+    rollback = function()
+      require('pairwright.task').rollback()
+    end,
+    list = function(buf)
+      require('pairwright.task').choose(buf)
+    end,
+  },
+}
+
+--- Opens the chat, or asks in it.
+function commands.chat(buf, word, range, text)
+  local verb = text == word and verbs.chat[word]
+  if verb then
+    return verb(buf)
+  end
+  require('pairwright.chat').open(buf, text, range)
+end
+
+--- Begins a task; without a word, shows the one there is.
+function commands.task(buf, word, range, text)
+  local verb = text == word and verbs.task[word]
+  if verb then
+    return verb(buf)
+  elseif word == 'steer' then
+    return require('pairwright.task').steer(vim.trim(text:sub(#word + 1)))
+  end
+  local task = require('pairwright.task')
+  if text ~= '' or range or not task.open(buf) then
+    task.begin(buf, text, range)
+  end
+end
+
+--- Begins a task that looks and makes a plan, and changes nothing.
+function commands.plan(buf, _, range, text)
+  require('pairwright.task').begin(buf, text, range, 'plan')
+end
+
+--- Begins a task about some lines.
+function commands.edit(buf, _, range, text)
+  local line = api.nvim_win_get_cursor(0)[1]
+  require('pairwright.task').begin(buf, text, range or { line, line })
+end
+
+function commands.explain(buf, _, range)
+  require('pairwright.assist').explain(buf, range)
+end
+
+for _, what in ipairs({ 'fix', 'tests', 'document' }) do
+  commands[what] = function(buf, _, range)
+    require('pairwright.assist').begin(what, buf, range)
+  end
+end
+
+--- What needs Neovim 0.10.
+local with_sessions = {
+  chat = true,
+  document = true,
+  edit = true,
+  explain = true,
+  fix = true,
+  plan = true,
+  task = true,
+  tests = true,
+}
+
 --- Runs one subcommand; without any, tells the status.
----@param arguments string[]
+---@param arguments string
 ---@param range? integer[] First and last line, where they were given.
 function M.run(arguments, range)
-  local name = arguments[1] or 'status'
+  local name, rest = arguments:match('^%s*(%S+)%s*(.-)%s*$')
+  name = name or 'status'
   local command = commands[name]
   if not command then
     local known = table.concat(M.complete('', 'Pairwright '), ', ')
     local message = 'Pairwright: there is no `%s`; there are: %s'
     return vim.notify(message:format(name, known), vim.log.levels.ERROR)
   end
-  command(api.nvim_get_current_buf(), arguments[2], range)
+  if with_sessions[name] and not nvim.has_sessions then
+    return say(name .. ' needs Neovim 0.10', vim.log.levels.ERROR)
+  end
+  rest = rest or ''
+  command(api.nvim_get_current_buf(), rest:match('%S+'), range, rest)
 end
 
---- Completes the first argument.
+--- What the second word may be, where the plugin knows.
+---@param name string
+---@return string[]
+local function words_of(name)
+  if name == 'accept' or name == 'reject' then
+    return { 'all', 'file' }
+  elseif name == 'language' then
+    return { vim.bo.filetype }
+  end
+  return vim.tbl_keys(verbs[name] or {})
+end
+
+--- Completes the first two words.
 ---@param typed string
 ---@param line string
 ---@return string[]
 function M.complete(typed, line)
-  if #vim.split(vim.trim(line), '%s+') > (typed == '' and 1 or 2) then
-    return {}
+  local before = vim.split(line:match('Pairwright%s+(.*)$') or '', '%s+')
+  local there = {}
+  if #before <= 1 then
+    there = vim.tbl_filter(function(name)
+      return nvim.has_sessions or not with_sessions[name]
+    end, vim.tbl_keys(commands))
+  elseif #before == 2 then
+    there = words_of(before[1])
   end
   local names = vim.tbl_filter(function(name)
     return vim.startswith(name, typed)
-  end, vim.tbl_keys(commands))
+  end, there)
   table.sort(names)
   return names
 end

@@ -19,6 +19,13 @@ local M = {}
 ---@field accept_all string|false
 ---@field reject_all string|false
 ---@field rollback string|false
+---@field chat_send string|false
+---@field chat_stop string|false
+---@field chat_review string|false
+---@field task_answer string|false
+---@field task_pause string|false
+---@field task_steer string|false
+---@field task_stop string|false
 
 ---@class pairwright.Config
 ---@field enabled boolean Start with every file.
@@ -51,6 +58,13 @@ M.defaults = {
     accept_all = '<M-Y>',
     reject_all = '<M-N>',
     rollback = '<M-u>',
+    chat_send = '<C-s>',
+    chat_stop = '<C-c>',
+    chat_review = '<M-h>',
+    task_answer = '<CR>',
+    task_pause = 'p',
+    task_steer = 's',
+    task_stop = 'x',
   },
   filetypes = {},
   hide_with_menu = true,

@@ -86,7 +86,7 @@ local function check_keys(settings)
   end
   local keys = require('pairwright.keys')
   for name, key in pairs(settings.keymaps) do
-    if key and keys.is_taken(key, keys.mode(name)) then
+    if key and not keys.is_of_view(name) and keys.is_taken(key, keys.mode(name)) then
       nvim.health.info(
         ('%s is mapped by something else, so it does not %s; map <Plug>(pairwright-%s) yourself'):format(
           key,
@@ -118,6 +118,27 @@ local function check_hunks()
   end
 end
 
+--- Says which tasks wait for the user.
+local function check_tasks()
+  if not nvim.has_sessions then
+    return nvim.health.info('Chat and tasks need Neovim 0.10')
+  end
+  for _, client in ipairs(nvim.clients('pairwright')) do
+    local listed = nvim.request_sync(client, 'pairwright/session/list', vim.empty_dict(), 2000)
+    local sessions = listed and listed.sessions or {}
+    local waiting = vim.tbl_filter(function(session)
+      return session.state == 'paused' or session.state == 'waiting_approval'
+    end, sessions)
+    if not listed then
+      nvim.health.info('The server keeps no chats and tasks; it keeps those of a folder')
+    elseif #waiting > 0 then
+      nvim.health.info(('%d tasks wait for you: :Pairwright task list'):format(#waiting))
+    else
+      nvim.health.ok(('Chats and tasks are kept; there are %d'):format(#sessions))
+    end
+  end
+end
+
 ---@param settings pairwright.Config
 local function check_ghost(settings)
   if settings.ghost == 'native' and not nvim.has_native_ghost then
@@ -135,6 +156,7 @@ function M.check()
   if check_program(settings) then
     check_server()
     check_hunks()
+    check_tasks()
   end
   check_ghost(settings)
   check_keys(settings)

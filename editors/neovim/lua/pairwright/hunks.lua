@@ -202,6 +202,12 @@ local function go_to_other_file(client_id, buf, step)
   local next_one = after or 1
   local previous = after and after > 1 and after - 1 or #others
   local path = others[step == 1 and next_one or previous]
+  if vim.b[buf].pairwright_root then
+    require('pairwright.view').leave()
+    if real(api.nvim_buf_get_name(0)) == path then
+      return true
+    end
+  end
   local opened, why = pcall(vim.cmd, 'edit ' .. vim.fn.fnameescape(path))
   if not opened then
     say(tostring(why), vim.log.levels.ERROR)
@@ -295,11 +301,13 @@ function M.roll_back(token)
   end)
 end
 
---- Proposes the edits that a model's answer has in it. Edits that name no file are for this one.
+--- Proposes the edits that a model's answer has in it. Edits that name no file are for `file`.
 ---@param answer string
-function M.preview(answer)
+---@param file? integer a buffer
+function M.preview(answer, file)
   local buf = api.nvim_get_current_buf()
-  local params = { answer = answer, textDocument = { uri = vim.uri_from_bufnr(buf) } }
+  local document = file and { uri = vim.uri_from_bufnr(file) } or nil
+  local params = { answer = answer, textDocument = document }
   client.execute(buf, 'pairwright.diff.preview', { params }, function(result)
     local n_hunks = 0
     for _, file in ipairs(result.files) do

@@ -106,6 +106,62 @@ function M.rollback(token)
   require('pairwright.hunks').roll_back(token)
 end
 
+--- Opens the chat of this folder; with a question, asks it.
+---@param question? string
+function M.chat(question)
+  require('pairwright.chat').open(vim.api.nvim_get_current_buf(), question)
+end
+
+--- Opens the chat with the lines of the selection, which go with the next question.
+function M.chat_selection()
+  local first, last = vim.fn.line('v'), vim.fn.line('.')
+  local buf = vim.api.nvim_get_current_buf()
+  vim.api.nvim_feedkeys(vim.api.nvim_replace_termcodes('<Esc>', true, false, true), 'nx', false)
+  require('pairwright.chat').open(buf, nil, { math.min(first, last), math.max(first, last) })
+end
+
+--- Sends the question that is written in a chat.
+function M.chat_send()
+  require('pairwright.chat').send()
+end
+
+--- Stops the answer that is being written.
+function M.chat_stop()
+  require('pairwright.chat').stop()
+end
+
+--- Makes hunks of the block of code at the cursor in a chat.
+function M.chat_review()
+  require('pairwright.chat').review()
+end
+
+--- Begins a task; without a prompt, asks for one.
+---@param prompt? string
+function M.task(prompt)
+  require('pairwright.task').begin(vim.api.nvim_get_current_buf(), prompt)
+end
+
+--- Answers what a task asks.
+function M.task_answer()
+  require('pairwright.task').answer()
+end
+
+--- Pauses the task, or goes on with it.
+function M.task_pause()
+  require('pairwright.task').pause_or_resume()
+end
+
+--- Tells the task's model something.
+---@param text? string
+function M.task_steer(text)
+  require('pairwright.task').steer(text)
+end
+
+--- Ends the task.
+function M.task_stop()
+  require('pairwright.task').stop()
+end
+
 --- Switches ghost text in one buffer.
 ---@param on boolean
 ---@param buf? integer

@@ -1,5 +1,6 @@
---- Default keys: in insert mode for ghost text, in normal mode for hunks. A key that somebody has
---- mapped stays theirs; those of hunks are mapped only where and while hunks wait.
+--- Default keys: in insert mode for ghost text, in normal mode for hunks, and those of chats and
+--- tasks in their buffers. A key that somebody has mapped stays theirs, except in buffers of ours;
+--- those of hunks are mapped only where and while hunks wait.
 local config = require('pairwright.config')
 local nvim = require('pairwright.nvim')
 
@@ -27,6 +28,18 @@ local review = {
   reject_all = 'reject-all',
 }
 local ROLLBACK = 'rollback'
+--- In buffers of chats and tasks; from there hunks are gone to as well.
+local views = {
+  chat = { chat_send = 'chat-send', chat_stop = 'chat-stop', chat_review = 'chat-review' },
+  task = {
+    task_answer = 'task-answer',
+    task_pause = 'task-pause',
+    task_steer = 'task-steer',
+    task_stop = 'task-stop',
+  },
+}
+--- Those that work while typing too.
+local while_typing = { chat_send = true }
 
 local mapped = false
 local mapped_rollback = false
@@ -38,6 +51,13 @@ local reviewed = {} ---@type table<integer, string[]>
 ---@return 'i'|'n'
 function M.mode(name)
   return plugs[name] and 'i' or 'n'
+end
+
+--- Whether a key is for buffers of ours only, where nobody else has it.
+---@param name string
+---@return boolean
+function M.is_of_view(name)
+  return views.chat[name] ~= nil or views.task[name] ~= nil
 end
 
 --- Whether a mapping is the user's: Neovim itself maps <Tab> to jump in snippets.
@@ -132,6 +152,35 @@ function M.review(buf, on)
         end
       end
     end)
+  end
+end
+
+--- Maps the keys of a chat or a task in its buffer.
+---@param buf integer
+---@param kind 'chat'|'task'
+function M.view(buf, kind)
+  local keymaps = config.get().keymaps
+  if not keymaps then
+    return
+  end
+  for name, plug in pairs(views[kind]) do
+    local key = keymaps[name]
+    if key then
+      map_normal(key, plug, buf)
+      if while_typing[name] then
+        vim.keymap.set('i', key, '<Plug>(pairwright-' .. plug .. ')', {
+          buffer = buf,
+          remap = true,
+          silent = true,
+          desc = 'Pairwright: ' .. plug:gsub('-', ' '),
+        })
+      end
+    end
+  end
+  for _, name in ipairs({ 'next_hunk', 'previous_hunk' }) do
+    if keymaps[name] then
+      map_normal(keymaps[name], review[name], buf)
+    end
   end
 end
 

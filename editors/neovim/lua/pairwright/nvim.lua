@@ -11,8 +11,31 @@ M.is_list = vim.islist or vim.tbl_islist
 --- Text can be shown between characters; before 0.10 it can only stand over or behind them.
 M.has_inline_text = vim.fn.has('nvim-0.10') == 1
 
+--- Chats and tasks need what 0.10 has.
+M.has_sessions = vim.fn.has('nvim-0.10') == 1
+
 --- Neovim has ghost text of its own.
 M.has_native_ghost = vim.lsp.inline_completion ~= nil
+
+--- What a server said, with nothing in place of null, which some versions keep.
+---@param value any
+---@return any
+function M.without_null(value)
+  if value == vim.NIL then
+    return nil
+  elseif type(value) == 'table' then
+    for key, inner in pairs(value) do
+      value[key] = M.without_null(inner)
+    end
+  end
+  return value
+end
+
+---@param message string
+---@param level? integer
+function M.say(message, level)
+  vim.notify('Pairwright: ' .. message, level or vim.log.levels.INFO)
+end
 
 --- Asks `client`; `buf` must be a real number, or changes that wait to be sent are not sent first.
 ---@param client vim.lsp.Client
@@ -100,19 +123,36 @@ end
 
 local started_on_0_7 = {} ---@type table<string, integer>
 
+--- Whether a client is the one that is wanted.
+---@param ended table<integer, boolean> clients that are no more, though Neovim may still list them
+---@return fun(client: vim.lsp.Client, wanted: table): boolean
+local function reused(ended)
+  return function(client, wanted)
+    return client.name == wanted.name
+      and client.config.root_dir == wanted.root_dir
+      and not ended[client.id]
+  end
+end
+
+--- Starts a server for a folder without a buffer, or takes the one that runs there.
+---@param config table
+---@param ended table<integer, boolean>
+---@return integer? client
+function M.start_alone(config, ended)
+  if has_0_11 then
+    return vim.lsp.start(config, { attach = false, reuse_client = reused(ended) })
+  end
+  return vim.lsp.start_client(config)
+end
+
 --- Starts a server, or takes the one that runs for the same root, and attaches it to `buf`.
 ---@param config table
 ---@param buf integer
----@param ended table<integer, boolean> clients that are no more, though Neovim may still list them
+---@param ended table<integer, boolean>
 ---@return integer? client
 function M.start(config, buf, ended)
   if vim.lsp.start then
-    local function is_reused(client, wanted)
-      return client.name == wanted.name
-        and client.config.root_dir == wanted.root_dir
-        and not ended[client.id]
-    end
-    return vim.lsp.start(config, { bufnr = buf, reuse_client = is_reused })
+    return vim.lsp.start(config, { bufnr = buf, reuse_client = reused(ended) })
   end
   local root = config.root_dir or ''
   local id = started_on_0_7[root]

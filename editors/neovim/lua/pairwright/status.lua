@@ -32,7 +32,17 @@ function M.get(buf)
   return client and last[client.id]
 end
 
---- A few characters: empty where no server is attached, a mark where something is the matter.
+--- What a task of the folder does, where one was begun or looked at.
+---@param client vim.lsp.Client
+---@return string
+local function task_of(client)
+  local task = package.loaded['pairwright.task']
+  local state = task and client.config.root_dir and task.line(client.config.root_dir)
+  return state and ' task: ' .. state or ''
+end
+
+--- A few characters: empty where no server is attached, a mark where something is the matter, and
+--- what a task does that is not over.
 ---@return string
 function M.line()
   local client = require('pairwright.client').of(vim.api.nvim_get_current_buf())
@@ -41,10 +51,10 @@ function M.line()
   end
   local status = last[client.id]
   if not status then
-    return 'pw …'
+    return 'pw …' .. task_of(client)
   end
   local mark = status.busy and '…' or marks[status.kind] or ''
-  return mark == '' and 'pw' or 'pw ' .. mark
+  return (mark == '' and 'pw' or 'pw ' .. mark) .. task_of(client)
 end
 
 return M

@@ -1,0 +1,301 @@
+"""Tasks in real Neovims: asked for, watched, decided hunk by hunk, taken back, cut off and resumed."""
+
+import unittest
+
+from chat_model import ChatModel, Gate, call
+from desk import Desk, limit_time, needs, until
+from edits import NUMBERS
+from nvim import Neovim, program
+from test_neovim import CONFIG
+
+#: The text of the task's buffer, wherever it is.
+TASK = """
+for _, buf in ipairs(vim.api.nvim_list_bufs()) do
+  if vim.api.nvim_buf_get_name(buf):match('^pairwright://task/') then
+    return table.concat(vim.api.nvim_buf_get_lines(buf, 0, -1, false), '\\n')
+  end
+end
+return ''
+"""
+
+#: Lists are answered by the test: what is chosen is put into `_G.choose`.
+SELECT = """
+_G.lists, _G.said = {}, {}
+vim.notify = function(m) table.insert(_G.said, m) end
+vim.ui.select = function(items, options, done)
+  local titles = vim.tbl_map(options.format_item or tostring, items)
+  table.insert(_G.lists, { prompt = options.prompt, titles = titles })
+  _G.choose = function(n) done(items[n]) end
+end
+vim.ui.input = function(options, done) _G.input = options.prompt; _G.write = done end
+"""
+
+ITEMS = [{"text": "Change two lines.", "state": "in_progress"}, {"text": "Look at it.", "state": "pending"}]
+PLAN = call("plan", items=ITEMS)
+FIRST = call("edit", path="a.txt", oldString="line 3\n", newString="LINE 3\n")
+SECOND = call("edit", path="a.txt", oldString="line 15\n", newString="LINE 15\n")
+ASKS = call("run", command="touch asked")
+DONE = call("finish", summary="Two lines are changed.", succeeded=True)
+
+
+def follow(*answers):
+    """A script that gives one answer after the other."""
+    return lambda _, n: answers[n]
+
+
+class TaskCase:
+    version = ""
+
+    def setUp(self):
+        limit_time(90)
+        self.addCleanup(limit_time, 0)
+
+    def open(self, script, config=""):
+        self.model = ChatModel(script)
+        self.addCleanup(self.model.close)
+        self.desk = Desk({"a.txt": NUMBERS, "b.txt": "other\n"}, self.model.settings())
+        self.addCleanup(self.desk.close)
+        self.nvim = Neovim(self.desk, self.version, CONFIG + SELECT + config, "a.txt")
+        self.addCleanup(self.nvim.close)
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+        self.nvim.api.command("set hidden")
+        return self.nvim
+
+    def wait(self, event, what):
+        try:
+            return until(event, what)
+        except AssertionError as late:
+            seen = self.nvim.lua("return { said, lists }"), self.nvim.messages(), self.task()
+            raise AssertionError(f"{late}; there is {seen}, asked {len(self.model.asked)}") from None
+
+    def task(self):
+        return self.nvim.lua(TASK)
+
+    def wait_task(self, *parts):
+        return self.wait(lambda: all(part in self.task() for part in parts), f"a task with {parts}")
+
+    def wait_list(self, n=1):
+        self.wait(lambda: len(self.nvim.lua("return lists")) >= n, f"list {n}")
+        return self.nvim.lua("return lists")[n - 1]
+
+    def choose(self, title):
+        titles = self.nvim.lua("return lists")[-1]["titles"]
+        (n,) = [i for i, known in enumerate(titles) if known == title or known.startswith(title + ":")]
+        self.nvim.lua("choose(...)", n + 1)
+
+    def wait_hunks(self, count):
+        counted = "return require('pairwright.hunks').count(vim.fn.bufnr('a.txt'))"
+        self.wait(lambda: self.nvim.lua(counted) == count, f"{count} hunks")
+
+    def line(self):
+        return self.nvim.lua("return require('pairwright.status').line()")
+
+    def test_a_task_is_asked_for_reviewed_with_one_hunk_rejected_and_taken_back_after_typing(self):
+        nvim = self.open(follow(["Let me see.", PLAN, FIRST, SECOND], [ASKS], [DONE]))
+        nvim.api.command("Pairwright task Shout in two lines.")
+        asked = self.wait_list()
+        self.assertIn("run `touch asked`", asked["prompt"])
+        self.assertEqual(asked["titles"][0], "No")
+        self.assertIn("Yes, and for the rest of this task: what begins with `touch asked`", asked["titles"])
+        self.wait_task(
+            "Shout in two lines.",
+            "It waits for an answer",
+            "[~] Change two lines.",
+            "[ ] Look at it.",
+            "Let me see.",
+            "✓ edit a.txt",
+            "a longer yes would remember: touch asked",
+        )
+        self.assertEqual(self.line(), "pw – task: asks")
+        self.choose("Yes, and for the rest of this task")
+        self.wait_task("It has succeeded", "Two lines are changed.", "a.txt +2 -2", "3 of 50 steps")
+        self.assertEqual(self.task().count("✓ edit a.txt"), 2)
+        decided = [e for e in self.desk.sent("pairwright/event", "server") if e["kind"] == "decided"]
+        self.assertEqual([(d["decision"], d["scope"]) for d in decided], [("yes", "task")])
+        self.assertEqual(self.line(), "pw –")
+        self.wait_hunks(2)
+        nvim.type("]h")
+        self.wait(lambda: nvim.now()["row"] == 2 and nvim.api.funcs.expand("%:t") == "a.txt", "its hunk")
+        nvim.type("<M-n>")
+        self.wait_hunks(1)
+        nvim.type("]h<M-y>")
+        changed = NUMBERS.replace("line 15\n", "LINE 15\n")
+        self.wait(lambda: nvim.text() + "\n" == changed, "the other one is accepted")
+        self.wait_hunks(0)
+        nvim.type("Gotyped since<Esc>")
+        self.wait(lambda: nvim.text() + "\n" == changed + "typed since\n", "typed")
+        nvim.type("<M-u>")
+        self.wait(lambda: nvim.text() + "\n" == NUMBERS + "typed since\n", "taken back")
+        self.assertEqual((self.model.wrong, self.desk.broken(), nvim.messages()), ([], [], ""))
+
+    def test_what_a_task_asks_waits_while_the_user_types_elsewhere(self):
+        gate = Gate()
+        nvim = self.open(follow([gate, ASKS], [DONE]))
+        nvim.api.command("Pairwright task Touch it.")
+        self.wait_task("It works")
+        nvim.api.command("wincmd p")
+        nvim.type("Goeager")
+        gate.open.set()
+        self.wait(lambda: any("Pairwright task answer" in m for m in nvim.lua("return said")), "it is said")
+        nvim.type(" typing<CR>")
+        self.wait(lambda: nvim.text().endswith("eager typing\n"), "typed")
+        self.assertEqual(nvim.lua("return lists"), [])
+        nvim.type("<Esc>")
+        nvim.api.command("Pairwright task answer")
+        self.wait_list()
+        # Closed without an answer, it waits on.
+        nvim.lua("choose(99)")
+        nvim.api.command("Pairwright task answer")
+        self.wait_list(2)
+        self.assertIn("It waits for an answer", self.task())
+        self.choose("No, and say what to do instead …")
+        nvim.lua("write(...)", "Look first.")
+        self.wait_task("It has succeeded")
+        self.assertIn("Look first.", str(self.model.asked[1]))
+
+    def test_a_task_is_steered_paused_resumed_and_stopped(self):
+        gates = [Gate() for _ in range(3)]
+        nvim = self.open(follow(["First.", gates[0], PLAN], ["Second.", gates[1], PLAN], ["Third.", gates[2], DONE]))
+        nvim.api.command("Pairwright task Go on and on.")
+        self.wait_task("First.")
+        nvim.type("s")
+        nvim.lua("write(...)", "Mind the gap.")
+        gates[0].open.set()
+        self.wait_task("You: Mind the gap.", "Second.")
+        self.assertIn("Mind the gap.", str(self.model.asked[1]))
+        nvim.type("p")
+        self.wait_task("It is paused")
+        nvim.type("p")
+        self.wait_task("It works")
+        self.wait(lambda: len(self.model.asked) == 3, "the model is asked again")
+        nvim.type("x")
+        self.wait_task("It was stopped")
+        self.assertEqual(self.line(), "pw –")
+        self.wait(lambda: self.model.dropped >= 2, "the model's answers are not waited for")
+
+    def test_a_task_goes_on_after_the_server_was_killed_while_it_asked(self):
+        nvim = self.open(follow([FIRST], [ASKS], [DONE]))
+        nvim.api.command("Pairwright task Shout once.")
+        self.wait_list()
+        self.desk.kill_server()
+        self.wait_task("It was cut off; :Pairwright task resume")
+        self.wait(lambda: len(self.desk.server_pids()) == 2, "another server")
+        self.assertTrue(self.line().endswith("task: cut off"), self.line())
+        nvim.api.command("Pairwright task resume")
+        self.wait_list(2)
+        self.choose("Yes, this once")
+        self.wait_task("It has succeeded", "✓ edit a.txt")
+        self.assertNotIn("It asks", self.task())
+        self.wait_hunks(1)
+        # It is listed, and shown again from its record.
+        nvim.api.command("bwipe!")
+        nvim.api.command("Pairwright task list")
+        listed = self.wait_list(3)
+        self.assertEqual(listed["titles"], ["Shout once.  (succeeded)"])
+        nvim.lua("choose(1)")
+        self.wait_task("It has succeeded", "✓ edit a.txt")
+
+    def test_hostile_output_is_bounded_and_does_nothing(self):
+        bad = "\x1b[2J\x1b]0;owned\x07\u202evim: set ts=77 :" + "y" * 9_000 + "\n"
+        command = "printf a\n\x1b[2K\rprintf harmless"
+        many = [call("run", command=f"echo {n}") for n in range(30)]
+        finish = call("finish", summary=bad, succeeded=True)
+        nvim = self.open(follow([bad * 9, *many, call("run", command=command)], [finish]))
+        nvim.api.command("Pairwright task Print.")
+        self.wait_task("It waits for an answer")
+        asked = self.wait_list()
+        self.assertNotIn("\x1b", str(asked))
+        self.assertIn("printf a", asked["prompt"])
+        self.assertIn("printf harmless", asked["prompt"])
+        self.choose("No")
+        self.wait_task("It has succeeded")
+        text = self.task()
+        self.assertLess(len(text), 40_000)
+        for char in ("\x1b", "\u202e", "\x07", "\r"):
+            self.assertNotIn(char, text)
+        self.assertNotEqual(nvim.lua("return vim.bo.tabstop"), 77)
+
+    def intakes(self):
+        events = self.desk.sent("pairwright/event", "server")
+        # One that is looked at late is told again.
+        return list({e["session"]: e for e in events if e["kind"] == "intake"}.values())
+
+    def prompts(self):
+        return [event["prompt"] for event in self.intakes()]
+
+    def wait_prompt(self, n, *parts):
+        self.wait(lambda: len(self.prompts()) > n, f"task {n}")
+        for part in parts:
+            self.assertIn(part, self.prompts()[n])
+
+    def test_what_the_server_offers_at_a_place_is_begun_by_commands_and_shown(self):
+        nvim = self.open(lambda *_: [DONE])
+        nvim.api.command("Pairwright fix")
+        self.wait(lambda: any("nothing is reported" in m for m in nvim.lua("return said")), "it is said")
+        nvim.lua(
+            """local ns = vim.api.nvim_create_namespace('test')
+            vim.diagnostic.set(ns, 0, { { lnum = 3, col = 0, message = 'line 4 is odd' } })"""
+        )
+        for n, (command, *parts) in enumerate((
+            ("4Pairwright fix", "line 4 is odd", "a.txt:4"),
+            ("2,3Pairwright tests", "Write tests", "lines 2 to"),
+            ("2,3Pairwright document", "documentation", "lines 2 to"),
+            ("2,3Pairwright edit Say it louder.", "Say it louder.", "a.txt, lines 2 to 3"),
+            ("Pairwright plan Look around.", "Look around."),
+        )):
+            nvim.api.command(command)
+            self.wait_prompt(n, *parts)
+            self.wait(lambda: nvim.api.funcs.bufname("%").startswith("pairwright://task/"), "its buffer")
+            self.wait(lambda: "It has succeeded" in nvim.text(), "its end")
+            nvim.api.command("bwipe")
+        self.assertEqual([event["mode"] for event in self.intakes()], ["review"] * 4 + ["plan"])
+        # By Neovim's own list of code actions too.
+        nvim.lua(
+            """vim.lsp.buf.code_action({
+              apply = true,
+              range = { start = { 2, 0 }, ['end'] = { 3, 0 } },
+              filter = function(action) return action.title:match('^Document with') end,
+            })"""
+        )
+        self.wait_prompt(5, "documentation")
+        self.wait(lambda: nvim.api.funcs.bufname("%").startswith("pairwright://task/"), "its buffer")
+
+    def test_code_is_explained_in_a_chat(self):
+        nvim = self.open(lambda *_: ["It counts."])
+        nvim.api.command("2,3Pairwright explain")
+        self.wait(lambda: nvim.api.funcs.bufname("%").startswith("pairwright://chat/"), "a chat")
+        self.wait(lambda: "It counts." in nvim.text(), "the answer")
+        self.assertTrue(nvim.text().startswith("## You\n\nExplain what the selected code does"), nvim.text())
+        # Told twice, as it was asked before it was looked at.
+        self.assertEqual(nvim.text().count("It counts."), 1)
+        self.assertIn("line 2\nline 3", str(self.model.asked[0][-1]["content"]))
+
+    def test_every_word_is_completed_and_health_tells_of_tasks_that_wait(self):
+        nvim = self.open(follow([ASKS], [DONE]))
+
+        def completed(typed):
+            return nvim.api.funcs.getcompletion(typed, "cmdline")
+
+        words = {"chat", "document", "edit", "explain", "fix", "plan", "sent", "task", "tests"}
+        self.assertLessEqual(words, set(completed("Pairwright ")))
+        self.assertEqual(completed("Pairwright chat s"), ["send", "sessions", "stop"])
+        self.assertEqual(
+            completed("Pairwright task "), ["answer", "list", "pause", "resume", "rollback", "steer", "stop"]
+        )
+        self.assertEqual(completed("Pairwright accept f"), ["file"])
+        self.assertEqual(completed("Pairwright task stop "), [])
+        nvim.api.command("Pairwright task Touch it.")
+        self.wait_list()
+        nvim.api.command("checkhealth pairwright")
+        self.wait(lambda: "1 tasks wait for you" in nvim.text(), "the report")
+        self.assertNotIn("❌", nvim.text())
+
+
+for version in ("0.12", "0.10"):
+    name = f"NeovimTasks{version.replace('.', '_')}"
+    case = type(name, (TaskCase, unittest.TestCase), {"version": version})
+    globals()[name] = needs(program(version), f"neovim-{version}")(case)
+del case
+
+if __name__ == "__main__":
+    unittest.main()
