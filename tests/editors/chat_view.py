@@ -12,6 +12,12 @@ class View:
         self.window.run_command(command)
         self.find()
 
+    def begin(self, command, mode):
+        """Begins something new by a command that sets the mode."""
+        self.open(command)
+        until(lambda: self.is_there("#mode") and not self.log().strip(), "nothing is said yet")
+        until(lambda: self.frame.input_value("#mode") == mode, f"{mode} is set")
+
     def find(self):
         """Looks for the page of the view, which is another each time it was hidden."""
         self.frame = until(self.page, "the view is there", 60)

@@ -157,8 +157,7 @@ class VsCodeChat(Case):
             self.assertIn("Once upon a time", str(model.asked[-1]["messages"]))
 
         with self.subTest("a new chat is empty, and the old one is kept"):
-            window.run_command("Pairwright: New Chat")
-            until(lambda: "Go on." not in view.log(), "an empty chat")
+            view.begin("Pairwright: New Chat", "ask")
             view.say("Say something hostile.")
             view.wait_log("That was all.")
             self.assertEqual(len(model.asked[-1]["messages"]), 2, "the old chat is told to the model")

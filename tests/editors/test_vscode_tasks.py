@@ -51,7 +51,7 @@ class VsCodeTasks(Case):
         window = self.window(FILES, model)
         window.open("a.txt")
         view = View(window)
-        view.open("Pairwright: New Task")
+        view.begin("Pairwright: New Task", "review")
 
         with self.subTest("it plans, and is told what it may not do"):
             view.say("Make some lines louder.")
@@ -101,7 +101,7 @@ class VsCodeTasks(Case):
             until(lambda: window.save("a.txt") == NUMBERS + "typed", "what was typed stays")
 
         with self.subTest("a task is paused, resumed, taken up after the server was killed, steered and stopped"):
-            window.run_command("Pairwright: New Task")
+            view.begin("Pairwright: New Task", "review")
             view.say("Go slowly.")
             view.wait_log("I begin.")
             view.press("Pause")
@@ -144,7 +144,7 @@ class VsCodeTasks(Case):
             self.assertIn("Fix what the editor reports at c.json:1", task_of("Pairwright: Fix What Is Reported Here"))
 
         with self.subTest("what a task has applied is taken back from the view"):
-            window.run_command("Pairwright: New Task")
+            view.begin("Pairwright: New Task", "review")
             view.say("Apply it.", mode="auto")
             until(lambda: self.disk("b.txt") == "ALPHA\nbeta\n", "applied without a question", 60)
             view.press("Take back")

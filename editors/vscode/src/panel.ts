@@ -187,8 +187,9 @@ export class Panel implements vscode.Disposable {
     this.waiting = [];
     this.isReady = true;
     this.context.tell(true);
-    await this.sessions.retell();
+    // First, so that it is in force when the user can send.
     waiting.forEach((message) => this.tell(message));
+    await this.sessions.retell();
   }
 
   private async send({ text, mode }: Extract<ToExtension, { type: 'send' }>): Promise<void> {
