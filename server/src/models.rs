@@ -33,15 +33,7 @@ impl Models {
         if *named == config::Models::default() {
             return (next, Vec::new());
         }
-        let asked = NetworkSettings {
-            proxy: settings
-                .network
-                .proxy
-                .clone()
-                .map_or(Proxy::Environment, Proxy::Url),
-            no_proxy: None,
-            ca_files: settings.network.ca_certificates.clone(),
-        };
+        let asked = network(settings);
         let known = self.network.as_ref().filter(|(known, _)| *known == asked);
         let network = match known {
             Some((_, network)) => network.clone(),
@@ -88,6 +80,16 @@ impl Models {
         };
         next.network = Some((asked, network));
         (next, problems)
+    }
+}
+
+/// How the settings say that the network is reached.
+pub fn network(settings: &Settings) -> NetworkSettings {
+    let proxy = settings.network.proxy.clone();
+    NetworkSettings {
+        proxy: proxy.map_or(Proxy::Environment, Proxy::Url),
+        no_proxy: None,
+        ca_files: settings.network.ca_certificates.clone(),
     }
 }
 

@@ -3,4 +3,6 @@
 mod cases;
 mod kill;
 mod lsp;
+mod mcp;
 mod run;
+mod unfinished;

@@ -8,6 +8,7 @@
 
 mod approve;
 mod call;
+mod mcp;
 mod startup;
 
 use std::collections::{HashMap, HashSet};
@@ -24,6 +25,7 @@ use super::sandbox::TaskSandbox;
 use super::transcript::{self, COMPACT_AT, State, Transcript};
 use super::{Attendance, Control, Mode, Setup, last_of, prompt, tool};
 use crate::edit::workspace::Choice;
+use crate::mcp::Connected;
 use crate::model::{Message, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
 use crate::secret::redact;
 use crate::store::events::{
@@ -78,6 +80,7 @@ pub(super) struct Driver {
     steers: Vec<String>,
     wants_pause: bool,
     sandbox: Option<TaskSandbox>,
+    servers: Connected,
     /// Questions that were asked, and their answers, of this run and those before.
     answers: HashMap<String, Option<Answer>>,
     /// Answers that came before their questions were asked by this run.
@@ -147,6 +150,7 @@ impl Driver {
             steers: unsaid(events),
             wants_pause: false,
             sandbox: None,
+            servers: Connected::default(),
             answers,
             early: HashMap::new(),
             n_idle: 0,
@@ -167,7 +171,8 @@ impl Driver {
         // From here on it takes nothing any more, which is seen by who would say something.
         self.controls.close();
         let end = self.hear_last(end).await;
-        let state = self.conclude(end).await;
+        let servers = std::mem::take(&mut self.servers);
+        let (state, ()) = tokio::join!(self.conclude(end), servers.close());
         if let Some(sandbox) = self.sandbox.take() {
             sandbox.close().await;
         }
@@ -214,6 +219,7 @@ impl Driver {
         self.governor.run(Instant::now());
         let why = (!self.is_new).then(|| "taken up again".to_owned());
         self.status(TaskState::Running, why).await?;
+        let connecting = self.connect_servers();
         if self.is_new {
             let startup = self.startup().await;
             let text = prompt::first_message(&self.prompt, &startup, &self.mark);
@@ -223,6 +229,7 @@ impl Driver {
         if let Some(end) = self.finished.take() {
             return Err(end);
         }
+        self.take_servers(connecting).await?;
         self.take_up_calls().await?;
         loop {
             self.mind_controls().await?;
@@ -240,7 +247,7 @@ impl Driver {
         let request = TurnRequest {
             system: prompt::system(self.mode),
             messages: self.transcript.messages(),
-            tools: tool::specs(self.mode),
+            tools: tool::specs(self.mode, &self.servers),
             max_tokens: ANSWER,
             temperature: None,
         };
