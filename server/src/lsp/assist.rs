@@ -156,7 +156,7 @@ impl Server {
         }
     }
 
-    async fn show_document(&self, name: &str, text: String) -> anyhow::Result<()> {
+    pub(super) async fn show_document(&self, name: &str, text: String) -> anyhow::Result<()> {
         if !self.client_can().shows_documents {
             let shown: String = text.chars().take(QUOTED).collect();
             self.client
