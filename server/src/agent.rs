@@ -42,7 +42,8 @@ use crate::index::Indexes;
 use crate::mcp;
 use crate::model::TurnModel;
 use crate::store::events::{
-    Answer, Approval, Durability, Event, EventKind, EventLog, Intake, Lease, Risk, Target, TaskState, new_id,
+    Answer, Approval, Durability, Event, EventKind, EventLog, Intake, Lease, Risk, Target,
+    TaskState, new_id,
 };
 
 /// What a task may do.

@@ -274,7 +274,10 @@ impl TaskCommand {
 fn tell_unfinished(log: &EventLog) -> anyhow::Result<()> {
     for task in log.unfinished()?.iter().take(UNFINISHED) {
         let title = printable(&task.title);
-        let hint = format!("not finished: {title}; go on with: pairwright task --resume {}", task.id);
+        let hint = format!(
+            "not finished: {title}; go on with: pairwright task --resume {}",
+            task.id
+        );
         writeln!(anstream::stderr(), "{}", paint(style::WARN, hint))?;
     }
     Ok(())

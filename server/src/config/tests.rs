@@ -294,5 +294,14 @@ fn servers_have_names_of_their_own_and_one_way_to_be_reached() {
     assert_eq!(notes.env["TOKEN"], "hush");
     assert_eq!((notes.startup_seconds, notes.args.len()), (3, 1));
     assert_eq!(resolved.settings.mcp.servers["late"].startup_seconds, 10);
-    insta::assert_debug_snapshot!(resolved.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), @"");
+    insta::assert_debug_snapshot!(resolved.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), @r#"
+    [
+        "c.toml: `mcp.servers.late.startupSeconds` is 600; its maximum is 120",
+        "c.toml: unknown setting `mcp.servers.odd.comand`; did you mean `mcp.servers.odd.command`?",
+        "c.toml: `mcp.servers.odd.env.TOKEN` has a value of the wrong kind: a list does not fit",
+        "c.toml: `mcp.servers.a__b` is no name for a server: up to 24 letters, digits, `-` and single `_` are",
+        "c.toml: `mcp.servers.both` has a `command` and a `url`; only one of them can be meant",
+        "c.toml: `mcp.servers.neither` has neither a `command` nor a `url`",
+    ]
+    "#);
 }

@@ -116,5 +116,9 @@ fn chain(error: &Box<dyn std::error::Error + Send + Sync>) -> String {
         text = error.to_string();
         cause = error.source();
     }
-    text
+    // What the library puts before our own words.
+    match text.strip_prefix("Client error: ") {
+        Some(ours) => ours.to_owned(),
+        None => text,
+    }
 }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pairwright::driver::Client;
 use serde_json::{Value, json};
 
-use super::run::{Running, Script, Stage};
+use super::lsp::{ask, deadline, open};
+use super::run::{Script, Stage};
 use crate::world::World;
 
 const SECRET: &str = "hush-hush-hush";
@@ -144,11 +146,6 @@ fn is_alive(pid: &str) -> bool {
     state.is_some_and(|state| state != 'Z')
 }
 
-fn interrupt(task: &Running) {
-    let pid = rustix::process::Pid::from_raw(task.pid().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-}
-
 const YES: &str = "{ decision = 'yes' }";
 const FOR_THE_TASK: &str = "{ decision = 'yes', scope = 'task' }";
 
@@ -248,7 +245,7 @@ fn a_tool_at_an_address_is_called_the_same_way_and_shown_its_key_alone() {
     let results = results(&events);
     assert!(results[0].1.contains("\n42\n"), "{results:?}");
     assert!(
-        results[1].1.contains("'X-Team': '[redacted]'"),
+        results[1].1.contains("'x-team': '[redacted]'"),
         "{}",
         results[1].1
     );
@@ -493,56 +490,95 @@ fn what_tools_say_of_themselves_runs_nothing_and_allows_nothing() {
     stage.stop();
 }
 
-#[test]
-fn programs_end_with_their_task_however_it_ends() {
-    for ending in ["finished", "stopped", "killed"] {
-        let tools = [
-            ("mcp__notes__spawn", json!({})),
-            ("mcp__notes__stall", json!({})),
-        ];
-        let tools = &tools[..if ending == "finished" { 1 } else { 2 }];
-        let stage = stage(tools, &[YES; 2].join(", "));
-        over_streams(&stage, "");
-        let mut task = stage.task();
-        let mut pids = Vec::new();
-        while let Some(event) = task.next() {
-            let text = event["text"].as_str().unwrap_or_default();
-            if let Some((_, rest)) = text.split_once("started ") {
-                pids = rest
-                    .split_whitespace()
-                    .filter(|w| w.parse::<u32>().is_ok())
-                    .map(str::to_owned)
-                    .collect();
-            }
-            if ending != "finished" && calls(&stage).len() == 2 {
-                break;
-            }
-        }
-        assert_eq!(pids.len(), 2);
-        match ending {
-            "stopped" => {
-                interrupt(&task);
-                interrupt(&task);
-                let (events, _) = task.until_it_ends();
-                assert_eq!(events.last().unwrap()["kind"], "done");
-            }
-            "killed" => drop(task.kill()),
-            _ => drop(task.until_it_ends()),
-        }
-        // A program that the server started and that holds no stream of it outlives a kill.
-        let pids = if ending == "killed" {
-            &pids[1..]
-        } else {
-            &pids[..]
-        };
-        for pid in pids {
-            wait_until(
-                &format!("{pid} outlived its task, which was {ending}"),
-                || !is_alive(pid),
-            );
-        }
-        stage.stop();
+/// The processes that the tool `spawn` told of: the one it started, and the server itself.
+fn processes(event: &Value) -> Option<Vec<String>> {
+    let text = event["text"].as_str().unwrap_or_default();
+    let (_, rest) = text.split_once("started ")?;
+    let words = rest.split_whitespace();
+    let pids: Vec<String> = words
+        .filter(|w| w.parse::<u32>().is_ok())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(pids.len(), 2, "{text}");
+    Some(pids)
+}
+
+fn all_end(pids: &[String]) {
+    for pid in pids {
+        wait_until(&format!("{pid} outlived its task"), || !is_alive(pid));
     }
+}
+
+#[test]
+fn programs_end_with_a_task_that_ends() {
+    let stage = stage(&[("mcp__notes__spawn", json!({}))], YES);
+    over_streams(&stage, "");
+    let (events, code) = stage.task().until_it_ends();
+    assert_eq!(code, 0, "{events:#?}");
+    all_end(&events.iter().find_map(processes).unwrap());
+    stage.stop();
+}
+
+#[test]
+fn programs_end_with_a_task_that_is_stopped_while_they_work() {
+    let tools = [
+        ("mcp__notes__spawn", json!({})),
+        ("mcp__notes__stall", json!({})),
+    ];
+    let stage = stage(&tools, "");
+    over_streams(&stage, "");
+    let mut client = open(&stage, &json!({ "events": true, "approvals": true }));
+    client.on_request("pairwright/approval/request", |_| {
+        (Vec::new(), Some(json!({ "decision": "yes" })))
+    });
+    let task = ask(
+        &mut client,
+        "pairwright/task/start",
+        &json!({ "prompt": "Do it." }),
+    )["task"]
+        .clone();
+    let event = |client: &mut Client, is_it: &dyn Fn(&Value) -> bool| {
+        client
+            .wait_for("pairwright/event", is_it, deadline())
+            .unwrap()
+    };
+    let spawned = event(&mut client, &|e| e["kind"] == "tool_result");
+    let pids = processes(&spawned).unwrap();
+    event(&mut client, &|e| {
+        e["kind"] == "tool_started" && e["call"] == "c00000002"
+    });
+    wait_until("the call did not arrive", || calls(&stage).len() == 2);
+    ask(
+        &mut client,
+        "pairwright/task/stop",
+        &json!({ "task": task }),
+    );
+    let done = event(&mut client, &|e| e["kind"] == "done");
+    assert_eq!(done["reason"], "by the user", "{done}");
+    all_end(&pids);
+    client.leave().unwrap();
+    stage.stop();
+}
+
+#[test]
+fn a_program_ends_when_pairwright_is_killed() {
+    let tools = [
+        ("mcp__notes__spawn", json!({})),
+        ("mcp__notes__stall", json!({})),
+    ];
+    let stage = stage(&tools, &[YES; 2].join(", "));
+    over_streams(&stage, "");
+    let mut task = stage.task();
+    while calls(&stage).len() < 2 {
+        task.next().unwrap();
+    }
+    let events = task.kill();
+    let pids = events.iter().find_map(processes).unwrap();
+    all_end(&pids[1..]);
+    // What the server started and did not end is nobody's any more.
+    let orphan = rustix::process::Pid::from_raw(pids[0].parse().unwrap()).unwrap();
+    rustix::process::kill_process(orphan, rustix::process::Signal::KILL).unwrap();
+    stage.stop();
 }
 
 #[test]

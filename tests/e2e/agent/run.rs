@@ -276,10 +276,6 @@ impl Running {
         (self.events, code)
     }
 
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Kills the program on the spot.
     pub(super) fn kill(mut self) -> Vec<Value> {
         self.child.kill().unwrap();
