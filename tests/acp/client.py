@@ -71,7 +71,11 @@ class Model:
                 if not isinstance(then, list):
                     # The client closes the connection when the turn is cancelled.
                     self.connection.settimeout(PATIENCE)
-                    if self.rfile.read(1) == b"":
+                    try:
+                        is_gone = self.rfile.read(1) == b""
+                    except ConnectionResetError:
+                        is_gone = True
+                    if is_gone:
                         model.gone.set()
                     return
                 for nth, (name, arguments) in enumerate(calls):
@@ -183,7 +187,7 @@ async def answer_and_hunks(stage):
     assert client.of("tool_call_update")[-1].status == "completed", client.updates
     assert BETTER in stage.file.read_text()
     commands = client.of("available_commands_update")[0].available_commands
-    assert [command.name for command in commands] == ["search"], commands
+    assert [command.name for command in commands] == ["search", "resume"], commands
 
 
 async def refused_hunks(stage):

@@ -12,7 +12,10 @@ use super::run::{Stage, case};
 /// A task whose process was killed after it had read something.
 fn killed(stage: &Stage) -> String {
     let mut task = stage.task();
-    while task.next().is_some_and(|event| event["kind"] != "tool_result") {}
+    while task
+        .next()
+        .is_some_and(|event| event["kind"] != "tool_result")
+    {}
     let id = task.task();
     task.kill();
     id
@@ -26,7 +29,10 @@ fn editor(stage: &Stage, chosen: Option<&'static str>) -> (Client, Value) {
     let keep = Arc::clone(&told);
     client.on_request("window/showMessageRequest", move |asked| {
         *keep.lock().unwrap() = asked.clone();
-        (Vec::new(), Some(json!(chosen.map(|title| json!({ "title": title })))))
+        (
+            Vec::new(),
+            Some(json!(chosen.map(|title| json!({ "title": title })))),
+        )
     });
     let root = uri_of(&stage.world.root());
     let params = json!({
@@ -38,11 +44,19 @@ fn editor(stage: &Stage, chosen: Option<&'static str>) -> (Client, Value) {
             "window": { "showDocument": { "support": true } },
         },
     });
-    client.on_request("pairwright/approval/request", |_| (Vec::new(), Some(json!({ "decision": "yes" }))));
-    client.on_request("window/showDocument", |_| (Vec::new(), Some(json!({ "success": true }))));
+    client.on_request("pairwright/approval/request", |_| {
+        (Vec::new(), Some(json!({ "decision": "yes" })))
+    });
+    client.on_request("window/showDocument", |_| {
+        (Vec::new(), Some(json!({ "success": true })))
+    });
     client.initialize_with(&params).unwrap().result.unwrap();
     client
-        .wait_for("window/showMessageRequest", |_| true, Instant::now() + PATIENCE * 6)
+        .wait_for(
+            "window/showMessageRequest",
+            |_| true,
+            Instant::now() + PATIENCE * 6,
+        )
         .unwrap();
     let told = told.lock().unwrap().clone();
     (client, told)
@@ -56,18 +70,39 @@ fn an_editor_tells_of_a_task_that_was_left_and_takes_it_up_when_asked() {
     let (client, told) = editor(&stage, None);
     let message = told["message"].as_str().unwrap();
     assert!(message.starts_with("A task is not finished: "), "{message}");
-    assert!(message.contains(&format!("pairwright task --resume {task}")), "{message}");
-    assert_eq!(told["actions"], json!([{ "title": "Resume" }, { "title": "Show" }]));
+    assert!(
+        message.contains(&format!("pairwright task --resume {task}")),
+        "{message}"
+    );
+    assert_eq!(
+        told["actions"],
+        json!([{ "title": "Resume" }, { "title": "Show" }])
+    );
     client.leave().unwrap();
-    assert_eq!(stage.server.log().completions().len(), n_asked, "it was taken up unasked");
+    assert_eq!(
+        stage.server.log().completions().len(),
+        n_asked,
+        "it was taken up unasked"
+    );
 
     let (mut client, _) = editor(&stage, Some("Show"));
     let shown = client
-        .wait_for("window/showDocument", |_| true, Instant::now() + PATIENCE * 6)
+        .wait_for(
+            "window/showDocument",
+            |_| true,
+            Instant::now() + PATIENCE * 6,
+        )
         .unwrap();
-    let path = shown["uri"].as_str().unwrap().strip_prefix("file://").unwrap();
+    let path = shown["uri"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("file://")
+        .unwrap();
     let story = std::fs::read_to_string(path).unwrap();
-    assert!(story.contains(&task) && story.contains("## Steps"), "{story}");
+    assert!(
+        story.contains(&task) && story.contains("## Steps"),
+        "{story}"
+    );
     client.leave().unwrap();
 
     let (mut client, _) = editor(&stage, Some("Resume"));
@@ -85,11 +120,17 @@ fn the_terminal_names_tasks_that_were_left_and_not_those_at_work() {
     let stage = Stage::of(&case("001_find_edit_test"));
     let left = killed(&stage);
     let mut at_work = stage.task();
-    while at_work.next().is_some_and(|event| event["kind"] != "tool_result") {}
+    while at_work
+        .next()
+        .is_some_and(|event| event["kind"] != "tool_result")
+    {}
     let working = at_work.task();
     let other = stage.command(&["task", "--mode", "read-only", "Look."]);
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(said.contains(&format!("go on with: pairwright task --resume {left}")), "{said}");
+    assert!(
+        said.contains(&format!("go on with: pairwright task --resume {left}")),
+        "{said}"
+    );
     assert!(!said.contains(&working), "{said}");
     at_work.kill();
     stage.stop();
