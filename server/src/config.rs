@@ -50,8 +50,13 @@ pub struct Models {
     /// The model that answers in chat. Unset: questions are answered with the best places of the
     /// repository, by search alone.
     pub chat: Option<TurnModel>,
+    /// Models that answer in chat when the one of `models.chat` cannot be reached, fails or limits
+    /// requests for longer than is waited; in this order.
+    pub chat_fallbacks: Vec<TurnModel>,
     /// The model that carries out tasks. Unset: the one of chat.
     pub agent: Option<TurnModel>,
+    /// The same for tasks. Unset, and without `models.agent`: those of chat.
+    pub agent_fallbacks: Vec<TurnModel>,
 }
 
 /// One model endpoint.

@@ -163,7 +163,9 @@ impl Acp {
                     None => {
                         let left = log.unfinished().map_err(Refusal::failed)?;
                         let newest = left.into_iter().next();
-                        newest.ok_or_else(|| Refusal::failed("No task is left to take up."))?.id
+                        newest
+                            .ok_or_else(|| Refusal::failed("No task is left to take up."))?
+                            .id
                     }
                 };
                 let known = log.read_from(&id, 1, usize::MAX).map_err(Refusal::failed)?;

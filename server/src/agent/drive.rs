@@ -81,6 +81,8 @@ pub(super) struct Driver {
     wants_pause: bool,
     sandbox: Option<TaskSandbox>,
     servers: Connected,
+    /// The model that answered last, where it is not the first.
+    fallback: Option<String>,
     /// Questions that were asked, and their answers, of this run and those before.
     answers: HashMap<String, Option<Answer>>,
     /// Answers that came before their questions were asked by this run.
@@ -151,6 +153,7 @@ impl Driver {
             wants_pause: false,
             sandbox: None,
             servers: Connected::default(),
+            fallback: None,
             answers,
             early: HashMap::new(),
             n_idle: 0,
@@ -272,6 +275,13 @@ impl Driver {
                         | TurnEvent::Usage(_)
                         | TurnEvent::Retry { .. }
                         | TurnEvent::End(_) => {}
+                        TurnEvent::Fallback { why, model, place } => {
+                            // Once, not with every turn while it lasts.
+                            if self.fallback.as_ref() != Some(&model) {
+                                let text = format!("{why} {model} at {place} answers instead.");
+                                pieces.push(EventKind::Notice { text });
+                            }
+                        }
                     }
                 }
                 Next::Event(Some(Err(why))) => {
@@ -296,6 +306,7 @@ impl Driver {
             }
         }
         self.record_soon(pieces).await?;
+        self.fallback.clone_from(&reply.fallback);
         Ok(reply)
     }
 
@@ -368,7 +379,10 @@ impl Driver {
     fn usage(&self, usage: TurnUsage) -> EventKind {
         EventKind::Usage {
             usage,
-            model: self.setup.model.endpoint().model.clone(),
+            model: match &self.fallback {
+                Some(model) => model.clone(),
+                None => self.setup.model.endpoint().model.clone(),
+            },
             spent: Some(self.governor.spent(Instant::now())),
         }
     }
@@ -425,7 +439,7 @@ impl Driver {
 
     /// Makes the conversation shorter if it has become long. No tool runs meanwhile.
     async fn compact(&mut self) -> Flow<()> {
-        let window = u64::from(self.setup.model.endpoint().context);
+        let window = u64::from(self.setup.model.context());
         let most = COMPACT_AT.min(window / 2).max(1_000);
         if self.transcript.tokens() <= most {
             return Ok(());

@@ -46,6 +46,8 @@ struct Report {
     chat: Option<TurnModelReport>,
     /// `None` when tasks go to the model of chat.
     agent: Option<TurnModelReport>,
+    /// Of chat, and of tasks where they have their own, in their order.
+    fallbacks: Vec<TurnModelReport>,
     embed: Option<EmbedderReport>,
     /// Servers that answered; why others did not is among the problems.
     mcp: Vec<McpReport>,
@@ -186,6 +188,13 @@ async fn examine(root: &Path) -> Report {
         (Some(model), Some(_)) => Some(examine_turn_model(model, &mut problems).await),
         _ => None,
     };
+    let mut fallbacks = Vec::new();
+    let of_chat = models.chat.iter().flat_map(TurnModel::fallbacks);
+    let of_agent = models.agent.iter().flat_map(TurnModel::fallbacks);
+    let own = of_agent.filter(|model| model.endpoint().section == "models.agentFallbacks");
+    for model in of_chat.chain(own) {
+        fallbacks.push(examine_turn_model(model, &mut problems).await);
+    }
     let embed = match &models.embed {
         Some(model) => Some(examine_embedder(model, &mut problems).await),
         None => None,
@@ -206,6 +215,7 @@ async fn examine(root: &Path) -> Report {
         model,
         chat,
         agent,
+        fallbacks,
         embed,
         mcp,
         engine,
@@ -407,6 +417,10 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     }
     if let Some(model) = &report.agent {
         writeln!(out, "\n{}", paint(style::TITLE, "Tasks"))?;
+        print_turn_model(out, model)?;
+    }
+    for model in &report.fallbacks {
+        writeln!(out, "\n{}", paint(style::TITLE, "When that is out"))?;
         print_turn_model(out, model)?;
     }
     if let Some(model) = &report.embed {

@@ -170,10 +170,20 @@ fn leave_out_models_without_url(resolved: &mut Resolved) {
     if models.agent.take_if(|m| m.url.is_empty()).is_some() {
         nowhere.push("models.agent");
     }
+    for (section, fallbacks) in [
+        ("models.chatFallbacks", &mut models.chat_fallbacks),
+        ("models.agentFallbacks", &mut models.agent_fallbacks),
+    ] {
+        let n_named = fallbacks.len();
+        fallbacks.retain(|model| !model.url.is_empty());
+        if fallbacks.len() < n_named {
+            nowhere.push(section);
+        }
+    }
     for section in nowhere {
         let inside = |key: &String| {
             key.strip_prefix(section)
-                .is_some_and(|rest| rest.starts_with('.'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         let origin = resolved.origins.iter().find(|(key, _)| inside(key));
         resolved.problems.push(Problem {

@@ -97,7 +97,14 @@ pub fn is_private(key: &str) -> bool {
     key.split('.').any(|part| {
         matches!(
             part,
-            "apiKeyCommand" | "args" | "env" | "headers" | "proxy" | "url"
+            "agentFallbacks"
+                | "apiKeyCommand"
+                | "args"
+                | "chatFallbacks"
+                | "env"
+                | "headers"
+                | "proxy"
+                | "url"
         )
     })
 }
