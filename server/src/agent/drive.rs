@@ -83,6 +83,8 @@ pub(super) struct Driver {
     servers: Connected,
     /// The model that answered last, where it is not the first.
     fallback: Option<String>,
+    /// Those that were said to answer instead, since the first one did.
+    told: HashSet<String>,
     /// Questions that were asked, and their answers, of this run and those before.
     answers: HashMap<String, Option<Answer>>,
     /// Answers that came before their questions were asked by this run.
@@ -154,6 +156,7 @@ impl Driver {
             sandbox: None,
             servers: Connected::default(),
             fallback: None,
+            told: HashSet::new(),
             answers,
             early: HashMap::new(),
             n_idle: 0,
@@ -277,7 +280,7 @@ impl Driver {
                         | TurnEvent::End(_) => {}
                         TurnEvent::Fallback { why, model, place } => {
                             // Once, not with every turn while it lasts.
-                            if self.fallback.as_ref() != Some(&model) {
+                            if self.told.insert(model.clone()) {
                                 let text = format!("{why} {model} at {place} answers instead.");
                                 pieces.push(EventKind::Notice { text });
                             }
@@ -306,6 +309,9 @@ impl Driver {
             }
         }
         self.record_soon(pieces).await?;
+        if reply.fallback.is_none() {
+            self.told.clear();
+        }
         self.fallback.clone_from(&reply.fallback);
         Ok(reply)
     }

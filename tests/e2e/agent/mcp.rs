@@ -10,7 +10,7 @@ use pairwright::driver::Client;
 use serde_json::{Value, json};
 
 use super::lsp::{ask, deadline, open};
-use super::run::{Script, Stage};
+use super::run::{Running, Script, Stage};
 use crate::world::World;
 
 const SECRET: &str = "hush-hush-hush";
@@ -132,6 +132,12 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::yield_now();
     }
+}
+
+/// Reads on until a call is written down as begun.
+fn begun(task: &mut Running, call: &str) {
+    let is_it = |event: &Value| event["kind"] == "tool_started" && event["call"] == call;
+    while !is_it(&task.next().unwrap()) {}
 }
 
 fn is_alive(pid: &str) -> bool {
@@ -569,9 +575,8 @@ fn a_program_ends_when_pairwright_is_killed() {
     let stage = stage(&tools, &[YES; 2].join(", "));
     over_streams(&stage, "");
     let mut task = stage.task();
-    while calls(&stage).len() < 2 {
-        task.next().unwrap();
-    }
+    begun(&mut task, "c00000002");
+    wait_until("the call did not arrive", || calls(&stage).len() == 2);
     let events = task.kill();
     let pids = events.iter().find_map(processes).unwrap();
     all_end(&pids[1..]);
@@ -586,9 +591,8 @@ fn a_call_that_a_kill_cut_off_is_unknown_and_not_made_again() {
     let stage = stage(&[("mcp__notes__stall", json!({}))], YES);
     over_streams(&stage, "");
     let mut task = stage.task();
-    while calls(&stage).is_empty() {
-        task.next().unwrap();
-    }
+    begun(&mut task, "c00000001");
+    wait_until("the call did not arrive", || calls(&stage).len() == 1);
     let id = task.task();
     task.kill();
     let (events, code) = stage.start(&["--resume", &id]).until_it_ends();
