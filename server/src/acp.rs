@@ -109,6 +109,7 @@ impl Acp {
                 let root = folder(&params)?;
                 let session = self.open(root, None).await?;
                 self.announce_commands(&session.id);
+                self.tell_unfinished(&session).await?;
                 Ok(json!({ "sessionId": session.id, "modes": session.modes() }))
             }
             "session/load" => {
@@ -145,13 +146,20 @@ impl Acp {
     }
 
     fn announce_commands(&self, session: &str) {
-        let command = json!({
-            "name": "search",
-            "description": "List the best places of the repository, without a model",
-            "input": { "hint": "what to look for" },
-        });
+        let commands = json!([
+            {
+                "name": "search",
+                "description": "List the best places of the repository, without a model",
+                "input": { "hint": "what to look for" },
+            },
+            {
+                "name": "resume",
+                "description": "Take up a task that is not finished",
+                "input": { "hint": "its id; the newest when not given" },
+            },
+        ]);
         let update = json!({
-            "sessionUpdate": "available_commands_update", "availableCommands": [command],
+            "sessionUpdate": "available_commands_update", "availableCommands": commands,
         });
         self.connection.update(session, &update);
     }

@@ -39,9 +39,11 @@ use self::proposed::Proposed;
 use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
 use crate::index::Indexes;
+use crate::mcp;
 use crate::model::TurnModel;
 use crate::store::events::{
-    Answer, Durability, Event, EventKind, EventLog, Intake, Lease, Risk, Target, TaskState, new_id,
+    Answer, Approval, Durability, Event, EventKind, EventLog, Intake, Lease, Risk, Target,
+    TaskState, new_id,
 };
 
 /// What a task may do.
@@ -99,6 +101,8 @@ pub struct Setup {
     pub documents: OpenDocuments,
     pub indexes: Option<Indexes>,
     pub model: TurnModel,
+    /// Servers whose tools the task may use.
+    pub servers: mcp::Servers,
     /// The user's settings directory, where rules may be.
     pub config: Option<PathBuf>,
     /// Rules named for this task alone.
@@ -390,6 +394,20 @@ fn user() -> String {
     std::env::var("USER")
         .or_else(|_| std::env::var("LOGNAME"))
         .unwrap_or_else(|_| "unknown".into())
+}
+
+/// Returns the questions among the events that are not answered among them.
+pub fn unanswered(events: &[Event]) -> Vec<Approval> {
+    let is_answered = |id: &str| {
+        events
+            .iter()
+            .any(|e| matches!(&e.kind, EventKind::Decided(answer) if answer.approval == id))
+    };
+    let asked = events.iter().filter_map(|e| match &e.kind {
+        EventKind::Approval(asked) if !is_answered(&asked.approval) => Some(asked.clone()),
+        _ => None,
+    });
+    asked.collect()
 }
 
 /// The last event of a kind that `of` picks something from.

@@ -30,7 +30,9 @@ pub struct Settings {
     pub local: Local,
     /// The repository index, which finds the code a model is shown.
     pub index: Index,
-    /// How to reach the network, for model endpoints only.
+    /// Tools of other programs, for tasks.
+    pub mcp: Mcp,
+    /// How to reach the network, for model endpoints and MCP servers only.
     pub network: Network,
     /// The server's log.
     pub log: Log,
@@ -48,8 +50,13 @@ pub struct Models {
     /// The model that answers in chat. Unset: questions are answered with the best places of the
     /// repository, by search alone.
     pub chat: Option<TurnModel>,
+    /// Models that answer in chat when the one of `models.chat` cannot be reached, fails or limits
+    /// requests for longer than is waited; in this order.
+    pub chat_fallbacks: Vec<TurnModel>,
     /// The model that carries out tasks. Unset: the one of chat.
     pub agent: Option<TurnModel>,
+    /// The same for tasks. Unset, and without `models.agent`: those of chat.
+    pub agent_fallbacks: Vec<TurnModel>,
 }
 
 /// One model endpoint.
@@ -181,6 +188,55 @@ pub struct Index {
 impl Default for Index {
     fn default() -> Self {
         Self { enabled: true }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Mcp {
+    /// Servers that offer tools by the Model Context Protocol, by a name you give them (letters,
+    /// digits, `-` and `_`). A task knows their tools as `mcp__<name>__<tool>`; each call is asked
+    /// for unless your rules say otherwise. From your own settings alone, never from a workspace.
+    pub servers: BTreeMap<String, McpServer>,
+}
+
+/// One MCP server: a program that is started, or an address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct McpServer {
+    /// The program to start for each task, run without a shell and in your home directory. Set this
+    /// or `url`.
+    pub command: Option<String>,
+    /// Arguments of the program.
+    pub args: Vec<String>,
+    /// Environment variables for the program. It gets no others of yours than those a login has
+    /// (`PATH`, `HOME`, …) and those named in `passEnv`.
+    pub env: BTreeMap<String, String>,
+    /// Names of your environment variables that the program is handed, keys for example.
+    pub pass_env: Vec<String>,
+    /// The address of a server that speaks streamable HTTP.
+    pub url: Option<String>,
+    /// Further headers to send to it. Put keys in the environment instead.
+    pub headers: BTreeMap<String, String>,
+    /// The environment variable that holds the server's key, sent as `Authorization: Bearer …`.
+    pub api_key_env: Option<String>,
+    /// Seconds until it must have told its tools; a task goes on without it then.
+    #[schemars(range(min = 1, max = 120))]
+    pub startup_seconds: u32,
+}
+
+impl Default for McpServer {
+    fn default() -> Self {
+        Self {
+            command: None,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            pass_env: Vec::new(),
+            url: None,
+            headers: BTreeMap::new(),
+            api_key_env: None,
+            startup_seconds: 10,
+        }
     }
 }
 

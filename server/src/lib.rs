@@ -14,6 +14,7 @@ pub mod index;
 pub mod local;
 pub mod log;
 pub mod lsp;
+pub mod mcp;
 pub mod metrics;
 pub mod model;
 pub mod models;

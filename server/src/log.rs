@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::Registry;
@@ -56,8 +56,11 @@ impl Log {
             .with_target(false)
             .with_writer(Writer(Arc::clone(&file)));
         let (sender, lines) = mpsc::channel(TO_EDITOR);
+        // What the library for MCP logs holds what servers write.
+        let ours = filter_fn(|event| !event.target().starts_with("rmcp"));
         let registry = Registry::default()
             .with(filter)
+            .with(ours)
             .with(to_file)
             .with(ToEditor(sender));
         // Only the first call of a process can succeed; tests in one process share the first.

@@ -21,6 +21,7 @@ mod settings;
 mod status;
 mod sync;
 mod tasks;
+mod unfinished;
 
 use std::io::{BufRead, Write};
 use std::sync::{Arc, OnceLock};

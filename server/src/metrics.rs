@@ -27,6 +27,8 @@ pub struct Report {
     pub since: i64,
     /// By mode: `chat`, and those of tasks.
     pub modes: BTreeMap<String, Mode>,
+    /// By the model that really answered.
+    pub models: BTreeMap<String, Mode>,
     pub tasks: Tasks,
     pub edits: Edits,
 }
@@ -98,6 +100,7 @@ pub fn report(
         let mut report = Report {
             since,
             modes: modes(c, since)?,
+            models: models(c, since)?,
             tasks: tasks(c, since)?,
             edits: Edits::default(),
         };
@@ -129,19 +132,30 @@ fn modes(c: &Connection, since: i64) -> rusqlite::Result<BTreeMap<String, Mode>>
          FROM sessions s LEFT JOIN task_state t ON t.session = s.id
          WHERE created >= ?1 GROUP BY 1",
     )?;
-    let rows = select.query_map([since], |row| {
-        let (input, cached) = (row.get(2)?, row.get(4)?);
-        let mode = Mode {
-            sessions: row.get(1)?,
-            input,
-            output: row.get(3)?,
-            cached,
-            cache_hit_rate: rate(cached, input),
-            cost: row.get(5)?,
-        };
-        Ok((row.get(0)?, mode))
-    })?;
-    rows.collect()
+    select.query_map([since], read_mode)?.collect()
+}
+
+fn models(c: &Connection, since: i64) -> rusqlite::Result<BTreeMap<String, Mode>> {
+    let mut select = c.prepare(
+        "SELECT body ->> 'model', count(DISTINCT session), sum(body ->> 'input'),
+            sum(body ->> 'output'), sum(body ->> 'cached'), total(body ->> 'cost')
+         FROM events WHERE kind = 'usage' AND ts >= ?1
+            AND (body ->> 'input') + (body ->> 'output') > 0 GROUP BY 1",
+    )?;
+    select.query_map([since], read_mode)?.collect()
+}
+
+fn read_mode(row: &Row<'_>) -> rusqlite::Result<(String, Mode)> {
+    let (input, cached) = (row.get(2)?, row.get(4)?);
+    let mode = Mode {
+        sessions: row.get(1)?,
+        input,
+        output: row.get(3)?,
+        cached,
+        cache_hit_rate: rate(cached, input),
+        cost: row.get(5)?,
+    };
+    Ok((row.get(0)?, mode))
 }
 
 fn tasks(c: &Connection, since: i64) -> rusqlite::Result<Tasks> {

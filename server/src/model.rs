@@ -39,6 +39,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub(crate) use self::caller::read_some;
+pub(crate) use self::endpoint::{Address, Routes};
+pub(crate) use self::http::{Answer as HttpAnswer, Ask, Body, Origin, Twice};
+pub(crate) use self::sse::{Decoder, Event, Framing};
+
 pub use self::breaker::Health;
 pub use self::dialect::{FinishReason, Usage};
 pub use self::embeddings::Embedder;

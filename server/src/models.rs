@@ -33,15 +33,7 @@ impl Models {
         if *named == config::Models::default() {
             return (next, Vec::new());
         }
-        let asked = NetworkSettings {
-            proxy: settings
-                .network
-                .proxy
-                .clone()
-                .map_or(Proxy::Environment, Proxy::Url),
-            no_proxy: None,
-            ca_files: settings.network.ca_certificates.clone(),
-        };
+        let asked = network(settings);
         let known = self.network.as_ref().filter(|(known, _)| *known == asked);
         let network = match known {
             Some((_, network)) => network.clone(),
@@ -75,19 +67,45 @@ impl Models {
             let made = same.map_or_else(|| network.turn_model(endpoint), |same| Ok(same.clone()));
             made.map_err(|problem| problems.push(problem)).ok()
         };
+        let chat_before = unchanged.and_then(|before| before.chat.as_ref());
+        let agent_before = unchanged.and_then(|before| before.agent.as_ref());
         if let Some(model) = &named.chat {
-            let before = unchanged.and_then(|before| before.chat.as_ref());
-            next.chat = turns(model, "models.chat", before);
+            next.chat = turns(model, "models.chat", chat_before);
         }
         next.agent = match &named.agent {
-            Some(model) => {
-                let before = unchanged.and_then(|before| before.agent.as_ref());
-                turns(model, "models.agent", before)
-            }
+            Some(model) => turns(model, "models.agent", agent_before),
             None => next.chat.clone(),
         };
+        let mut others = |named: &[config::TurnModel], section, before: Option<&TurnModel>| {
+            let before = before.map_or(&[][..], TurnModel::fallbacks);
+            let made = named.iter().enumerate();
+            made.filter_map(|(idx, model)| turns(model, section, before.get(idx)))
+                .collect::<Vec<_>>()
+        };
+        let of_chat = others(&named.chat_fallbacks, "models.chatFallbacks", chat_before);
+        let of_agent = others(
+            &named.agent_fallbacks,
+            "models.agentFallbacks",
+            agent_before,
+        );
+        let of_agent = match (&named.agent, of_agent.is_empty()) {
+            (None, true) => of_chat.clone(),
+            _ => of_agent,
+        };
+        next.agent = next.agent.map(|model| model.with_fallbacks(of_agent));
+        next.chat = next.chat.map(|model| model.with_fallbacks(of_chat));
         next.network = Some((asked, network));
         (next, problems)
+    }
+}
+
+/// How the settings say that the network is reached.
+pub fn network(settings: &Settings) -> NetworkSettings {
+    let proxy = settings.network.proxy.clone();
+    NetworkSettings {
+        proxy: proxy.map_or(Proxy::Environment, Proxy::Url),
+        no_proxy: None,
+        ca_files: settings.network.ca_certificates.clone(),
     }
 }
 
@@ -161,6 +179,30 @@ mod tests {
         assert_eq!(agent.endpoint().section, "models.agent");
         assert_eq!(models.chat.unwrap().endpoint().model, "a");
         assert!(models.complete.is_none());
+    }
+
+    #[tokio::test]
+    async fn fallbacks_are_those_of_the_mode_and_stay_while_others_change() {
+        let model = |name: &str| serde_json::json!({ "url": "http://localhost:1", "model": name });
+        let names = |model: Option<&TurnModel>| -> Vec<String> {
+            let all = model.unwrap().fallbacks().iter();
+            all.map(|m| m.endpoint().model.clone()).collect()
+        };
+        let chat =
+            serde_json::json!({ "chat": model("a"), "chatFallbacks": [model("b"), model("c")] });
+        let (models, problems) = Models::default().with(&settings(&chat));
+        assert_eq!(problems, []);
+        assert_eq!(names(models.chat.as_ref()), ["b", "c"]);
+        assert_eq!(names(models.agent.as_ref()), ["b", "c"]);
+
+        let mut both = chat.clone();
+        both["agent"] = model("d");
+        let (alone, _) = models.with(&settings(&both));
+        assert_eq!(names(alone.agent.as_ref()), [""; 0]);
+        both["agentFallbacks"] = serde_json::json!([model("e")]);
+        let (models, _) = alone.with(&settings(&both));
+        assert_eq!(names(models.chat.as_ref()), ["b", "c"]);
+        assert_eq!(names(models.agent.as_ref()), ["e"]);
     }
 
     #[tokio::test]

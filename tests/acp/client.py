@@ -130,7 +130,7 @@ async def answer_and_hunks(stage):
     assert client.of("tool_call_update")[-1].status == "completed", client.updates
     assert BETTER in stage.file.read_text()
     commands = client.of("available_commands_update")[0].available_commands
-    assert [command.name for command in commands] == ["search"], commands
+    assert [command.name for command in commands] == ["search", "resume"], commands
 
 
 async def refused_hunks(stage):
@@ -264,6 +264,36 @@ async def task(stage):
     assert len(client.questions) == 1 and BETTER in stage.file.read_text(), client.questions
 
 
+async def resume(stage):
+    """A task whose process was killed is told of in the next session, and goes on when asked to."""
+    looking = ("Looking.", [("read_file", {"path": "src/maths.py"})])
+    stage.model.script = lambda body: looking if len(stage.model.asked) == 1 else ("", "wait")
+    async with stage.connect(Client()) as (connection, process):
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="review")
+        prompting = asyncio.create_task(
+            connection.prompt(session_id=session, prompt=[text_block("Make it exact.")]))
+        async with asyncio.timeout(PATIENCE):
+            while len(stage.model.asked) < 2:
+                await asyncio.sleep(0)
+        process.kill()
+        await process.wait()
+        prompting.cancel()
+    stage.model.script = lambda body: ("", [("finish", {"summary": "It is exact now.", "succeeded": True})])
+    n_asked = len(stage.model.asked)
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await client.wait_for("agent_message_chunk")
+        assert "A task is not finished: Make it exact." in client.said(), client.said()
+        assert len(stage.model.asked) == n_asked, "it was taken up unasked"
+        answer = await connection.prompt(session_id=session, prompt=[text_block("/resume")])
+        assert answer.stop_reason == "end_turn" and "It is exact now." in client.said(), client.said()
+        client.updates.clear()
+        await connection.new_session(cwd=str(stage.root), mcp_servers=[])
+    assert "not finished" not in client.said(), client.said()
+
+
 async def hostile(stage):
     """Messages that make no sense are answered with errors, and the next one is understood."""
     process = await asyncio.create_subprocess_exec(
@@ -287,7 +317,7 @@ async def hostile(stage):
     assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
 
 
-CHECKS = [answer_and_hunks, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search, task, hostile]
+CHECKS = [answer_and_hunks, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search, task, resume, hostile]
 
 
 def main():

@@ -1,6 +1,9 @@
 //! Tasks through the real program: a scripted model, a real repository, a real sandbox.
 
 mod cases;
+mod fallback;
 mod kill;
 mod lsp;
+mod mcp;
 mod run;
+mod unfinished;

@@ -38,6 +38,13 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["lsp", "openai", "acp", "cli", "complete", "local"],
     ),
     (
+        "mcp",
+        &[
+            "lsp", "openai", "acp", "cli", "agent", "chat", "complete", "context", "edit", "index",
+            "local", "session", "store",
+        ],
+    ),
+    (
         "context",
         &["lsp", "cli", "complete", "edit", "model", "store"],
     ),

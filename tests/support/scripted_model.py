@@ -35,7 +35,11 @@ class Model:
                 if not isinstance(then, list):
                     # The client closes the connection when the turn is cancelled.
                     self.connection.settimeout(30)
-                    if self.rfile.read(1) == b"":
+                    try:
+                        is_gone = self.rfile.read(1) == b""
+                    except ConnectionResetError:
+                        is_gone = True
+                    if is_gone:
                         model.gone.set()
                     return
                 for nth, (name, arguments) in enumerate(calls):

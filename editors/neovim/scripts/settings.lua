@@ -59,8 +59,8 @@ local function class(schema, name)
     local full = name == '' and key or name .. '.' .. key
     local text = (property.description or ''):gsub('%s+', ' ')
     table.insert(out, vim.trim(('---@field %s? %s %s'):format(key, type_name(property, full), text)))
-    for _, one in ipairs({ property, unpack(property.anyOf or {}) }) do
-      if one.properties then
+    for _, one in ipairs({ property, property.additionalProperties or {}, property.items or {}, unpack(property.anyOf or {}) }) do
+      if type(one) == 'table' and one.properties then
         table.insert(inner, { one, full })
       end
     end

@@ -8,7 +8,10 @@ const manifest = JSON.parse(readFileSync(file));
 
 /** Settings that name a program, a host, a file or a key: no workspace that is not trusted has a
  * say in them. */
-const RESTRICTED = /^(models|network|log\.file)/;
+const RESTRICTED = /^(mcp|models|network|log\.file)/;
+
+/** Settings that no workspace has a say in, trusted or not. */
+const OWN = /^mcp/;
 
 /** Leaves of the schema, by dotted name. */
 function* leaves(node, path) {
@@ -47,7 +50,8 @@ const properties = {
   },
 };
 for (const [path, leaf] of leaves(schema, '')) {
-  properties[`pairwright.${path}`] = property(leaf);
+  const scope = OWN.test(path) ? { scope: 'machine' } : {};
+  properties[`pairwright.${path}`] = { ...property(leaf), ...scope };
 }
 manifest.contributes.configuration = { title: 'Pairwright', properties };
 manifest.capabilities.untrustedWorkspaces.restrictedConfigurations = Object.keys(properties).filter(

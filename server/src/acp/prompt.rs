@@ -13,6 +13,7 @@ use crate::agent::{self, Attendance, Control, Handle, Setup};
 use crate::chat::{Ask, Reference, Surroundings};
 use crate::edit::workspace::Choice;
 use crate::edit::worlds::NoDocuments;
+use crate::mcp::Servers;
 use crate::session::document::path_of;
 use crate::store::events::{
     Answer, Approval, Decision, Event, EventKind, GrantScope, Subject, TaskState,
@@ -22,6 +23,13 @@ use crate::store::events::{
 struct Prompt {
     text: String,
     references: Vec<Reference>,
+}
+
+/// How a task comes to run.
+enum Begin {
+    New(String, agent::Mode),
+    /// The one of this id, or the newest that is not over.
+    Again(Option<String>),
 }
 
 impl Acp {
@@ -37,6 +45,12 @@ impl Acp {
             return Ok(json!({ "stopReason": "cancelled" }));
         }
         let searched = prompt.text.strip_prefix("/search ").map(str::to_owned);
+        if let Some(task) = prompt.text.strip_prefix("/resume") {
+            let task = task.trim();
+            let task = (!task.is_empty()).then(|| task.to_owned());
+            let reason = self.task(session, Begin::Again(task), stop).await?;
+            return Ok(json!({ "stopReason": reason }));
+        }
         let reason = match (session.mode(), searched) {
             (_, Some(text)) => {
                 let prompt = Prompt { text, ..prompt };
@@ -46,7 +60,10 @@ impl Acp {
                 let model = self.models.chat.clone();
                 self.chat(session, prompt, model, stop).await?
             }
-            (Mode::Task(mode), None) => self.task(session, prompt.text, mode, stop).await?,
+            (Mode::Task(mode), None) => {
+                let begin = Begin::New(prompt.text, mode);
+                self.task(session, begin, stop).await?
+            }
         };
         Ok(json!({ "stopReason": reason }))
     }
@@ -107,8 +124,7 @@ impl Acp {
     async fn task(
         self: &Arc<Self>,
         session: &Arc<Session>,
-        prompt: String,
-        mode: agent::Mode,
+        begin: Begin,
         stop: &CancellationToken,
     ) -> Result<&'static str, Refusal> {
         let model = self.models.agent.clone().ok_or_else(|| {
@@ -123,25 +139,46 @@ impl Acp {
             documents: Arc::new(NoDocuments),
             indexes: folder.index.clone(),
             model,
+            servers: Servers::of(&self.settings.get().settings).0,
             config: self.settings.directories().config.clone(),
             policy: None,
             attendance: Attendance::Attended,
         };
-        let ask = agent::Ask {
-            prompt,
-            mode,
-            limits: Limits::default(),
-            request: None,
-        };
         let acp = Arc::clone(self);
-        let starting = tokio::task::spawn_blocking(move || acp.tasks.start(setup, ask));
-        let started = starting.await.map_err(|_| Refusal::bug())?;
-        let handle = started.map_err(Refusal::failed)?;
+        let starting = tokio::task::spawn_blocking(move || match begin {
+            Begin::New(prompt, mode) => {
+                let ask = agent::Ask {
+                    prompt,
+                    mode,
+                    limits: Limits::default(),
+                    request: None,
+                };
+                let handle = acp.tasks.start(setup, ask).map_err(Refusal::failed)?;
+                Ok((handle, Vec::new()))
+            }
+            Begin::Again(id) => {
+                let log = setup.log.clone();
+                let id = match id {
+                    Some(id) => id,
+                    None => {
+                        let left = log.unfinished().map_err(Refusal::failed)?;
+                        let newest = left.into_iter().next();
+                        newest
+                            .ok_or_else(|| Refusal::failed("No task is left to take up."))?
+                            .id
+                    }
+                };
+                let known = log.read_from(&id, 1, usize::MAX).map_err(Refusal::failed)?;
+                let handle = acp.tasks.resume(setup, &id).map_err(Refusal::failed)?;
+                Ok((handle, known))
+            }
+        });
+        let (handle, known) = starting.await.unwrap_or_else(|_| Err(Refusal::bug()))?;
         session.set_task(Some(handle.clone()));
         if stop.is_cancelled() {
             handle.send(Control::Stop);
         }
-        let followed = self.follow_task(session, &handle).await;
+        let followed = self.follow_task(session, &handle, &known).await;
         session.set_task(None);
         followed?;
         Ok(match handle.ended().await {
@@ -150,13 +187,19 @@ impl Acp {
         })
     }
 
-    /// Shows what a task does and passes on what it asks, until its last event.
+    /// Shows what a task does after what is `known` of it and passes on what it asks and had asked,
+    /// until its last event.
     async fn follow_task(
         self: &Arc<Self>,
         session: &Arc<Session>,
         handle: &Handle,
+        known: &[Event],
     ) -> Result<(), Refusal> {
-        let mut events = session.folder.log.follow(&handle.id, 1);
+        for asked in agent::unanswered(known) {
+            self.pass_on(session, handle, asked);
+        }
+        let from = known.last().map_or(1, |event| event.seq + 1);
+        let mut events = session.folder.log.follow(&handle.id, from);
         loop {
             let heard = tokio::select! {
                 biased;
@@ -186,15 +229,7 @@ impl Acp {
             self.connection.update(&session.id, &update);
         }
         match &event.kind {
-            EventKind::Approval(asked) => {
-                let (acp, session) = (Arc::clone(self), Arc::clone(session));
-                let (handle, asked) = (handle.clone(), asked.clone());
-                // The task goes on being shown while the user thinks.
-                tokio::spawn(async move {
-                    let answer = acp.ask_user(&session, &asked).await;
-                    handle.send(Control::Answer(answer));
-                });
-            }
+            EventKind::Approval(asked) => self.pass_on(session, handle, asked.clone()),
             EventKind::Diff {
                 proposal: Some(proposal),
                 rollback_token: None,
@@ -218,6 +253,16 @@ impl Acp {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Asks what a task asks; it goes on being shown while the user thinks.
+    fn pass_on(self: &Arc<Self>, session: &Arc<Session>, handle: &Handle, asked: Approval) {
+        let (acp, session) = (Arc::clone(self), Arc::clone(session));
+        let handle = handle.clone();
+        tokio::spawn(async move {
+            let answer = acp.ask_user(&session, &asked).await;
+            handle.send(Control::Answer(answer));
+        });
     }
 
     /// Shows a proposal and asks whether to apply it; without an answer it stays to be decided.
@@ -336,6 +381,7 @@ fn options(asked: &Approval) -> (Vec<Value>, Vec<Meaning>) {
         let rule = match &asked.subject {
             Subject::Command { remembered, .. } => format!("`{remembered}`"),
             Subject::Edit { path } => path.clone(),
+            Subject::Tool { tool, .. } => tool.clone(),
             Subject::Budget { .. } | Subject::Question { .. } => String::new(),
         };
         for scope in &asked.scopes {

@@ -13,6 +13,7 @@ use crate::agent::{self, Control, Handle};
 use crate::chat::Chat;
 use crate::edit::workspace::Workspace;
 use crate::index::{Indexes, cache_dir};
+use crate::shown::printable;
 use crate::store::events::EventLog;
 
 /// Sessions listed at most.
@@ -240,6 +241,24 @@ impl Acp {
             }
         });
         replaying.await.unwrap_or_else(|_| Err(Refusal::bug()))
+    }
+
+    /// Says in a new session which task of its folder is left to be taken up.
+    pub(super) async fn tell_unfinished(&self, session: &Session) -> Result<(), Refusal> {
+        let log = session.folder.log.clone();
+        let reading = tokio::task::spawn_blocking(move || log.unfinished());
+        let left = reading.await.map_err(|_| Refusal::bug())?;
+        let left = left.map_err(Refusal::failed)?;
+        if let Some(newest) = left.first() {
+            let text = format!(
+                "A task is not finished: {}. Take it up with `/resume {}`.\n\n",
+                printable(&newest.title),
+                newest.id
+            );
+            let told = update::chunk("agent_message_chunk", &text);
+            self.connection.update(&session.id, &told);
+        }
+        Ok(())
     }
 
     /// Answers `session/list`: the chats of a folder, newest first.

@@ -8,6 +8,7 @@
 
 mod approve;
 mod call;
+mod mcp;
 mod startup;
 
 use std::collections::{HashMap, HashSet};
@@ -24,6 +25,7 @@ use super::sandbox::TaskSandbox;
 use super::transcript::{self, COMPACT_AT, State, Transcript};
 use super::{Attendance, Control, Mode, Setup, last_of, prompt, tool};
 use crate::edit::workspace::Choice;
+use crate::mcp::Connected;
 use crate::model::{Message, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
 use crate::secret::redact;
 use crate::store::events::{
@@ -78,6 +80,11 @@ pub(super) struct Driver {
     steers: Vec<String>,
     wants_pause: bool,
     sandbox: Option<TaskSandbox>,
+    servers: Connected,
+    /// The model that answered last, where it is not the first.
+    fallback: Option<String>,
+    /// Those that were said to answer instead, since the first one did.
+    told: HashSet<String>,
     /// Questions that were asked, and their answers, of this run and those before.
     answers: HashMap<String, Option<Answer>>,
     /// Answers that came before their questions were asked by this run.
@@ -147,6 +154,9 @@ impl Driver {
             steers: unsaid(events),
             wants_pause: false,
             sandbox: None,
+            servers: Connected::default(),
+            fallback: None,
+            told: HashSet::new(),
             answers,
             early: HashMap::new(),
             n_idle: 0,
@@ -167,7 +177,8 @@ impl Driver {
         // From here on it takes nothing any more, which is seen by who would say something.
         self.controls.close();
         let end = self.hear_last(end).await;
-        let state = self.conclude(end).await;
+        let servers = std::mem::take(&mut self.servers);
+        let (state, ()) = tokio::join!(self.conclude(end), servers.close());
         if let Some(sandbox) = self.sandbox.take() {
             sandbox.close().await;
         }
@@ -214,6 +225,7 @@ impl Driver {
         self.governor.run(Instant::now());
         let why = (!self.is_new).then(|| "taken up again".to_owned());
         self.status(TaskState::Running, why).await?;
+        let connecting = self.connect_servers();
         if self.is_new {
             let startup = self.startup().await;
             let text = prompt::first_message(&self.prompt, &startup, &self.mark);
@@ -223,6 +235,7 @@ impl Driver {
         if let Some(end) = self.finished.take() {
             return Err(end);
         }
+        self.take_servers(connecting).await?;
         self.take_up_calls().await?;
         loop {
             self.mind_controls().await?;
@@ -240,7 +253,7 @@ impl Driver {
         let request = TurnRequest {
             system: prompt::system(self.mode),
             messages: self.transcript.messages(),
-            tools: tool::specs(self.mode),
+            tools: tool::specs(self.mode, &self.servers),
             max_tokens: ANSWER,
             temperature: None,
         };
@@ -265,6 +278,13 @@ impl Driver {
                         | TurnEvent::Usage(_)
                         | TurnEvent::Retry { .. }
                         | TurnEvent::End(_) => {}
+                        TurnEvent::Fallback { why, model, place } => {
+                            // Once, not with every turn while it lasts.
+                            if self.told.insert(model.clone()) {
+                                let text = format!("{why} {model} at {place} answers instead.");
+                                pieces.push(EventKind::Notice { text });
+                            }
+                        }
                     }
                 }
                 Next::Event(Some(Err(why))) => {
@@ -289,6 +309,10 @@ impl Driver {
             }
         }
         self.record_soon(pieces).await?;
+        if reply.fallback.is_none() {
+            self.told.clear();
+        }
+        self.fallback.clone_from(&reply.fallback);
         Ok(reply)
     }
 
@@ -361,7 +385,10 @@ impl Driver {
     fn usage(&self, usage: TurnUsage) -> EventKind {
         EventKind::Usage {
             usage,
-            model: self.setup.model.endpoint().model.clone(),
+            model: match &self.fallback {
+                Some(model) => model.clone(),
+                None => self.setup.model.endpoint().model.clone(),
+            },
             spent: Some(self.governor.spent(Instant::now())),
         }
     }
@@ -418,7 +445,7 @@ impl Driver {
 
     /// Makes the conversation shorter if it has become long. No tool runs meanwhile.
     async fn compact(&mut self) -> Flow<()> {
-        let window = u64::from(self.setup.model.endpoint().context);
+        let window = u64::from(self.setup.model.context());
         let most = COMPACT_AT.min(window / 2).max(1_000);
         if self.transcript.tokens() <= most {
             return Ok(());

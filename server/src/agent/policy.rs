@@ -125,6 +125,7 @@ impl Policy {
             })?;
             if matches!(origin, Origin::Repository(_)) {
                 file.command.retain(|r| r.decision != Ruling::Allow);
+                file.tool.retain(|r| r.decision != Ruling::Allow);
                 paths.retain(|p| p.rule.decision != Ruling::Allow);
                 file.limits = file.limits.below_defaults();
             }
@@ -248,7 +249,7 @@ impl Policy {
         });
         let is_granted = grants.iter().any(|grant| match &grant.allows {
             Permission::Command(words) => begins_with(simple, words),
-            Permission::Path(_) => false,
+            Permission::Path(_) | Permission::Tool(_) => false,
         });
         if verdict.ruling == Ruling::Ask && is_granted {
             verdict.ruling = Ruling::Allow;
@@ -317,10 +318,46 @@ impl Policy {
         let is_granted = || {
             grants.iter().any(|grant| match &grant.allows {
                 Permission::Path(granted) => is_granted_by(granted, path),
-                Permission::Command(_) => false,
+                Permission::Command(_) | Permission::Tool(_) => false,
             })
         };
         if verdict.ruling == Ruling::Ask && is_granted() {
+            verdict.ruling = Ruling::Allow;
+        }
+        verdict
+    }
+
+    /// Judges calling a tool of an MCP server, by its full name. What a server says of its tools
+    /// counts for nothing: what no rule speaks of is asked.
+    pub fn judge_tool(&self, tool: &str, grants: &[Grant]) -> Verdict {
+        let mut strictest: Option<Verdict> = None;
+        for layer in &self.layers {
+            for rule in layer.file.tool.iter().filter(|rule| rule.holds(tool)) {
+                if strictest.as_ref().is_none_or(|s| rule.decision > s.ruling) {
+                    strictest = Some(Verdict {
+                        ruling: rule.decision,
+                        rule: format!("`{}` in {}", rule.name, layer.origin.shown()),
+                        what: tool.to_owned(),
+                        why: rule.why.clone().unwrap_or_default(),
+                        instead: rule.instead.clone(),
+                        remembered: Some(vec![tool.to_owned()]),
+                    });
+                }
+            }
+        }
+        let mut verdict = strictest.unwrap_or_else(|| Verdict {
+            ruling: Ruling::Ask,
+            rule: "what no rule speaks of is asked".into(),
+            what: tool.to_owned(),
+            why: "it is a tool of another program, which works outside the sandbox".into(),
+            instead: None,
+            remembered: Some(vec![tool.to_owned()]),
+        });
+        let is_granted = grants.iter().any(|grant| match &grant.allows {
+            Permission::Tool(granted) => granted == tool,
+            Permission::Command(_) | Permission::Path(_) => false,
+        });
+        if verdict.ruling == Ruling::Ask && is_granted {
             verdict.ruling = Ruling::Allow;
         }
         verdict

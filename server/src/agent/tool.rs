@@ -7,12 +7,13 @@
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Mode;
 use super::tools::{
     ask_user, edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
 };
+use crate::mcp;
 use crate::model::{ToolCall, ToolSpec};
 use crate::store::events::Effect;
 
@@ -32,13 +33,15 @@ pub(super) enum Call {
     AskUser(ask_user::Arguments),
     Plan(plan::Arguments),
     Finish(finish::Arguments),
+    /// A tool of an MCP server, with its arguments.
+    Mcp(Map<String, Value>),
 }
 
 /// Reads a call.
 ///
 /// # Errors
 /// What is wrong, in words the model can act on.
-pub(super) fn parse(call: &ToolCall, mode: Mode) -> Result<Call, String> {
+pub(super) fn parse(call: &ToolCall, mode: Mode, servers: &mcp::Connected) -> Result<Call, String> {
     let text = call.arguments.as_str();
     let read = match call.name.as_str() {
         read_file::NAME => arguments(text).map(Call::ReadFile),
@@ -53,8 +56,11 @@ pub(super) fn parse(call: &ToolCall, mode: Mode) -> Result<Call, String> {
         ask_user::NAME => arguments(text).map(Call::AskUser),
         plan::NAME => arguments(text).map(Call::Plan),
         finish::NAME => arguments(text).map(Call::Finish),
+        other if mode.changes() && servers.has(other) => arguments(text).map(Call::Mcp),
         other => {
-            let names: Vec<&str> = names(mode).collect();
+            let others = servers.specs().map(|spec| spec.name.as_str());
+            let mut names: Vec<&str> = names(mode).collect();
+            names.extend(others);
             return Err(format!(
                 "there is no tool {other:?}; there are: {}",
                 names.join(", ")
@@ -63,7 +69,8 @@ pub(super) fn parse(call: &ToolCall, mode: Mode) -> Result<Call, String> {
     };
     let read =
         read.map_err(|why| format!("the arguments of {} cannot be read: {why}", call.name))?;
-    match names(mode).any(|name| name == call.name) {
+    let is_there = matches!(read, Call::Mcp(_)) || names(mode).any(|name| name == call.name);
+    match is_there {
         true => Ok(read),
         false => Err(format!(
             "{} is not there in the mode {}: nothing is changed and no command is run",
@@ -96,6 +103,7 @@ impl Call {
             | Self::GitLog(_) => Effect::Read,
             Self::Edit(..) | Self::Plan(_) | Self::Finish(_) => Effect::Propose,
             Self::Run(_) | Self::Tests(_) => Effect::Command,
+            Self::Mcp(_) => Effect::Outside,
             Self::AskUser(_) => Effect::Ask,
         }
     }
@@ -108,7 +116,7 @@ pub(super) fn canonical(arguments: &str) -> String {
 }
 
 /// What the model is told, in an order that never changes.
-pub(super) fn specs(mode: Mode) -> Vec<ToolSpec> {
+pub(super) fn specs(mode: Mode, servers: &mcp::Connected) -> Vec<ToolSpec> {
     let all = [
         spec::<read_file::Arguments>(read_file::NAME, read_file::ABOUT),
         spec::<list::Arguments>(list::NAME, list::ABOUT),
@@ -125,6 +133,7 @@ pub(super) fn specs(mode: Mode) -> Vec<ToolSpec> {
     ];
     all.into_iter()
         .filter(|spec| names(mode).any(|name| name == spec.name))
+        .chain(servers.specs().cloned())
         .collect()
 }
 

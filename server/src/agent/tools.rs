@@ -36,7 +36,7 @@ fn path(text: &str, root: &std::path::Path) -> Result<Option<RepoPath>, String> 
 }
 
 /// Cuts an answer that is too long, at the end of a line where there is one.
-fn bounded(mut text: String) -> String {
+pub(super) fn bounded(mut text: String) -> String {
     if text.len() <= MAX_ANSWER {
         return text;
     }

@@ -50,7 +50,7 @@ impl Inner {
         let session = ask.session.as_str();
         let question = redact(&ask.question).into_owned();
         let budget = match &ask.model {
-            Some(model) => usize::try_from(model.endpoint().context).unwrap_or(usize::MAX),
+            Some(model) => usize::try_from(model.context()).unwrap_or(usize::MAX),
             None => usize::MAX,
         };
         let grounding = tokio::select! {
@@ -145,7 +145,7 @@ impl Inner {
         let asked = Message::User {
             text: prompt::message(&question, &grounding.pieces, &mark),
         };
-        let context = model.endpoint().context;
+        let context = model.context();
         let max_tokens = (context / 4).clamp(SHORTEST_ANSWER, LONGEST_ANSWER);
         let taken = prompt::SYSTEM.len() / 3 + estimate(&asked);
         let room = usize::try_from(context.saturating_sub(max_tokens)).unwrap_or(usize::MAX);
@@ -194,7 +194,10 @@ impl Inner {
         if let Some(usage) = reply.usage {
             kinds.push(EventKind::Usage {
                 usage,
-                model: model.endpoint().model.clone(),
+                model: match reply.fallback {
+                    Some(model) => model,
+                    None => model.endpoint().model.clone(),
+                },
                 spent: None,
             });
         }
@@ -259,6 +262,11 @@ impl Inner {
                 TurnEvent::Thinking(text) => pace.thought(&text),
                 TurnEvent::Retry { why, after } => {
                     let text = format!("{why} Asked again in {} s.", after.as_secs().max(1));
+                    let notice = vec![EventKind::Notice { text }];
+                    self.append(session, turn, notice, Durability::Soon).await?;
+                }
+                TurnEvent::Fallback { why, model, place } => {
+                    let text = format!("{why} {model} at {place} answers instead.");
                     let notice = vec![EventKind::Notice { text }];
                     self.append(session, turn, notice, Durability::Soon).await?;
                 }

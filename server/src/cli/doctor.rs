@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use super::style::{self, paint};
 use crate::complete::engines::Engines;
+use crate::config::Settings;
 use crate::config::current::Current;
 use crate::config::reference::is_private;
 use crate::config::sources::Directories;
 use crate::error::UserError;
 use crate::local;
+use crate::mcp::{Found, Servers};
 use crate::model::{Embedder, Model, Probe, TurnModel};
 use crate::secret;
 
@@ -44,7 +46,11 @@ struct Report {
     chat: Option<TurnModelReport>,
     /// `None` when tasks go to the model of chat.
     agent: Option<TurnModelReport>,
+    /// Of chat, and of tasks where they have their own, in their order.
+    fallbacks: Vec<TurnModelReport>,
     embed: Option<EmbedderReport>,
+    /// Servers that answered; why others did not is among the problems.
+    mcp: Vec<McpReport>,
     engine: Option<EngineReport>,
     problems: Vec<Problem>,
 }
@@ -82,6 +88,13 @@ struct EmbedderReport {
     answer_ms: Option<f64>,
     /// Of one vector.
     numbers: Option<usize>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct McpReport {
+    name: String,
+    tools: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -175,10 +188,18 @@ async fn examine(root: &Path) -> Report {
         (Some(model), Some(_)) => Some(examine_turn_model(model, &mut problems).await),
         _ => None,
     };
+    let mut fallbacks = Vec::new();
+    let of_chat = models.chat.iter().flat_map(TurnModel::fallbacks);
+    let of_agent = models.agent.iter().flat_map(TurnModel::fallbacks);
+    let own = of_agent.filter(|model| model.endpoint().section == "models.agentFallbacks");
+    for model in of_chat.chain(own) {
+        fallbacks.push(examine_turn_model(model, &mut problems).await);
+    }
     let embed = match &models.embed {
         Some(model) => Some(examine_embedder(model, &mut problems).await),
         None => None,
     };
+    let mcp = examine_servers(&resolved.settings, &mut problems).await;
     let engine = engines
         .local
         .map(|engine| examine_engine(&engine, resolved.settings.local.memory_mb));
@@ -194,7 +215,9 @@ async fn examine(root: &Path) -> Report {
         model,
         chat,
         agent,
+        fallbacks,
         embed,
+        mcp,
         engine,
         problems,
     }
@@ -295,6 +318,22 @@ async fn examine_turn_model(model: &TurnModel, problems: &mut Vec<Problem>) -> T
     }
 }
 
+/// Starts and asks the MCP servers, as a task would, and ends them again.
+async fn examine_servers(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<McpReport> {
+    let (servers, failed) = Servers::of(settings);
+    problems.extend(failed.iter().map(Problem::from));
+    let connected = servers.connect().await;
+    problems.extend(connected.problems.iter().map(|message| Problem {
+        message: message.clone(),
+        hint: Some("Correct `mcp.servers`.".into()),
+    }));
+    let found = connected.found().into_iter();
+    let found = found.map(|Found { name, tools }| McpReport { name, tools });
+    let found = found.collect();
+    connected.close().await;
+    found
+}
+
 async fn examine_embedder(model: &Embedder, problems: &mut Vec<Problem>) -> EmbedderReport {
     let started = Instant::now();
     let answer = model.embed(&["fn area(side: u32) -> u32".to_owned()]).await;
@@ -380,6 +419,10 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         writeln!(out, "\n{}", paint(style::TITLE, "Tasks"))?;
         print_turn_model(out, model)?;
     }
+    for model in &report.fallbacks {
+        writeln!(out, "\n{}", paint(style::TITLE, "When that is out"))?;
+        print_turn_model(out, model)?;
+    }
     if let Some(model) = &report.embed {
         writeln!(out, "\n{}", paint(style::TITLE, "Embeddings"))?;
         writeln!(
@@ -389,6 +432,16 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         )?;
         if let (Some(ms), Some(numbers)) = (model.answer_ms, model.numbers) {
             writeln!(out, "  answered in {ms} ms with {numbers} numbers")?;
+        }
+    }
+    if !report.mcp.is_empty() {
+        writeln!(out, "\n{}", paint(style::TITLE, "MCP servers"))?;
+    }
+    for server in &report.mcp {
+        let n = server.tools.len();
+        writeln!(out, "  {}: {n} tools", server.name)?;
+        for tool in &server.tools {
+            writeln!(out, "    {tool}")?;
         }
     }
     writeln!(out, "\n{}", paint(style::TITLE, "Embedded engine"))?;

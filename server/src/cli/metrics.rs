@@ -50,7 +50,9 @@ fn show(out: &mut impl Write, counted: &Report, days: u16) -> std::io::Result<()
     if counted.modes.is_empty() && edits.applied == 0 {
         return writeln!(out, "  nothing was asked or edited here");
     }
-    for (name, mode) in &counted.modes {
+    // One model is the sum of the modes.
+    let models = counted.models.iter().filter(|_| counted.models.len() > 1);
+    for (name, mode) in counted.modes.iter().chain(models) {
         let cache = mode.cache_hit_rate.map_or_else(String::new, |rate| {
             format!(" ({} from a cache)", percent(rate))
         });

@@ -22,13 +22,18 @@ use crate::edit::workspace::Workspace;
 use crate::edit::worlds::NoDocuments;
 use crate::error::{Kind, UserError};
 use crate::index::{Indexes, cache_dir};
+use crate::mcp::Servers;
 use crate::models::Models;
+use crate::shown::printable;
 pub(super) use watch::line_of;
 
 use crate::store::events::{Answer, Decision, EventKind, EventLog, Follow, GrantScope, TaskState};
 
 /// How long indexing may take before the first turn.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Tasks that are told of when another is started.
+const UNFINISHED: usize = 3;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TaskCommand {
@@ -82,6 +87,9 @@ impl TaskCommand {
     async fn work(&self, workspace: Arc<Workspace>) -> anyhow::Result<ExitCode> {
         let setup = self.setup(&workspace)?;
         let log = setup.log.clone();
+        if self.resume.is_none() {
+            tell_unfinished(&log)?;
+        }
         let tasks = Tasks::default();
         let handle = match (&self.resume, &self.prompt) {
             (Some(id), _) => tasks.resume(setup, id)?,
@@ -134,6 +142,10 @@ impl TaskCommand {
                     .into());
             }
         };
+        let (servers, problems) = Servers::of(settings);
+        for problem in &problems {
+            writeln!(anstream::stderr(), "settings: {problem}")?;
+        }
         let indexes = match settings.index.enabled {
             true => Some(index(workspace.root().path(), &directories)?),
             false => None,
@@ -144,6 +156,7 @@ impl TaskCommand {
             documents: Arc::new(NoDocuments),
             indexes,
             model,
+            servers,
             config: directories.config,
             policy: self.yes_policy.clone(),
             attendance: match self.yes_policy {
@@ -271,6 +284,19 @@ fn read_answer(line: &str, asked: &str) -> Result<Answer, String> {
     }
     answer.by = "user".into();
     Ok(answer)
+}
+
+/// Says which tasks of the folder are not over and may be taken up.
+fn tell_unfinished(log: &EventLog) -> anyhow::Result<()> {
+    for task in log.unfinished()?.iter().take(UNFINISHED) {
+        let title = printable(&task.title);
+        let hint = format!(
+            "not finished: {title}; go on with: pairwright task --resume {}",
+            task.id
+        );
+        writeln!(anstream::stderr(), "{}", paint(style::WARN, hint))?;
+    }
+    Ok(())
 }
 
 fn index(root: &Path, directories: &Directories) -> anyhow::Result<Indexes> {

@@ -119,7 +119,40 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
         resolved.problems.extend(problems.into_iter().map(problem));
     }
     leave_out_models_without_url(&mut resolved);
+    leave_out_unusable_servers(&mut resolved);
     resolved
+}
+
+/// Longest name of an MCP server: names of tools have 64 characters in all.
+const SERVER_NAME: usize = 24;
+
+fn leave_out_unusable_servers(resolved: &mut Resolved) {
+    let is_name = |name: &str| {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        (1..=SERVER_NAME).contains(&name.len()) && name.chars().all(is_part) && !name.contains("__")
+    };
+    let mut unusable = Vec::new();
+    resolved.settings.mcp.servers.retain(|name, server| {
+        let why = match (&server.command, &server.url) {
+            _ if !is_name(name) => {
+                "is no name for a server: up to 24 letters, digits, `-` and single `_` are"
+            }
+            (None, None) => "has neither a `command` nor a `url`",
+            (Some(_), Some(_)) => "has a `command` and a `url`; only one of them can be meant",
+            (Some(_), None) | (None, Some(_)) => return true,
+        };
+        unusable.push((name.clone(), why));
+        false
+    });
+    for (name, why) in unusable {
+        let inside = format!("mcp.servers.{name}.");
+        let mut origins = resolved.origins.iter();
+        let origin = origins.find(|(key, _)| key.starts_with(&inside));
+        resolved.problems.push(Problem {
+            origin: origin.map_or(Origin::Default, |(_, origin)| origin.clone()),
+            message: format!("`mcp.servers.{}` {why}", short(&name)),
+        });
+    }
 }
 
 fn leave_out_models_without_url(resolved: &mut Resolved) {
@@ -137,10 +170,20 @@ fn leave_out_models_without_url(resolved: &mut Resolved) {
     if models.agent.take_if(|m| m.url.is_empty()).is_some() {
         nowhere.push("models.agent");
     }
+    for (section, fallbacks) in [
+        ("models.chatFallbacks", &mut models.chat_fallbacks),
+        ("models.agentFallbacks", &mut models.agent_fallbacks),
+    ] {
+        let n_named = fallbacks.len();
+        fallbacks.retain(|model| !model.url.is_empty());
+        if fallbacks.len() < n_named {
+            nowhere.push(section);
+        }
+    }
     for section in nowhere {
         let inside = |key: &String| {
             key.strip_prefix(section)
-                .is_some_and(|rest| rest.starts_with('.'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         let origin = resolved.origins.iter().find(|(key, _)| inside(key));
         resolved.problems.push(Problem {

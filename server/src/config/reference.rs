@@ -30,21 +30,30 @@ pub fn markdown() -> String {
          | key | default | environment | what it does |\n|---|---|---|---|\n",
     );
     let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
-    for (key, schema) in &known_keys().leaves {
-        let default = key
-            .split('.')
-            .try_fold(&defaults, |v, k| v.get(k))
-            .filter(|v| !v.is_null());
+    let known = known_keys();
+    let entries = known.tables.iter().flat_map(|(table, entry)| {
+        let shown = move |(key, schema)| (format!("{table}.<name>.{key}"), schema);
+        entry.leaves.iter().map(shown)
+    });
+    let leaves = known.leaves.iter().map(|(key, s)| (key.clone(), s));
+    let rows: BTreeMap<String, &Value> = leaves.chain(entries).collect();
+    for (key, schema) in &rows {
+        let default = match known.leaves.contains_key(key) {
+            true => key.split('.').try_fold(&defaults, |v, k| v.get(k)),
+            // An entry of a table is in no default.
+            false => schema.get("default"),
+        };
+        let default = default.filter(|v| !v.is_null());
         let default = default.map_or_else(|| "unset".into(), |v| format!("`{v}`"));
+        let environment = match known.leaves.contains_key(key) {
+            true => format!("`{}`", environment_name(key)),
+            false => String::new(),
+        };
         let text = schema["description"]
             .as_str()
             .unwrap_or_default()
             .replace('\n', " ");
-        let _ = writeln!(
-            out,
-            "| `{key}` | {default} | `{}` | {text} |",
-            environment_name(key)
-        );
+        let _ = writeln!(out, "| `{key}` | {default} | {environment} | {text} |");
     }
     out
 }
@@ -70,6 +79,8 @@ pub fn environment_name(key: &str) -> String {
 pub struct KnownKeys {
     /// Dotted key → its schema.
     pub leaves: BTreeMap<String, Value>,
+    /// Leaves that are tables of free names → the keys below each name.
+    tables: BTreeMap<String, KnownKeys>,
 }
 
 /// Longer keys are not told what they were meant to be: comparing takes time and memory for every
@@ -78,23 +89,47 @@ const LONGEST_MISSPELT: usize = 100;
 
 /// Returns the keys there are; the schema they come from is made once.
 pub fn known_keys() -> &'static KnownKeys {
-    static KNOWN: LazyLock<KnownKeys> = LazyLock::new(|| {
-        let mut leaves = BTreeMap::new();
-        collect(&json_schema(), "", &mut leaves);
-        KnownKeys { leaves }
-    });
+    static KNOWN: LazyLock<KnownKeys> = LazyLock::new(|| KnownKeys::of(&json_schema()));
     &KNOWN
 }
 
 /// Whether the value of `key` can hold a password or a key, so that it is never shown.
 pub fn is_private(key: &str) -> bool {
-    key.split('.')
-        .any(|part| matches!(part, "apiKeyCommand" | "headers" | "proxy" | "url"))
+    key.split('.').any(|part| {
+        matches!(
+            part,
+            "agentFallbacks"
+                | "apiKeyCommand"
+                | "args"
+                | "chatFallbacks"
+                | "env"
+                | "headers"
+                | "proxy"
+                | "url"
+        )
+    })
 }
 
 impl KnownKeys {
+    fn of(schema: &Value) -> Self {
+        let mut leaves = BTreeMap::new();
+        collect(schema, "", &mut leaves);
+        let entry = |schema: &Value| {
+            let entry = schema.get("additionalProperties")?;
+            entry["properties"].is_object().then(|| Self::of(entry))
+        };
+        let tables = leaves
+            .iter()
+            .filter_map(|(key, schema)| Some((key.clone(), entry(schema)?)))
+            .collect();
+        Self { leaves, tables }
+    }
+
     /// Whether `key` is a setting, or an entry of one that is a table of free keys.
     pub fn contains(&self, key: &str) -> bool {
+        if let Some((entry, rest)) = self.entry(key) {
+            return rest.is_some_and(|rest| entry.contains(rest));
+        }
         let in_table = key
             .rsplit_once('.')
             .and_then(|(table, _)| self.leaves.get(table))
@@ -104,13 +139,33 @@ impl KnownKeys {
 
     /// Whether `key` and all below it are one value.
     pub fn is_whole(&self, key: &str) -> bool {
-        self.leaves.get(key).is_some_and(|schema| !is_table(schema))
+        self.schema(key).is_some_and(|schema| !is_table(schema))
+    }
+
+    /// The keys below the name that `key` has in a table of free names, and the rest of `key`
+    /// behind that name.
+    fn entry<'k>(&self, key: &'k str) -> Option<(&Self, Option<&'k str>)> {
+        self.tables.iter().find_map(|(table, entry)| {
+            let rest = key.strip_prefix(table.as_str())?.strip_prefix('.')?;
+            Some((entry, rest.split_once('.').map(|(_, rest)| rest)))
+        })
+    }
+
+    fn schema(&self, key: &str) -> Option<&Value> {
+        match self.entry(key) {
+            Some((entry, rest)) => entry.schema(rest?),
+            None => self.leaves.get(key),
+        }
     }
 
     /// Returns the known key nearest to `key`, if one is near enough to be what was meant.
-    pub fn nearest(&self, key: &str) -> Option<&str> {
+    pub fn nearest(&self, key: &str) -> Option<String> {
         if key.len() > LONGEST_MISSPELT {
             return None;
+        }
+        if let Some((entry, Some(rest))) = self.entry(key) {
+            let named = &key[..key.len() - rest.len()];
+            return entry.nearest(rest).map(|best| format!("{named}{best}"));
         }
         let score = |known: &&String| {
             let last = |k: &str| k.rsplit('.').next().unwrap_or(k).to_ascii_lowercase();
@@ -121,7 +176,7 @@ impl KnownKeys {
             .leaves
             .keys()
             .max_by(|a, b| score(a).total_cmp(&score(b)))?;
-        (score(&best) >= 0.6).then_some(best.as_str())
+        (score(&best) >= 0.6).then(|| best.clone())
     }
 
     /// Checks the bounds of a number, which deserialising alone does not.
@@ -129,7 +184,7 @@ impl KnownKeys {
     /// # Errors
     /// A message that names the bound.
     pub fn check_range(&self, key: &str, value: &Value) -> Result<(), String> {
-        let (Some(schema), Some(n)) = (self.leaves.get(key), value.as_f64()) else {
+        let (Some(schema), Some(n)) = (self.schema(key), value.as_f64()) else {
             return Ok(());
         };
         for (bound, broken) in [

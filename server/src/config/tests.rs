@@ -73,9 +73,14 @@ fn a_misspelt_key_is_told_what_was_meant() {
         ("memoryMb", Some("local.memoryMb")),
         ("models.complete.apiKey", Some("models.complete.apiKeyEnv")),
         ("somethingElseEntirely", None),
+        (
+            "mcp.servers.notes.comand",
+            Some("mcp.servers.notes.command"),
+        ),
     ];
     for (key, meant) in cases {
-        assert_eq!(reference::known_keys().nearest(key), meant, "{key}");
+        let nearest = reference::known_keys().nearest(key);
+        assert_eq!(nearest.as_deref(), meant, "{key}");
     }
 }
 
@@ -88,12 +93,13 @@ fn a_workspace_file_cannot_name_hosts_programs_or_files() {
             "models": {"complete": {"api": "fim", "url": "http://evil.example", "apiKeyCommand": ["sh"]}},
             "network": {"proxy": "http://evil.example"},
             "log": {"file": "/etc/passwd"},
+            "mcp": {"servers": {"x": {"command": "sh", "args": ["-c", "x"], "env": {"A": "b"}}}},
             "local": {"memoryMb": 60000},
             "complete": {"enabled": false}
         }),
     );
     let resolved = resolve(&[hostile]);
-    assert_eq!(resolved.problems.len(), 6, "{:?}", resolved.problems);
+    assert_eq!(resolved.problems.len(), 9, "{:?}", resolved.problems);
     let allowed = Complete {
         enabled: false,
         ..Complete::default()
@@ -260,4 +266,42 @@ fn generated_settings_files_are_current() {
             "{name} is stale; run the tests with PAIRWRIGHT_UPDATE=1"
         );
     }
+}
+
+#[test]
+fn servers_have_names_of_their_own_and_one_way_to_be_reached() {
+    let resolved = resolve(&[layer(
+        Origin::UserFile("c.toml".into()),
+        json!({"mcp": {"servers": {
+            "notes": {"command": "notes", "args": ["--stdio"], "env": {"TOKEN": "hush"}, "startupSeconds": 3},
+            "far": {"url": "https://mcp.example", "headers": {"X-Team": "a"}},
+            "both": {"command": "a", "url": "https://b"},
+            "neither": {"args": ["x"]},
+            "a__b": {"command": "x"},
+            "late": {"command": "x", "startupSeconds": 600},
+            "odd": {"command": "x", "comand": "x", "env": {"TOKEN": ["hush"]}},
+        }}}),
+    )]);
+    let named: Vec<&str> = resolved
+        .settings
+        .mcp
+        .servers
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(named, ["far", "late", "notes", "odd"]);
+    let notes = &resolved.settings.mcp.servers["notes"];
+    assert_eq!(notes.env["TOKEN"], "hush");
+    assert_eq!((notes.startup_seconds, notes.args.len()), (3, 1));
+    assert_eq!(resolved.settings.mcp.servers["late"].startup_seconds, 10);
+    insta::assert_debug_snapshot!(resolved.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), @r#"
+    [
+        "c.toml: `mcp.servers.late.startupSeconds` is 600; its maximum is 120",
+        "c.toml: unknown setting `mcp.servers.odd.comand`; did you mean `mcp.servers.odd.command`?",
+        "c.toml: `mcp.servers.odd.env.TOKEN` has a value of the wrong kind: a list does not fit",
+        "c.toml: `mcp.servers.a__b` is no name for a server: up to 24 letters, digits, `-` and single `_` are",
+        "c.toml: `mcp.servers.both` has a `command` and a `url`; only one of them can be meant",
+        "c.toml: `mcp.servers.neither` has neither a `command` nor a `url`",
+    ]
+    "#);
 }

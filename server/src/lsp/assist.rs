@@ -159,7 +159,7 @@ impl Server {
 
     /// Has the client show a text. There are editors that pass on to the terminal what a document
     /// has in it.
-    async fn show_document(&self, name: &str, text: &str) -> anyhow::Result<()> {
+    pub(super) async fn show_document(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let text = harmless(text);
         if !self.client_can().shows_documents {
             let shown: String = text.chars().take(QUOTED).collect();

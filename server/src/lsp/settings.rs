@@ -63,6 +63,7 @@ impl Server {
         let resolved = settings.borrow_and_update().clone();
         self.put_in_force(&resolved);
         self.recover_edits();
+        tokio::spawn(self.clone().tell_unfinished());
         if let Some(Some(client)) = self.client_info.get() {
             let version = client.version.as_deref().unwrap_or("of unknown version");
             let own = env!("CARGO_PKG_VERSION");

@@ -21,8 +21,9 @@ use super::Server;
 use super::edits::{EditorDocuments, failed};
 use crate::agent::governor::{Ceilings, Limits};
 use crate::agent::policy::{Policy, Sources};
-use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup};
+use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup, unanswered};
 use crate::error::UserError;
+use crate::mcp::Servers;
 use crate::shown::harmless;
 use crate::store::events::{
     Answer, Approval, Decision, Durability, Event, EventKind, EventLog, Grant, GrantScope,
@@ -54,10 +55,10 @@ pub(super) struct StartParams {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskParams {
-    task: String,
+    pub(super) task: String,
     /// What to tell the model (`steer`).
     #[serde(default)]
-    text: Option<String>,
+    pub(super) text: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -324,7 +325,7 @@ impl Server {
     }
 
     /// Runs `work` on a thread that may wait for the disk.
-    async fn on_disk<T: Send + 'static>(
+    pub(super) async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> jsonrpc::Result<T> + Send + 'static,
     ) -> jsonrpc::Result<T> {
@@ -368,6 +369,7 @@ impl Server {
                     documents: Arc::new(documents),
                     indexes,
                     model,
+                    servers: Servers::of(&server.settings.get().settings).0,
                     config: server.settings.directories().config.clone(),
                     policy: None,
                     attendance: Attendance::Attended,
@@ -586,20 +588,6 @@ fn answer_of(asked: &Approval, chosen: &str) -> ApprovalResponse {
         scope,
         text,
     }
-}
-
-/// Questions among the events that are not answered among them.
-fn unanswered(events: &[Event]) -> Vec<Approval> {
-    let is_answered = |id: &str| {
-        events
-            .iter()
-            .any(|e| matches!(&e.kind, EventKind::Decided(answer) if answer.approval == id))
-    };
-    let asked = events.iter().filter_map(|e| match &e.kind {
-        EventKind::Approval(asked) if !is_answered(&asked.approval) => Some(asked.clone()),
-        _ => None,
-    });
-    asked.collect()
 }
 
 /// What is said at the end of a task, on one line.

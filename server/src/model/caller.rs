@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::endpoint::KeySource;
 use super::failure::{Failure, ModelError, quote};
-use super::http::{Answer, Ask, Body, Origin};
+use super::http::{Answer, Ask, Body, Origin, Twice};
 use super::key::KeyRing;
 use super::secret::{Redactor, Secret};
 use crate::error::{Kind, UserError};
@@ -130,6 +130,7 @@ impl Caller {
             path,
             headers: self.headers.clone(),
             body,
+            twice: Twice::Harmless,
         };
         let mut key = self.key().await?;
         loop {
@@ -257,7 +258,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Reads at most `most` bytes of a body.
-pub(super) async fn read_some(body: &mut Body, most: usize) -> Result<Vec<u8>, Failure> {
+pub(crate) async fn read_some(body: &mut Body, most: usize) -> Result<Vec<u8>, Failure> {
     let mut read = Vec::new();
     while let Some(chunk) = body.chunk().await? {
         read.extend_from_slice(&chunk[..chunk.len().min(most - read.len())]);

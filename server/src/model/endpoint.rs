@@ -225,27 +225,23 @@ impl Address {
             None => (url.trim().to_owned(), false),
         };
         let url = Url::parse(&text).map_err(|error| {
-            settings(format!("The model's address is not a URL ({error})."))
+            settings(format!("The address is not a URL ({error})."))
                 .with_hint("Write it like \"http://localhost:8012\" or \"https://host/v1\".")
         })?;
         let tls = match url.scheme() {
             "http" => false,
             "https" => true,
             other => {
-                return Err(
-                    settings(format!("The model's address begins with \"{other}:\"."))
-                        .with_hint("It must begin with http://, https:// or h2c://."),
-                );
+                return Err(settings(format!("The address begins with \"{other}:\"."))
+                    .with_hint("It must begin with http://, https:// or h2c://."));
             }
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(
-                settings("The model's address contains a user name or password.")
-                    .with_hint("Set the key by environment variable or command instead."),
-            );
+            return Err(settings("The address contains a user name or password.")
+                .with_hint("Set the key by environment variable or command instead."));
         }
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-            return Err(settings("The model's address names no host."));
+            return Err(settings("The address names no host."));
         };
         let http = if asks_h2c { HttpVersion::H2c } else { http };
         let site = Site {

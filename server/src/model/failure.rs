@@ -86,6 +86,37 @@ impl Failure {
 }
 
 impl ModelError {
+    /// Whether another model may answer where this one did not. What only the settings can mend is
+    /// to be seen instead.
+    pub(crate) fn is_outage(&self) -> bool {
+        match &self.failure {
+            Failure::Refused
+            | Failure::Unresolved
+            | Failure::Unreachable
+            | Failure::ConnectTimeout(_)
+            | Failure::Proxy(_)
+            | Failure::RateLimited { .. }
+            | Failure::Faulted { .. }
+            | Failure::Cut
+            | Failure::Silent(_)
+            | Failure::Stalled(_)
+            | Failure::Paused { .. } => true,
+            Failure::Key(_)
+            | Failure::Settings { .. }
+            | Failure::Tls(_)
+            | Failure::Protocol(_)
+            | Failure::Unauthorized { .. }
+            | Failure::NotFound { .. }
+            | Failure::TooLong { .. }
+            | Failure::Rejected { .. }
+            | Failure::NotAStream { .. }
+            | Failure::Garbage(_)
+            | Failure::Endless
+            | Failure::Late
+            | Failure::Bug(_) => false,
+        }
+    }
+
     pub(crate) fn new(failure: Failure, place: &Arc<str>) -> Self {
         Self {
             failure,

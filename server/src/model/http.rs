@@ -72,6 +72,16 @@ pub(crate) struct Ask {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    pub(crate) twice: Twice,
+}
+
+/// What it would mean if a server got a request twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Twice {
+    /// Nothing: a model is asked again.
+    Harmless,
+    /// Something could be done a second time.
+    Harmful,
 }
 
 /// The head of an answer and the body still to come.
@@ -158,7 +168,8 @@ impl Origin {
     /// Sends `ask` and returns the head of the answer. Dropping the future or the body cancels.
     ///
     /// A request is sent again, once, when the connection it went to turns out to have been
-    /// closed by the server before: asking a model has no effect that could happen twice.
+    /// closed by the server before. Where it could have arrived all the same, that is done only
+    /// if it is harmless.
     ///
     /// # Errors
     /// Why there is no answer; waiting is the caller's to bound.
@@ -169,6 +180,11 @@ impl Origin {
                 Lane::Http1(lane) => lane.send(self, ask).await,
                 Lane::Http2(lane) => lane.send(self, ask).await,
             };
+            let sent = match sent {
+                Sent::HardlyArrived if ask.twice == Twice::Harmless => Sent::NeverArrived,
+                Sent::HardlyArrived => Sent::Failed(Failure::Cut),
+                sent => sent,
+            };
             match sent {
                 Sent::Answered(answer) => return Ok(answer),
                 Sent::NeverArrived if again => {
@@ -176,7 +192,7 @@ impl Origin {
                     // Those that waited beside it are no younger.
                     self.state().http1.clear();
                 }
-                Sent::NeverArrived => return Err(Failure::Cut),
+                Sent::NeverArrived | Sent::HardlyArrived => return Err(Failure::Cut),
                 Sent::Failed(failure) => return Err(failure),
             }
         }

@@ -118,6 +118,13 @@ pub enum TurnEvent {
     Usage(TurnUsage),
     /// Nothing was answered yet; the server is asked again after a pause.
     Retry { why: String, after: Duration },
+    /// Nothing was answered, and another model is asked instead.
+    Fallback {
+        why: String,
+        /// Its name and its place.
+        model: String,
+        place: String,
+    },
     /// The last event of a good answer.
     End(TurnEnd),
 }
@@ -160,6 +167,8 @@ pub struct Reply {
     pub thinking: Vec<Thinking>,
     pub calls: Vec<ToolCall>,
     pub usage: Option<TurnUsage>,
+    /// The name of the model that answers, where it is not the first.
+    pub fallback: Option<String>,
     /// `None` while it is being written, and when it was cut.
     pub end: Option<TurnEnd>,
 }
@@ -172,6 +181,7 @@ impl Reply {
             TurnEvent::Thought(thinking) => self.thinking.push(thinking.clone()),
             TurnEvent::Call(call) => self.calls.push(call.clone()),
             TurnEvent::Usage(usage) => self.usage = Some(*usage),
+            TurnEvent::Fallback { model, .. } => self.fallback = Some(model.clone()),
             TurnEvent::End(end) => self.end = Some(*end),
             TurnEvent::Thinking(_) | TurnEvent::Retry { .. } => {}
         }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::run::{Script, ScriptTurn, Stage, case, files};
 use crate::world::{Edits, World};
 
-fn open(stage: &Stage, announced: &Value) -> Client {
+pub(super) fn open(stage: &Stage, announced: &Value) -> Client {
     let mut client = stage.world.server();
     let root = uri_of(&stage.world.root());
     let params = json!({
@@ -24,14 +24,14 @@ fn open(stage: &Stage, announced: &Value) -> Client {
     client
 }
 
-fn ask(client: &mut Client, method: &str, params: &Value) -> Value {
+pub(super) fn ask(client: &mut Client, method: &str, params: &Value) -> Value {
     let answer = client.request(method, params).unwrap();
     answer
         .result
         .unwrap_or_else(|why| panic!("{method}: {why:?}"))
 }
 
-fn deadline() -> Instant {
+pub(super) fn deadline() -> Instant {
     Instant::now() + PATIENCE * 6
 }
 

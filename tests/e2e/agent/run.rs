@@ -106,6 +106,13 @@ impl Stage {
         }
     }
 
+    /// Adds to the user's settings.
+    pub(super) fn add_settings(&self, toml: &str) {
+        let mut settings = fs::read_to_string(self.world.user_file()).unwrap();
+        settings.push_str(toml);
+        self.world.write_settings(&settings);
+    }
+
     pub(super) fn start(&self, arguments: &[&str]) -> Running {
         let mut command = self.world.command(&["task", "--json"]);
         command

@@ -6,8 +6,9 @@
 ---@field index? pairwright.Settings.index The repository index, which finds the code a model is shown.
 ---@field local? pairwright.Settings.local The embedded completion engine, which learns from the workspace and needs no model.
 ---@field log? pairwright.Settings.log The server's log.
+---@field mcp? pairwright.Settings.mcp Tools of other programs, for tasks.
 ---@field models? pairwright.Settings.models The models Pairwright may ask. Without any, everything runs on this machine.
----@field network? pairwright.Settings.network How to reach the network, for model endpoints only.
+---@field network? pairwright.Settings.network How to reach the network, for model endpoints and MCP servers only.
 
 ---@class pairwright.Settings.complete
 ---@field deadlineMs? integer Milliseconds after the request at which the best answer so far is given. Late is wrong: a model that needs longer is replaced by the embedded engine for that keystroke.
@@ -27,9 +28,24 @@
 ---@field file? string The log file. Unset: `pairwright.log` in the state directory.
 ---@field level? 'off'|'error'|'warn'|'info'|'debug'|'trace' How much is logged.
 
+---@class pairwright.Settings.mcp
+---@field servers? table<string, pairwright.Settings.mcp.servers> Servers that offer tools by the Model Context Protocol, by a name you give them (letters, digits, `-` and `_`). A task knows their tools as `mcp__<name>__<tool>`; each call is asked for unless your rules say otherwise. From your own settings alone, never from a workspace.
+
+---@class pairwright.Settings.mcp.servers
+---@field apiKeyEnv? string The environment variable that holds the server's key, sent as `Authorization: Bearer …`.
+---@field args? string[] Arguments of the program.
+---@field command? string The program to start for each task, run without a shell and in your home directory. Set this or `url`.
+---@field env? table<string, string> Environment variables for the program. It gets no others of yours than those a login has (`PATH`, `HOME`, …) and those named in `passEnv`.
+---@field headers? table<string, string> Further headers to send to it. Put keys in the environment instead.
+---@field passEnv? string[] Names of your environment variables that the program is handed, keys for example.
+---@field startupSeconds? integer Seconds until it must have told its tools; a task goes on without it then.
+---@field url? string The address of a server that speaks streamable HTTP.
+
 ---@class pairwright.Settings.models
 ---@field agent? pairwright.Settings.models.agent The model that carries out tasks. Unset: the one of chat.
+---@field agentFallbacks? pairwright.Settings.models.agentFallbacks[] The same for tasks. Unset, and without `models.agent`: those of chat.
 ---@field chat? pairwright.Settings.models.chat The model that answers in chat. Unset: questions are answered with the best places of the repository, by search alone.
+---@field chatFallbacks? pairwright.Settings.models.chatFallbacks[] Models that answer in chat when the one of `models.chat` cannot be reached, fails or limits requests for longer than is waited; in this order.
 ---@field complete? pairwright.Settings.models.complete The model that writes ghost text. Unset: the embedded engine alone.
 ---@field embed? pairwright.Settings.models.embed The model that turns code and questions into vectors for search: any endpoint that answers `POST /embeddings` as OpenAI does. It is sent every indexed piece of the workspace once; `api` and `template` mean nothing here. Unset: embedded vectors, on this machine.
 
@@ -50,6 +66,23 @@
 ---@field input? number Tokens read.
 ---@field output? number Tokens written.
 
+---@class pairwright.Settings.models.agentFallbacks
+---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyEnv? string The environment variable that holds the API key.
+---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
+---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
+---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
+---@field model? string The model's name, as the endpoint knows it.
+---@field prices? pairwright.Settings.models.agentFallbacks.prices What the model costs, for budgets and reports. Unset: what the server says, if it does.
+---@field thinkingTokens? integer Tokens the model may think before it answers, where the dialect can say so (`anthropic`; for `ollama` 0 switches thinking off). Unset: as the server likes.
+---@field url? string The endpoint's base URL, for example `http://localhost:11434` or `https://api.example.com/v1`.
+
+---@class pairwright.Settings.models.agentFallbacks.prices
+---@field cached? number Tokens read from the server's cache. Unset: a tenth of `input`.
+---@field input? number Tokens read.
+---@field output? number Tokens written.
+
 ---@class pairwright.Settings.models.chat
 ---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
 ---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
@@ -63,6 +96,23 @@
 ---@field url? string The endpoint's base URL, for example `http://localhost:11434` or `https://api.example.com/v1`.
 
 ---@class pairwright.Settings.models.chat.prices
+---@field cached? number Tokens read from the server's cache. Unset: a tenth of `input`.
+---@field input? number Tokens read.
+---@field output? number Tokens written.
+
+---@class pairwright.Settings.models.chatFallbacks
+---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyEnv? string The environment variable that holds the API key.
+---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
+---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
+---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
+---@field model? string The model's name, as the endpoint knows it.
+---@field prices? pairwright.Settings.models.chatFallbacks.prices What the model costs, for budgets and reports. Unset: what the server says, if it does.
+---@field thinkingTokens? integer Tokens the model may think before it answers, where the dialect can say so (`anthropic`; for `ollama` 0 switches thinking off). Unset: as the server likes.
+---@field url? string The endpoint's base URL, for example `http://localhost:11434` or `https://api.example.com/v1`.
+
+---@class pairwright.Settings.models.chatFallbacks.prices
 ---@field cached? number Tokens read from the server's cache. Unset: a tenth of `input`.
 ---@field input? number Tokens read.
 ---@field output? number Tokens written.

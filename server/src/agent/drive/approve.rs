@@ -50,6 +50,8 @@ impl Driver {
                         Subject::Command { .. } | Subject::Edit { .. } | Subject::Budget { .. } => {
                             Risk::Medium
                         }
+                        // It runs outside the sandbox, with whatever rights its server has.
+                        Subject::Tool { .. } => Risk::High,
                     },
                     subject: asked.subject.clone(),
                     reason: asked.reason.clone(),

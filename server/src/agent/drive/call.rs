@@ -27,11 +27,15 @@ use crate::store::events::{
 /// Output of a command that is told while it runs, in bytes; the rest is in the result.
 const TOLD: usize = 64 << 10;
 
+/// What is said of a command and of a call that a killed process left.
+const LOST_COMMAND: &str = "Pairwright was ended while this command ran. Nobody knows how far it came. Its sandbox is gone, with all it wrote; run it again if that is what you need.";
+const LOST_CALL: &str = "Pairwright was ended while this call was under way. Nobody knows whether it took effect: look before you call it again.";
+
 /// What is said of a call that was written down without a secret.
 const ALTERED: &str = "nothing was done: what looks like a secret (a key, a token, a password) is taken out of everything that is written down, and there was one in this call. Leave the value out: read it from the environment, or let the user put it in.";
 
 /// What came of a call.
-struct Reported {
+pub(super) struct Reported {
     outcome: Outcome,
     text: String,
     /// Whether the text is data from files or programs.
@@ -44,7 +48,7 @@ struct Reported {
 }
 
 impl Reported {
-    fn done(text: impl Into<String>) -> Self {
+    pub(super) fn done(text: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Done,
             text: text.into(),
@@ -56,14 +60,14 @@ impl Reported {
         }
     }
 
-    fn failed(text: impl Into<String>) -> Self {
+    pub(super) fn failed(text: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Failed,
             ..Self::done(text)
         }
     }
 
-    fn of(said: Result<String, String>) -> Self {
+    pub(super) fn of(said: Result<String, String>) -> Self {
         match said {
             Ok(text) => Self {
                 is_data: true,
@@ -131,7 +135,8 @@ impl Driver {
             call: call.id.clone(),
             tool: call.name.clone(),
             arguments: call.arguments.clone(),
-            effect: tool::parse(call, self.mode).map_or(Effect::Read, |c| c.effect()),
+            effect: tool::parse(call, self.mode, &self.servers)
+                .map_or(Effect::Read, |c| c.effect()),
         }
     }
 
@@ -149,13 +154,16 @@ impl Driver {
         for call in open {
             let began = steps
                 .iter()
-                .any(|s| s.call == call.id && s.state == "started" && s.effect == "command");
-            if began {
+                .find(|s| s.call == call.id && s.state == "started");
+            let lost = began.and_then(|step| match step.effect.as_str() {
+                "command" => Some(LOST_COMMAND),
+                "outside" => Some(LOST_CALL),
+                _ => None,
+            });
+            if let Some(lost) = lost {
                 let unknown = Reported {
                     outcome: Outcome::Unknown,
-                    ..Reported::done(
-                        "Pairwright was ended while this command ran. Nobody knows how far it came. Its sandbox is gone, with all it wrote; run it again if that is what you need.",
-                    )
+                    ..Reported::done(lost)
                 };
                 self.finish_call(&call, unknown, Duration::ZERO).await?;
             } else {
@@ -178,9 +186,9 @@ impl Driver {
             .await?
             .map_err(|why| unread(&why))?;
         let waited = self.governor.spent(started).wall;
-        let result = match tool::parse(call, self.mode) {
+        let result = match tool::parse(call, self.mode, &self.servers) {
             Err(why) => Reported::failed(why),
-            Ok(Call::Edit(..) | Call::Run(_) | Call::Tests(_))
+            Ok(Call::Edit(..) | Call::Run(_) | Call::Tests(_) | Call::Mcp(_))
                 if self.altered.contains(&call.id) =>
             {
                 Reported::failed(ALTERED)
@@ -254,6 +262,7 @@ impl Driver {
                     ..Reported::done("the plan is set")
                 }
             }
+            Call::Mcp(arguments) => self.call_server(call, arguments).await?,
             Call::Finish(_) if !self.steers.is_empty() => {
                 Reported::failed("the user has said something more, which comes next")
             }
@@ -345,7 +354,7 @@ impl Driver {
     }
 
     /// Lets a judgement take effect. `None` when the call may go on.
-    async fn allowed(
+    pub(super) async fn allowed(
         &mut self,
         call: &ToolCall,
         verdict: Verdict,

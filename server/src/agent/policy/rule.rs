@@ -13,6 +13,7 @@ use crate::agent::governor::Limits;
 pub(super) struct PolicyFile {
     pub(super) command: Vec<CommandRule>,
     pub(super) path: Vec<PathRule>,
+    pub(super) tool: Vec<ToolRule>,
     pub(super) limits: Limits,
     /// Modes a task may be started in; all when not given.
     pub(super) modes: Option<Vec<String>>,
@@ -64,6 +65,24 @@ pub(super) struct PathRule {
     pub(super) instead: Option<String>,
     #[serde(default)]
     pub(super) matches: Vec<String>,
+    #[serde(default)]
+    pub(super) passes: Vec<String>,
+}
+
+/// A rule about tools of MCP servers.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ToolRule {
+    /// The full name, `mcp__<server>__<tool>`; a `*` at its end stands for any rest.
+    pub(super) name: String,
+    pub(super) decision: Ruling,
+    pub(super) why: Option<String>,
+    /// What to do instead.
+    pub(super) instead: Option<String>,
+    /// Names the rule must hold for, checked when the file is read.
+    #[serde(default)]
+    pub(super) matches: Vec<String>,
+    /// Names the rule must not hold for.
     #[serde(default)]
     pub(super) passes: Vec<String>,
 }
@@ -196,6 +215,39 @@ fn has_any(words: &[Word], options: &[String]) -> Holds {
     holds
 }
 
+impl ToolRule {
+    pub(super) fn holds(&self, tool: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(start) => tool.starts_with(start),
+            None => tool == self.name,
+        }
+    }
+
+    /// Checks the rule by its examples.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    fn check(&self) -> Result<(), String> {
+        let name = &self.name;
+        let start = name.strip_suffix('*').unwrap_or(name);
+        if !start.starts_with("mcp__") || start.contains('*') {
+            return Err(format!(
+                "`{name}` names no tool of an MCP server; write `mcp__<server>__<tool>`, with one `*` at the end or none"
+            ));
+        }
+        if self.decision == Ruling::Deny && self.why.is_none() {
+            return Err(format!("the rule that denies `{name}` needs `why`"));
+        }
+        if let Some(tool) = self.matches.iter().find(|tool| !self.holds(tool)) {
+            return Err(format!("`{name}` does not match its example `{tool}`"));
+        }
+        if let Some(tool) = self.passes.iter().find(|tool| self.holds(tool)) {
+            return Err(format!("`{name}` matches `{tool}`, which it should not"));
+        }
+        Ok(())
+    }
+}
+
 /// A rule about files, ready to be asked.
 #[derive(Debug, Clone)]
 pub(super) struct Paths {
@@ -251,6 +303,7 @@ impl PolicyFile {
         let file: Self = toml::from_str(text).map_err(|why| why.to_string())?;
         file.limits.check()?;
         file.command.iter().try_for_each(CommandRule::check)?;
+        file.tool.iter().try_for_each(ToolRule::check)?;
         let paths = file.path.iter().cloned().map(Paths::new);
         let paths = paths.collect::<Result<_, _>>()?;
         Ok((file, paths))

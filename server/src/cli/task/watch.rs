@@ -72,9 +72,16 @@ impl Shown {
                     "[y]es once, yes for this [t]ask or this [r]epository to {path}, [n]o?"
                 ))
             }
-            Subject::Command { .. } | Subject::Edit { .. } | Subject::Budget { .. } => {
-                super::prompt("[y]es or [n]o?")
+            Subject::Tool { tool, .. } if has(GrantScope::Task) => {
+                let tool = harmless(tool);
+                super::prompt(&format!(
+                    "[y]es once, yes for this [t]ask or this [r]epository to all calls of {tool}, [n]o?"
+                ))
             }
+            Subject::Command { .. }
+            | Subject::Edit { .. }
+            | Subject::Tool { .. }
+            | Subject::Budget { .. } => super::prompt("[y]es or [n]o?"),
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Sent {
     Answered(Answer),
     /// The server cannot have begun to answer it: it may be sent again.
     NeverArrived,
+    /// It was sent into a connection that the server seems to have closed before.
+    HardlyArrived,
     Failed(Failure),
 }
 
@@ -130,8 +132,10 @@ impl Http1Lane {
             Err(mut error) => {
                 let unsent = error.take_message().is_some();
                 let error = error.into_error();
-                if unsent || (waited && was_closed(&error)) {
+                if unsent {
                     Sent::NeverArrived
+                } else if waited && was_closed(&error) {
+                    Sent::HardlyArrived
                 } else {
                     Sent::Failed(classify(&error))
                 }
@@ -223,8 +227,10 @@ impl Http2Lane {
             Err(mut error) => {
                 let unsent = error.take_message().is_some();
                 let error = error.into_error();
-                if unsent || was_refused(&error) || (reused && was_closed(&error)) {
+                if unsent || was_refused(&error) {
                     Sent::NeverArrived
+                } else if reused && was_closed(&error) {
+                    Sent::HardlyArrived
                 } else {
                     Sent::Failed(classify(&error))
                 }

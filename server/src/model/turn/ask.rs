@@ -1,6 +1,7 @@
 //! Asking for a turn: once, and again where nothing was answered yet.
 //!
-//! Holds: what was passed on is never passed on twice. A limit of the server is waited out for
+//! Holds: what was passed on is never passed on twice, and once something was, no other model is
+//! asked. A limit of the server is waited out for
 //! at most [`PATIENCE`], and the reader of the stream is told. Dropping the stream aborts the
 //! task, which drops the body, which is RST_STREAM(CANCEL) on HTTP/2.
 
@@ -59,7 +60,7 @@ const SLACK: usize = 16 << 10;
 /// One endpoint for turns, ready to be asked. Cheap to clone; clones are the same endpoint.
 /// Methods must be called within a tokio runtime.
 #[derive(Clone)]
-pub struct TurnModel(Arc<Inner>);
+pub struct TurnModel(Arc<Inner>, Arc<[TurnModel]>);
 
 struct Inner {
     endpoint: TurnEndpoint,
@@ -106,21 +107,37 @@ impl TurnModel {
             address.site.shown(),
             &credentials,
         )?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             endpoint,
             address,
             caller,
             breaker: Breaker::new(),
             counters: Counters::default(),
             quirks: Mutex::default(),
-        })))
+        };
+        Ok(Self(Arc::new(inner), Arc::default()))
+    }
+
+    /// The same model, with others that are asked in turn when it is out.
+    #[must_use]
+    pub fn with_fallbacks(self, fallbacks: Vec<Self>) -> Self {
+        Self(self.0, fallbacks.into())
+    }
+
+    pub fn fallbacks(&self) -> &[Self] {
+        &self.1
+    }
+
+    /// Tokens that every model which may answer can read and write in one request.
+    pub fn context(&self) -> u32 {
+        let others = self.1.iter().map(|model| model.0.endpoint.context);
+        others.fold(self.0.endpoint.context, u32::min)
     }
 
     /// Asks for the next turn. Returns at once; everything comes through the stream.
     pub fn turn(&self, request: TurnRequest) -> TurnStream {
-        self.0.counters.update(|stats| stats.requests += 1);
         let (tell, events) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(Arc::clone(&self.0).run(request, tell));
+        let task = tokio::spawn(run(self.clone(), request, tell));
         TurnStream {
             events,
             lost: self
@@ -191,20 +208,42 @@ impl TurnStream {
 
 type Tell = mpsc::Sender<Result<TurnEvent, ModelError>>;
 
-impl Inner {
-    /// Carries a turn to its end; aborted when nobody reads any more.
-    async fn run(self: Arc<Self>, request: TurnRequest, tell: Tell) {
-        if let Err(error) = self.try_until_answered(&request, &tell).await {
-            tracing::debug!(%error, "a turn failed");
-            // The reader may be gone, which is how turns are cancelled.
-            let _ = tell.send(Err(error)).await;
+/// Carries a turn to its end; aborted when nobody reads any more.
+async fn run(first: TurnModel, request: TurnRequest, tell: Tell) {
+    let mut others = first.1.iter();
+    let mut model = &first;
+    loop {
+        model.0.counters.update(|stats| stats.requests += 1);
+        let mut has_spoken = false;
+        let asked = model.0.try_until_answered(&request, &tell, &mut has_spoken);
+        let Err(error) = asked.await else { return };
+        tracing::debug!(%error, "a turn failed");
+        let is_out = !has_spoken && error.is_outage();
+        // The reader may be gone, which is how turns are cancelled.
+        match others.next().filter(|_| is_out) {
+            Some(next) => {
+                let instead = TurnEvent::Fallback {
+                    why: error.to_string(),
+                    model: next.0.endpoint.model.clone(),
+                    place: next.place().to_owned(),
+                };
+                let _ = tell.send(Ok(instead)).await;
+                model = next;
+            }
+            None => {
+                let _ = tell.send(Err(error)).await;
+                return;
+            }
         }
     }
+}
 
+impl Inner {
     async fn try_until_answered(
         &self,
         request: &TurnRequest,
         tell: &Tell,
+        has_spoken: &mut bool,
     ) -> Result<(), ModelError> {
         let mut waited = Duration::ZERO;
         let mut n_retries = 0;
@@ -237,6 +276,7 @@ impl Inner {
             let outcome = self.ask(request, tell, &mut course).await;
             course.end(&outcome);
             let Err(error) = outcome else { return Ok(()) };
+            *has_spoken = course.has_spoken;
             n_retries += 1;
             if course.has_spoken || n_retries > RETRIES || !error.failure.may_pass() {
                 return Err(error);

@@ -112,6 +112,7 @@ fn line(event: &TurnEvent) -> String {
             )
         }
         TurnEvent::Retry { why, .. } => format!("retry {why}"),
+        TurnEvent::Fallback { model, .. } => format!("fallback {model}"),
         TurnEvent::End(end) => format!("end {end:?}"),
     }
 }

@@ -202,6 +202,8 @@ pub enum Effect {
     Propose,
     /// Run a command again, which nobody may do silently.
     Command,
+    /// Do something a second time in a program that is not ours.
+    Outside,
     /// Ask the user again.
     Ask,
 }
@@ -268,6 +270,11 @@ pub enum Subject {
     Edit {
         path: String,
     },
+    /// Calling a tool of an MCP server, with these arguments as JSON. A longer scope keeps its name.
+    Tool {
+        tool: String,
+        arguments: String,
+    },
     /// A ceiling was reached; yes doubles it.
     Budget {
         what: String,
@@ -284,6 +291,9 @@ impl Subject {
         match self {
             Self::Command { command, .. } => format!("run `{}`", harmless(command)),
             Self::Edit { path } => format!("change {}", printable(path)),
+            Self::Tool { tool, arguments } => {
+                format!("call {} with {}", printable(tool), harmless(arguments))
+            }
             Self::Budget { what } => format!("go on beyond {what}"),
             Self::Question { text, .. } => harmless(text),
         }
@@ -347,6 +357,8 @@ pub enum Permission {
     Command(Vec<String>),
     /// A glob of paths that may be changed.
     Path(String),
+    /// The full name of a tool of an MCP server.
+    Tool(String),
 }
 
 /// Something that was not allowed, in words the model can act on.

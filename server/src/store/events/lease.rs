@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::store::now;
 use crate::store::{Store, StoreError};
@@ -58,6 +58,15 @@ impl Lease {
                 generation,
             }))
         })
+    }
+
+    /// Whether no process that lives holds the lease of a session.
+    pub(super) fn is_free(c: &Connection, session: &str) -> rusqlite::Result<bool> {
+        let select = "SELECT pid, expires FROM leases WHERE session = ?1";
+        let held: Option<(u32, i64)> = c
+            .query_row(select, [session], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(held.is_none_or(|(pid, expires)| expires < now() || !is_alive(pid)))
     }
 
     /// Says that the owner is alive. Returns whether it still is the owner.

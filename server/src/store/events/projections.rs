@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 
-use super::{Event, EventKind, EventLog, Grant, GrantScope, Intake, Outcome, Spent, TaskState};
+use super::{
+    Event, EventKind, EventLog, Grant, GrantScope, Intake, Lease, Outcome, Spent, TaskState,
+};
 use crate::store::StoreError;
 use crate::store::now;
 
@@ -286,18 +288,27 @@ impl EventLog {
         })
     }
 
-    /// Lists tasks that are not over: what a new process may take up.
+    /// Lists tasks that are not over and that no process works on, newest first: what the user may
+    /// want to take up.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn unfinished(&self) -> Result<Vec<String>, StoreError> {
+    pub fn unfinished(&self) -> Result<Vec<Session>, StoreError> {
         self.store.read(|c| {
-            let mut select = c.prepare(
-                "SELECT session FROM task_state
-                 WHERE state NOT IN ('succeeded', 'failed', 'cancelled') ORDER BY session",
-            )?;
-            let rows = select.query_map([], |row| row.get(0))?;
-            rows.collect()
+            let mut select = c.prepare(&format!(
+                "{SESSION} WHERE t.state NOT IN ('succeeded', 'failed', 'cancelled')
+                 ORDER BY s.id DESC LIMIT 100"
+            ))?;
+            let rows = select.query_map([], read_session)?;
+            let left = rows.filter_map(|row| match row {
+                Ok(session) => match Lease::is_free(c, &session.id) {
+                    Ok(true) => Some(Ok(session)),
+                    Ok(false) => None,
+                    Err(why) => Some(Err(why)),
+                },
+                Err(why) => Some(Err(why)),
+            });
+            left.collect()
         })
     }
 
