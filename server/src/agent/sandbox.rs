@@ -16,7 +16,9 @@ use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
 use sandbox_client::client::{Client, Command, End, Event, Running, Sandbox, Stdin};
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{Agent, Host, Key, Limits, Options, Service, Workspaces};
+use sandbox_client::service::{
+    Agent, EgressOptions, Host, Key, Limits, Options, Service, Workspaces,
+};
 use sandbox_client::tier::Tier;
 
 use super::proposed::Proposed;
@@ -42,6 +44,7 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
         host: Host::find(home.as_deref(), path.as_deref()),
         workspaces,
         limits: Limits::default(),
+        egress: EgressOptions::default(),
         sandboxes: 64,
     }
 }
