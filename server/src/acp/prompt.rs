@@ -336,6 +336,7 @@ fn options(asked: &Approval) -> (Vec<Value>, Vec<Meaning>) {
         let rule = match &asked.subject {
             Subject::Command { remembered, .. } => format!("`{remembered}`"),
             Subject::Edit { path } => path.clone(),
+            Subject::Network { host, .. } => host.clone(),
             Subject::Budget { .. } | Subject::Question { .. } => String::new(),
         };
         for scope in &asked.scopes {

@@ -1,7 +1,8 @@
 //! `pairwright sandbox`: a command in a sandbox of this machine, tried by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,12 +11,16 @@ use anyhow::{Context, bail};
 use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDiffConfig};
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
 use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
-use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
+use sandbox_client::protocol::{
+    Create, Denial, HostRule, LimitsAsked, LocalCreate, Network, Transform,
+};
 use sandbox_client::service::{self, Key, Service, Workspaces};
 use sandbox_client::tier::Tier;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::style::{self, harmless, paint};
+use crate::agent::registries;
 pub(super) use crate::agent::sandbox::options;
 use crate::agent::sandbox::secrets_of;
 use crate::error::{Kind as ErrorKind, UserError};
@@ -25,6 +30,10 @@ const TIMED_OUT: u8 = 124;
 /// A command killed by a signal has no code; shells say 128 and the signal's number, which the
 /// protocol does not tell.
 const KILLED: u8 = 128;
+/// How long one look for denials waits.
+const LOOK: Duration = Duration::from_secs(10);
+/// Different denials that are told of.
+const DENIALS: usize = 100;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SandboxCommand {
@@ -60,7 +69,23 @@ struct Run {
     /// Processors that all that runs may use together
     #[arg(long, value_name = "N", default_value_t = 1)]
     processors: u32,
-    /// Print JSON lines: the output as it comes, then the end and the changes
+    /// What it may reach, through a proxy: none, registries (of the languages of DIR, as this
+    /// machine's package managers have them), HOST, *.HOST, HOST:PORT, an address or a range
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        default_value = "none"
+    )]
+    net: Vec<String>,
+    /// A server of this machine or its network that it may reach too; no other way leads there
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    net_local: Vec<SocketAddr>,
+    /// A header that requests to http://HOST get outside, where they go on over TLS. Its value is
+    /// read from an environment variable here and never seen inside
+    #[arg(long, value_name = "HOST=HEADER:VARIABLE")]
+    credential: Vec<String>,
+    /// Print JSON lines: output and denials as they come, then the end and the changes
     #[arg(long)]
     json: bool,
     /// The command
@@ -96,12 +121,15 @@ impl Run {
             .map(|path| real_directory(path))
             .collect::<anyhow::Result<_>>()?;
         let key = Key::generate().context("no key could be made")?;
-        let service = Service::start_private(options(Workspaces::OfThisMachine, key))
-            .context("the sandbox service could not be started")?;
+        let mut options = options(Workspaces::OfThisMachine, key);
+        options.egress.local.extend(&self.net_local);
+        let service =
+            Service::start_private(options).context("the sandbox service could not be started")?;
         let client = Client::new(service.endpoint().clone())?;
         let create = Create {
             template_id: "base".to_owned(),
             timeout: Some(self.timeout + 60),
+            network: Some(self.network(&root).await?),
             pairwright: Some(LocalCreate {
                 workspace: Some(root.clone()),
                 masks: secrets_of(&root)?,
@@ -151,9 +179,28 @@ impl Run {
             writeln!(anstream::stderr(), "{label}")?;
         }
         let started = Instant::now();
+        let mut denials = Denials::new(self.json);
+        let (tell, mut told) = mpsc::channel(1);
+        let watched = sandbox.clone();
+        let watching = tokio::spawn(async move {
+            let mut after = 0;
+            while let Ok(found) = watched.denials(after, LOOK).await {
+                after = found.last().map_or(after, |last| last.seq);
+                if tell.send(found).await.is_err() {
+                    return;
+                }
+            }
+        });
         let mut running = sandbox.start(command).await?;
         let end = loop {
-            match running.next().await? {
+            let event = tokio::select! {
+                event = running.next() => event?,
+                Some(found) = told.recv() => {
+                    denials.show(&found)?;
+                    continue;
+                }
+            };
+            match event {
                 Event::Stdout(bytes) if self.json => said("stdout", &bytes)?,
                 Event::Stderr(bytes) if self.json => said("stderr", &bytes)?,
                 Event::Stdout(bytes) => pass_on(io::stdout().lock(), &bytes)?,
@@ -161,7 +208,9 @@ impl Run {
                 Event::End(end) => break end,
             }
         };
+        watching.abort();
         let took = started.elapsed();
+        denials.show(&sandbox.denials(denials.last, Duration::ZERO).await?)?;
         let changes = changes::collect(sandbox, root, Bounds::default()).await?;
         if self.json {
             let ended = Ended {
@@ -188,6 +237,101 @@ impl Run {
             End::Killed(_) => ExitCode::from(KILLED),
             End::TimedOut => ExitCode::from(TIMED_OUT),
         })
+    }
+}
+
+impl Run {
+    /// What the command may reach, as it was named.
+    async fn network(&self, root: &Path) -> anyhow::Result<Network> {
+        let mut allowed: Vec<String> = self.net_local.iter().map(ToString::to_string).collect();
+        for name in &self.net {
+            match name.as_str() {
+                "none" if self.net.len() > 1 => bail!("--net none goes with nothing else"),
+                "none" => {}
+                "registries" => {
+                    let found = registries::of(root).await;
+                    for silent in &found.silent {
+                        let line = format!("{silent} does not say which registry it uses; name it");
+                        writeln!(anstream::stderr(), "{}", paint(style::WARN, line))?;
+                    }
+                    if found.hosts.is_empty() {
+                        let why = "No package registry was found for this folder.";
+                        let hint = "Name the hosts: --net HOST,HOST.";
+                        return Err(UserError::new(ErrorKind::Settings, why)
+                            .with_hint(hint)
+                            .into());
+                    }
+                    allowed.extend(found.hosts);
+                }
+                host => allowed.push(host.to_owned()),
+            }
+        }
+        let mut rules: BTreeMap<String, Vec<HostRule>> = BTreeMap::new();
+        for credential in &self.credential {
+            let parts = credential.split_once('=');
+            let parts = parts.and_then(|(host, rest)| Some((host, rest.split_once(':')?)));
+            let Some((host, (header, variable))) = parts else {
+                bail!("--credential is HOST=HEADER:VARIABLE, with the name of a variable");
+            };
+            let value = std::env::var(variable)
+                .with_context(|| format!("the variable {variable} cannot be read"))?;
+            let headers = BTreeMap::from([(header.to_owned(), value)]);
+            let transform = Transform { headers };
+            rules
+                .entry(host.to_owned())
+                .or_default()
+                .push(HostRule { transform });
+        }
+        Ok(Network {
+            allow_out: allowed,
+            rules,
+            ..Network::none()
+        })
+    }
+}
+
+/// Tells what was denied, each thing once.
+struct Denials {
+    json: bool,
+    /// The number of the last one.
+    last: u64,
+    told: BTreeSet<(String, &'static str)>,
+}
+
+impl Denials {
+    fn new(json: bool) -> Self {
+        Self {
+            json,
+            last: 0,
+            told: BTreeSet::new(),
+        }
+    }
+
+    fn show(&mut self, denials: &[Denial]) -> io::Result<()> {
+        for denial in denials {
+            if denial.seq <= self.last {
+                continue;
+            }
+            self.last = denial.seq;
+            let is_new = self.told.len() < DENIALS
+                && self
+                    .told
+                    .insert((denial.target.clone(), denial.reason.name()));
+            if self.json && is_new {
+                writeln!(io::stdout(), "{}", serde_json::json!({ "denied": denial }))?;
+            } else if is_new {
+                let mut line = format!(
+                    "denied: {} {}",
+                    harmless(&denial.target),
+                    denial.reason.in_words()
+                );
+                if let Some(rule) = &denial.allowed_by {
+                    line += &format!("; --net {} would allow it", harmless(rule));
+                }
+                writeln!(anstream::stderr(), "{}", paint(style::WARN, line))?;
+            }
+        }
+        Ok(())
     }
 }
 

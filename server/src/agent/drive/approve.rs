@@ -50,6 +50,7 @@ impl Driver {
                         Subject::Command { .. } | Subject::Edit { .. } | Subject::Budget { .. } => {
                             Risk::Medium
                         }
+                        Subject::Network { .. } => Risk::High,
                     },
                     subject: asked.subject.clone(),
                     reason: asked.reason.clone(),

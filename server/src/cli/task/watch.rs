@@ -66,15 +66,18 @@ impl Shown {
                     "[y]es once, yes for this [t]ask or this [r]epository to commands that begin with `{remembered}`, [n]o?"
                 ))
             }
-            Subject::Edit { path } if has(GrantScope::Task) => {
-                let path = harmless(path);
+            Subject::Edit { path: what } | Subject::Network { host: what, .. }
+                if has(GrantScope::Task) =>
+            {
+                let path = harmless(what);
                 super::prompt(&format!(
                     "[y]es once, yes for this [t]ask or this [r]epository to {path}, [n]o?"
                 ))
             }
-            Subject::Command { .. } | Subject::Edit { .. } | Subject::Budget { .. } => {
-                super::prompt("[y]es or [n]o?")
-            }
+            Subject::Command { .. }
+            | Subject::Edit { .. }
+            | Subject::Network { .. }
+            | Subject::Budget { .. } => super::prompt("[y]es or [n]o?"),
         }
     }
 }

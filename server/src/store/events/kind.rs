@@ -268,6 +268,11 @@ pub enum Subject {
     Edit {
         path: String,
     },
+    /// A host that a command is to reach from its sandbox.
+    Network {
+        host: String,
+        command: String,
+    },
     /// A ceiling was reached; yes doubles it.
     Budget {
         what: String,
@@ -284,6 +289,9 @@ impl Subject {
         match self {
             Self::Command { command, .. } => format!("run `{}`", harmless(command)),
             Self::Edit { path } => format!("change {}", printable(path)),
+            Self::Network { host, command } => {
+                format!("let `{}` reach {}", harmless(command), printable(host))
+            }
             Self::Budget { what } => format!("go on beyond {what}"),
             Self::Question { text, .. } => harmless(text),
         }
@@ -347,6 +355,8 @@ pub enum Permission {
     Command(Vec<String>),
     /// A glob of paths that may be changed.
     Path(String),
+    /// A host that commands may reach: `host`, `*.host`, `host:port`.
+    Network(String),
 }
 
 /// Something that was not allowed, in words the model can act on.
