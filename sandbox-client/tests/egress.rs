@@ -174,7 +174,8 @@ c.set_tunnel('allowed.test', TLS_PORT)
 import ssl
 c.connect()
 s = ssl._create_unverified_context().wrap_socket(c.sock, server_hostname='allowed.test')
-print('open')
+import os
+os.write(1, b'open\\n')
 print(s.recv(1))\"",
     );
     let rule = outside.ports("allowed.test:TLS_PORT");
@@ -278,19 +279,4 @@ async fn connections_are_bounded_and_those_that_say_nothing_end() {
         .ask(&sandbox, "get http://allowed.test:PLAIN_PORT/")
         .await;
     assert!(after.contains("reached with"), "{after}");
-}
-
-#[tokio::test]
-async fn rules_that_are_none_are_refused_before_there_is_a_sandbox() {
-    let outside = Outside::start().await;
-    for (rule, why) in [("*.com", "is too wide"), ("http://a.test/", "is no host")] {
-        let mut create = asking(LocalCreate::default());
-        create.network = Some(Network {
-            allow_out: vec![rule.to_owned()],
-            ..Network::none()
-        });
-        let refused = outside.world.client.create(create).await;
-        let error = refused.map(drop).unwrap_err().to_string();
-        assert!(error.contains("(400)") && error.contains(why), "{error}");
-    }
 }

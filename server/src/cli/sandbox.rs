@@ -1,6 +1,8 @@
 //! `pairwright sandbox`: a command in a sandbox of this machine, tried by hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod network;
+
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,16 +13,14 @@ use anyhow::{Context, bail};
 use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDiffConfig};
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
 use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
-use sandbox_client::protocol::{
-    Create, Denial, HostRule, LimitsAsked, LocalCreate, Network, Transform,
-};
+use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::service::{self, Key, Service, Workspaces};
 use sandbox_client::tier::Tier;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use self::network::Denials;
 use super::style::{self, harmless, paint};
-use crate::agent::registries;
 pub(super) use crate::agent::sandbox::options;
 use crate::agent::sandbox::secrets_of;
 use crate::error::{Kind as ErrorKind, UserError};
@@ -32,8 +32,6 @@ const TIMED_OUT: u8 = 124;
 const KILLED: u8 = 128;
 /// How long one look for denials waits.
 const LOOK: Duration = Duration::from_secs(10);
-/// Different denials that are told of.
-const DENIALS: usize = 100;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SandboxCommand {
@@ -237,101 +235,6 @@ impl Run {
             End::Killed(_) => ExitCode::from(KILLED),
             End::TimedOut => ExitCode::from(TIMED_OUT),
         })
-    }
-}
-
-impl Run {
-    /// What the command may reach, as it was named.
-    async fn network(&self, root: &Path) -> anyhow::Result<Network> {
-        let mut allowed: Vec<String> = self.net_local.iter().map(ToString::to_string).collect();
-        for name in &self.net {
-            match name.as_str() {
-                "none" if self.net.len() > 1 => bail!("--net none goes with nothing else"),
-                "none" => {}
-                "registries" => {
-                    let found = registries::of(root).await;
-                    for silent in &found.silent {
-                        let line = format!("{silent} does not say which registry it uses; name it");
-                        writeln!(anstream::stderr(), "{}", paint(style::WARN, line))?;
-                    }
-                    if found.hosts.is_empty() {
-                        let why = "No package registry was found for this folder.";
-                        let hint = "Name the hosts: --net HOST,HOST.";
-                        return Err(UserError::new(ErrorKind::Settings, why)
-                            .with_hint(hint)
-                            .into());
-                    }
-                    allowed.extend(found.hosts);
-                }
-                host => allowed.push(host.to_owned()),
-            }
-        }
-        let mut rules: BTreeMap<String, Vec<HostRule>> = BTreeMap::new();
-        for credential in &self.credential {
-            let parts = credential.split_once('=');
-            let parts = parts.and_then(|(host, rest)| Some((host, rest.split_once(':')?)));
-            let Some((host, (header, variable))) = parts else {
-                bail!("--credential is HOST=HEADER:VARIABLE, with the name of a variable");
-            };
-            let value = std::env::var(variable)
-                .with_context(|| format!("the variable {variable} cannot be read"))?;
-            let headers = BTreeMap::from([(header.to_owned(), value)]);
-            let transform = Transform { headers };
-            rules
-                .entry(host.to_owned())
-                .or_default()
-                .push(HostRule { transform });
-        }
-        Ok(Network {
-            allow_out: allowed,
-            rules,
-            ..Network::none()
-        })
-    }
-}
-
-/// Tells what was denied, each thing once.
-struct Denials {
-    json: bool,
-    /// The number of the last one.
-    last: u64,
-    told: BTreeSet<(String, &'static str)>,
-}
-
-impl Denials {
-    fn new(json: bool) -> Self {
-        Self {
-            json,
-            last: 0,
-            told: BTreeSet::new(),
-        }
-    }
-
-    fn show(&mut self, denials: &[Denial]) -> io::Result<()> {
-        for denial in denials {
-            if denial.seq <= self.last {
-                continue;
-            }
-            self.last = denial.seq;
-            let is_new = self.told.len() < DENIALS
-                && self
-                    .told
-                    .insert((denial.target.clone(), denial.reason.name()));
-            if self.json && is_new {
-                writeln!(io::stdout(), "{}", serde_json::json!({ "denied": denial }))?;
-            } else if is_new {
-                let mut line = format!(
-                    "denied: {} {}",
-                    harmless(&denial.target),
-                    denial.reason.in_words()
-                );
-                if let Some(rule) = &denial.allowed_by {
-                    line += &format!("; --net {} would allow it", harmless(rule));
-                }
-                writeln!(anstream::stderr(), "{}", paint(style::WARN, line))?;
-            }
-        }
-        Ok(())
     }
 }
 
