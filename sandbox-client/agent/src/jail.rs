@@ -142,7 +142,7 @@ pub(crate) fn init() -> ExitCode {
         proxy,
     } = built;
     if let Some(proxy) = proxy
-        && hand_over(&channel, proxy).is_err()
+        && hand_over(&channel, &proxy).is_err()
     {
         return ExitCode::FAILURE;
     }
@@ -182,8 +182,8 @@ fn build(spec: &Spec) -> Step<Built> {
     })
 }
 
-/// Gives the service a socket of the network inside. This process keeps none of it.
-fn hand_over(channel: &UnixStream, listener: TcpListener) -> std::io::Result<()> {
+/// Gives the service a socket of the network inside.
+fn hand_over(channel: &UnixStream, listener: &impl AsFd) -> std::io::Result<()> {
     let sockets = [listener.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut space);

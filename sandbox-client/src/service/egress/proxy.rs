@@ -34,12 +34,9 @@ pub(super) type Body = Either<Full<Bytes>, Metered>;
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-                continue;
-            }
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
         };
         while connections.try_join_next().is_some() {}
         if connections.len() >= shared.options.caps.connections {
@@ -49,17 +46,13 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
                 DenialReason::TooManyConnections,
                 None,
             );
-            turn_away(stream);
+            // Nobody is waited for who does not hear it.
+            let _ = stream.try_write(BUSY);
             continue;
         }
         let shared = Arc::clone(&shared);
         connections.spawn(connection(shared, stream));
     }
-}
-
-/// Says that the house is full, without waiting for anyone to hear it.
-fn turn_away(stream: TcpStream) {
-    let _ = stream.try_write(BUSY);
 }
 
 /// One connection: one request, and the tunnel it may become.
