@@ -12,7 +12,9 @@ use sandbox_client::changes::{self, Bounds};
 use sandbox_client::client::{Client, Command, Sandbox, Stdin};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{Agent, Host, Key, Limits, Options, Service, Workspaces};
+use sandbox_client::service::{
+    Agent, EgressOptions, Host, Key, Limits, Options, Service, Workspaces,
+};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -67,6 +69,7 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
         host: Host::find(home.as_deref(), std::env::var_os("PATH").as_deref()),
         workspaces: Workspaces::OfThisMachine,
         limits: Limits::default(),
+        egress: EgressOptions::default(),
         sandboxes: 64,
     };
     let service = Service::start_private(options)?;

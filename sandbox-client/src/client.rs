@@ -9,7 +9,7 @@ mod running;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::http::{Method, StatusCode};
@@ -18,9 +18,11 @@ use sandbox_agent::wire::{Base64, Changes, ListChanges};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[cfg(target_os = "linux")]
+pub(crate) use self::http::tls_config;
 use self::http::{Ask, Http};
 pub use self::running::{Command, End, Event, Finished, Running, Stdin};
-use crate::protocol::{Create, Created, Info, Network, Refused, SetTimeout, TOKEN_HEADER};
+use crate::protocol::{Create, Created, Denial, Info, Network, Refused, SetTimeout, TOKEN_HEADER};
 use crate::tier::Tier;
 
 /// Answers to requests that are not streams are no longer.
@@ -31,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TRIES: u32 = 4;
 /// No wait between tries is longer, whatever the service asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Hosts that a label names.
+const SHOWN_HOSTS: usize = 4;
 
 /// Where a service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,8 +134,8 @@ impl Client {
         let network = create.network.take().unwrap_or_default();
         create.allow_internet_access = Some(!network.allow_out.is_empty());
         create.network = Some(Network {
-            allow_out: network.allow_out,
-            ..Network::none()
+            deny_out: Network::none().deny_out,
+            ..network
         });
         create.secure = true;
         let wanted = create.pairwright.as_ref().and_then(|p| p.min_isolation);
@@ -188,9 +193,9 @@ impl Client {
     fn sandbox(&self, made: Created) -> Outcome<Sandbox> {
         checked_id(&made.sandbox_id)?;
         // A service far away may say what it likes of itself; only a socket here is ours.
-        let (tier, notes) = match (made.pairwright, self.http.is_local()) {
-            (Some(local), true) => (local.tier, local.notes),
-            _ => (Tier::Remote, Vec::new()),
+        let (tier, notes, network) = match (made.pairwright, self.http.is_local()) {
+            (Some(local), true) => (local.tier, local.notes, Some(local.network)),
+            _ => (Tier::Remote, Vec::new(), None),
         };
         Ok(Sandbox {
             client: self.clone(),
@@ -199,6 +204,7 @@ impl Client {
             domain: made.domain,
             tier,
             notes,
+            network: Arc::new(Mutex::new(network)),
         })
     }
 
@@ -278,6 +284,8 @@ pub struct Sandbox {
     domain: Option<String>,
     tier: Tier,
     notes: Vec<String>,
+    /// What it may reach, as far as that is known.
+    network: Arc<Mutex<Option<Vec<String>>>>,
 }
 
 impl Sandbox {
@@ -295,12 +303,24 @@ impl Sandbox {
         &self.notes
     }
 
-    /// The tier and its notes, as users see them.
+    /// The tier, what it may reach and its notes, as users see them.
     pub fn label(&self) -> String {
-        match self.notes.is_empty() {
+        let network = self.network().map(|allowed| match allowed.as_slice() {
+            [] => "no network".to_owned(),
+            hosts if hosts.len() > SHOWN_HOSTS => format!("network: {} hosts", hosts.len()),
+            hosts => format!("network: {}", hosts.join(", ")),
+        });
+        let notes: Vec<_> = network.iter().chain(&self.notes).cloned().collect();
+        match notes.is_empty() {
             true => self.tier.label().to_owned(),
-            false => format!("{} ({})", self.tier.label(), self.notes.join("; ")),
+            false => format!("{} ({})", self.tier.label(), notes.join("; ")),
         }
+    }
+
+    /// What it may reach and nothing else; `None` when a service far away has not said.
+    pub fn network(&self) -> Option<Vec<String>> {
+        let network = self.network.lock();
+        network.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Destroys it and everything in it. One that is gone already is fine.
@@ -362,8 +382,25 @@ impl Sandbox {
         };
         self.client
             .control::<_, Option<serde_json::Value>>(Method::PUT, &path, Some(&network))
-            .await
-            .map(drop)
+            .await?;
+        let known = self.network.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = Some(network.allow_out);
+        Ok(())
+    }
+
+    /// What it wanted of the network and did not get, after number `after`; waits for one, but no
+    /// longer than `patience`. Services far away do not tell, so theirs is always empty.
+    ///
+    /// # Errors
+    /// When the service does not answer.
+    pub async fn denials(&self, after: u64, patience: Duration) -> Outcome<Vec<Denial>> {
+        if self.tier == Tier::Remote {
+            tokio::time::sleep(patience).await;
+            return Ok(Vec::new());
+        }
+        let wait = patience.as_millis();
+        let path = format!("/sandboxes/{}/denials?after={after}&wait={wait}", self.id);
+        self.client.control(Method::GET, &path, None::<&()>).await
     }
 
     /// Writes a file inside; directories are made.

@@ -50,6 +50,29 @@ pub struct Network {
     pub allow_out: Vec<String>,
     /// Address ranges and addresses.
     pub deny_out: Vec<String>,
+    /// What requests to a host get outside, by host. A host must be allowed too.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, Vec<HostRule>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostRule {
+    pub transform: Transform,
+}
+
+/// What is changed in a request outside the sandbox.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Transform {
+    /// Headers that are set. Their values are secrets.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Transform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.headers.keys()).finish()
+    }
 }
 
 impl Network {
@@ -58,6 +81,7 @@ impl Network {
         Self {
             allow_out: Vec::new(),
             deny_out: vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()],
+            rules: BTreeMap::new(),
         }
     }
 }
@@ -113,6 +137,91 @@ pub struct LocalCreated {
     /// Where it is weaker than the tier's name says, in words.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What it may reach; nothing else.
+    #[serde(default)]
+    pub network: Vec<String>,
+}
+
+/// Something that a sandbox wanted of the network and did not get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Denial {
+    /// Counts the denials of a sandbox, from 1.
+    pub seq: u64,
+    pub op: DenialOp,
+    /// `host:port` as far as it was understood; written by whatever runs inside.
+    pub target: String,
+    pub reason: DenialReason,
+    /// The rule of [`Network::allow_out`] that would allow it, where one can.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub allowed_by: Option<String>,
+}
+
+/// What was wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DenialOp {
+    /// A connection to the proxy itself.
+    Connection,
+    /// A tunnel for TLS.
+    Connect,
+    /// A request over plain HTTP.
+    Request,
+}
+
+/// Why it was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DenialReason {
+    NotAllowed,
+    Port,
+    NotGlobal,
+    ServerName,
+    NotTls,
+    HostHeader,
+    Malformed,
+    TooSlow,
+    TooManyConnections,
+    TooManyBytes,
+    Revoked,
+}
+
+impl DenialReason {
+    /// As in JSON and in the header `x-sandbox-deny`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotAllowed => "not-allowed",
+            Self::Port => "port",
+            Self::NotGlobal => "not-global",
+            Self::ServerName => "server-name",
+            Self::NotTls => "not-tls",
+            Self::HostHeader => "host-header",
+            Self::Malformed => "malformed",
+            Self::TooSlow => "too-slow",
+            Self::TooManyConnections => "too-many-connections",
+            Self::TooManyBytes => "too-many-bytes",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// In words, to stand after "denied: host:port:".
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::NotAllowed => "nothing allows this host",
+            Self::Port => "the host is allowed, this port is not",
+            Self::NotGlobal => {
+                "its address is of this machine, a private network or a metadata service"
+            }
+            Self::ServerName => "TLS was begun for another host than the tunnel was opened for",
+            Self::NotTls => "a tunnel carries TLS and nothing else",
+            Self::HostHeader => "the Host header names another host than the address",
+            Self::Malformed => "the request cannot be understood, or is too long",
+            Self::TooSlow => "the request did not come in time",
+            Self::TooManyConnections => "too many connections are open",
+            Self::TooManyBytes => "the sandbox has sent and received all it may",
+            Self::Revoked => "it is no longer allowed",
+        }
+    }
 }
 
 /// One sandbox in a list.

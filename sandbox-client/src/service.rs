@@ -10,6 +10,7 @@
 //! ([`crate::changes`]).
 
 mod cgroup;
+mod egress;
 mod host;
 mod key;
 mod route;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
+pub use self::egress::{Caps, EgressOptions, Names};
 pub use self::host::Host;
 pub use self::key::Key;
 pub use self::sandbox::LaunchError;
@@ -47,6 +49,7 @@ pub struct Options {
     pub host: Host,
     pub workspaces: Workspaces,
     pub limits: Limits,
+    pub egress: EgressOptions,
     /// Sandboxes at one time.
     pub sandboxes: usize,
 }

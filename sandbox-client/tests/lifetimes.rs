@@ -131,13 +131,13 @@ async fn what_cannot_be_given_is_refused_with_words() {
         (
             &world,
             with(|c| {
-                let allow_out = vec!["example.com".into()];
+                let allow_out = vec!["*.com".into()];
                 c.network = Some(Network {
                     allow_out,
                     ..Network::none()
                 });
             }),
-            "no network",
+            "too wide",
         ),
         (
             &world,

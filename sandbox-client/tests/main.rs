@@ -6,10 +6,16 @@
 mod commands;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
+mod egress;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod faulty;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod lifetimes;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod peer;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

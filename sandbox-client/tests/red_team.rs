@@ -4,12 +4,16 @@ use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sandbox_client::client::Sandbox;
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::LimitsAsked;
+use sandbox_client::service::Caps;
 use serde::Deserialize;
 
+use crate::egress::{Outside, denials};
 use crate::world::{World, options, run, shell, told, tree};
 
 #[derive(Debug, Deserialize)]
@@ -26,14 +30,21 @@ struct Case {
     expect: Vec<String>,
     #[serde(default)]
     never: Vec<String>,
+    /// The denials that are told of, each a reason and a target. None where nothing is asked of the
+    /// proxy: what the kernel refuses it refuses silently.
+    #[serde(default)]
+    event: Vec<String>,
+}
+
+fn table(name: &str) -> Table {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/redteam");
+    let table = fs::read_to_string(path.join(name)).unwrap();
+    toml::from_str(&table).unwrap()
 }
 
 /// Runs every case of a table in one sandbox, so that each also shows that it survived the last.
-async fn check(table: &str, limits: LimitsAsked) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/redteam");
-    let table = fs::read_to_string(path.join(table)).unwrap();
-    let table: Table = toml::from_str(&table).unwrap();
-
+async fn check(name: &str, limits: LimitsAsked) {
+    let table = table(name);
     let mut options = options();
     options.limits.processes = 128;
     let world = World::with(options);
@@ -50,41 +61,51 @@ async fn check(table: &str, limits: LimitsAsked) {
     let before = tree(&world.root());
 
     let sandbox = world.sandbox_with(limits).await;
-    let mut failed = String::new();
-    for case in &table.case {
-        let script = case
-            .run
-            .replace("HOST_SECRET", &secret)
+    let filled = |text: &str| {
+        text.replace("HOST_SECRET", &secret)
             .replace("HOST_SOCKET", &secret)
-            .replace("HOST_PORT", &port);
-        let mut command = shell(&script);
+            .replace("HOST_PORT", &port)
+    };
+    play(&sandbox, &table, filled).await;
+    assert_eq!(tree(&world.root()), before, "the workspace was written");
+    assert!(listener.accept().is_err(), "something connected");
+    assert!(abstract_listener.accept().is_err(), "something connected");
+}
+
+/// Runs every case and compares what it says and what is told of it.
+async fn play(sandbox: &Sandbox, table: &Table, filled: impl Fn(&str) -> String) {
+    let mut failed = String::new();
+    let mut n_denials = 0;
+    for case in &table.case {
+        let name = &case.name;
+        let mut command = shell(&filled(&case.run));
         command.program = "/bin/bash".to_owned();
         command.timeout = Duration::from_secs(10);
         let finished = sandbox.run(command, Cap(16 << 10)).await.unwrap();
         let told = told(&finished);
-        let missing = case.expect.iter().filter(|text| !told.contains(*text));
-        let never = |text: &&String| told.contains(&text.replace("HOST_SECRET", &secret));
-        let found = case.never.iter().filter(never);
-        for text in missing {
-            failed += &format!("{}: no {text:?} in {told:?}\n", case.name);
+        for text in case.expect.iter().map(|text| filled(text)) {
+            if !told.contains(&text) {
+                failed += &format!("{name}: no {text:?} in {told:?}\n");
+            }
         }
-        for text in found {
-            failed += &format!("{}: {text:?} in {told:?}\n", case.name);
+        for text in case.never.iter().map(|text| filled(text)) {
+            if told.contains(&text) {
+                failed += &format!("{name}: {text:?} in {told:?}\n");
+            }
         }
-        let after = run(&sandbox, "echo usable; cat /proc/[0-9]*/comm | wc -l").await;
-        let usable = after.stdout.text();
-        if !usable.starts_with("usable\n") {
-            failed += &format!(
-                "{}: the sandbox is not usable: {}\n",
-                case.name,
-                self::told(&after)
-            );
+        let denials = denials(sandbox, n_denials).await;
+        n_denials += denials.len() as u64;
+        let expected: Vec<String> = case.event.iter().map(|line| filled(line)).collect();
+        if denials != expected {
+            failed += &format!("{name}: denials {denials:?} instead of {expected:?}\n");
+        }
+        let after = run(sandbox, "echo usable; cat /proc/[0-9]*/comm | wc -l").await;
+        if !after.stdout.text().starts_with("usable\n") {
+            let told = self::told(&after);
+            failed += &format!("{name}: the sandbox is not usable: {told}\n");
         }
     }
     assert!(failed.is_empty(), "{failed}");
-    assert_eq!(tree(&world.root()), before, "the workspace was written");
-    assert!(listener.accept().is_err(), "something connected");
-    assert!(abstract_listener.accept().is_err(), "something connected");
 }
 
 #[tokio::test]
@@ -110,4 +131,38 @@ async fn nothing_is_used_up() {
 #[tokio::test]
 async fn nothing_is_typed() {
     check("terminal.toml", LimitsAsked::default()).await;
+}
+
+/// `*.test` are names of a table: see `egress::names`.
+#[tokio::test]
+async fn nothing_is_reached_through_the_proxy_but_what_is_allowed() {
+    let caps = Caps {
+        beginning: Duration::from_secs(1),
+        ..Caps::default()
+    };
+    let outside = Outside::with(caps).await;
+    let allowed = [
+        "allowed.test:TLS_PORT",
+        "allowed.test:PLAIN_PORT",
+        "*.wide.test:PLAIN_PORT",
+        "turning.test:PLAIN_PORT",
+        "turning.test:80",
+        "mixed.test:PLAIN_PORT",
+        "private.test",
+        "metadata.test",
+        "mapped.test",
+        "nat64.test",
+        "127.0.0.1",
+        "169.254.169.254",
+        "[::ffff:169.254.169.254]",
+    ];
+    let sandbox = outside.sandbox(&allowed).await;
+    let table = table("egress.toml");
+    play(&sandbox, &table, |text| outside.ports(text)).await;
+    let reached = table.case.iter().flat_map(|c| &c.expect);
+    let n_reached = reached.filter(|text| text.contains("reached")).count();
+    // And four tunnels whose beginning was refused, a redirect, and a hidden request's cover.
+    let n_reached = n_reached + 6;
+    let n_connections = outside.peers.n_connections.load(Ordering::SeqCst);
+    assert_eq!(n_connections, n_reached, "something else was connected to");
 }

@@ -10,7 +10,9 @@ use sandbox_client::changes::{self, Bounds, Changes};
 use sandbox_client::client::{Client, Command, Finished, Sandbox, Stdin};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{Agent, Host, Key, Limits, Options, Service, Workspaces};
+use sandbox_client::service::{
+    Agent, EgressOptions, Host, Key, Limits, Options, Service, Workspaces,
+};
 
 pub(crate) fn options() -> Options {
     let home = std::env::var_os("HOME").map(PathBuf::from);
@@ -23,6 +25,7 @@ pub(crate) fn options() -> Options {
         host: Host::find(home.as_deref(), Some(OsStr::new("/usr/bin"))),
         workspaces: Workspaces::OfThisMachine,
         limits: Limits::default(),
+        egress: EgressOptions::default(),
         sandboxes: 64,
     }
 }

@@ -14,6 +14,7 @@ pub mod governor;
 pub mod policy;
 mod prompt;
 pub mod proposed;
+pub mod registries;
 #[cfg(target_os = "linux")]
 pub mod sandbox;
 #[cfg(not(target_os = "linux"))]

@@ -5,6 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use serde_json::Value;
 
 use crate::world::World;
@@ -86,4 +89,79 @@ fn the_service_refuses_to_be_reached_by_others_and_keys_that_others_can_read() {
     assert_eq!(mode & 0o777, 0o600);
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(start("127.0.0.1:0").contains("can be read by others"));
+}
+
+/// Asks the proxy inside for an address, in plain HTTP.
+const ASK: &str = "
+import sys, urllib.error, urllib.request
+try: print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())
+except urllib.error.HTTPError as error: print(error.code, error.headers.get('x-sandbox-deny'))
+";
+
+#[test]
+fn what_a_command_may_not_reach_is_told_with_what_would_allow_it() {
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    fs::write(workspace.path().join("ask.py"), ASK).unwrap();
+    let script = "python3 ask.py http://evil.test/; python3 ask.py http://169.254.169.254/";
+    let output = run(&world, workspace.path(), &[], script);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "403 not-allowed\n403 not-global\n"
+    );
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("no network"), "{told}");
+    assert!(
+        told.contains(
+            "denied: evil.test:80 nothing allows this host; --net evil.test would allow it"
+        ),
+        "{told}"
+    );
+    assert!(
+        told.contains("denied: 169.254.169.254:80 its address is of"),
+        "{told}"
+    );
+    let output = run(&world, workspace.path(), &["--json"], script);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let denied: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["denied"].is_object())
+        .collect();
+    let expected = serde_json::json!([
+        { "denied": { "seq": 1, "op": "request", "target": "evil.test:80",
+                      "reason": "not-allowed", "allowedBy": "evil.test" } },
+        { "denied": { "seq": 2, "op": "request", "target": "169.254.169.254:80",
+                      "reason": "not-global" } },
+    ]);
+    assert_eq!(Value::from(denied), expected);
+}
+
+#[test]
+fn a_server_of_this_machine_is_reached_only_where_its_user_names_it() {
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    fs::write(workspace.path().join("ask.py"), ASK).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let script = format!("python3 ask.py http://{address}/");
+    let asked = run(&world, workspace.path(), &["--net", &address], &script);
+    assert_eq!(String::from_utf8_lossy(&asked.stdout), "403 not-global\n");
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let n = stream.read(&mut head).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nreached")
+            .unwrap();
+        String::from_utf8_lossy(&head[..n]).into_owned()
+    });
+    let named = run(
+        &world,
+        workspace.path(),
+        &["--net-local", &address],
+        &script,
+    );
+    assert_eq!(String::from_utf8_lossy(&named.stdout), "reached\n");
+    assert!(serving.join().unwrap().starts_with("GET / HTTP/1.1"));
 }

@@ -109,6 +109,26 @@ def network(sandbox):
     assert done.stdout == "unresolved\n", done
 
 
+def allowed_hosts(sandbox):
+    import e2b
+
+    make = getattr(e2b.Sandbox, "create", e2b.Sandbox)
+    try:
+        other = make(timeout=60, network={"allow_out": ["host.invalid"]})
+    except TypeError:
+        return  # Clients before 2.40 or so cannot ask for hosts.
+    ask = (
+        "python3 -c \"import http.client as h; c = h.HTTPConnection('127.0.0.1', 3128);"
+        " c.request('GET', 'http://{0}/', headers={{'Host': '{0}'}});"
+        " print(c.getresponse().status)\""
+    )
+    # Allowed and not there, not allowed, never allowed.
+    for host, status in [("host.invalid", 502), ("b.invalid", 403), ("169.254.169.254", 403)]:
+        done = other.commands.run(ask.format(host))
+        assert done.stdout == f"{status}\n", (host, done)
+    other.kill()
+
+
 def lifetime(sandbox):
     assert sandbox.is_running()
     sandbox.set_timeout(120)
@@ -143,7 +163,7 @@ def killed(sandbox):
 
 CHECKS = [
     commands, exit_code, environment_and_directory, streaming, background_input_and_kill,
-    reattach, timeout, files, absent_file, network, lifetime, connecting, many_at_once, killed,
+    reattach, timeout, files, absent_file, network, allowed_hosts, lifetime, connecting, many_at_once, killed,
 ]  # fmt: skip
 
 

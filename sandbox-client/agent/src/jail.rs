@@ -14,12 +14,15 @@
 mod confine;
 mod root;
 
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
 
 use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior,
     set_parent_process_death_signal, setrlimit,
@@ -31,6 +34,8 @@ use rustix::thread::{
 pub(crate) use self::confine::Confinement;
 use crate::INIT_ARGUMENT;
 use crate::spec::{Limits, Spec, USER, Verdict, read_frame, write_frame};
+
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// What process 1 has when the walls stand.
 pub(crate) struct Jail {
@@ -122,15 +127,25 @@ pub(crate) fn init() -> ExitCode {
     };
     let built = build(&spec);
     let verdict = match &built {
-        Ok((_, confinement)) => Verdict::Ready {
-            landlock: confinement.has_landlock(),
+        Ok(built) => Verdict::Ready {
+            landlock: built.confinement.has_landlock(),
         },
         Err(step) => Verdict::Failed { step: step.clone() },
     };
     let answered = write_frame(&mut channel, &verdict).and_then(|()| channel.flush());
-    let (Ok((upper, confinement)), Ok(())) = (built, answered) else {
+    let (Ok(built), Ok(())) = (built, answered) else {
         return ExitCode::FAILURE;
     };
+    let Built {
+        upper,
+        confinement,
+        proxy,
+    } = built;
+    if let Some(proxy) = proxy
+        && hand_over(&channel, &proxy).is_err()
+    {
+        return ExitCode::FAILURE;
+    }
     let jail = Jail {
         spec,
         channel,
@@ -143,14 +158,39 @@ pub(crate) fn init() -> ExitCode {
     }
 }
 
-fn build(spec: &Spec) -> Step<(Option<OwnedFd>, Confinement)> {
+/// The walls as they were built.
+struct Built {
+    upper: Option<OwnedFd>,
+    confinement: Confinement,
+    /// The way to the service's proxy, before anything inside could take its place.
+    proxy: Option<TcpListener>,
+}
+
+fn build(spec: &Spec) -> Step<Built> {
     at("set the host name", rustix::system::sethostname(b"sandbox"))?;
     raise_loopback()?;
+    let listen = |port| at("listen for the proxy", TcpListener::bind((LOOPBACK, port)));
+    let proxy = spec.proxy.map(listen).transpose()?;
     let upper = root::build(spec)?;
     enter_inner_user()?;
     limit(&spec.limits)?;
     let confinement = Confinement::prepare(spec)?;
-    Ok((upper, confinement))
+    Ok(Built {
+        upper,
+        confinement,
+        proxy,
+    })
+}
+
+/// Gives the service a socket of the network inside.
+fn hand_over(channel: &UnixStream, listener: &impl AsFd) -> std::io::Result<()> {
+    let sockets = [listener.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    message.push(SendAncillaryMessage::ScmRights(&sockets));
+    let byte = [IoSlice::new(&[1])];
+    sendmsg(channel, &byte, &mut message, SendFlags::empty())?;
+    Ok(())
 }
 
 /// Leaves the user namespace that owns the mounts for one that owns nothing.

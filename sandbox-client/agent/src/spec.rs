@@ -1,8 +1,9 @@
 //! What the service tells the agent, and what the agent answers before it speaks HTTP.
 //!
 //! On the socket, in order: the service sends one byte when limits from outside (control groups)
-//! are in place; then a frame with [`Spec`]; the agent answers a frame with [`Verdict`]. A frame is
-//! a big-endian `u32` length and JSON.
+//! are in place; then a frame with [`Spec`]; the agent answers a frame with [`Verdict`], and, where
+//! [`Spec::proxy`] asks for one, one byte that carries a listening socket. A frame is a big-endian
+//! `u32` length and JSON.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -31,6 +32,10 @@ pub struct Spec {
     /// The whole environment of a command, before what the command adds.
     pub env: BTreeMap<String, String>,
     pub limits: Limits,
+    /// The port on the loopback inside at which the service answers as a proxy. The agent opens it
+    /// and hands the listening socket over behind [`Verdict::Ready`].
+    #[serde(default)]
+    pub proxy: Option<u16>,
 }
 
 /// A part of the host's file system.

@@ -190,7 +190,8 @@ impl Http {
     }
 }
 
-fn tls() -> Outcome<HttpsConnector<HttpConnector>> {
+/// TLS as everybody, believing whom this machine believes.
+pub(crate) fn tls_config() -> Outcome<rustls::ClientConfig> {
     use rustls_platform_verifier::BuilderVerifierExt;
 
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
@@ -200,6 +201,11 @@ fn tls() -> Outcome<HttpsConnector<HttpConnector>> {
         .with_platform_verifier()
         .map_err(|error| ClientError::Unreachable(error.to_string()))?
         .with_no_client_auth();
+    Ok(config)
+}
+
+fn tls() -> Outcome<HttpsConnector<HttpConnector>> {
+    let config = tls_config()?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
 use super::State;
+use super::egress::Policy;
 use super::sandbox::{Asked, LaunchError, Sandbox};
 use crate::protocol::{
     Create, Created, ENVD_PORT, ENVD_VERSION, Info, KEY_HEADER, LocalCreated, Network, PORT_HEADER,
@@ -38,6 +39,8 @@ const CONNECTIONS: usize = 1_024;
 /// A connection that cannot be had, for want of descriptors or because its caller left, is no
 /// reason to leave all others.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long a caller can wait for a denial in one request.
+const LONGEST_LOOK: Duration = Duration::from_secs(20);
 /// What `envd` needs of a request's headers.
 const FORWARDED: [header::HeaderName; 4] = [
     header::CONTENT_TYPE,
@@ -289,19 +292,30 @@ async fn one(
         }
         (&Method::PUT, ["network"]) => {
             let asked: Network = read(request).await?;
-            if asked.allow_out.is_empty() {
-                return empty(StatusCode::NO_CONTENT);
-            }
-            refuse(
-                StatusCode::BAD_REQUEST,
-                "this sandbox has no network, so nothing of it can be allowed",
-            )
+            let policy =
+                Policy::read(&asked).or_else(|why| refuse(StatusCode::BAD_REQUEST, why))?;
+            sandbox.egress.set(policy);
+            empty(StatusCode::NO_CONTENT)
+        }
+        (&Method::GET, ["denials"]) => {
+            let number = |name: &str| query(request.uri(), name).unwrap_or_default();
+            let patience = Duration::from_millis(number("wait")).min(LONGEST_LOOK);
+            let denials = sandbox.egress.denials(number("after"), patience).await;
+            Ok(json(StatusCode::OK, &denials))
         }
         _ => refuse(
             StatusCode::NOT_IMPLEMENTED,
             "this service does not offer that for its sandboxes",
         ),
     }
+}
+
+/// A number of the query.
+fn query(uri: &Uri, name: &str) -> Option<u64> {
+    let pairs = uri.query()?.split('&').filter_map(|p| p.split_once('='));
+    pairs
+        .filter(|(key, _)| *key == name)
+        .find_map(|(_, value)| value.parse().ok())
 }
 
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, (StatusCode, String)> {
@@ -392,6 +406,7 @@ fn created(sandbox: &Sandbox) -> Created {
         pairwright: Some(LocalCreated {
             tier: Tier::Namespace,
             notes: sandbox.notes().to_vec(),
+            network: sandbox.egress.allowed(),
         }),
     }
 }

@@ -1,7 +1,9 @@
 //! One sandbox: the agent's process, the connection to it, and its end.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -11,12 +13,14 @@ use std::time::{Duration, SystemTime};
 
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use sandbox_agent::spec::{self, Access, Mount, Spec, Verdict};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cgroup::Groups;
+use super::egress::{self, Egress, Policy};
 use super::host::is_plain_directory;
 use super::key::{Key, random_hex};
 use super::{Limits, Options, Workspaces};
@@ -57,6 +61,7 @@ pub(super) struct Asked {
     metadata: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
     local: LocalCreate,
+    network: Policy,
     lifetime: Option<Duration>,
 }
 
@@ -68,6 +73,7 @@ impl Asked {
             metadata: BTreeMap::new(),
             env: BTreeMap::new(),
             local: LocalCreate::default(),
+            network: Policy::default(),
             lifetime: None,
         }
     }
@@ -82,16 +88,8 @@ impl Asked {
         if create.env_vars.keys().any(bad) || create.env_vars.values().any(|v| v.contains('\0')) {
             return refuse("an environment variable has a name or value that cannot be".into());
         }
-        if create
-            .network
-            .as_ref()
-            .is_some_and(|n| !n.allow_out.is_empty())
-        {
-            return refuse(
-                "this sandbox has no network, so nothing of it can be allowed; leave allowOut empty"
-                    .into(),
-            );
-        }
+        let network = create.network.unwrap_or_default();
+        let network = Policy::read(&network).map_err(LaunchError::Asked)?;
         let local = create.pairwright.unwrap_or_default();
         if let Some(wanted) = local.min_isolation.filter(|tier| *tier > Tier::Namespace) {
             return Err(LaunchError::TooWeak(wanted));
@@ -116,6 +114,7 @@ impl Asked {
             metadata: create.metadata,
             env: create.env_vars,
             local,
+            network,
             lifetime: create.timeout.map(Duration::from_secs),
         })
     }
@@ -127,6 +126,7 @@ impl Asked {
             access: Access::ReadOnly,
         }));
         let mut env = options.host.env.clone();
+        env.extend(proxy_variables());
         env.extend(self.env.clone());
         Spec {
             workspace: self.local.workspace.clone(),
@@ -141,8 +141,19 @@ impl Asked {
                 data_bytes: (!groups.limits_memory).then_some(limits.memory_bytes),
                 command_ms: limits.command_seconds * 1_000,
             },
+            proxy: Some(egress::PORT),
         }
     }
+}
+
+/// How programs find the proxy. What is inside they reach without it.
+fn proxy_variables() -> impl Iterator<Item = (String, String)> {
+    const AROUND: [&str; 2] = ["NO_PROXY", "no_proxy"];
+    const THROUGH: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
+    let proxy = format!("http://127.0.0.1:{}", egress::PORT);
+    let through = THROUGH.map(|name| (name.to_owned(), proxy.clone()));
+    let around = AROUND.map(|name| (name.to_owned(), "localhost,127.0.0.1,::1".to_owned()));
+    through.into_iter().chain(around)
 }
 
 /// A running sandbox.
@@ -154,6 +165,7 @@ pub(super) struct Sandbox {
     pub(super) limits: Limits,
     pub(super) started: SystemTime,
     notes: Vec<String>,
+    pub(super) egress: Egress,
     envd: SendRequest<Forwarded>,
     end: watch::Sender<Instant>,
     /// Gone when it is destroyed.
@@ -171,13 +183,20 @@ impl Sandbox {
         let spec = asked.spec(options, &limits, &groups);
         let launched = tokio::time::timeout(LAUNCH, start(options, &groups, spec)).await;
         let launched = launched.map_err(|_| LaunchError::Silent).and_then(|l| l);
-        let (process, channel, landlock) = match launched {
-            Ok(launched) => launched,
+        let Started {
+            process,
+            channel,
+            proxy,
+            landlock,
+        } = match launched {
+            Ok(started) => started,
             Err(error) => {
                 groups.remove().await;
                 return Err(error);
             }
         };
+        let egress = Egress::start(proxy, options.egress.clone(), asked.network);
+        let egress = egress.map_err(LaunchError::Start)?;
         let channel = tokio::net::UnixStream::from_std(channel).map_err(LaunchError::Start)?;
         let (envd, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -186,7 +205,7 @@ impl Sandbox {
             .map_err(|_| LaunchError::Ended)?;
         // Ends when either side does; whoever waits for answers then sees it.
         tokio::spawn(connection);
-        let mut notes = vec!["no network".to_owned()];
+        let mut notes = Vec::new();
         for (holds, what) in [
             (
                 groups.limits_memory,
@@ -214,6 +233,7 @@ impl Sandbox {
             limits,
             started: SystemTime::now(),
             notes,
+            egress,
             envd,
             end,
             process: tokio::sync::Mutex::new(Some(process)),
@@ -281,12 +301,17 @@ fn most_lifetime() -> Duration {
     Duration::from_secs(Limits::MOST.lifetime_seconds)
 }
 
+/// An agent whose walls stand.
+struct Started {
+    process: Child,
+    channel: UnixStream,
+    /// The sandbox's end of its way out.
+    proxy: TcpListener,
+    landlock: bool,
+}
+
 /// Starts the agent, limits it from outside, and tells it what to build.
-async fn start(
-    options: &Options,
-    groups: &Groups,
-    spec: Spec,
-) -> Result<(Child, UnixStream, bool), LaunchError> {
+async fn start(options: &Options, groups: &Groups, spec: Spec) -> Result<Started, LaunchError> {
     let (own, theirs) = UnixStream::pair().map_err(LaunchError::Start)?;
     let process = Command::new(&options.agent.program)
         .args(&options.agent.arguments)
@@ -307,16 +332,45 @@ async fn start(
         channel.write_all(&[1])?;
         spec::write_frame(&mut channel, &spec)?;
         let verdict: Verdict = spec::read_frame(&mut channel)?;
+        let proxy = match verdict {
+            Verdict::Ready { .. } => Some(take_over(&channel)?),
+            Verdict::Failed { .. } => None,
+        };
         channel.set_read_timeout(None)?;
         channel.set_nonblocking(true)?;
-        Ok::<_, std::io::Error>((channel, verdict))
+        Ok::<_, std::io::Error>((channel, verdict, proxy))
     });
-    let (channel, verdict) = answered
+    let (channel, verdict, proxy) = answered
         .await
         .map_err(|_| LaunchError::Ended)?
         .map_err(|_| LaunchError::Ended)?;
-    match verdict {
-        Verdict::Ready { landlock } => Ok((process, channel, landlock)),
-        Verdict::Failed { step } => Err(LaunchError::Refused(step)),
+    match (verdict, proxy) {
+        (Verdict::Ready { landlock }, Some(proxy)) => Ok(Started {
+            process,
+            channel,
+            proxy,
+            landlock,
+        }),
+        (Verdict::Ready { .. }, None) => Err(LaunchError::Ended),
+        (Verdict::Failed { step }, _) => Err(LaunchError::Refused(step)),
     }
+}
+
+/// Receives the socket that the agent opened inside.
+fn take_over(channel: &UnixStream) -> std::io::Result<TcpListener> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(
+        channel,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut message,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let socket = message.drain().find_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+        _ => None,
+    });
+    let socket = socket.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok(TcpListener::from(socket))
 }

@@ -382,6 +382,7 @@ fn options(asked: &Approval) -> (Vec<Value>, Vec<Meaning>) {
             Subject::Command { remembered, .. } => format!("`{remembered}`"),
             Subject::Edit { path } => path.clone(),
             Subject::Tool { tool, .. } => tool.clone(),
+            Subject::Network { host, .. } => host.clone(),
             Subject::Budget { .. } | Subject::Question { .. } => String::new(),
         };
         for scope in &asked.scopes {

@@ -52,6 +52,16 @@ impl TaskSandbox {
     }
 
     #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
+    pub async fn set_network(&self, _: &[String]) -> anyhow::Result<()> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
+    pub async fn denials(&mut self) -> anyhow::Result<Vec<sandbox_client::protocol::Denial>> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn close(self) {
         match self {}
     }

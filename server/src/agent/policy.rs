@@ -4,7 +4,8 @@
 //! repository's file can deny, ask and lower ceilings, never allow: rules there that allow, and
 //! ceilings above the defaults, are left out. What no rule speaks of is asked. A permission turns *ask* into *allow*, never *deny*. A file that
 //! cannot be read, or whose rules fail their own examples, stops the task before it starts.
-//! Not here: asking (`agent`), sandboxes: what is allowed still runs without network, in a copy.
+//! Not here: asking (`agent`), sandboxes: what is allowed still runs in a copy, and reaches no host
+//! that was not judged on its own.
 
 pub mod command;
 mod rule;
@@ -126,6 +127,7 @@ impl Policy {
             if matches!(origin, Origin::Repository(_)) {
                 file.command.retain(|r| r.decision != Ruling::Allow);
                 file.tool.retain(|r| r.decision != Ruling::Allow);
+                file.network.retain(|r| r.decision != Ruling::Allow);
                 paths.retain(|p| p.rule.decision != Ruling::Allow);
                 file.limits = file.limits.below_defaults();
             }
@@ -249,7 +251,7 @@ impl Policy {
         });
         let is_granted = grants.iter().any(|grant| match &grant.allows {
             Permission::Command(words) => begins_with(simple, words),
-            Permission::Path(_) | Permission::Tool(_) => false,
+            Permission::Path(_) | Permission::Tool(_) | Permission::Network(_) => false,
         });
         if verdict.ruling == Ruling::Ask && is_granted {
             verdict.ruling = Ruling::Allow;
@@ -287,6 +289,37 @@ impl Policy {
         }
     }
 
+    /// Judges letting a command reach a host: `host`, `*.host`, `host:port`.
+    pub fn judge_network(&self, host: &str, grants: &[Grant]) -> Verdict {
+        let mut strictest: Option<Verdict> = None;
+        for layer in &self.layers {
+            for rule in layer.file.network.iter().filter(|rule| rule.holds(host)) {
+                if strictest.as_ref().is_none_or(|s| rule.decision > s.ruling) {
+                    strictest = Some(Verdict {
+                        ruling: rule.decision,
+                        rule: format!("`{}` in {}", rule.host, layer.origin.shown()),
+                        what: host.to_owned(),
+                        why: rule.why.clone().unwrap_or_default(),
+                        instead: rule.instead.clone(),
+                        remembered: Some(vec![host.to_owned()]),
+                    });
+                }
+            }
+        }
+        let mut verdict = strictest.unwrap_or_else(|| Verdict {
+            ruling: Ruling::Ask,
+            rule: "hosts that no rule speaks of are asked for".into(),
+            what: host.to_owned(),
+            why: "what the sandbox has could leave through it".into(),
+            instead: None,
+            remembered: Some(vec![host.to_owned()]),
+        });
+        if verdict.ruling == Ruling::Ask && grants_host(grants, host) {
+            verdict.ruling = Ruling::Allow;
+        }
+        verdict
+    }
+
     /// Judges reading or changing a file of the folder. `path` is below it, with `/`.
     pub fn judge_path(&self, access: Access, path: &str, grants: &[Grant]) -> Verdict {
         let mut verdict = Verdict {
@@ -318,7 +351,7 @@ impl Policy {
         let is_granted = || {
             grants.iter().any(|grant| match &grant.allows {
                 Permission::Path(granted) => is_granted_by(granted, path),
-                Permission::Command(_) | Permission::Tool(_) => false,
+                Permission::Command(_) | Permission::Tool(_) | Permission::Network(_) => false,
             })
         };
         if verdict.ruling == Ruling::Ask && is_granted() {
@@ -355,7 +388,7 @@ impl Policy {
         });
         let is_granted = grants.iter().any(|grant| match &grant.allows {
             Permission::Tool(granted) => granted == tool,
-            Permission::Command(_) | Permission::Path(_) => false,
+            Permission::Command(_) | Permission::Path(_) | Permission::Network(_) => false,
         });
         if verdict.ruling == Ruling::Ask && is_granted {
             verdict.ruling = Ruling::Allow;
@@ -421,6 +454,12 @@ fn read(origin: &Origin, missing: Missing) -> Result<Option<String>, UserError> 
         Err(why) if why.kind() == io::ErrorKind::NotFound && missing == Missing::Fine => Ok(None),
         Err(why) => Err(broken(&why.to_string())),
     }
+}
+
+/// Whether one of these permissions is for exactly this host.
+pub fn grants_host(grants: &[Grant], host: &str) -> bool {
+    let mut allowed = grants.iter().map(|grant| &grant.allows);
+    allowed.any(|allows| matches!(allows, Permission::Network(own) if own == host))
 }
 
 /// Whether a permission for a glob holds for a path; what is no glob is itself alone.

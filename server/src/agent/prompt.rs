@@ -17,7 +17,7 @@ pub(super) fn system(mode: Mode) -> String {
             "You look, then set a plan with the plan tool. Nothing can be changed and no command be run."
         }
         Mode::Review | Mode::Auto => {
-            "You change files with the edit tool. Changes are kept apart from the user's files, who reviews them hunk by hunk. Commands and tests run in a sandbox that has your changes and no network."
+            "You change files with the edit tool. Changes are kept apart from the user's files, who reviews them hunk by hunk. Commands and tests run in a sandbox that has your changes and reaches only the hosts that run asks for."
         }
     };
     format!(

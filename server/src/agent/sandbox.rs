@@ -2,9 +2,9 @@
 //! secrets.
 //!
 //! Holds: before each command the sandbox has the files as the task has them: its own changes over
-//! the editor's unsaved texts over the disk. It has no network,
-//! sees secret files empty, and is destroyed with the task. What a command changed comes back as
-//! data. Where no sandbox can be made, no command runs.
+//! the editor's unsaved texts over the disk. It reaches the hosts that the running command was
+//! allowed and no other, sees secret files empty, and is destroyed with the task. What a command
+//! changed comes back as data. Where no sandbox can be made, no command runs.
 //! Not here: whether a command may run (`policy`), how sandboxes are built (`sandbox-client`).
 
 use std::collections::BTreeMap;
@@ -15,8 +15,10 @@ use anyhow::{Context, bail};
 use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
 use sandbox_client::client::{Client, Command, End, Event, Running, Sandbox, Stdin};
 use sandbox_client::output::{Cap, Capped};
-use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{Agent, Host, Key, Limits, Options, Service, Workspaces};
+use sandbox_client::protocol::{Create, Denial, LimitsAsked, LocalCreate};
+use sandbox_client::service::{
+    Agent, EgressOptions, Host, Key, Limits, Options, Service, Workspaces,
+};
 use sandbox_client::tier::Tier;
 
 use super::proposed::Proposed;
@@ -42,6 +44,7 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
         host: Host::find(home.as_deref(), path.as_deref()),
         workspaces,
         limits: Limits::default(),
+        egress: EgressOptions::default(),
         sandboxes: 64,
     }
 }
@@ -84,6 +87,8 @@ pub struct TaskSandbox {
     brought: BTreeMap<RepoPath, Option<blake3::Hash>>,
     /// Texts of the editor that were last brought in.
     unsaved: BTreeMap<RepoPath, Vec<u8>>,
+    /// The number of the last denial that was told of.
+    n_denials: u64,
     service: Service,
 }
 
@@ -137,8 +142,30 @@ impl TaskSandbox {
             sandbox,
             brought: BTreeMap::new(),
             unsaved: BTreeMap::new(),
+            n_denials: 0,
             service,
         })
+    }
+
+    /// Sets the hosts it may reach, also for a command that runs.
+    ///
+    /// # Errors
+    /// When a host is none, with the reason.
+    pub async fn set_network(&self, hosts: &[String]) -> anyhow::Result<()> {
+        if self.sandbox.network().as_deref() != Some(hosts) {
+            self.sandbox.set_network(hosts.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// What commands wanted of the network and did not get since the last call.
+    ///
+    /// # Errors
+    /// When the sandbox does not tell.
+    pub async fn denials(&mut self) -> anyhow::Result<Vec<Denial>> {
+        let denials = self.sandbox.denials(self.n_denials, Duration::ZERO).await?;
+        self.n_denials = denials.last().map_or(self.n_denials, |last| last.seq);
+        Ok(denials)
     }
 
     /// What separates commands from the machine, in the words users see.

@@ -1,7 +1,10 @@
 //! `pairwright sandbox`: a command in a sandbox of this machine, tried by hand.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,7 +17,9 @@ use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::service::{self, Key, Service, Workspaces};
 use sandbox_client::tier::Tier;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
+use self::network::Denials;
 use super::style::{self, harmless, paint};
 pub(super) use crate::agent::sandbox::options;
 use crate::agent::sandbox::secrets_of;
@@ -25,6 +30,8 @@ const TIMED_OUT: u8 = 124;
 /// A command killed by a signal has no code; shells say 128 and the signal's number, which the
 /// protocol does not tell.
 const KILLED: u8 = 128;
+/// How long one look for denials waits.
+const LOOK: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SandboxCommand {
@@ -60,7 +67,23 @@ struct Run {
     /// Processors that all that runs may use together
     #[arg(long, value_name = "N", default_value_t = 1)]
     processors: u32,
-    /// Print JSON lines: the output as it comes, then the end and the changes
+    /// What it may reach, through a proxy: none, registries (of the languages of DIR, as this
+    /// machine's package managers have them), HOST, *.HOST, HOST:PORT, an address or a range
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        default_value = "none"
+    )]
+    net: Vec<String>,
+    /// A server of this machine or its network that it may reach too; no other way leads there
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    net_local: Vec<SocketAddr>,
+    /// A header that requests to http://HOST get outside, where they go on over TLS. Its value is
+    /// read from an environment variable here and never seen inside
+    #[arg(long, value_name = "HOST=HEADER:VARIABLE")]
+    credential: Vec<String>,
+    /// Print JSON lines: output and denials as they come, then the end and the changes
     #[arg(long)]
     json: bool,
     /// The command
@@ -96,12 +119,15 @@ impl Run {
             .map(|path| real_directory(path))
             .collect::<anyhow::Result<_>>()?;
         let key = Key::generate().context("no key could be made")?;
-        let service = Service::start_private(options(Workspaces::OfThisMachine, key))
-            .context("the sandbox service could not be started")?;
+        let mut options = options(Workspaces::OfThisMachine, key);
+        options.egress.local.extend(&self.net_local);
+        let service =
+            Service::start_private(options).context("the sandbox service could not be started")?;
         let client = Client::new(service.endpoint().clone())?;
         let create = Create {
             template_id: "base".to_owned(),
             timeout: Some(self.timeout + 60),
+            network: Some(self.network(&root).await?),
             pairwright: Some(LocalCreate {
                 workspace: Some(root.clone()),
                 masks: secrets_of(&root)?,
@@ -151,9 +177,28 @@ impl Run {
             writeln!(anstream::stderr(), "{label}")?;
         }
         let started = Instant::now();
+        let mut denials = Denials::new(self.json);
+        let (tell, mut told) = mpsc::channel(1);
+        let watched = sandbox.clone();
+        let watching = tokio::spawn(async move {
+            let mut after = 0;
+            while let Ok(found) = watched.denials(after, LOOK).await {
+                after = found.last().map_or(after, |last| last.seq);
+                if tell.send(found).await.is_err() {
+                    return;
+                }
+            }
+        });
         let mut running = sandbox.start(command).await?;
         let end = loop {
-            match running.next().await? {
+            let event = tokio::select! {
+                event = running.next() => event?,
+                Some(found) = told.recv() => {
+                    denials.show(&found)?;
+                    continue;
+                }
+            };
+            match event {
                 Event::Stdout(bytes) if self.json => said("stdout", &bytes)?,
                 Event::Stderr(bytes) if self.json => said("stderr", &bytes)?,
                 Event::Stdout(bytes) => pass_on(io::stdout().lock(), &bytes)?,
@@ -161,7 +206,9 @@ impl Run {
                 Event::End(end) => break end,
             }
         };
+        watching.abort();
         let took = started.elapsed();
+        denials.show(&sandbox.denials(denials.last, Duration::ZERO).await?)?;
         let changes = changes::collect(sandbox, root, Bounds::default()).await?;
         if self.json {
             let ended = Ended {

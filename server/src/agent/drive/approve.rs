@@ -51,7 +51,7 @@ impl Driver {
                             Risk::Medium
                         }
                         // It runs outside the sandbox, with whatever rights its server has.
-                        Subject::Tool { .. } => Risk::High,
+                        Subject::Tool { .. } | Subject::Network { .. } => Risk::High,
                     },
                     subject: asked.subject.clone(),
                     reason: asked.reason.clone(),

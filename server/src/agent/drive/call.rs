@@ -1,5 +1,7 @@
 //! One tool call: judged, asked for, run, written down.
 
+mod network;
+
 use std::time::{Duration, Instant};
 
 use sandbox_client::client::End as CommandEnd;
@@ -7,7 +9,7 @@ use sandbox_client::client::End as CommandEnd;
 use super::approve::Asked;
 use super::{Driver, End, Flow, off_thread};
 use crate::agent::governor::{Observed, Verdict as Circle};
-use crate::agent::policy::{Access, Ruling, Verdict};
+use crate::agent::policy::{Access, Ruling, Verdict, grants_host};
 use crate::agent::prompt;
 use crate::agent::proposed::Row;
 use crate::agent::sandbox::TaskSandbox;
@@ -30,6 +32,8 @@ const TOLD: usize = 64 << 10;
 /// What is said of a command and of a call that a killed process left.
 const LOST_COMMAND: &str = "Pairwright was ended while this command ran. Nobody knows how far it came. Its sandbox is gone, with all it wrote; run it again if that is what you need.";
 const LOST_CALL: &str = "Pairwright was ended while this call was under way. Nobody knows whether it took effect: look before you call it again.";
+/// How often permissions are looked at while a command uses them.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What is said of a call that was written down without a secret.
 const ALTERED: &str = "nothing was done: what looks like a secret (a key, a token, a password) is taken out of everything that is written down, and there was one in this call. Leave the value out: read it from the environment, or let the user put it in.";
@@ -228,6 +232,7 @@ impl Driver {
                         let arguments = run::Arguments {
                             command: line,
                             keep_changes: false,
+                            network: Vec::new(),
                             seconds: None,
                         };
                         self.command(call, arguments).await?
@@ -416,7 +421,11 @@ impl Driver {
         if let Some(refused) = self.allowed(call, verdict, asked).await? {
             return Ok(refused);
         }
-        let tier = match self.ready_sandbox().await {
+        let hosts = match self.hosts(call, &line, arguments.network).await? {
+            Ok(hosts) => hosts,
+            Err(refused) => return Ok(refused),
+        };
+        let tier = match self.ready_sandbox(&hosts).await {
             Ok(tier) => tier,
             Err(why) => {
                 return Ok(Reported::failed(format!(
@@ -430,7 +439,7 @@ impl Driver {
             call: call.id.clone(),
         };
         self.record(vec![began]).await?;
-        let ran = match self.follow(call, &line, timeout).await? {
+        let ran = match self.follow(call, &line, timeout, &hosts).await? {
             Ok(ran) => ran,
             Err(why) => {
                 // Whatever ran in it is dead; the next command gets a new one.
@@ -458,6 +467,7 @@ impl Driver {
         if ran.end != CommandEnd::Exited(0) {
             result.outcome = Outcome::Failed;
         }
+        self.tell_denials(call, &mut text, &mut result.beside).await;
         if arguments.keep_changes {
             match self.keep_changes().await {
                 Ok((rows, said)) => {
@@ -474,8 +484,8 @@ impl Driver {
         Ok(result)
     }
 
-    /// Makes the sandbox have the files as the task has them.
-    async fn ready_sandbox(&mut self) -> anyhow::Result<String> {
+    /// Makes the sandbox have the files as the task has them, and reach these hosts.
+    async fn ready_sandbox(&mut self, hosts: &[String]) -> anyhow::Result<String> {
         let desk = self.desk.clone();
         let unsaved = tokio::task::spawn_blocking(move || desk.unsaved()).await?;
         let proposed = self.desk.proposed().clone();
@@ -487,7 +497,9 @@ impl Driver {
             }
             self.open_sandbox().await?.bring(&proposed, unsaved).await?;
         }
-        Ok(self.open_sandbox().await?.label())
+        let sandbox = self.open_sandbox().await?;
+        sandbox.set_network(hosts).await?;
+        Ok(sandbox.label())
     }
 
     /// Runs a line to its end and tells its output as it comes. The user can stop it.
@@ -496,6 +508,7 @@ impl Driver {
         call: &ToolCall,
         line: &str,
         timeout: Duration,
+        hosts: &[String],
     ) -> Flow<anyhow::Result<crate::agent::sandbox::Ran>> {
         let started = match self
             .sandbox
@@ -511,10 +524,17 @@ impl Driver {
         };
         let mut n_told = 0;
         let mut pending = Vec::new();
+        let mut given: Vec<String> = hosts.to_vec();
+        given.retain(|host| grants_host(&self.grants, host));
+        let mut looks = tokio::time::interval(LOOK);
         loop {
             let next = tokio::select! {
                 piece = started.next() => Ok(piece),
                 control = self.controls.recv(), if !self.controls.is_closed() => Err(control),
+                _ = looks.tick(), if !given.is_empty() => {
+                    self.take_back(hosts, &mut given).await?;
+                    continue;
+                }
             };
             match next {
                 Ok(Err(why)) => return Ok(Err(why)),
@@ -580,7 +600,7 @@ impl Driver {
     /// Runs a command of ours that only reads, in the sandbox.
     async fn git_command(&mut self, line: String) -> Reported {
         let ran = async {
-            self.ready_sandbox().await?;
+            self.ready_sandbox(&[]).await?;
             let sandbox = self.open_sandbox().await?;
             sandbox.run(&line, Duration::from_secs(20)).await
         };

@@ -14,6 +14,7 @@ pub(super) struct PolicyFile {
     pub(super) command: Vec<CommandRule>,
     pub(super) path: Vec<PathRule>,
     pub(super) tool: Vec<ToolRule>,
+    pub(super) network: Vec<NetworkRule>,
     pub(super) limits: Limits,
     /// Modes a task may be started in; all when not given.
     pub(super) modes: Option<Vec<String>>,
@@ -85,6 +86,58 @@ pub(super) struct ToolRule {
     /// Names the rule must not hold for.
     #[serde(default)]
     pub(super) passes: Vec<String>,
+}
+
+/// A rule about hosts that commands may reach from their sandbox.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NetworkRule {
+    /// `host`, `*.host` for all below it, or `*` for all.
+    pub(super) host: String,
+    pub(super) decision: Ruling,
+    pub(super) why: Option<String>,
+    pub(super) instead: Option<String>,
+}
+
+impl NetworkRule {
+    /// Whether the rule holds for a host as it is asked for, which may be `*.host` or have a port.
+    /// Rules that allow hold for the ports 443 and 80 alone, others for all.
+    pub(super) fn holds(&self, asked: &str) -> bool {
+        let asked = asked.to_ascii_lowercase();
+        let rule = self.host.to_ascii_lowercase();
+        let (name, has_port) = match asked.rsplit_once(':') {
+            Some((name, _)) => (name, true),
+            None => (asked.as_str(), false),
+        };
+        if has_port && self.decision == Ruling::Allow && rule != asked {
+            return false;
+        }
+        let is_below = |name: &str| {
+            let below = rule.strip_prefix('*').filter(|rest| rest.starts_with('.'));
+            below.is_some_and(|below| name.ends_with(below))
+        };
+        // To ask for all below a host is to ask for this one too.
+        let asks_for_it = |rule: &str| {
+            let below = name
+                .strip_prefix('*')
+                .filter(|_| self.decision != Ruling::Allow);
+            below.is_some_and(|below| rule.ends_with(below))
+        };
+        rule == "*" || rule == asked || rule == name || is_below(name) || asks_for_it(&rule)
+    }
+
+    /// # Errors
+    /// What is wrong with the rule, in words.
+    fn check(&self) -> Result<(), String> {
+        let host = &self.host;
+        if host.is_empty() || host.contains(['/', ' ']) {
+            return Err(format!("`{host}` is no host"));
+        }
+        if self.decision == Ruling::Deny && self.why.is_none() {
+            return Err(format!("the rule that denies `{host}` needs `why`"));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -304,6 +357,7 @@ impl PolicyFile {
         file.limits.check()?;
         file.command.iter().try_for_each(CommandRule::check)?;
         file.tool.iter().try_for_each(ToolRule::check)?;
+        file.network.iter().try_for_each(NetworkRule::check)?;
         let paths = file.path.iter().cloned().map(Paths::new);
         let paths = paths.collect::<Result<_, _>>()?;
         Ok((file, paths))

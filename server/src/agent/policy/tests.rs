@@ -411,3 +411,46 @@ fn a_permission_for_a_glob_holds_for_the_paths_it_matches_and_no_others() {
         assert_eq!(ruling_of(glob, path), ruling, "{glob}: {path}");
     }
 }
+
+#[test]
+fn hosts_are_asked_for_unless_rules_or_permissions_say_so() {
+    let user = "[[network]]\nhost = \"docs.test\"\ndecision = \"allow\"\n\
+                [[network]]\nhost = \"*.mirror.test\"\ndecision = \"allow\"\n";
+    let repository = "[[network]]\nhost = \"*\"\ndecision = \"allow\"\n\
+                      [[network]]\nhost = \"*.tracker.test\"\ndecision = \"deny\"\nwhy = \"no\"\n\
+                      [[network]]\nhost = \"old.test\"\ndecision = \"deny\"\nwhy = \"no\"\n";
+    let policy = with(&[("user", user), ("repository", repository)]).unwrap();
+    let grant = Grant {
+        allows: Permission::Network("given.test".into()),
+        ..granted(&["x"]).remove(0)
+    };
+    for (host, ruling) in [
+        // A repository allows nothing.
+        ("any.test", Ruling::Ask),
+        ("docs.test", Ruling::Allow),
+        ("DOCS.test", Ruling::Allow),
+        ("docs.test:22", Ruling::Ask),
+        ("x.docs.test", Ruling::Ask),
+        ("*.docs.test", Ruling::Ask),
+        ("a.b.mirror.test", Ruling::Allow),
+        ("mirror.test", Ruling::Ask),
+        ("evilmirror.test", Ruling::Ask),
+        ("up.tracker.test", Ruling::Deny),
+        ("up.tracker.test:8080", Ruling::Deny),
+        ("*.tracker.test", Ruling::Deny),
+        // All below it would be it too.
+        ("*.test", Ruling::Deny),
+        ("old.test", Ruling::Deny),
+        ("given.test", Ruling::Allow),
+        ("given.test:22", Ruling::Ask),
+        ("*.given.test", Ruling::Ask),
+    ] {
+        let found = policy.judge_network(host, std::slice::from_ref(&grant));
+        assert_eq!(found.ruling, ruling, "{host}: {found:?}");
+    }
+    let why = with(&[(
+        "user",
+        "[[network]]\nhost = \"x.test\"\ndecision = \"deny\"\n",
+    )]);
+    assert!(why.unwrap_err().to_string().contains("needs `why`"));
+}

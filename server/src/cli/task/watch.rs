@@ -66,8 +66,10 @@ impl Shown {
                     "[y]es once, yes for this [t]ask or this [r]epository to commands that begin with `{remembered}`, [n]o?"
                 ))
             }
-            Subject::Edit { path } if has(GrantScope::Task) => {
-                let path = harmless(path);
+            Subject::Edit { path: what } | Subject::Network { host: what, .. }
+                if has(GrantScope::Task) =>
+            {
+                let path = harmless(what);
                 super::prompt(&format!(
                     "[y]es once, yes for this [t]ask or this [r]epository to {path}, [n]o?"
                 ))
@@ -81,6 +83,7 @@ impl Shown {
             Subject::Command { .. }
             | Subject::Edit { .. }
             | Subject::Tool { .. }
+            | Subject::Network { .. }
             | Subject::Budget { .. } => super::prompt("[y]es or [n]o?"),
         }
     }

@@ -1,6 +1,6 @@
 //! The part of the tour about chat and tasks, with a scripted model: a question is answered, a task
-//! finds and mends a fault and runs the project's test in the sandbox, its hunk is accepted and
-//! taken back.
+//! finds and mends a fault and runs the project's test in the sandbox, one of its commands wants a
+//! host that nobody allowed, its hunk is accepted and taken back.
 
 use std::fs;
 use std::io::Write;
@@ -54,6 +54,13 @@ const TURNS: &[Turn] = &[
     Turn {
         text: "",
         calls: &[("run", r#"{"command":"sh test.sh"}"#)],
+    },
+    Turn {
+        text: "",
+        calls: &[(
+            "run",
+            r#"{"command":"curl --silent --show-error https://statistics.example/"}"#,
+        )],
     },
     Turn {
         text: "",
@@ -187,6 +194,12 @@ fn step(event: &Value) -> Option<String> {
         "approval" => {
             let command = event["subject"]["command"].as_str().unwrap_or_default();
             Some(format!("asked  run `{}`? yes", harmless(command)))
+        }
+        "denied" => {
+            let instead = event["instead"].as_str().unwrap_or_default();
+            let line = format!("denied {}: {}", text("what"), text("why"));
+            let way = faint(format!("({})", harmless(instead)));
+            Some(format!("{} {way}", paint(style::WARN, line)))
         }
         "tool_result" => {
             let text = text("text");

@@ -275,6 +275,11 @@ pub enum Subject {
         tool: String,
         arguments: String,
     },
+    /// A host that a command is to reach from its sandbox.
+    Network {
+        host: String,
+        command: String,
+    },
     /// A ceiling was reached; yes doubles it.
     Budget {
         what: String,
@@ -293,6 +298,9 @@ impl Subject {
             Self::Edit { path } => format!("change {}", printable(path)),
             Self::Tool { tool, arguments } => {
                 format!("call {} with {}", printable(tool), harmless(arguments))
+            }
+            Self::Network { host, command } => {
+                format!("let `{}` reach {}", harmless(command), printable(host))
             }
             Self::Budget { what } => format!("go on beyond {what}"),
             Self::Question { text, .. } => harmless(text),
@@ -359,6 +367,8 @@ pub enum Permission {
     Path(String),
     /// The full name of a tool of an MCP server.
     Tool(String),
+    /// A host that commands may reach: `host`, `*.host`, `host:port`.
+    Network(String),
 }
 
 /// Something that was not allowed, in words the model can act on.

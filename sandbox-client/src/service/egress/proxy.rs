@@ -1,0 +1,204 @@
+//! The proxy's own side: connections from inside, what they ask for, and how they are refused.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::dial::{NoConnection, dial};
+use super::plain::{self, Metered};
+use super::policy::Target;
+use super::tunnel::{self, Tunnel};
+use crate::protocol::{DenialOp, DenialReason};
+
+/// A request's line and headers together.
+const HEAD_BYTES: usize = 16 << 10;
+const HEADERS: usize = 64;
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-sandbox-deny: too-many-connections\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+pub(super) type Body = Either<Full<Bytes>, Metered>;
+
+/// Accepts until it is dropped, and drops all connections then.
+pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= shared.options.caps.connections {
+            shared.deny(
+                DenialOp::Connection,
+                "",
+                DenialReason::TooManyConnections,
+                None,
+            );
+            // Nobody is waited for who does not hear it.
+            let _ = stream.try_write(BUSY);
+            continue;
+        }
+        let shared = Arc::clone(&shared);
+        connections.spawn(connection(shared, stream));
+    }
+}
+
+/// One connection: one request, and the tunnel it may become.
+async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+    let opened: Arc<Mutex<Option<Tunnel>>> = Arc::default();
+    let service = service_fn(|request| {
+        let (shared, opened) = (Arc::clone(&shared), Arc::clone(&opened));
+        async move { Ok::<_, Infallible>(answer(&shared, request, &opened).await) }
+    });
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.options.caps.beginning)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
+        .keep_alive(false);
+    let served = server
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(why) = served {
+        let reason = match () {
+            () if why.is_timeout() => DenialReason::TooSlow,
+            () if why.is_parse() => DenialReason::Malformed,
+            () => return,
+        };
+        shared.deny(DenialOp::Connection, "", reason, None);
+    }
+    let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(tunnel) = opened {
+        tunnel::carry(&shared, tunnel).await;
+    }
+}
+
+/// What is said instead of an answer from outside.
+pub(super) struct Refused {
+    status: StatusCode,
+    reason: Option<DenialReason>,
+    words: String,
+}
+
+impl Refused {
+    /// Refuses, and writes it down.
+    pub(super) fn denied(
+        shared: &Shared,
+        op: DenialOp,
+        target: &str,
+        reason: DenialReason,
+        allowed_by: Option<String>,
+    ) -> Self {
+        let allowed = match &allowed_by {
+            Some(rule) => format!(" The network rule {rule} would allow it."),
+            None => String::new(),
+        };
+        let words = format!(
+            "The sandbox does not let this through: {}.{allowed}\n",
+            reason.in_words()
+        );
+        shared.deny(op, target, reason, allowed_by);
+        Self {
+            status: match reason {
+                DenialReason::Malformed | DenialReason::HostHeader => StatusCode::BAD_REQUEST,
+                _ => StatusCode::FORBIDDEN,
+            },
+            reason: Some(reason),
+            words,
+        }
+    }
+
+    pub(super) fn failed(why: &str) -> Self {
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            reason: None,
+            words: format!("The host is allowed and could not be reached: {why}\n"),
+        }
+    }
+
+    fn response(self) -> Response<Body> {
+        let mut response = Response::new(Either::Left(Full::new(self.words.into())));
+        *response.status_mut() = self.status;
+        if let Some(reason) = self.reason {
+            let reason = HeaderValue::from_static(reason.name());
+            response.headers_mut().insert("x-sandbox-deny", reason);
+        }
+        response
+    }
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    opened: &Mutex<Option<Tunnel>>,
+) -> Response<Body> {
+    let outcome = match *request.method() {
+        Method::CONNECT => open(shared, request, opened).await,
+        _ => plain::pass_on(shared, request).await,
+    };
+    outcome.unwrap_or_else(Refused::response)
+}
+
+/// `CONNECT`: connects, answers, and leaves the rest to [`tunnel::carry`].
+async fn open(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    opened: &Mutex<Option<Tunnel>>,
+) -> Result<Response<Body>, Refused> {
+    let authority = request.uri().authority();
+    let target = authority
+        .filter(|authority| !authority.as_str().contains('@'))
+        .and_then(|a| Target::parse(a.host(), a.port_u16()?));
+    let Some(target) = target else {
+        let text = request.uri().to_string();
+        let reason = DenialReason::Malformed;
+        return Err(Refused::denied(
+            shared,
+            DenialOp::Connect,
+            &text,
+            reason,
+            None,
+        ));
+    };
+    let upstream = reach(shared, DenialOp::Connect, &target).await?;
+    let tunnel = Tunnel {
+        inside: hyper::upgrade::on(request),
+        upstream,
+        target,
+    };
+    opened
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .replace(tunnel);
+    Ok(Response::new(Either::Left(Full::default())))
+}
+
+/// Connects to a target, or says why not.
+pub(super) async fn reach(
+    shared: &Shared,
+    op: DenialOp,
+    target: &Target,
+) -> Result<TcpStream, Refused> {
+    dial(shared, target).await.map_err(|why| match why {
+        NoConnection::Failed(why) => Refused::failed(&why),
+        NoConnection::Denied(reason) => {
+            let can_be = matches!(reason, DenialReason::NotAllowed | DenialReason::Port);
+            let allowed_by = can_be.then(|| target.rule());
+            Refused::denied(shared, op, &target.to_string(), reason, allowed_by)
+        }
+    })
+}
