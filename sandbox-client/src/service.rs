@@ -12,6 +12,7 @@
 mod cgroup;
 mod host;
 mod key;
+mod machine;
 mod route;
 mod sandbox;
 
@@ -29,6 +30,7 @@ use tokio::task::JoinSet;
 
 pub use self::host::Host;
 pub use self::key::Key;
+pub use self::machine::Machines;
 pub use self::sandbox::LaunchError;
 use self::sandbox::Sandbox;
 use crate::client::{Address, Addressing, Endpoint};
@@ -45,6 +47,7 @@ pub struct Options {
     /// Whoever has it may do everything here.
     pub key: Key,
     pub host: Host,
+    pub machines: Machines,
     pub workspaces: Workspaces,
     pub limits: Limits,
     /// Sandboxes at one time.
@@ -285,13 +288,14 @@ impl State {
     }
 }
 
-/// Makes a sandbox, runs a command in it and destroys it: whether this machine can.
+/// Makes a sandbox of a tier, waits for its answer and destroys it: whether this machine can.
+/// Returns where it is weaker than its tier's name says.
 ///
 /// # Errors
 /// The step that this machine refuses.
-pub async fn probe(options: &Options) -> Result<(Tier, Vec<String>), LaunchError> {
-    let sandbox = Sandbox::launch(options, sandbox::Asked::probe()).await?;
-    let found = (Tier::Namespace, sandbox.notes().to_vec());
+pub async fn probe(options: &Options, tier: Tier) -> Result<Vec<String>, LaunchError> {
+    let sandbox = Sandbox::launch(options, sandbox::Asked::probe(tier)).await?;
+    let notes = sandbox.notes().to_vec();
     sandbox.destroy().await;
-    Ok(found)
+    Ok(notes)
 }

@@ -11,6 +11,9 @@ mod faulty;
 #[cfg(target_os = "linux")]
 mod lifetimes;
 #[cfg(test)]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod machine;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 #[cfg(target_os = "linux")]

@@ -10,7 +10,7 @@ use sandbox_client::changes::{self, Bounds, Changes};
 use sandbox_client::client::{Client, Command, Finished, Sandbox, Stdin};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{Agent, Host, Key, Limits, Options, Service, Workspaces};
+use sandbox_client::service::{Agent, Host, Key, Limits, Machines, Options, Service, Workspaces};
 
 pub(crate) fn options() -> Options {
     let home = std::env::var_os("HOME").map(PathBuf::from);
@@ -21,6 +21,7 @@ pub(crate) fn options() -> Options {
         },
         key: Key::generate().unwrap(),
         host: Host::find(home.as_deref(), Some(OsStr::new("/usr/bin"))),
+        machines: Machines::default(),
         workspaces: Workspaces::OfThisMachine,
         limits: Limits::default(),
         sandboxes: 64,

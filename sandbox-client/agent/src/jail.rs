@@ -12,6 +12,7 @@
 //! sandbox starts with less.
 
 mod confine;
+mod keep;
 mod root;
 
 use std::io::{Read, Write};
@@ -131,6 +132,9 @@ pub(crate) fn init() -> ExitCode {
     let (Ok((upper, confinement)), Ok(())) = (built, answered) else {
         return ExitCode::FAILURE;
     };
+    if let Some(program) = &spec.keep {
+        return keep::keep(program, &spec.env, &channel, confinement);
+    }
     let jail = Jail {
         spec,
         channel,

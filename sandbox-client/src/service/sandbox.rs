@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::cgroup::Groups;
 use super::host::is_plain_directory;
 use super::key::{Key, random_hex};
+use super::machine;
 use super::{Limits, Options, Workspaces};
 use crate::protocol::{Create, LocalCreate};
 use crate::service::route::Forwarded;
@@ -40,12 +41,14 @@ pub enum LaunchError {
     Start(#[source] std::io::Error),
     #[error("this machine does not allow a sandbox: could not {0}")]
     Refused(String),
-    #[error("the sandbox did not answer within {} s", LAUNCH.as_secs())]
-    Silent,
+    #[error("the sandbox did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
     #[error("the sandbox ended before it answered")]
     Ended,
-    #[error("a sandbox of at least the tier {wanted} was asked for; this machine has {has}", wanted = .0.name(), has = Tier::Namespace.name())]
-    TooWeak(Tier),
+    #[error("there is no sandbox of the tier {tier}: {why}", tier = .tier.name())]
+    Machine { tier: Tier, why: String },
+    #[error("a sandbox of at least the tier {wanted} was asked for; that would be {has}", wanted = .wanted.name(), has = .has.name())]
+    TooWeak { has: Tier, wanted: Tier },
     #[error("{0}")]
     Asked(String),
 }
@@ -53,6 +56,7 @@ pub enum LaunchError {
 /// What a creator asked for, checked.
 #[derive(Debug)]
 pub(super) struct Asked {
+    tier: Tier,
     template: String,
     metadata: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
@@ -62,8 +66,9 @@ pub(super) struct Asked {
 
 impl Asked {
     /// The least there is.
-    pub(super) fn probe() -> Self {
+    pub(super) fn probe(tier: Tier) -> Self {
         Self {
+            tier,
             template: "base".to_owned(),
             metadata: BTreeMap::new(),
             env: BTreeMap::new(),
@@ -93,8 +98,13 @@ impl Asked {
             );
         }
         let local = create.pairwright.unwrap_or_default();
-        if let Some(wanted) = local.min_isolation.filter(|tier| *tier > Tier::Namespace) {
-            return Err(LaunchError::TooWeak(wanted));
+        let wanted = local.min_isolation.unwrap_or(Tier::Namespace);
+        let has = local.tier.unwrap_or(wanted.min(Tier::Vm));
+        if has < wanted {
+            return Err(LaunchError::TooWeak { has, wanted });
+        }
+        if has == Tier::Remote {
+            return refuse("sandboxes of this service are on its own machine".into());
         }
         let named = local.workspace.iter().chain(&local.read_roots);
         for path in named {
@@ -112,6 +122,7 @@ impl Asked {
             return refuse(format!("more than {MASKS} paths to hide"));
         }
         Ok(Self {
+            tier: has,
             template: create.template_id,
             metadata: create.metadata,
             env: create.env_vars,
@@ -128,6 +139,7 @@ impl Asked {
         }));
         let mut env = options.host.env.clone();
         env.extend(self.env.clone());
+        let limits_memory = groups.limits_memory || self.tier != Tier::Namespace;
         Spec {
             workspace: self.local.workspace.clone(),
             mounts,
@@ -138,9 +150,10 @@ impl Asked {
                 files: (limits.disk_bytes / BYTES_A_FILE).max(1 << 10),
                 processes: limits.processes,
                 open_files: OPEN_FILES,
-                data_bytes: (!groups.limits_memory).then_some(limits.memory_bytes),
+                data_bytes: (!limits_memory).then_some(limits.memory_bytes),
                 command_ms: limits.command_seconds * 1_000,
             },
+            keep: None,
         }
     }
 }
@@ -148,6 +161,8 @@ impl Asked {
 /// A running sandbox.
 pub(super) struct Sandbox {
     pub(super) id: String,
+    /// What it really is.
+    pub(super) tier: Tier,
     pub(super) token: Key,
     pub(super) template: String,
     pub(super) metadata: BTreeMap<String, String>,
@@ -158,6 +173,8 @@ pub(super) struct Sandbox {
     end: watch::Sender<Instant>,
     /// Gone when it is destroyed.
     process: tokio::sync::Mutex<Option<Child>>,
+    /// A machine ends when it closes.
+    _control: Option<UnixStream>,
     groups: Groups,
 }
 
@@ -167,11 +184,18 @@ impl Sandbox {
         let id = random_hex().map_err(LaunchError::Start)?;
         let token = random_hex().map_err(LaunchError::Start)?;
         let limits = options.limits.with(asked.local.limits.unwrap_or_default());
-        let groups = Groups::make(&id, &limits);
-        let spec = asked.spec(options, &limits, &groups);
-        let launched = tokio::time::timeout(LAUNCH, start(options, &groups, spec)).await;
-        let launched = launched.map_err(|_| LaunchError::Silent).and_then(|l| l);
-        let (process, channel, landlock) = match launched {
+        let groups = match asked.tier {
+            Tier::Namespace | Tier::Remote => Groups::make(&id, &limits),
+            Tier::VmEmulated | Tier::Vm => Groups::make(&id, &machine::around(&limits)),
+        };
+        let launched = Launched::launch(options, &asked, &limits, &groups).await;
+        let Launched {
+            process,
+            channel,
+            control,
+            landlock,
+            mut notes,
+        } = match launched {
             Ok(launched) => launched,
             Err(error) => {
                 groups.remove().await;
@@ -186,17 +210,19 @@ impl Sandbox {
             .map_err(|_| LaunchError::Ended)?;
         // Ends when either side does; whoever waits for answers then sees it.
         tokio::spawn(connection);
-        let mut notes = vec!["no network".to_owned()];
+        notes.insert(0, "no network".to_owned());
+        // A machine has the memory and the processors that it has, and its users are its own.
+        let is_machine = asked.tier != Tier::Namespace;
         for (holds, what) in [
             (
-                groups.limits_memory,
+                groups.limits_memory || is_machine,
                 "memory limit: best effort (per process)",
             ),
             (
-                groups.limits_processes,
+                groups.limits_processes || is_machine,
                 "process limit: best effort (per user)",
             ),
-            (groups.limits_processors, "no processor limit"),
+            (groups.limits_processors || is_machine, "no processor limit"),
             (landlock, "without Landlock"),
         ] {
             if !holds {
@@ -208,6 +234,7 @@ impl Sandbox {
         let (end, _) = watch::channel(Instant::now() + lifetime.min(most_lifetime()));
         Ok(Self {
             id,
+            tier: asked.tier,
             token: Key::from_text(token),
             template: asked.template,
             metadata: asked.metadata,
@@ -217,6 +244,7 @@ impl Sandbox {
             envd,
             end,
             process: tokio::sync::Mutex::new(Some(process)),
+            _control: control,
             groups,
         })
     }
@@ -281,8 +309,46 @@ fn most_lifetime() -> Duration {
     Duration::from_secs(Limits::MOST.lifetime_seconds)
 }
 
+/// A sandbox that answered, before it is anyone's.
+struct Launched {
+    process: Child,
+    channel: UnixStream,
+    control: Option<UnixStream>,
+    landlock: bool,
+    notes: Vec<String>,
+}
+
+impl Launched {
+    async fn launch(
+        options: &Options,
+        asked: &Asked,
+        limits: &Limits,
+        groups: &Groups,
+    ) -> Result<Self, LaunchError> {
+        let spec = asked.spec(options, limits, groups);
+        if asked.tier != Tier::Namespace {
+            let machine = machine::start(options, asked.tier, limits, groups, spec).await?;
+            return Ok(Self {
+                process: machine.process,
+                channel: machine.channel,
+                control: Some(machine.control),
+                landlock: machine.landlock,
+                notes: machine.notes,
+            });
+        }
+        let (process, channel, landlock) = start(options, groups, spec).await?;
+        Ok(Self {
+            process,
+            channel,
+            control: None,
+            landlock,
+            notes: Vec::new(),
+        })
+    }
+}
+
 /// Starts the agent, limits it from outside, and tells it what to build.
-async fn start(
+pub(super) async fn start(
     options: &Options,
     groups: &Groups,
     spec: Spec,
@@ -301,22 +367,36 @@ async fn start(
     if let Some(pid) = process.id() {
         groups.take(pid).map_err(LaunchError::Start)?;
     }
+    let (channel, landlock) = agree(own, spec, LAUNCH).await?;
+    Ok((process, channel, landlock))
+}
+
+/// Tells the agent at the other end what to build, and waits until it has.
+pub(super) async fn agree(
+    mut channel: UnixStream,
+    spec: Spec,
+    patience: Duration,
+) -> Result<(UnixStream, bool), LaunchError> {
     let answered = tokio::task::spawn_blocking(move || {
-        let mut channel = own;
-        channel.set_read_timeout(Some(LAUNCH))?;
+        channel.set_read_timeout(Some(patience))?;
+        channel.set_write_timeout(Some(patience))?;
         channel.write_all(&[1])?;
         spec::write_frame(&mut channel, &spec)?;
         let verdict: Verdict = spec::read_frame(&mut channel)?;
         channel.set_read_timeout(None)?;
+        channel.set_write_timeout(None)?;
         channel.set_nonblocking(true)?;
         Ok::<_, std::io::Error>((channel, verdict))
     });
-    let (channel, verdict) = answered
-        .await
-        .map_err(|_| LaunchError::Ended)?
-        .map_err(|_| LaunchError::Ended)?;
+    let answered = answered.await.map_err(|_| LaunchError::Ended)?;
+    let (channel, verdict) = answered.map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            LaunchError::Silent(patience)
+        }
+        _ => LaunchError::Ended,
+    })?;
     match verdict {
-        Verdict::Ready { landlock } => Ok((process, channel, landlock)),
+        Verdict::Ready { landlock } => Ok((channel, landlock)),
         Verdict::Failed { step } => Err(LaunchError::Refused(step)),
     }
 }

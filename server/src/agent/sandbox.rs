@@ -16,7 +16,7 @@ use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
 use sandbox_client::client::{Client, Command, End, Event, Running, Sandbox, Stdin};
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{Agent, Host, Key, Limits, Options, Service, Workspaces};
+use sandbox_client::service::{Agent, Host, Key, Limits, Machines, Options, Service, Workspaces};
 use sandbox_client::tier::Tier;
 
 use super::proposed::Proposed;
@@ -40,6 +40,7 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
         agent: Agent::this_program(),
         key,
         host: Host::find(home.as_deref(), path.as_deref()),
+        machines: Machines::default(),
         workspaces,
         limits: Limits::default(),
         sandboxes: 64,
@@ -123,6 +124,7 @@ impl TaskSandbox {
                 workspace: Some(root.to_owned()),
                 masks,
                 read_roots: Vec::new(),
+                tier: None,
                 min_isolation: Some(Tier::Namespace),
                 limits: Some(LimitsAsked {
                     command_seconds: Some(command_seconds),
