@@ -1,7 +1,8 @@
 //! What a sandbox costs beside running the same thing plainly, in one run.
 //!
 //! `cargo bench -p sandbox-agent --bench sandbox [-- DIRECTORY COMMAND…]`: with a directory and a
-//! command, that command is compared too, in turns, and its changes are collected.
+//! command, that command is compared too, in turns, and its changes are collected. With
+//! `PAIRWRIGHT_KERNEL=FILE` emulated virtual machines with that kernel are measured instead.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,8 +14,9 @@ use sandbox_client::client::{Client, Command, Sandbox, Stdin};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::service::{
-    Agent, EgressOptions, Host, Key, Limits, Options, Service, Workspaces,
+    Agent, EgressOptions, Host, Key, Limits, Machines, Options, Service, Workspaces,
 };
+use sandbox_client::tier::Tier;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -67,11 +69,15 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
         },
         key: Key::generate()?,
         host: Host::find(home.as_deref(), std::env::var_os("PATH").as_deref()),
+        machines: Machines::default(),
         workspaces: Workspaces::OfThisMachine,
         limits: Limits::default(),
         egress: EgressOptions::default(),
         sandboxes: 64,
     };
+    let mut options = options;
+    options.machines.kernel = std::env::var_os("PAIRWRIGHT_KERNEL").map(PathBuf::from);
+    let emulated = options.machines.kernel.is_some();
     let service = Service::start_private(options)?;
     let client = Client::new(service.endpoint().clone())?;
     let workspace = tempfile::tempdir()?;
@@ -86,6 +92,11 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
         "| ms | n | p50 | p95 |\n|---|---|---|---|"
     )?;
 
+    if emulated {
+        machines(&client, &root).await?;
+        service.stop().await;
+        return Ok(());
+    }
     let (mut ready, mut gone) = (Times(Vec::new()), Times(Vec::new()));
     for _ in 0..40 {
         let started = Instant::now();
@@ -170,6 +181,63 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
     Ok(())
 }
 
+/// Virtual machines: start to answer, a command, changes, memory.
+async fn machines(client: &Client, root: &Path) -> Outcome<()> {
+    let (mut ready, mut gone) = (Times(Vec::new()), Times(Vec::new()));
+    for _ in 0..5 {
+        let started = Instant::now();
+        let sandbox = create_in(client, root, Some(512 << 20), Tier::VmEmulated).await?;
+        ready.0.push(since(started));
+        let started = Instant::now();
+        sandbox.kill().await?;
+        gone.0.push(since(started));
+    }
+    ready.row("machine ready, with a workspace of 1,400 files, 56 MB")?;
+    gone.row("machine destroyed")?;
+    let sandbox = create_in(client, root, Some(512 << 20), Tier::VmEmulated).await?;
+    let mut inside = Times(Vec::new());
+    for _ in 0..50 {
+        let started = Instant::now();
+        run(&sandbox, &["/bin/true"], root).await?;
+        inside.0.push(since(started));
+    }
+    inside.row("`true`, in the machine")?;
+    let edit = "for n in $(seq 20); do echo changed > d0/f$n; done";
+    run(&sandbox, &["/bin/sh", "-c", edit], root).await?;
+    let mut diffs = Times(Vec::new());
+    for _ in 0..10 {
+        let started = Instant::now();
+        let changes = changes::collect(&sandbox, root, Bounds::default()).await?;
+        if changes.files.len() != 20 {
+            return Err(format!("{} changes, not 20", changes.files.len()).into());
+        }
+        diffs.0.push(since(started));
+    }
+    diffs.row("changes of 20 files out")?;
+    for line in monitor_memory()? {
+        writeln!(std::io::stdout(), "QEMU: {line}")?;
+    }
+    Ok(sandbox.kill().await?)
+}
+
+/// What the kernel says of the memory of the QEMU that runs.
+fn monitor_memory() -> Outcome<Vec<String>> {
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if !name.starts_with("qemu-system") {
+            continue;
+        }
+        let memory = std::fs::read_to_string(entry.path().join("smaps_rollup"))?;
+        let lines = memory.lines().filter(|line| {
+            ["Rss:", "Pss:", "Private_Dirty:"]
+                .iter()
+                .any(|name| line.starts_with(name))
+        });
+        return Ok(lines.map(str::to_owned).collect());
+    }
+    Err("QEMU does not run".into())
+}
+
 /// A real command, plain and in a sandbox, in turns.
 async fn compare(client: &Client, root: &Path, command: &[String]) -> Outcome<()> {
     let root = root.canonicalize()?;
@@ -195,6 +263,15 @@ async fn compare(client: &Client, root: &Path, command: &[String]) -> Outcome<()
 }
 
 async fn create(client: &Client, root: &Path, bytes: Option<u64>) -> Outcome<Sandbox> {
+    create_in(client, root, bytes, Tier::Namespace).await
+}
+
+async fn create_in(
+    client: &Client,
+    root: &Path,
+    bytes: Option<u64>,
+    tier: Tier,
+) -> Outcome<Sandbox> {
     let limits = LimitsAsked {
         memory_bytes: bytes,
         disk_bytes: bytes,
@@ -207,6 +284,7 @@ async fn create(client: &Client, root: &Path, bytes: Option<u64>) -> Outcome<San
         timeout: Some(3_600),
         pairwright: Some(LocalCreate {
             workspace: Some(root.to_owned()),
+            tier: Some(tier),
             limits: Some(limits),
             ..LocalCreate::default()
         }),

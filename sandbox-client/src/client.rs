@@ -29,6 +29,8 @@ use crate::tier::Tier;
 const ANSWER_BYTES: usize = 16 << 20;
 /// Requests that are not commands are answered in this time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for making a sandbox, which may be a machine that starts.
+const MAKING: Duration = Duration::from_secs(120);
 /// Tries of a request that the service asks to repeat.
 const TRIES: u32 = 4;
 /// No wait between tries is longer, whatever the service asks for.
@@ -216,11 +218,13 @@ impl Client {
         body: Option<&B>,
     ) -> Outcome<T> {
         let body = body.map(encode).unwrap_or_default();
+        let makes = method == Method::POST && path.ends_with("/sandboxes");
+        let patience = if makes { MAKING } else { PATIENCE };
         let mut wait = Duration::from_millis(200);
         for attempt in 1.. {
             let ask = Ask::control(method.clone(), path, body.clone());
-            let answer = tokio::time::timeout(PATIENCE, self.http.ask(ask)).await;
-            let answer = answer.map_err(|_| ClientError::Silent(PATIENCE))??;
+            let answer = tokio::time::timeout(patience, self.http.ask(ask)).await;
+            let answer = answer.map_err(|_| ClientError::Silent(patience))??;
             if answer.status.is_success() {
                 return decode(&answer.whole(ANSWER_BYTES).await?);
             }
@@ -233,7 +237,7 @@ impl Client {
             tokio::time::sleep(asked_wait.unwrap_or(wait).min(LONGEST_WAIT)).await;
             wait *= 2;
         }
-        Err(ClientError::Silent(PATIENCE))
+        Err(ClientError::Silent(patience))
     }
 }
 

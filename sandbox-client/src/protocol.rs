@@ -96,6 +96,8 @@ pub struct LocalCreate {
     pub masks: Vec<PathBuf>,
     /// More of this machine that can be read.
     pub read_roots: Vec<PathBuf>,
+    /// The sandbox to make; the weakest that is acceptable, if none is named.
+    pub tier: Option<Tier>,
     /// The weakest sandbox that is acceptable.
     pub min_isolation: Option<Tier>,
     pub limits: Option<LimitsAsked>,

@@ -13,6 +13,7 @@ mod cgroup;
 mod egress;
 mod host;
 mod key;
+mod machine;
 mod route;
 mod sandbox;
 
@@ -31,6 +32,7 @@ use tokio::task::JoinSet;
 pub use self::egress::{Caps, EgressOptions, Names};
 pub use self::host::Host;
 pub use self::key::Key;
+pub use self::machine::Machines;
 pub use self::sandbox::LaunchError;
 use self::sandbox::Sandbox;
 use crate::client::{Address, Addressing, Endpoint};
@@ -47,6 +49,7 @@ pub struct Options {
     /// Whoever has it may do everything here.
     pub key: Key,
     pub host: Host,
+    pub machines: Machines,
     pub workspaces: Workspaces,
     pub limits: Limits,
     pub egress: EgressOptions,
@@ -288,13 +291,14 @@ impl State {
     }
 }
 
-/// Makes a sandbox, runs a command in it and destroys it: whether this machine can.
+/// Makes a sandbox of a tier, waits for its answer and destroys it: whether this machine can.
+/// Returns where it is weaker than its tier's name says.
 ///
 /// # Errors
 /// The step that this machine refuses.
-pub async fn probe(options: &Options) -> Result<(Tier, Vec<String>), LaunchError> {
-    let sandbox = Sandbox::launch(options, sandbox::Asked::probe()).await?;
-    let found = (Tier::Namespace, sandbox.notes().to_vec());
+pub async fn probe(options: &Options, tier: Tier) -> Result<Vec<String>, LaunchError> {
+    let sandbox = Sandbox::launch(options, sandbox::Asked::probe(tier)).await?;
+    let notes = sandbox.notes().to_vec();
     sandbox.destroy().await;
-    Ok(found)
+    Ok(notes)
 }

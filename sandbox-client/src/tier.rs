@@ -12,15 +12,28 @@ pub enum Tier {
     /// Namespaces, a file system of what was named, Landlock and seccomp, under the kernel that
     /// everything else runs under.
     Namespace,
+    /// The same in a virtual machine that a program emulates, which is itself in such a sandbox.
+    VmEmulated,
+    /// The same in a virtual machine that the processor separates.
+    Vm,
     /// Another machine's, as strong as it says.
     Remote,
 }
 
 impl Tier {
+    /// Whether it is a virtual machine of this computer.
+    pub fn is_machine(self) -> bool {
+        matches!(self, Self::VmEmulated | Self::Vm)
+    }
+
     /// What a user is told, wherever a result is shown.
     pub fn label(self) -> &'static str {
         match self {
             Self::Namespace => "Process sandbox: shares your kernel",
+            Self::VmEmulated => {
+                "Virtual machine (emulated, slow: about 15 times). Not a hardware boundary"
+            }
+            Self::Vm => "Virtual machine (hardware)",
             Self::Remote => "Remote sandbox: isolation as that service states",
         }
     }
@@ -29,6 +42,8 @@ impl Tier {
     pub fn name(self) -> &'static str {
         match self {
             Self::Namespace => "namespace",
+            Self::VmEmulated => "vm-emulated",
+            Self::Vm => "vm",
             Self::Remote => "remote",
         }
     }

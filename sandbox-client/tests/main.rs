@@ -14,6 +14,9 @@ mod faulty;
 #[cfg(target_os = "linux")]
 mod lifetimes;
 #[cfg(test)]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod machine;
+#[cfg(test)]
 #[cfg(target_os = "linux")]
 mod peer;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use sandbox_client::client::{Client, Command, Finished, Sandbox, Stdin};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::service::{
-    Agent, EgressOptions, Host, Key, Limits, Options, Service, Workspaces,
+    Agent, EgressOptions, Host, Key, Limits, Machines, Options, Service, Workspaces,
 };
 
 pub(crate) fn options() -> Options {
@@ -23,6 +23,7 @@ pub(crate) fn options() -> Options {
         },
         key: Key::generate().unwrap(),
         host: Host::find(home.as_deref(), Some(OsStr::new("/usr/bin"))),
+        machines: Machines::default(),
         workspaces: Workspaces::OfThisMachine,
         limits: Limits::default(),
         egress: EgressOptions::default(),

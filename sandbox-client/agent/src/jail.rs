@@ -12,6 +12,7 @@
 //! sandbox starts with less.
 
 mod confine;
+mod keep;
 mod root;
 
 use std::io::{IoSlice, Read, Write};
@@ -145,6 +146,9 @@ pub(crate) fn init() -> ExitCode {
         && hand_over(&channel, &proxy).is_err()
     {
         return ExitCode::FAILURE;
+    }
+    if let Some(program) = &spec.keep {
+        return keep::keep(program, &spec.env, &channel, confinement);
     }
     let jail = Jail {
         spec,

@@ -6,12 +6,18 @@
 //! `envd` of an E2B sandbox does ([`envd`]). When the socket closes it exits, and the kernel kills
 //! everything else: nothing outlives the service.
 //!
+//! In a virtual machine the program is process 1 of the machine first ([`guest`]): it mounts what
+//! the host shows, and starts itself as above, with a socket whose other end it passes on to the
+//! host.
+//!
 //! Holds: nothing read from the sandbox decides anything here except the answer to the request
 //! that read it. Not here: routing, keys, lifetimes and what comes back to the user's files.
 
 #[cfg(target_os = "linux")]
 mod envd;
 pub mod frame;
+#[cfg(target_os = "linux")]
+mod guest;
 #[cfg(target_os = "linux")]
 mod jail;
 pub mod spec;
@@ -21,6 +27,8 @@ use std::process::ExitCode;
 
 /// The argument with which a program that contains the agent is started to be the agent.
 pub const ARGUMENT: &str = "sandbox-agent";
+/// The argument with which it is process 1 of a virtual machine.
+pub const GUEST_ARGUMENT: &str = "sandbox-agent-guest";
 /// The argument of the second start, which is process 1.
 #[cfg(target_os = "linux")]
 const INIT_ARGUMENT: &str = "sandbox-agent-init";
@@ -36,6 +44,8 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = std::ffi::OsString>) ->
         Some(jail::enter())
     } else if first == INIT_ARGUMENT {
         Some(jail::init())
+    } else if first == GUEST_ARGUMENT && std::process::id() == 1 {
+        Some(guest::init(arguments.next().as_deref()))
     } else {
         None
     }

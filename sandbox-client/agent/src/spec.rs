@@ -19,6 +19,24 @@ pub const HOME: &str = "/home/user";
 /// The user inside, and its group.
 pub const USER: u32 = 1000;
 
+/// What programs need of the host's `/etc`: no accounts, keys or addresses.
+pub const ETC: [&str; 14] = [
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "java-17-openjdk",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "pki",
+    "protocols",
+    "services",
+    "ssl",
+];
+
 /// A sandbox, in full. What is not named here does not exist inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,7 +54,29 @@ pub struct Spec {
     /// and hands the listening socket over behind [`Verdict::Ready`].
     #[serde(default)]
     pub proxy: Option<u16>,
+    /// A program to keep inside instead of serving commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Program>,
 }
+
+/// A program that runs behind the walls for as long as the socket is open: a virtual machine's
+/// monitor.
+///
+/// After [`Verdict::Ready`] the service sends one byte with `descriptors` open files, which the
+/// program finds as its descriptors from [`FIRST_DESCRIPTOR`] on. The first is its output too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Program {
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    /// No more than [`MOST_DESCRIPTORS`].
+    pub descriptors: usize,
+}
+
+/// The number of the first open file that a kept program is given. Process 1 itself has fewer.
+pub const FIRST_DESCRIPTOR: i32 = 32;
+/// Open files that a kept program may be given.
+pub const MOST_DESCRIPTORS: usize = 8;
 
 /// A part of the host's file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +95,8 @@ pub enum Access {
     Scratch,
     /// An empty directory in memory; the host's is not read.
     Empty,
+    /// A device of the host, which can be used.
+    Device,
 }
 
 /// Limits that hold inside. Memory, processors and processes of all commands together are limited

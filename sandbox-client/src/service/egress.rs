@@ -117,14 +117,12 @@ struct Shared {
 }
 
 impl Egress {
-    /// Answers on `listener`, a socket of the sandbox's own network.
+    /// Answers on `listener`, a socket of the sandbox's own network. Without one there is no way out.
     pub(super) fn start(
-        listener: std::net::TcpListener,
+        listener: Option<std::net::TcpListener>,
         options: EgressOptions,
         policy: Policy,
     ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
         let shared = Arc::new(Shared {
             options,
             policy: watch::Sender::new(Arc::new(policy)),
@@ -132,7 +130,11 @@ impl Egress {
             n_bytes: AtomicU64::new(0),
         });
         let mut serving = JoinSet::new();
-        serving.spawn(proxy::serve(Arc::clone(&shared), listener));
+        if let Some(listener) = listener {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            serving.spawn(proxy::serve(Arc::clone(&shared), listener));
+        }
         Ok(Self {
             shared,
             _serving: serving,

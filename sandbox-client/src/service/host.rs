@@ -43,16 +43,21 @@ pub struct Host {
 }
 
 impl Host {
-    /// Finds programs, and the toolchains below `home`. `path` is a search path to take what is
-    /// readable inside from.
-    pub fn find(home: Option<&Path>, path: Option<&std::ffi::OsStr>) -> Self {
+    /// The directories of programs.
+    pub(super) fn system() -> Vec<Mount> {
         let system = SYSTEM.iter().map(|path| Mount {
             path: PathBuf::from(path),
             access: Access::ReadOnly,
         });
-        let mut mounts: Vec<Mount> = system
+        system
             .filter(|mount| mount.path.symlink_metadata().is_ok())
-            .collect();
+            .collect()
+    }
+
+    /// Finds programs, and the toolchains below `home`. `path` is a search path to take what is
+    /// readable inside from.
+    pub fn find(home: Option<&Path>, path: Option<&std::ffi::OsStr>) -> Self {
+        let mut mounts = Self::system();
         let mut env = BTreeMap::from(
             [
                 ("HOME", HOME),
@@ -99,6 +104,11 @@ impl Host {
         );
         Self { mounts, env }
     }
+}
+
+/// Whether it is one of the directories of programs, or below one.
+pub(super) fn is_system(path: &Path) -> bool {
+    SYSTEM.iter().any(|own| path.starts_with(own))
 }
 
 /// Whether it is there and reached without a link, so that it means the same inside.

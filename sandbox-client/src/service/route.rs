@@ -23,12 +23,11 @@ use tokio::task::JoinSet;
 
 use super::State;
 use super::egress::Policy;
-use super::sandbox::{Asked, LaunchError, Sandbox};
+use super::sandbox::{Asked, LaunchError, NO_WAY_OUT, Sandbox};
 use crate::protocol::{
     Create, Created, ENVD_PORT, ENVD_VERSION, Info, KEY_HEADER, LocalCreated, Network, PORT_HEADER,
     Refused, SANDBOX_HEADER, SetTimeout, TOKEN_HEADER,
 };
-use crate::tier::Tier;
 
 /// No request to the control plane is longer.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -294,6 +293,9 @@ async fn one(
             let asked: Network = read(request).await?;
             let policy =
                 Policy::read(&asked).or_else(|why| refuse(StatusCode::BAD_REQUEST, why))?;
+            if sandbox.tier.is_machine() && policy.allows_any() {
+                return refuse(StatusCode::BAD_REQUEST, NO_WAY_OUT);
+            }
             sandbox.egress.set(policy);
             empty(StatusCode::NO_CONTENT)
         }
@@ -386,9 +388,9 @@ impl Drop for Starting<'_> {
 fn launch_refused<T>(error: &LaunchError) -> Result<T, (StatusCode, String)> {
     let status = match error {
         LaunchError::Asked(_) => StatusCode::BAD_REQUEST,
-        LaunchError::TooWeak(_) => StatusCode::PRECONDITION_FAILED,
-        LaunchError::Refused(_) => StatusCode::NOT_IMPLEMENTED,
-        LaunchError::Start(_) | LaunchError::Silent | LaunchError::Ended => {
+        LaunchError::TooWeak { .. } => StatusCode::PRECONDITION_FAILED,
+        LaunchError::Refused(_) | LaunchError::Machine { .. } => StatusCode::NOT_IMPLEMENTED,
+        LaunchError::Start(_) | LaunchError::Silent(_) | LaunchError::Ended => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     };
@@ -404,7 +406,7 @@ fn created(sandbox: &Sandbox) -> Created {
         envd_access_token: Some(sandbox.token.reveal().to_owned()),
         domain: None,
         pairwright: Some(LocalCreated {
-            tier: Tier::Namespace,
+            tier: sandbox.tier,
             notes: sandbox.notes().to_vec(),
             network: sandbox.egress.allowed(),
         }),

@@ -23,6 +23,7 @@ use super::cgroup::Groups;
 use super::egress::{self, Egress, Policy};
 use super::host::is_plain_directory;
 use super::key::{Key, random_hex};
+use super::machine;
 use super::{Limits, Options, Workspaces};
 use crate::protocol::{Create, LocalCreate};
 use crate::service::route::Forwarded;
@@ -44,19 +45,26 @@ pub enum LaunchError {
     Start(#[source] std::io::Error),
     #[error("this machine does not allow a sandbox: could not {0}")]
     Refused(String),
-    #[error("the sandbox did not answer within {} s", LAUNCH.as_secs())]
-    Silent,
+    #[error("the sandbox did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
     #[error("the sandbox ended before it answered")]
     Ended,
-    #[error("a sandbox of at least the tier {wanted} was asked for; this machine has {has}", wanted = .0.name(), has = Tier::Namespace.name())]
-    TooWeak(Tier),
+    #[error("there is no sandbox of the tier {tier}: {why}", tier = .tier.name())]
+    Machine { tier: Tier, why: String },
+    #[error("a sandbox of at least the tier {wanted} was asked for; that would be {has}", wanted = .wanted.name(), has = .has.name())]
+    TooWeak { has: Tier, wanted: Tier },
     #[error("{0}")]
     Asked(String),
 }
 
+/// Why a machine is given no network.
+pub(super) const NO_WAY_OUT: &str =
+    "a virtual machine reaches no hosts yet; leave allowOut empty, or take the namespace tier";
+
 /// What a creator asked for, checked.
 #[derive(Debug)]
 pub(super) struct Asked {
+    tier: Tier,
     template: String,
     metadata: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
@@ -67,8 +75,9 @@ pub(super) struct Asked {
 
 impl Asked {
     /// The least there is.
-    pub(super) fn probe() -> Self {
+    pub(super) fn probe(tier: Tier) -> Self {
         Self {
+            tier,
             template: "base".to_owned(),
             metadata: BTreeMap::new(),
             env: BTreeMap::new(),
@@ -91,8 +100,16 @@ impl Asked {
         let network = create.network.unwrap_or_default();
         let network = Policy::read(&network).map_err(LaunchError::Asked)?;
         let local = create.pairwright.unwrap_or_default();
-        if let Some(wanted) = local.min_isolation.filter(|tier| *tier > Tier::Namespace) {
-            return Err(LaunchError::TooWeak(wanted));
+        let wanted = local.min_isolation.unwrap_or(Tier::Namespace);
+        let has = local.tier.unwrap_or(wanted.min(Tier::Vm));
+        if has < wanted {
+            return Err(LaunchError::TooWeak { has, wanted });
+        }
+        if has == Tier::Remote {
+            return refuse("sandboxes of this service are on its own machine".into());
+        }
+        if has.is_machine() && network.allows_any() {
+            return refuse(NO_WAY_OUT.into());
         }
         let named = local.workspace.iter().chain(&local.read_roots);
         for path in named {
@@ -110,6 +127,7 @@ impl Asked {
             return refuse(format!("more than {MASKS} paths to hide"));
         }
         Ok(Self {
+            tier: has,
             template: create.template_id,
             metadata: create.metadata,
             env: create.env_vars,
@@ -126,8 +144,11 @@ impl Asked {
             access: Access::ReadOnly,
         }));
         let mut env = options.host.env.clone();
-        env.extend(proxy_variables());
+        if !self.tier.is_machine() {
+            env.extend(proxy_variables());
+        }
         env.extend(self.env.clone());
+        let limits_memory = groups.limits_memory || self.tier.is_machine();
         Spec {
             workspace: self.local.workspace.clone(),
             mounts,
@@ -138,10 +159,11 @@ impl Asked {
                 files: (limits.disk_bytes / BYTES_A_FILE).max(1 << 10),
                 processes: limits.processes,
                 open_files: OPEN_FILES,
-                data_bytes: (!groups.limits_memory).then_some(limits.memory_bytes),
+                data_bytes: (!limits_memory).then_some(limits.memory_bytes),
                 command_ms: limits.command_seconds * 1_000,
             },
-            proxy: Some(egress::PORT),
+            proxy: (!self.tier.is_machine()).then_some(egress::PORT),
+            keep: None,
         }
     }
 }
@@ -159,6 +181,8 @@ fn proxy_variables() -> impl Iterator<Item = (String, String)> {
 /// A running sandbox.
 pub(super) struct Sandbox {
     pub(super) id: String,
+    /// What it really is.
+    pub(super) tier: Tier,
     pub(super) token: Key,
     pub(super) template: String,
     pub(super) metadata: BTreeMap<String, String>,
@@ -170,6 +194,8 @@ pub(super) struct Sandbox {
     end: watch::Sender<Instant>,
     /// Gone when it is destroyed.
     process: tokio::sync::Mutex<Option<Child>>,
+    /// A machine ends when it closes.
+    _control: Option<UnixStream>,
     groups: Groups,
 }
 
@@ -179,22 +205,28 @@ impl Sandbox {
         let id = random_hex().map_err(LaunchError::Start)?;
         let token = random_hex().map_err(LaunchError::Start)?;
         let limits = options.limits.with(asked.local.limits.unwrap_or_default());
-        let groups = Groups::make(&id, &limits);
-        let spec = asked.spec(options, &limits, &groups);
-        let launched = tokio::time::timeout(LAUNCH, start(options, &groups, spec)).await;
-        let launched = launched.map_err(|_| LaunchError::Silent).and_then(|l| l);
-        let Started {
+        let groups = match asked.tier {
+            Tier::Namespace | Tier::Remote => Groups::make(&id, &limits),
+            Tier::VmEmulated | Tier::Vm => Groups::make(&id, &machine::around(&limits)),
+        };
+        let launched = Launched::launch(options, &asked, &limits, &groups).await;
+        let Launched {
             process,
-            channel,
-            proxy,
-            landlock,
+            agreed,
+            control,
+            mut notes,
         } = match launched {
-            Ok(started) => started,
+            Ok(launched) => launched,
             Err(error) => {
                 groups.remove().await;
                 return Err(error);
             }
         };
+        let Agreed {
+            channel,
+            landlock,
+            proxy,
+        } = agreed;
         let egress = Egress::start(proxy, options.egress.clone(), asked.network);
         let egress = egress.map_err(LaunchError::Start)?;
         let channel = tokio::net::UnixStream::from_std(channel).map_err(LaunchError::Start)?;
@@ -205,17 +237,18 @@ impl Sandbox {
             .map_err(|_| LaunchError::Ended)?;
         // Ends when either side does; whoever waits for answers then sees it.
         tokio::spawn(connection);
-        let mut notes = Vec::new();
+        // A machine has the memory and the processors that it has, and its users are its own.
+        let is_machine = asked.tier.is_machine();
         for (holds, what) in [
             (
-                groups.limits_memory,
+                groups.limits_memory || is_machine,
                 "memory limit: best effort (per process)",
             ),
             (
-                groups.limits_processes,
+                groups.limits_processes || is_machine,
                 "process limit: best effort (per user)",
             ),
-            (groups.limits_processors, "no processor limit"),
+            (groups.limits_processors || is_machine, "no processor limit"),
             (landlock, "without Landlock"),
         ] {
             if !holds {
@@ -227,6 +260,7 @@ impl Sandbox {
         let (end, _) = watch::channel(Instant::now() + lifetime.min(most_lifetime()));
         Ok(Self {
             id,
+            tier: asked.tier,
             token: Key::from_text(token),
             template: asked.template,
             metadata: asked.metadata,
@@ -237,6 +271,7 @@ impl Sandbox {
             envd,
             end,
             process: tokio::sync::Mutex::new(Some(process)),
+            _control: control,
             groups,
         })
     }
@@ -301,17 +336,55 @@ fn most_lifetime() -> Duration {
     Duration::from_secs(Limits::MOST.lifetime_seconds)
 }
 
-/// An agent whose walls stand.
-struct Started {
+/// A sandbox that answered, before it is anyone's.
+struct Launched {
     process: Child,
-    channel: UnixStream,
-    /// The sandbox's end of its way out.
-    proxy: TcpListener,
-    landlock: bool,
+    agreed: Agreed,
+    control: Option<UnixStream>,
+    notes: Vec<String>,
+}
+
+/// What an agent whose walls stand has answered.
+pub(super) struct Agreed {
+    pub(super) channel: UnixStream,
+    pub(super) landlock: bool,
+    /// The sandbox's end of its way out, where it has one.
+    pub(super) proxy: Option<TcpListener>,
+}
+
+impl Launched {
+    async fn launch(
+        options: &Options,
+        asked: &Asked,
+        limits: &Limits,
+        groups: &Groups,
+    ) -> Result<Self, LaunchError> {
+        let spec = asked.spec(options, limits, groups);
+        if asked.tier.is_machine() {
+            let machine = machine::start(options, asked.tier, limits, groups, spec).await?;
+            return Ok(Self {
+                process: machine.process,
+                agreed: machine.agreed,
+                control: Some(machine.control),
+                notes: machine.notes,
+            });
+        }
+        let (process, agreed) = start(options, groups, spec).await?;
+        Ok(Self {
+            process,
+            agreed,
+            control: None,
+            notes: Vec::new(),
+        })
+    }
 }
 
 /// Starts the agent, limits it from outside, and tells it what to build.
-async fn start(options: &Options, groups: &Groups, spec: Spec) -> Result<Started, LaunchError> {
+pub(super) async fn start(
+    options: &Options,
+    groups: &Groups,
+    spec: Spec,
+) -> Result<(Child, Agreed), LaunchError> {
     let (own, theirs) = UnixStream::pair().map_err(LaunchError::Start)?;
     let process = Command::new(&options.agent.program)
         .args(&options.agent.arguments)
@@ -326,33 +399,46 @@ async fn start(options: &Options, groups: &Groups, spec: Spec) -> Result<Started
     if let Some(pid) = process.id() {
         groups.take(pid).map_err(LaunchError::Start)?;
     }
+    let agreed = agree(own, spec, LAUNCH).await?;
+    Ok((process, agreed))
+}
+
+/// Tells the agent at the other end what to build, and waits until it has.
+pub(super) async fn agree(
+    mut channel: UnixStream,
+    spec: Spec,
+    patience: Duration,
+) -> Result<Agreed, LaunchError> {
+    let has_proxy = spec.proxy.is_some();
     let answered = tokio::task::spawn_blocking(move || {
-        let mut channel = own;
-        channel.set_read_timeout(Some(LAUNCH))?;
+        channel.set_read_timeout(Some(patience))?;
+        channel.set_write_timeout(Some(patience))?;
         channel.write_all(&[1])?;
         spec::write_frame(&mut channel, &spec)?;
         let verdict: Verdict = spec::read_frame(&mut channel)?;
         let proxy = match verdict {
-            Verdict::Ready { .. } => Some(take_over(&channel)?),
-            Verdict::Failed { .. } => None,
+            Verdict::Ready { .. } if has_proxy => Some(take_over(&channel)?),
+            Verdict::Ready { .. } | Verdict::Failed { .. } => None,
         };
         channel.set_read_timeout(None)?;
+        channel.set_write_timeout(None)?;
         channel.set_nonblocking(true)?;
         Ok::<_, std::io::Error>((channel, verdict, proxy))
     });
-    let (channel, verdict, proxy) = answered
-        .await
-        .map_err(|_| LaunchError::Ended)?
-        .map_err(|_| LaunchError::Ended)?;
-    match (verdict, proxy) {
-        (Verdict::Ready { landlock }, Some(proxy)) => Ok(Started {
-            process,
+    let answered = answered.await.map_err(|_| LaunchError::Ended)?;
+    let (channel, verdict, proxy) = answered.map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            LaunchError::Silent(patience)
+        }
+        _ => LaunchError::Ended,
+    })?;
+    match verdict {
+        Verdict::Ready { landlock } => Ok(Agreed {
             channel,
-            proxy,
             landlock,
+            proxy,
         }),
-        (Verdict::Ready { .. }, None) => Err(LaunchError::Ended),
-        (Verdict::Failed { step }, _) => Err(LaunchError::Refused(step)),
+        Verdict::Failed { step } => Err(LaunchError::Refused(step)),
     }
 }
 

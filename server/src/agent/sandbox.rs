@@ -17,7 +17,7 @@ use sandbox_client::client::{Client, Command, End, Event, Running, Sandbox, Stdi
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, Denial, LimitsAsked, LocalCreate};
 use sandbox_client::service::{
-    Agent, EgressOptions, Host, Key, Limits, Options, Service, Workspaces,
+    Agent, EgressOptions, Host, Key, Limits, Machines, Options, Service, Workspaces,
 };
 use sandbox_client::tier::Tier;
 
@@ -42,6 +42,7 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
         agent: Agent::this_program(),
         key,
         host: Host::find(home.as_deref(), path.as_deref()),
+        machines: Machines::default(),
         workspaces,
         limits: Limits::default(),
         egress: EgressOptions::default(),
@@ -128,6 +129,7 @@ impl TaskSandbox {
                 workspace: Some(root.to_owned()),
                 masks,
                 read_roots: Vec::new(),
+                tier: None,
                 min_isolation: Some(Tier::Namespace),
                 limits: Some(LimitsAsked {
                     command_seconds: Some(command_seconds),

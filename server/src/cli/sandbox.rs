@@ -14,7 +14,7 @@ use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDi
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
 use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{self, Key, Service, Workspaces};
+use sandbox_client::service::{self, Key, Machines, Service, Workspaces};
 use sandbox_client::tier::Tier;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -52,6 +52,11 @@ struct Run {
     /// Folder that the command sees as it is; what it writes there stays in the sandbox
     #[arg(long, value_name = "DIR", default_value = ".")]
     root: PathBuf,
+    /// What separates the command from this machine; never less than this
+    #[arg(long, value_name = "TIER", default_value = "namespace")]
+    tier: TierName,
+    #[command(flatten)]
+    machines: MachineFiles,
     /// More folders of this machine that the command can read
     #[arg(long, value_name = "DIR")]
     read: Vec<PathBuf>,
@@ -91,8 +96,51 @@ struct Run {
     command: Vec<String>,
 }
 
+/// The sandboxes of this machine.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum TierName {
+    /// Namespaces, under this machine's kernel
+    Namespace,
+    /// A virtual machine that QEMU emulates: a kernel of its own, slow, no hardware boundary
+    VmEmulated,
+    /// A virtual machine by KVM
+    Vm,
+}
+
+impl From<TierName> for Tier {
+    fn from(name: TierName) -> Self {
+        match name {
+            TierName::Namespace => Self::Namespace,
+            TierName::VmEmulated => Self::VmEmulated,
+            TierName::Vm => Self::Vm,
+        }
+    }
+}
+
+/// What virtual machines are made of.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct MachineFiles {
+    /// QEMU, where it is not on the search path
+    #[arg(long, value_name = "FILE", env = "PAIRWRIGHT_QEMU")]
+    qemu: Option<PathBuf>,
+    /// Kernel of virtual machines, where there is none in /boot; its modules are looked for beside it
+    #[arg(long, value_name = "FILE", env = "PAIRWRIGHT_KERNEL")]
+    kernel: Option<PathBuf>,
+}
+
+impl From<MachineFiles> for Machines {
+    fn from(files: MachineFiles) -> Self {
+        Self {
+            monitor: files.qemu,
+            kernel: files.kernel,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 struct Doctor {
+    #[command(flatten)]
+    machines: MachineFiles,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -121,6 +169,8 @@ impl Run {
         let key = Key::generate().context("no key could be made")?;
         let mut options = options(Workspaces::OfThisMachine, key);
         options.egress.local.extend(&self.net_local);
+        options.machines = self.machines.clone().into();
+        let tier = Tier::from(self.tier);
         let service =
             Service::start_private(options).context("the sandbox service could not be started")?;
         let client = Client::new(service.endpoint().clone())?;
@@ -132,7 +182,8 @@ impl Run {
                 workspace: Some(root.clone()),
                 masks: secrets_of(&root)?,
                 read_roots,
-                min_isolation: Some(Tier::Namespace),
+                tier: Some(tier),
+                min_isolation: Some(tier),
                 limits: Some(LimitsAsked {
                     memory_bytes: Some(self.memory << 20),
                     disk_bytes: Some(self.disk << 20),
@@ -337,8 +388,17 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
 /// What `sandbox doctor` finds.
 #[derive(Debug, Serialize)]
 struct Report {
+    /// What sandboxes are made of where nothing else is asked for; `None` where there are none.
     tier: Option<Tier>,
     label: Option<&'static str>,
+    probes: Vec<Probe>,
+}
+
+/// One tier, tried.
+#[derive(Debug, Serialize)]
+struct Probe {
+    tier: Tier,
+    label: &'static str,
     notes: Vec<String>,
     problem: Option<String>,
     ms: f64,
@@ -346,51 +406,72 @@ struct Report {
 
 impl Doctor {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let options = options(Workspaces::None, Key::generate()?);
-        let started = Instant::now();
-        let found = service::probe(&options).await;
-        let ms = started.elapsed().as_secs_f64() * 1e3;
-        let report = match found {
-            Ok((tier, notes)) => Report {
-                tier: Some(tier),
-                label: Some(tier.label()),
+        let mut options = options(Workspaces::None, Key::generate()?);
+        options.machines = self.machines.into();
+        let mut probes = Vec::new();
+        for tier in [Tier::Namespace, Tier::Vm, Tier::VmEmulated] {
+            let started = Instant::now();
+            let found = service::probe(&options, tier).await;
+            let ms = started.elapsed().as_secs_f64() * 1e3;
+            let (notes, problem) = match found {
+                Ok(notes) => (notes, None),
+                Err(error) => (Vec::new(), Some(error.to_string())),
+            };
+            let label = tier.label();
+            probes.push(Probe {
+                tier,
+                label,
                 notes,
-                problem: None,
+                problem,
                 ms,
-            },
-            Err(error) => Report {
-                tier: None,
-                label: None,
-                notes: Vec::new(),
-                problem: Some(error.to_string()),
-                ms,
-            },
+            });
+        }
+        let usual = probes.first().filter(|probe| probe.problem.is_none());
+        let report = Report {
+            tier: usual.map(|probe| probe.tier),
+            label: usual.map(|probe| probe.label),
+            probes,
         };
         let mut out = anstream::stdout().lock();
         if self.json {
             writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
-        } else if let Some(problem) = &report.problem {
-            writeln!(out, "{} {problem}", paint(style::BAD, "no sandbox:"))?;
+        } else {
+            report.print(&mut out)?;
+        }
+        Ok(match report.tier {
+            Some(_) => ExitCode::SUCCESS,
+            None => ExitCode::FAILURE,
+        })
+    }
+}
+
+impl Report {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        for probe in &self.probes {
+            let name = probe.tier.name();
+            match &probe.problem {
+                Some(problem) => writeln!(out, "{} {problem}", paint(style::WARN, name))?,
+                None => writeln!(
+                    out,
+                    "{} {} (made and removed one in {:.0} ms)",
+                    paint(style::GOOD, name),
+                    probe.label,
+                    probe.ms
+                )?,
+            }
+            for note in &probe.notes {
+                writeln!(out, "  {note}")?;
+            }
+        }
+        if self.tier.is_none() {
             writeln!(
                 out,
                 "Commands are refused here. Sandboxes need Linux 5.12 or newer with user namespaces: \
                  see `sysctl kernel.unprivileged_userns_clone user.max_user_namespaces \
                  kernel.apparmor_restrict_unprivileged_userns`."
             )?;
-        } else if let Some(label) = report.label {
-            writeln!(
-                out,
-                "{} (made and removed one in {ms:.0} ms)",
-                paint(style::GOOD, label)
-            )?;
-            for note in &report.notes {
-                writeln!(out, "  {note}")?;
-            }
         }
-        Ok(match report.problem {
-            None => ExitCode::SUCCESS,
-            Some(_) => ExitCode::FAILURE,
-        })
+        Ok(())
     }
 }
 

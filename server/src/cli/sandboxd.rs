@@ -11,6 +11,8 @@ use anyhow::{Context, bail};
 use sandbox_client::service::{Key, Service, Workspaces};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::sandbox::MachineFiles;
+
 /// The longest key that is read.
 const KEY_BYTES: u64 = 256;
 /// The shortest that is taken.
@@ -24,6 +26,8 @@ pub(super) struct Sandboxd {
     /// File with the key that callers show as X-API-Key; made with a new key when it is not there
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
+    #[command(flatten)]
+    machines: MachineFiles,
     /// Let callers see folders of this machine that this user can read
     #[arg(long)]
     share_folders: bool,
@@ -36,7 +40,8 @@ impl Sandboxd {
             true => Workspaces::OfThisMachine,
             false => Workspaces::None,
         };
-        let options = super::sandbox::options(workspaces, key);
+        let mut options = super::sandbox::options(workspaces, key);
+        options.machines = self.machines.into();
         let runtime = super::runtime()?;
         runtime.block_on(async {
             let service = match self.listen.parse::<SocketAddr>() {

@@ -91,7 +91,7 @@ pub(super) fn unstarted(why: &ClientInitializeError) -> String {
         ClientInitializeError::ConnectionClosed(_) => "it ended before it said who it is".into(),
         ClientInitializeError::JsonRpcError(error) => format!("it refused: {}", error.message),
         // What the others quote is what the server wrote.
-        ClientInitializeError::TransportError { error, .. } => chain(&error.error),
+        ClientInitializeError::TransportError { error, .. } => chain(&*error.error),
         ClientInitializeError::NoCompatibleProtocolVersion { .. } => {
             "it speaks another version of the protocol".into()
         }
@@ -102,14 +102,14 @@ pub(super) fn unstarted(why: &ClientInitializeError) -> String {
 pub(super) fn failure(why: &ServiceError) -> String {
     match why {
         ServiceError::McpError(error) => error.message.to_string(),
-        ServiceError::TransportSend(error) => chain(&error.error),
+        ServiceError::TransportSend(error) => chain(&*error.error),
         ServiceError::TransportClosed => "it is gone".into(),
         ServiceError::UnexpectedResponse => "its answer is none to what was asked".into(),
         other => other.to_string(),
     }
 }
 
-fn chain(error: &Box<dyn std::error::Error + Send + Sync>) -> String {
+fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -18,7 +18,7 @@ use rustix::mount::{
 use rustix::process::pivot_root;
 
 use super::{Step, at};
-use crate::spec::{Access, HOME, Mount, Spec};
+use crate::spec::{Access, ETC, HOME, Mount, Spec};
 
 /// Where the host's file system is while the new one is built.
 const HOST: &str = "/old";
@@ -28,24 +28,6 @@ const NEW: &str = "/new";
 const SCRATCH: &str = "/scratch";
 /// A fixed place for what overlays lie on, as their options cannot name every path.
 const LOWER: &str = "/lower";
-
-/// What programs need of the host's `/etc`: no accounts, keys or addresses.
-const ETC: [&str; 14] = [
-    "alternatives",
-    "ca-certificates",
-    "ca-certificates.conf",
-    "crypto-policies",
-    "java-17-openjdk",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "localtime",
-    "mime.types",
-    "pki",
-    "protocols",
-    "services",
-    "ssl",
-];
 
 const ETC_FILES: [(&str, &str); 6] = [
     (
@@ -217,6 +199,10 @@ fn show(mount: &Mount, overlays: &mut u32) -> io::Result<()> {
             symlink(fs::read_link(&from)?, to)
         }
         Access::ReadOnly => read_only(&from, &to),
+        Access::Device => {
+            place_for(&from, &to)?;
+            Ok(mount_bind(&from, &to)?)
+        }
     }
 }
 

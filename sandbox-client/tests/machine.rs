@@ -1,0 +1,194 @@
+//! Commands in virtual machines: real ones, emulated by QEMU with a distribution's kernel.
+//!
+//! The kernel is the one that `tests/run` puts below `target/tools`, or this machine's own.
+//! Without one, or without QEMU, these tests do nothing but say so, except in CI.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sandbox_client::client::{ClientError, End, Event, Stdin};
+use sandbox_client::output::Cap;
+use sandbox_client::protocol::{LimitsAsked, LocalCreate};
+use sandbox_client::service::{self, Host, Machines};
+use sandbox_client::tier::Tier;
+
+use crate::world::{World, asking, options, run, shell, told, tree};
+
+/// A kernel below `directory`.
+fn kernel_in(directory: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(directory).ok()?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    paths.find(|path| path.to_string_lossy().contains("/vmlinuz-"))
+}
+
+/// What machines are made of here; `None` when something is missing.
+fn machines() -> Option<Machines> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/kernel/boot");
+    let kernel = kernel_in(&tools).or_else(|| kernel_in(Path::new("/boot")));
+    let monitor = Path::new("/usr/bin/qemu-system-x86_64");
+    match kernel {
+        Some(kernel) if monitor.exists() => Some(Machines {
+            monitor: None,
+            kernel: Some(kernel),
+        }),
+        found => {
+            let missing = found.map_or("a kernel", |_| "QEMU");
+            assert!(std::env::var_os("CI").is_none(), "there is not {missing}");
+            eprintln!("not tested: there is not {missing}; tests/run installs it");
+            None
+        }
+    }
+}
+
+/// A service of machines that see no home directory.
+fn world() -> Option<World> {
+    let mut options = options();
+    options.host = Host::find(None, None);
+    options.machines = machines()?;
+    Some(World::with(options))
+}
+
+fn emulated(world: &World) -> LocalCreate {
+    LocalCreate {
+        workspace: Some(world.root()),
+        tier: Some(Tier::VmEmulated),
+        min_isolation: Some(Tier::VmEmulated),
+        limits: Some(LimitsAsked {
+            memory_bytes: Some(512 << 20),
+            disk_bytes: Some(64 << 20),
+            ..LimitsAsked::default()
+        }),
+        ..LocalCreate::default()
+    }
+}
+
+/// One machine for many claims, as each takes seconds to start.
+#[tokio::test]
+async fn commands_in_a_machine_are_as_in_any_sandbox() {
+    let Some(world) = world() else { return };
+    world.write("a.txt", "one\n");
+    world.write("b/c.txt", "gone\n");
+    world.write("secret", "hush");
+    let before = tree(&world.root());
+    let mut local = emulated(&world);
+    local.masks = vec![world.root().join("secret")];
+    let sandbox = world.client.create(asking(local)).await.unwrap();
+    assert_eq!(sandbox.tier(), Tier::VmEmulated);
+
+    let own = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let said = run(&sandbox, "uname -r; cat secret; echo no >&2; exit 7").await;
+    assert_eq!(said.end, End::Exited(7));
+    assert_ne!(said.stdout.text(), own, "it has the kernel of this machine");
+    assert!(!said.stdout.text().contains("hush"));
+    assert_eq!(said.stderr.text(), "no\n");
+
+    let mut reads = shell("cat; echo over");
+    reads.input = Stdin::Piped;
+    let mut running = sandbox.start(reads).await.unwrap();
+    running.write(b"typed\n".to_vec()).await.unwrap();
+    running.close_input().await.unwrap();
+    let mut typed = Vec::new();
+    let end = loop {
+        match running.next().await.unwrap() {
+            Event::Stdout(bytes) | Event::Stderr(bytes) => typed.extend(bytes),
+            Event::End(end) => break end,
+        }
+    };
+    assert_eq!(
+        (end, typed.as_slice()),
+        (End::Exited(0), b"typed\nover\n".as_slice())
+    );
+
+    let mut late = shell("setsid sleep 300 & sleep 300");
+    late.timeout = Duration::from_secs(2);
+    let said = sandbox.run(late, Cap(1 << 10)).await.unwrap();
+    assert_eq!(said.end, End::TimedOut);
+    let left = run(&sandbox, "cat /proc/[0-9]*/comm | grep -c sleep").await;
+    assert_eq!(left.stdout.text(), "0\n", "what it started lives on");
+
+    let said = run(&sandbox, "cat /proc/net/dev | tail -n +3 | grep -vc ' lo:'").await;
+    assert_eq!(told(&said), "Exited(1)\n0\n", "there is a network device");
+
+    let flood = shell("head -c 20000000 /dev/zero");
+    let said = sandbox.run(flood, Cap(16 << 10)).await.unwrap();
+    assert_eq!(said.end, End::Exited(0));
+    assert!(said.stdout.text().len() < 128 << 10);
+
+    let script = "echo two > a.txt; rm -r b; mkdir b; echo x > b/new; ln -s a.txt link";
+    let said = run(&sandbox, script).await;
+    assert_eq!(said.end, End::Exited(0), "{}", told(&said));
+    let changes = world.changes(&sandbox).await;
+    let mut paths: Vec<&str> = changes
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect();
+    paths.sort_unstable();
+    assert_eq!(paths, ["a.txt", "b/c.txt", "b/new", "link"]);
+    assert_eq!(tree(&world.root()), before, "the workspace was written");
+    sandbox.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said_with_what_would_help() {
+    let cases = [
+        (Some("/nowhere/qemu"), None, "QEMU is not at /nowhere/qemu"),
+        (
+            Some("/usr/bin/true"),
+            Some("/nowhere/kernel"),
+            "/nowhere/kernel",
+        ),
+        (
+            Some("/usr/bin/true"),
+            Some("/usr/bin/true"),
+            "it ended before it answered",
+        ),
+    ];
+    for (monitor, kernel, words) in cases {
+        let mut options = options();
+        options.host = Host::find(None, None);
+        options.machines = Machines {
+            monitor: monitor.map(PathBuf::from),
+            kernel: kernel.map(PathBuf::from),
+        };
+        let why = service::probe(&options, Tier::VmEmulated).await.err();
+        let why = why.map(|why| why.to_string()).unwrap_or_default();
+        assert!(why.contains("vm-emulated") && why.contains(words), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_dies_is_a_sandbox_that_is_gone() {
+    let Some(world) = world() else { return };
+    let sandbox = world.client.create(asking(emulated(&world))).await.unwrap();
+    // More than the machine has: its kernel kills, or it ends; either way an answer comes.
+    let script = "head -c 700000000 /dev/zero | tail | wc -c; echo alive";
+    let said = sandbox.run(shell(script), Cap(1 << 10)).await;
+    if let Ok(said) = said {
+        assert!(!told(&said).contains("700000000"), "{}", told(&said));
+    }
+    let id = sandbox.id().to_owned();
+    sandbox.kill().await.unwrap();
+    let gone = world
+        .client
+        .connect(&id, Duration::from_secs(1))
+        .await
+        .err();
+    assert!(
+        matches!(gone, Some(ClientError::Refused { status: 404, .. })),
+        "{gone:?}"
+    );
+}
+
+#[tokio::test]
+async fn less_than_was_asked_for_is_refused() {
+    let world = World::new();
+    let mut local = emulated(&world);
+    local.min_isolation = Some(Tier::Vm);
+    let refused = world.client.create(asking(local)).await.err();
+    assert!(
+        matches!(&refused, Some(ClientError::Refused { message, .. }) if message.contains("at least")),
+        "{refused:?}"
+    );
+}
