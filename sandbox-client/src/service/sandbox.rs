@@ -1,9 +1,9 @@
 //! One sandbox: the agent's process, the connection to it, and its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -145,7 +145,7 @@ impl Asked {
         }));
         let mut env = options.host.env.clone();
         if !self.tier.is_machine() {
-            env.extend(proxy_variables());
+            env.extend(proxy_variables(&options.egress.local));
         }
         env.extend(self.env.clone());
         let limits_memory = groups.limits_memory || self.tier.is_machine();
@@ -168,13 +168,22 @@ impl Asked {
     }
 }
 
-/// How programs find the proxy. What is inside they reach without it.
-fn proxy_variables() -> impl Iterator<Item = (String, String)> {
+/// How programs find the proxy. What is inside they reach without it, but for addresses of the
+/// service's own machine that its user has named.
+fn proxy_variables(named: &BTreeSet<SocketAddr>) -> impl Iterator<Item = (String, String)> {
     const AROUND: [&str; 2] = ["NO_PROXY", "no_proxy"];
+    const INSIDE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+    let is_named = |name: &&str| {
+        named
+            .iter()
+            .any(|address| address.ip().to_string() == **name)
+    };
+    let inside: Vec<&str> = INSIDE.into_iter().filter(|name| !is_named(name)).collect();
+    let inside = inside.join(",");
     const THROUGH: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
     let proxy = format!("http://127.0.0.1:{}", egress::PORT);
     let through = THROUGH.map(|name| (name.to_owned(), proxy.clone()));
-    let around = AROUND.map(|name| (name.to_owned(), "localhost,127.0.0.1,::1".to_owned()));
+    let around = AROUND.map(|name| (name.to_owned(), inside.clone()));
     through.into_iter().chain(around)
 }
 

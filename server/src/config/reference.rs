@@ -38,12 +38,11 @@ pub fn markdown() -> String {
     let leaves = known.leaves.iter().map(|(key, s)| (key.clone(), s));
     let rows: BTreeMap<String, &Value> = leaves.chain(entries).collect();
     for (key, schema) in &rows {
-        let default = match known.leaves.contains_key(key) {
-            true => key.split('.').try_fold(&defaults, |v, k| v.get(k)),
-            // An entry of a table is in no default.
-            false => schema.get("default"),
-        };
-        let default = default.filter(|v| !v.is_null());
+        let is_there = |v: &&Value| !v.is_null();
+        let default = key.split('.').try_fold(&defaults, |v, k| v.get(k));
+        // An entry of a table, or of what is unset as a whole, is in no default.
+        let default = default.filter(is_there).or(schema.get("default"));
+        let default = default.filter(is_there);
         let default = default.map_or_else(|| "unset".into(), |v| format!("`{v}`"));
         let environment = match known.leaves.contains_key(key) {
             true => format!("`{}`", environment_name(key)),
