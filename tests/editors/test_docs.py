@@ -51,12 +51,16 @@ class Docs(unittest.TestCase):
         settings = desk.home / ".config/pairwright"
         chat = docs.block("Ask about the code", "toml", page=docs.FRONT)
         task = docs.block("Give it a task", "toml", page=docs.FRONT)
-        (settings / "config.toml").write_text(chat + task)
+        servers = docs.block("Give it a task", "toml", 2, page=docs.FRONT)
+        (settings / "config.toml").write_text(chat + task + servers)
         doctor = [SERVER, "doctor", "--json"]
         done = subprocess.run(doctor, cwd=desk.workspace, env=desk.environment(), capture_output=True, text=True)
         for block in (chat, task):
             (model,) = tomllib.loads(block)["models"].values()
             self.assertIn(model["model"], done.stdout)
+        for name in tomllib.loads(servers)["mcp"]["servers"]:
+            self.assertIn(name, done.stdout)
+        self.assertNotIn("is not a setting", done.stdout + done.stderr)
 
     def test_the_rules_for_tasks_can_be_read(self):
         desk = Desk()
@@ -64,6 +68,8 @@ class Docs(unittest.TestCase):
         settings = desk.home / ".config/pairwright"
         (settings / "config.toml").write_text('[models.agent]\nurl = "http://127.0.0.1:9"\nmodel = "none"\n')
         rules = docs.block("Give it a task", "toml", 1, page=docs.FRONT)
+        tools = docs.block("Give it a task", "toml", 3, page=docs.FRONT)
+        rules = f"{rules}\n{tools}"
         for text, is_good in ((rules, True), (rules.replace("deny", "perhaps"), False)):
             (settings / "policy.toml").write_text(text)
             task = [SERVER, "task", "x", "--json"]

@@ -262,7 +262,9 @@ class Case(unittest.TestCase):
         """Makes the extension as its page says."""
         install, package, sideload = docs.block("Install", "sh", page=docs.VSCODE).splitlines()
         environment = {**os.environ, "PATH": f"{NODE}:{os.environ['PATH']}"}
-        if not (EXTENSION / "node_modules").exists():
+        installed = EXTENSION / "node_modules/.package-lock.json"
+        locked = EXTENSION / "package-lock.json"
+        if not installed.exists() or installed.stat().st_mtime < locked.stat().st_mtime:
             subprocess.run([*install.split(), "--ignore-scripts"], cwd=EXTENSION, env=environment, check=True)
         subprocess.run(package.split(), cwd=EXTENSION, env=environment, check=True, stdout=subprocess.DEVNULL)
         code, option, vsix = sideload.split()
