@@ -199,7 +199,6 @@ fn a_panel_gets_its_items_at_once_or_before_the_answer_when_it_names_a_token() {
         .flat_map(|n| n.params["value"]["items"].as_array().unwrap().clone())
         .map(|item| item["insertText"].clone())
         .collect();
-    let _whole = at_once["items"].as_array().unwrap().iter();
     let whole = at_once["items"].as_array().unwrap().iter();
     let whole: Vec<_> = whole.map(|item| item["insertText"].clone()).collect();
     assert_eq!(parts, whole);

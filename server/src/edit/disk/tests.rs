@@ -7,8 +7,8 @@ use super::*;
 /// A folder with a repository, a state directory inside it, and a secret outside.
 fn folder() -> (tempfile::TempDir, Root) {
     let directory = tempfile::tempdir().unwrap();
-    let root = directory.path().join("work");
-    for inner in ["work/.git/hooks", "work/state", "work/src"] {
+    let root = directory.path().join("project");
+    for inner in ["project/.git/hooks", "project/state", "project/src"] {
         fs::create_dir_all(directory.path().join(inner)).unwrap();
     }
     fs::write(directory.path().join("secret"), "secret").unwrap();
@@ -30,7 +30,7 @@ fn links_are_followed_inside_and_never_outside() {
     let links = [
         ("in", "src/a.txt", true),
         ("in_dir", "src", true),
-        ("round", "../work/src/a.txt", false),
+        ("round", "../project/src/a.txt", false),
         ("out", "../secret", false),
         ("out_dir", "..", false),
         ("absolute_out", "/etc", false),
