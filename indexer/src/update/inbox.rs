@@ -23,6 +23,9 @@ const MAX_VECTORS: usize = 100_000;
 const PAUSE: Duration = Duration::from_millis(4);
 /// and is not waited out for longer than this.
 const MAX_BURST: Duration = Duration::from_millis(30);
+/// A key is looked at this much later: the question that an editor asks about it comes first, on a
+/// core that is not busy with the same key.
+const AFTER_KEY: Duration = Duration::from_millis(2);
 
 /// Everything said since the writer last looked.
 #[derive(Default)]
@@ -43,6 +46,8 @@ pub(super) struct Mail {
     /// Messages in this mail and before it.
     pub(super) n_messages: u64,
     is_urgent: bool,
+    /// When the oldest of the `buffers` changed.
+    key_at: Option<Instant>,
 }
 
 impl Mail {
@@ -78,7 +83,7 @@ impl Inbox {
     pub(super) fn buffer(&self, path: RepoPath, text: Option<Arc<str>>) {
         self.put(|mail| {
             mail.buffers.insert(path, text);
-            mail.is_urgent = true;
+            mail.key_at.get_or_insert_with(Instant::now);
         });
     }
 
@@ -162,11 +167,13 @@ impl Inbox {
         }
         let burst_ends = Instant::now() + MAX_BURST;
         while !mail.is_empty() && !mail.is_urgent && patience != Patience::None {
-            let left = burst_ends.saturating_duration_since(Instant::now());
+            let ends = mail.key_at.map_or(burst_ends, |key| key + AFTER_KEY);
+            let left = ends.saturating_duration_since(Instant::now());
             let n_messages = mail.n_messages;
             let waited = self.arrived.wait_timeout(mail, left.min(PAUSE));
             (mail, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if left.is_zero() || mail.n_messages == n_messages {
+            let is_over = mail.n_messages == n_messages && mail.key_at.is_none();
+            if left.is_zero() || is_over {
                 break;
             }
         }

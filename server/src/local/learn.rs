@@ -354,6 +354,10 @@ impl Learner {
 
     /// Returns the files that `paths` stand for and that may be learnt.
     fn existing(&self, paths: &FxHashSet<PathBuf>) -> Vec<PathBuf> {
+        if paths.is_empty() {
+            // A walk reads the rules of every folder at the top, whether it enters it or not.
+            return Vec::new();
+        }
         let above: FxHashSet<PathBuf> = paths
             .iter()
             .flat_map(|path| path.ancestors().skip(1))
