@@ -15,8 +15,9 @@ use crate::stage::{SAID, Stage, Wire, indexed, is_turn, proc_status};
 use crate::table::{Table, Times, ms};
 
 const SETTINGS: &str = "[models.agent]\nurl = '{model}'\nmodel = 'scripted'\nhttp = 'h2c'\n";
-/// Steps of a measured task; a task may take fifty.
-const STEPS: usize = 40;
+/// Steps of a measured task: few enough that its conversation is never shortened, by which the
+/// script counts.
+const STEPS: usize = 20;
 const REPEATED: usize = 10;
 const AT_ONCE: usize = 20;
 /// A quick model's time for one step of the tasks that run beside typing.
@@ -79,7 +80,7 @@ fn start(stage: &mut Stage, prompt: &str) -> anyhow::Result<String> {
 /// Time between two steps that is neither the model's nor, but for reading a file, a tool's.
 fn steps(stage: &mut Stage, table: &mut Table) -> anyhow::Result<()> {
     let (mut started, mut between) = (Times::default(), Times::default());
-    for _ in 0..REPEATED / 2 {
+    for _ in 0..REPEATED {
         let before = stage.turns().len();
         let asked = Instant::now();
         let task = start(stage, STEADY)?;
