@@ -13,6 +13,7 @@ pub mod extent;
 pub mod generation;
 pub mod live;
 pub mod metrics;
+pub mod next_edit;
 pub mod rhythm;
 pub mod surroundings;
 pub mod track;
@@ -39,6 +40,7 @@ use extent::Occasion;
 use generation::{End, Generation, Written, wait_until};
 use live::{Event, Fitting, Found, Live, Place, Shown};
 use metrics::{Metrics, Outcome};
+use next_edit::{NextEdit, Proposals};
 use surroundings::Surroundings;
 use track::Track;
 use trim::{Extent, Trimmed};
@@ -128,6 +130,7 @@ struct Inner {
     /// Suggestions answered lately, newest last, for what clients tell about them.
     answered: Mutex<Vec<Answered>>,
     similar: Similar,
+    next_edits: Mutex<Proposals>,
     metrics: Metrics,
     snoozed_until: Mutex<Option<Instant>>,
     next_id: AtomicU64,
@@ -150,6 +153,7 @@ impl Completer {
             live: Mutex::default(),
             answered: Mutex::default(),
             similar: Similar::default(),
+            next_edits: Mutex::default(),
             metrics: Metrics::default(),
             snoozed_until: Mutex::default(),
             next_id: AtomicU64::new(1),
@@ -261,6 +265,47 @@ impl Completer {
         if let Some(mut shown) = hidden {
             shown.confirmed = true;
             self.inner.ended(&shown);
+        }
+    }
+
+    /// Finds the edit that follows elsewhere from what was rewritten last, and names it. Reads the
+    /// open documents; call it off the reader's thread.
+    pub fn next_edit(
+        &self,
+        snapshot: &Snapshot,
+        at: &Arc<Document>,
+        cursor: usize,
+    ) -> Option<(u64, NextEdit)> {
+        let engines = self.engines();
+        let is_silent = self.silence(Some(&at.language)).is_some();
+        if is_silent || !engines.settings.complete.next_edit {
+            return None;
+        }
+        let defines = |name: &str| {
+            let index = engines.index.as_ref();
+            index.is_some_and(|index| index.defines(&snapshot.roots, name))
+        };
+        let found = {
+            let proposals = self.inner.next_edits();
+            next_edit::next_edit(snapshot, at, cursor, defines, |c| proposals.is_unwanted(c))?
+        };
+        let id = self.inner.id();
+        self.inner.next_edits().add(id, found.change.clone());
+        self.inner.metrics.count(|c| c.next_edits_proposed += 1);
+        Some((id, found))
+    }
+
+    /// Notes that a next edit was made.
+    pub fn next_edit_was_accepted(&self, id: u64) {
+        if self.inner.next_edits().accepted(id) {
+            self.inner.metrics.count(|c| c.next_edits_accepted += 1);
+        }
+    }
+
+    /// Notes that a next edit is not wanted, wherever the same is left to be done.
+    pub fn next_edit_was_rejected(&self, id: u64) {
+        if self.inner.next_edits().rejected(id) {
+            self.inner.metrics.count(|c| c.next_edits_rejected += 1);
         }
     }
 
@@ -703,6 +748,12 @@ impl Inner {
 
     fn live(&self) -> MutexGuard<'_, FxHashMap<Arc<str>, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_edits(&self) -> MutexGuard<'_, Proposals> {
+        self.next_edits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn id(&self) -> u64 {

@@ -136,6 +136,9 @@ pub struct Complete {
     /// Most lines of one suggestion.
     #[schemars(range(min = 1, max = 200))]
     pub max_lines: u32,
+    /// Whether, after an edit, the edit that follows from it elsewhere is proposed: a renamed name,
+    /// a call whose arguments changed.
+    pub next_edit: bool,
 }
 
 impl Default for Complete {
@@ -146,6 +149,7 @@ impl Default for Complete {
             deadline_ms: 180,
             debounce_ms: None,
             max_lines: 16,
+            next_edit: true,
         }
     }
 }

@@ -195,6 +195,12 @@ impl Indexes {
         })
     }
 
+    /// Whether a name is defined in one of the folders `roots`, where other code may use it.
+    pub fn defines(&self, roots: &[PathBuf], name: &str) -> bool {
+        let defines = |root: &PathBuf| !self.definitions_of(root, name).is_empty();
+        roots.iter().any(defines)
+    }
+
     /// Says that files may have changed.
     pub fn changed(&self, paths: &[PathBuf]) {
         for folder in self.folders() {

@@ -15,6 +15,7 @@ mod events;
 mod ext;
 pub mod framing;
 mod metrics;
+mod next_edit;
 mod parent;
 mod progress;
 mod settings;
@@ -90,6 +91,11 @@ pub fn serve(
     )
     .custom_method("textDocument/inlineCompletion", Server::inline_completion)
     .custom_method("textDocument/completion", Server::completion)
+    .custom_method("textDocument/copilotInlineEdit", Server::inline_edit)
+    .custom_method(
+        "textDocument/didShowInlineEdit",
+        Server::did_show_inline_edit,
+    )
     .custom_method(
         "workspace/didChangeConfiguration",
         Server::did_change_configuration,

@@ -7,6 +7,7 @@
 
 pub mod document;
 pub mod language;
+pub mod rewrite;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
 use document::{Change, Document, Edit, PositionEncoding};
+use rewrite::{Rewrite, Rewrites};
 
 /// Places of the last edits that are remembered.
 const EDIT_SITES: usize = 16;
@@ -37,6 +39,8 @@ pub struct Snapshot {
     pub roots: Arc<[PathBuf]>,
     /// Places of the last edits, newest first.
     pub edits: Arc<[EditSite]>,
+    /// What was rewritten last, newest first.
+    pub rewrites: Arc<[Rewrite]>,
     pub encoding: PositionEncoding,
 }
 
@@ -72,6 +76,7 @@ struct State {
     recent: Vec<Arc<str>>,
     roots: Vec<PathBuf>,
     edits: VecDeque<EditSite>,
+    rewrites: Rewrites,
     encoding: PositionEncoding,
     /// The last snapshot handed out, while nothing has changed since.
     published: Option<Snapshot>,
@@ -116,10 +121,13 @@ impl Session {
             let document = Arc::make_mut(shared);
             let previous = document.version;
             document.version = version;
-            let edits: Vec<Edit> = changes
-                .iter()
-                .map(|c| document.apply(c, encoding))
-                .collect();
+            let mut edits = Vec::with_capacity(changes.len());
+            for change in changes {
+                let before = document.text.clone();
+                let edit = document.apply(change, encoding);
+                state.rewrites.note(document, &before, &edit);
+                edits.push(edit);
+            }
             let document = Arc::clone(shared);
             for edit in &edits {
                 state.note_edit(&document.uri, edit);
@@ -137,6 +145,7 @@ impl Session {
     pub fn close(&self, uri: &str) -> bool {
         self.change_state(|state| {
             state.recent.retain(|u| &**u != uri);
+            state.rewrites.forget(uri);
             state.documents.remove(uri).is_some()
         })
     }
@@ -164,6 +173,7 @@ impl Session {
             documents: documents.collect(),
             roots: state.roots.clone().into(),
             edits: state.edits.iter().cloned().collect(),
+            rewrites: state.rewrites.list(),
             encoding: state.encoding,
         };
         state.published = Some(snapshot.clone());

@@ -31,6 +31,8 @@ mod model_client;
 #[cfg(test)]
 mod model_faults;
 #[cfg(test)]
+mod next_edit;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 #[cfg(target_os = "linux")]

@@ -35,6 +35,8 @@ for _, name in ipairs({
   'accept-all',
   'reject-all',
   'rollback',
+  'next-edit',
+  'dismiss-edit',
   'chat',
   'chat-send',
   'chat-stop',
@@ -47,6 +49,15 @@ for _, name in ipairs({
 }) do
   vim.keymap.set(
     'n',
+    '<Plug>(pairwright-' .. name .. ')',
+    '<Cmd>lua require("pairwright").' .. name:gsub('-', '_') .. '()<CR>',
+    { silent = true, desc = 'Pairwright: ' .. name:gsub('-', ' ') }
+  )
+end
+
+for _, name in ipairs({ 'next-edit', 'dismiss-edit' }) do
+  vim.keymap.set(
+    'i',
     '<Plug>(pairwright-' .. name .. ')',
     '<Cmd>lua require("pairwright").' .. name:gsub('-', '_') .. '()<CR>',
     { silent = true, desc = 'Pairwright: ' .. name:gsub('-', ' ') }

@@ -6,6 +6,7 @@ import { actions } from './actions';
 import { commands } from './commands';
 import { Ghost } from './ghost';
 import { Hunks } from './hunks';
+import { NextEdits } from './nextEdit';
 import type { Panel } from './panel';
 import type { Approval, Decision, Event, Status } from './protocol';
 import { StatusBar } from './status';
@@ -148,10 +149,12 @@ export function activate(context: vscode.ExtensionContext): void {
     },
   });
   const hunks = new Hunks((method, params) => started.request(method, params));
+  const nextEdits = new NextEdits((method, params) => started.request(method, params));
   server = started;
   context.subscriptions.push(
     started,
     hunks,
+    nextEdits,
     vscode.window.registerWebviewViewProvider(VIEW, {
       resolveWebviewView: async (view) => (await theirs()).resolve(view),
     }),
@@ -176,7 +179,7 @@ export function activate(context: vscode.ExtensionContext): void {
     const run = async (): Promise<unknown> => (await theirs()).commands()[name]?.();
     context.subscriptions.push(vscode.commands.registerCommand(name, run));
   }
-  const all = { ...commands(started, ghost), ...hunks.commands(), ...actions() };
+  const all = { ...commands(started, ghost), ...hunks.commands(), ...nextEdits.commands(), ...actions() };
   for (const [name, command] of Object.entries(all)) {
     context.subscriptions.push(vscode.commands.registerCommand(name, command));
   }

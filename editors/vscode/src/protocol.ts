@@ -26,6 +26,15 @@ export interface Answer {
   items: Item[];
 }
 
+/** An edit that `textDocument/copilotInlineEdit` proposes. */
+export interface InlineEdit {
+  text: string;
+  textDocument: { uri: string; version: number };
+  range: Range;
+  /** Tells that it was made; its first argument is its id. */
+  command: { command: string; arguments: unknown[] };
+}
+
 /** `didChangeStatus`. */
 export interface Status {
   busy: boolean;

@@ -55,6 +55,10 @@ pub struct Counts {
     /// Accepted text that was still there after 30 s, and that was not.
     pub retained: u64,
     pub reverted: u64,
+    /// Next edits that were proposed, and what became of them.
+    pub next_edits_proposed: u64,
+    pub next_edits_accepted: u64,
+    pub next_edits_rejected: u64,
 }
 
 /// Milliseconds from request to answer.

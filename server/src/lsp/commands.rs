@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower_lsp_server::jsonrpc;
 
-use super::{Server, convert, edits};
+use super::{Server, convert, edits, next_edit};
 
 /// Minutes of a snooze when none are given.
 const SNOOZE_MINUTES: u64 = 30;
@@ -18,6 +18,8 @@ const LONGEST_SNOOZE: u64 = 7 * 24 * 60;
 pub(super) const NAMES: &[&str] = &[
     convert::ACCEPTED_COMMAND,
     "pairwright.didRejectCompletion",
+    next_edit::ACCEPTED_COMMAND,
+    next_edit::REJECTED_COMMAND,
     "pairwright.snooze",
     "pairwright.resume",
     "pairwright.relearn",
@@ -111,6 +113,16 @@ impl Server {
             "pairwright.didRejectCompletion" => {
                 if let Some(id) = convert::item_id(arguments) {
                     self.completer.was_rejected(id);
+                }
+            }
+            next_edit::ACCEPTED_COMMAND => {
+                if let Some(id) = convert::item_id(arguments) {
+                    self.completer.next_edit_was_accepted(id);
+                }
+            }
+            next_edit::REJECTED_COMMAND => {
+                if let Some(id) = convert::item_id(arguments) {
+                    self.completer.next_edit_was_rejected(id);
                 }
             }
             "pairwright.snooze" => {

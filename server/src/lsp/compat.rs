@@ -8,7 +8,7 @@
 //! commands are obeyed but not advertised: an editor in which the other server's own extension is
 //! installed would register them twice.
 //! Not here: what became part of the common protocol (`didFocus`, `didShowCompletion` and
-//! `didPartiallyAcceptCompletion` are in `sync`), next edits.
+//! `didPartiallyAcceptCompletion` are in `sync`), next edits (`next_edit`).
 
 mod legacy;
 mod panel;

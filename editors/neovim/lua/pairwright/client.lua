@@ -35,6 +35,7 @@ end
 local function on_attach(client, buf)
   attached[buf] = client.id
   require('pairwright.ghost').attach(client, buf)
+  require('pairwright.next_edit').attach(buf)
   require('pairwright.hunks').attach(client.id, buf)
 end
 

@@ -19,6 +19,8 @@ local M = {}
 ---@field accept_all string|false
 ---@field reject_all string|false
 ---@field rollback string|false
+---@field next_edit string|false
+---@field dismiss_edit string|false
 ---@field chat_send string|false
 ---@field chat_stop string|false
 ---@field chat_review string|false
@@ -34,6 +36,7 @@ local M = {}
 ---@field ghost 'plugin'|'native'|'off' Who draws: this plugin, Neovim 0.12 itself, or nobody.
 ---@field keymaps pairwright.Keymaps|false Keys, of those that nobody else has mapped.
 ---@field filetypes table<string, boolean> Switches ghost text per file type; not named is on.
+---@field next_edit boolean Proposes the edit that follows from the last one.
 ---@field hide_with_menu boolean No ghost text while a completion menu is open.
 ---@field settings pairwright.Settings Settings of the server.
 
@@ -58,6 +61,8 @@ M.defaults = {
     accept_all = '<M-Y>',
     reject_all = '<M-N>',
     rollback = '<M-u>',
+    next_edit = '<M-e>',
+    dismiss_edit = '<M-E>',
     chat_send = '<C-s>',
     chat_stop = '<C-c>',
     chat_review = '<M-h>',
@@ -67,6 +72,7 @@ M.defaults = {
     task_stop = 'x',
   },
   filetypes = {},
+  next_edit = true,
   hide_with_menu = true,
   settings = {},
 }

@@ -106,6 +106,18 @@ function M.rollback(token)
   require('pairwright.hunks').roll_back(token)
 end
 
+--- Goes to the edit that follows from the last one, and makes it where the cursor is there.
+---@return boolean whether one was proposed
+function M.next_edit()
+  return require('pairwright.next_edit').follow()
+end
+
+--- Turns the proposed edit down.
+---@return boolean
+function M.dismiss_edit()
+  return require('pairwright.next_edit').dismiss()
+end
+
 --- Opens the chat of this folder; with a question, asks it.
 ---@param question? string
 function M.chat(question)

@@ -28,6 +28,8 @@ local review = {
   reject_all = 'reject-all',
 }
 local ROLLBACK = 'rollback'
+--- While typing as well as in normal mode.
+local next_edit = { next_edit = 'next-edit', dismiss_edit = 'dismiss-edit' }
 --- In buffers of chats and tasks; from there hunks are gone to as well.
 local views = {
   chat = { chat_send = 'chat-send', chat_stop = 'chat-stop', chat_review = 'chat-review' },
@@ -43,6 +45,7 @@ local while_typing = { chat_send = true }
 
 local mapped = false
 local mapped_rollback = false
+local mapped_next_edit = false
 --- Keys of hunks that are mapped, by buffer.
 local reviewed = {} ---@type table<integer, string[]>
 
@@ -119,11 +122,12 @@ function M.attach()
   end
 end
 
+---@param mode 'i'|'n'
 ---@param key string
 ---@param plug string
 ---@param buf? integer
-local function map_normal(key, plug, buf)
-  vim.keymap.set('n', key, '<Plug>(pairwright-' .. plug .. ')', {
+local function map(mode, key, plug, buf)
+  vim.keymap.set(mode, key, '<Plug>(pairwright-' .. plug .. ')', {
     buffer = buf,
     remap = true,
     silent = true,
@@ -147,7 +151,7 @@ function M.review(buf, on)
       for name, plug in pairs(review) do
         local key = keymaps[name]
         if key and not M.is_taken(key, 'n') then
-          map_normal(key, plug, buf)
+          map('n', key, plug, buf)
           table.insert(reviewed[buf], key)
         end
       end
@@ -166,20 +170,15 @@ function M.view(buf, kind)
   for name, plug in pairs(views[kind]) do
     local key = keymaps[name]
     if key then
-      map_normal(key, plug, buf)
+      map('n', key, plug, buf)
       if while_typing[name] then
-        vim.keymap.set('i', key, '<Plug>(pairwright-' .. plug .. ')', {
-          buffer = buf,
-          remap = true,
-          silent = true,
-          desc = 'Pairwright: ' .. plug:gsub('-', ' '),
-        })
+        map('i', key, plug, buf)
       end
     end
   end
   for _, name in ipairs({ 'next_hunk', 'previous_hunk' }) do
     if keymaps[name] then
-      map_normal(keymaps[name], review[name], buf)
+      map('n', keymaps[name], review[name], buf)
     end
   end
 end
@@ -193,7 +192,24 @@ function M.attach_rollback()
   mapped_rollback = true
   local key = keymaps[ROLLBACK]
   if key and not M.is_taken(key, 'n') then
-    map_normal(key, ROLLBACK)
+    map('n', key, ROLLBACK)
+  end
+end
+
+--- Maps the keys of the next edit, once, where they are free.
+function M.attach_next_edit()
+  local keymaps = config.get().keymaps
+  if mapped_next_edit or not keymaps then
+    return
+  end
+  mapped_next_edit = true
+  for name, plug in pairs(next_edit) do
+    for _, mode in ipairs({ 'n', 'i' }) do
+      local key = keymaps[name]
+      if key and not M.is_taken(key, mode) then
+        map(mode, key, plug)
+      end
+    end
   end
 end
 

@@ -1,0 +1,55 @@
+"""The next edit in a real VS Code."""
+
+import unittest
+
+from desk import until
+from vscode import Case, installed
+
+MAIN = "total = 1\nprint(total)\n" + "pass\n" * 80 + "print(total)\n"
+USER = "import main\nprint(main.total)\n"
+#: The new text, or a pointer, as it stands behind the text.
+BEHIND = """() => [...document.querySelectorAll('.view-line span')]
+  .map(e => getComputedStyle(e, '::after').content)
+  .filter(text => text !== 'none' && text !== 'normal')"""
+
+
+@installed
+class NextEdit(Case):
+    def behind(self, window):
+        return [text.replace("\u00a0", " ").strip('"') for text in window.page.evaluate(BEHIND)]
+
+    def test_a_rename_is_followed_by_one_key_and_escape_turns_it_down(self):
+        settings = {"pairwright.local.enabled": False}
+        window = self.window({"main.py": MAIN, "user.py": USER}, settings=settings)
+        window.open("user.py")
+        window.find("main.py")
+        until(lambda: len(self.desk.sent("textDocument/didOpen")) == 2, "both files are open")
+        window.press("Control+Home", "Control+Shift+ArrowRight")
+        window.type("sum")
+        until(lambda: "sum" in self.behind(window), "the next edit")
+        window.picture("vscode-next-edit")
+        window.press("Tab")
+        window.wait_at("main.py:2")
+        window.press("Tab")
+        until(lambda: "→ line 83: sum" in self.behind(window), "made, and the next is pointed to")
+        window.press("Tab")
+        window.wait_at("main.py:83")
+        window.press("Tab")
+        made = MAIN.replace("total", "sum")
+        until(lambda: any("user.py, line 2" in text for text in self.behind(window)), "another file")
+        self.assertEqual(window.save("main.py"), made)
+        self.assertEqual(len(self.desk.commands("pairwright.didAcceptEdit")), 2)
+        window.press("Tab")
+        window.wait_at("user.py:2")
+        until(lambda: "sum" in self.behind(window), "it is drawn there")
+        window.press("Escape")
+        until(lambda: self.desk.commands("pairwright.didRejectEdit"), "turned down")
+        self.assertEqual(self.behind(window), [])
+        # The key means again what it did.
+        window.press("Control+Home", "Tab")
+        self.assertEqual(window.save("user.py").lstrip(), USER)
+        self.assertEqual(self.desk.broken(), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
