@@ -16,6 +16,7 @@
 ---@field enabled? boolean Whether ghost text is offered at all.
 ---@field languages? table<string, boolean> Switches ghost text per language id, for example `{ "markdown": false }`. Languages not named here are on.
 ---@field maxLines? integer Most lines of one suggestion.
+---@field nextEdit? boolean Whether, after an edit, the edit that follows from it elsewhere is proposed: a renamed name, a call whose arguments changed.
 
 ---@class pairwright.Settings.index
 ---@field enabled? boolean Whether the workspace is indexed, in the user's cache directory. Without it a model is shown open files only.
