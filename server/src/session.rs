@@ -105,6 +105,7 @@ impl Session {
     pub fn open(&self, document: Document) -> Arc<Document> {
         let document = Arc::new(document);
         self.change_state(|state| {
+            state.rewrites.forget(&document.uri);
             state
                 .documents
                 .insert(Arc::clone(&document.uri), Arc::clone(&document));

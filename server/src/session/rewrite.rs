@@ -1,6 +1,6 @@
 //! What the user rewrote last: stretches of text, each before and after.
 //!
-//! A stretch grows while edits touch it or lie close beside it, as when a name is retyped key by
+//! A stretch grows while edits touch it or lie in the same name, as when a name is retyped key by
 //! key; an edit elsewhere begins the next one.
 //!
 //! Holds: noting an edit copies pointers, never text, so it may be done for every key.
@@ -16,8 +16,8 @@ use super::document::{Document, Edit};
 
 /// Rewrites that are remembered.
 const REMEMBERED: usize = 8;
-/// Edits at most this many bytes apart belong together.
-const CLOSE: usize = 24;
+/// Edits that have more than this many bytes of a name between them do not belong together.
+const CLOSE: usize = 64;
 /// What grows longer is not remembered: a paste, a formatter, another branch.
 const MAX_BYTES: usize = 4 << 10;
 
@@ -81,8 +81,18 @@ impl Rewrites {
 }
 
 impl Rewrite {
+    /// Whether bytes of `after` touch what stands there now, or have only a part of a name between.
     fn is_close(&self, replaced: &Range<usize>) -> bool {
-        replaced.start <= self.now.end + CLOSE && replaced.end + CLOSE >= self.now.start
+        let gap = if replaced.start > self.now.end {
+            self.now.end..replaced.start
+        } else {
+            replaced.end..self.now.start
+        };
+        if gap.is_empty() {
+            return true;
+        }
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        gap.len() <= CLOSE && self.after.byte_slice(gap).chars().all(is_name)
     }
 
     /// Takes in that the bytes `replaced`, close to `now`, gave way to `inserted` bytes.
@@ -145,6 +155,28 @@ mod tests {
         assert_eq!(texts(&session), expected);
         session.close("file:///a");
         assert!(texts(&session).is_empty());
+        // A client may open what is open, and then the text is another.
+        session.open(Document::new("file:///a", "python", 1, "count"));
+        change(&session, 2, 0..1, "a");
+        session.open(Document::new("file:///a", "python", 3, ""));
+        assert!(texts(&session).is_empty());
+    }
+
+    #[test]
+    fn two_names_on_a_line_are_two_rewrites_and_both_ends_of_one_are_one() {
+        let session = Session::default();
+        session.open(Document::new("file:///a", "python", 1, "f(ab, ab)"));
+        change(&session, 2, 2..4, "x");
+        change(&session, 3, 5..7, "x");
+        assert_eq!(
+            texts(&session),
+            [("ab".into(), "x".into()), ("ab".into(), "x".into())]
+        );
+        let session = Session::default();
+        session.open(Document::new("file:///a", "python", 1, "get_user()"));
+        change(&session, 2, 8..8, "s");
+        change(&session, 3, 0..3, "put");
+        assert_eq!(texts(&session), [("get_user".into(), "put_users".into())]);
     }
 
     #[test]

@@ -50,8 +50,14 @@ fn at(document: &Document, byte: usize) -> Position {
 fn type_over(session: &Session, uri: &str, range: Range<usize>, text: &str) -> usize {
     session.set_encoding(PositionEncoding::Utf8);
     let mut keys = Vec::new();
-    for end in (range.start + 1..=range.end).rev() {
-        keys.push((end - 1..end, String::new()));
+    let old = session
+        .snapshot()
+        .document(uri)
+        .unwrap()
+        .slice(range.clone());
+    for (at, key) in old.char_indices().rev() {
+        let start = range.start + at;
+        keys.push((start..start + key.len_utf8(), String::new()));
     }
     let mut cursor = range.start;
     for key in text.chars() {
