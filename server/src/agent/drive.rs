@@ -423,6 +423,23 @@ impl Driver {
         Ok(())
     }
 
+    /// Waits for `work` and hears the user meanwhile. A pause waits for it; a stop does not, and
+    /// drops it.
+    async fn hearing<T>(&mut self, work: impl Future<Output = T>) -> Flow<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let control = tokio::select! {
+                done = &mut work => return Ok(done),
+                control = self.controls.recv(), if !self.controls.is_closed() => control,
+            };
+            match control {
+                // All who could say something are gone; the task goes on.
+                None => self.controls.close(),
+                Some(control) => self.mind(control).await?,
+            }
+        }
+    }
+
     /// Keeps what the user says until the model's next turn, whatever happens before.
     async fn hear(&mut self, text: String) -> Flow<()> {
         self.turn += 1;

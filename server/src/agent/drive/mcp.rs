@@ -32,19 +32,10 @@ impl Driver {
 
     /// Waits for the servers and says which cannot be used.
     pub(super) async fn take_servers(&mut self, connecting: Connecting) -> Flow<()> {
-        let Some(mut connecting) = connecting else {
+        let Some(connecting) = connecting else {
             return Ok(());
         };
-        let connected = loop {
-            tokio::select! {
-                connected = &mut connecting => break connected.unwrap_or_default(),
-                control = self.controls.recv(), if !self.controls.is_closed() => match control {
-                    None => self.controls.close(),
-                    Some(control) => self.mind(control).await?,
-                },
-            }
-        };
-        self.servers = connected;
+        self.servers = self.hearing(connecting).await?.unwrap_or_default();
         let problems = std::mem::take(&mut self.servers.problems).into_iter();
         let notices = problems.map(|text| EventKind::Notice { text }).collect();
         self.record(notices).await
@@ -76,24 +67,8 @@ impl Driver {
         let deadline = Duration::from_secs(self.governor.ceilings().command);
         // Apart from the driver, which hears its user while the server works.
         let mut servers = std::mem::take(&mut self.servers);
-        let said = {
-            let mut calling = std::pin::pin!(servers.call(&call.name, arguments, deadline));
-            loop {
-                let control = tokio::select! {
-                    said = &mut calling => break Ok(said),
-                    control = self.controls.recv(), if !self.controls.is_closed() => control,
-                };
-                match control {
-                    None => self.controls.close(),
-                    // A pause waits for the answer, a stop does not: dropping it cancels the call.
-                    Some(control) => {
-                        if let Err(end) = self.mind(control).await {
-                            break Err(end);
-                        }
-                    }
-                }
-            }
-        };
+        let calling = servers.call(&call.name, arguments, deadline);
+        let said = self.hearing(calling).await;
         self.servers = servers;
         Ok(Reported::of(said?.map(bounded).map_err(bounded)))
     }
