@@ -139,7 +139,7 @@ impl Acp {
             documents: Arc::new(NoDocuments),
             indexes: folder.index.clone(),
             model,
-            servers: Servers::of(&self.settings.get().settings).0,
+            servers: Servers::of(&self.settings.get().settings),
             config: self.settings.directories().config.clone(),
             policy: None,
             attendance: Attendance::Attended,

@@ -320,13 +320,8 @@ async fn examine_turn_model(model: &TurnModel, problems: &mut Vec<Problem>) -> T
 
 /// Starts and asks the MCP servers, as a task would, and ends them again.
 async fn examine_servers(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<McpReport> {
-    let (servers, failed) = Servers::of(settings);
-    problems.extend(failed.iter().map(Problem::from));
-    let connected = servers.connect().await;
-    problems.extend(connected.problems.iter().map(|message| Problem {
-        message: message.clone(),
-        hint: Some("Correct `mcp.servers`.".into()),
-    }));
+    let connected = Servers::of(settings).connect().await;
+    problems.extend(connected.problems.iter().map(Problem::from));
     let found = connected.found().into_iter();
     let found = found.map(|Found { name, tools }| McpReport { name, tools });
     let found = found.collect();

@@ -142,10 +142,6 @@ impl TaskCommand {
                     .into());
             }
         };
-        let (servers, problems) = Servers::of(settings);
-        for problem in &problems {
-            writeln!(anstream::stderr(), "settings: {problem}")?;
-        }
         let indexes = match settings.index.enabled {
             true => Some(index(workspace.root().path(), &directories)?),
             false => None,
@@ -156,7 +152,7 @@ impl TaskCommand {
             documents: Arc::new(NoDocuments),
             indexes,
             model,
-            servers,
+            servers: Servers::of(settings),
             config: directories.config,
             policy: self.yes_policy.clone(),
             attendance: match self.yes_policy {

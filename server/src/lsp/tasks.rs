@@ -369,7 +369,7 @@ impl Server {
                     documents: Arc::new(documents),
                     indexes,
                     model,
-                    servers: Servers::of(&server.settings.get().settings).0,
+                    servers: Servers::of(&server.settings.get().settings),
                     config: server.settings.directories().config.clone(),
                     policy: None,
                     attendance: Attendance::Attended,

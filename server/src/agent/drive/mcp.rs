@@ -13,6 +13,7 @@ use super::approve::Asked;
 use super::call::Reported;
 use super::{Driver, Flow};
 use crate::agent::tools::bounded;
+use crate::error::UserError;
 use crate::mcp::Connected;
 use crate::model::ToolCall;
 use crate::store::events::{EventKind, Permission, Subject};
@@ -37,8 +38,10 @@ impl Driver {
         };
         self.servers = self.hearing(connecting).await?.unwrap_or_default();
         let problems = std::mem::take(&mut self.servers.problems).into_iter();
-        let notices = problems.map(|text| EventKind::Notice { text }).collect();
-        self.record(notices).await
+        let notice = |problem: UserError| EventKind::Notice {
+            text: problem.to_string(),
+        };
+        self.record(problems.map(notice).collect()).await
     }
 
     pub(super) async fn call_server(
