@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use super::Mode;
 use super::tools::{
-    ask_user, edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
+    ask_user, edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, symbols,
+    tests,
 };
 use crate::mcp;
 use crate::model::{ToolCall, ToolSpec};
@@ -24,6 +25,7 @@ pub(super) enum Call {
     List(list::Arguments),
     Search(search::Arguments),
     Grep(grep::Arguments),
+    Symbols(symbols::Arguments),
     /// With the arguments as they were written, which the edit engine reads.
     Edit(edit::Arguments, String),
     Run(run::Arguments),
@@ -48,6 +50,7 @@ pub(super) fn parse(call: &ToolCall, mode: Mode, servers: &mcp::Connected) -> Re
         list::NAME => arguments(text).map(Call::List),
         search::NAME => arguments(text).map(Call::Search),
         grep::NAME => arguments(text).map(Call::Grep),
+        symbols::NAME => arguments(text).map(Call::Symbols),
         edit::NAME => arguments(text).map(|a| Call::Edit(a, text.to_owned())),
         run::NAME => arguments(text).map(Call::Run),
         tests::NAME => arguments(text).map(Call::Tests),
@@ -99,6 +102,7 @@ impl Call {
             | Self::List(_)
             | Self::Search(_)
             | Self::Grep(_)
+            | Self::Symbols(_)
             | Self::GitDiff(_)
             | Self::GitLog(_) => Effect::Read,
             Self::Edit(..) | Self::Plan(_) | Self::Finish(_) => Effect::Propose,
@@ -122,6 +126,7 @@ pub(super) fn specs(mode: Mode, servers: &mcp::Connected) -> Vec<ToolSpec> {
         spec::<list::Arguments>(list::NAME, list::ABOUT),
         spec::<search::Arguments>(search::NAME, search::ABOUT),
         spec::<grep::Arguments>(grep::NAME, grep::ABOUT),
+        spec::<symbols::Arguments>(symbols::NAME, symbols::ABOUT),
         spec::<edit::Arguments>(edit::NAME, edit::ABOUT),
         spec::<run::Arguments>(run::NAME, run::ABOUT),
         spec::<tests::Arguments>(tests::NAME, tests::ABOUT),
@@ -143,6 +148,7 @@ fn names(mode: Mode) -> impl Iterator<Item = &'static str> {
         list::NAME,
         search::NAME,
         grep::NAME,
+        symbols::NAME,
         git_diff::NAME,
         git_log::NAME,
         ask_user::NAME,

@@ -13,7 +13,7 @@ use crate::agent::prompt;
 use crate::agent::proposed::Row;
 use crate::agent::tool::{self, Call};
 use crate::agent::tools::{
-    edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
+    edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, symbols, tests,
 };
 use crate::edit::path::RepoPath;
 use crate::edit::plan::FilePlan;
@@ -208,6 +208,7 @@ impl Driver {
             Call::List(arguments) => self.look(move |d| list::run(d, &arguments)).await?,
             Call::Search(arguments) => self.look(move |d| search::run(d, &arguments)).await?,
             Call::Grep(arguments) => self.look(move |d| grep::run(d, &arguments)).await?,
+            Call::Symbols(arguments) => self.look(move |d| symbols::run(d, &arguments)).await?,
             Call::GitDiff(arguments) if !arguments.uncommitted => {
                 self.look(|desk| Ok(git_diff::of_task(desk))).await?
             }
