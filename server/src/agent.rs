@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -37,6 +38,7 @@ use self::drive::Driver;
 use self::governor::{Ceilings, Limits};
 use self::policy::{Policy, Sources};
 use self::proposed::Proposed;
+use crate::edit::path::RepoPath;
 use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
 use crate::index::Indexes;
@@ -94,12 +96,40 @@ pub enum Attendance {
     Unattended,
 }
 
+/// Something that an editor shows as wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    pub path: RepoPath,
+    /// The first line is 1.
+    pub line: u32,
+    pub severity: Severity,
+    /// The program that says so.
+    pub source: Option<String>,
+    pub message: String,
+}
+
+/// How bad something is, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Error,
+    Warning,
+    Information,
+    Hint,
+}
+
+/// Asks an editor what it shows as wrong in a file, or in all of the folder. `Err` is why it does
+/// not tell.
+pub type AskEditor =
+    Arc<dyn Fn(Option<RepoPath>) -> BoxFuture<'static, Result<Vec<Diagnostic>, String>> + Send + Sync>;
+
 /// What tasks of one folder work with.
 #[derive(Clone)]
 pub struct Setup {
     pub workspace: Arc<Workspace>,
     pub log: EventLog,
     pub documents: OpenDocuments,
+    /// `None` where no editor tells what it shows.
+    pub editor: Option<AskEditor>,
     pub indexes: Option<Indexes>,
     pub model: TurnModel,
     /// Servers whose tools the task may use.

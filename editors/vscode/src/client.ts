@@ -103,7 +103,7 @@ export function connect(
   const usual: ErrorHandler = client.createDefaultErrorHandler();
   client.registerFeature({
     fillClientCapabilities: (capabilities) => {
-      const ours = { pairwright: { status: true, hunks: true, events: true, approvals: true } };
+      const ours = { pairwright: { status: true, hunks: true, events: true, approvals: true, diagnostics: true } };
       capabilities.experimental = { ...(capabilities.experimental as object | undefined), ...ours };
     },
     initialize: () => undefined,

@@ -4,6 +4,7 @@ import type { LanguageClient } from 'vscode-languageclient/node';
 
 import { actions } from './actions';
 import { commands } from './commands';
+import { tellDiagnostics } from './diagnostics';
 import { Ghost } from './ghost';
 import { Hunks } from './hunks';
 import type { Panel } from './panel';
@@ -57,6 +58,7 @@ export class Server implements vscode.Disposable {
       client.onNotification('pairwright/diff/changed', hunksChanged);
       client.onNotification('pairwright/event', event);
       client.onRequest('pairwright/approval/request', asked);
+      tellDiagnostics(client);
       client.onDidChangeState(({ newState }) => {
         if (newState === State.Stopped) {
           this.show({ busy: false, kind: 'Error', message: 'The server has ended; see the log' });

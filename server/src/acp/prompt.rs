@@ -140,6 +140,7 @@ impl Acp {
             workspace: Arc::clone(&folder.workspace),
             log: folder.log.clone(),
             documents: Arc::new(NoDocuments),
+            editor: None,
             indexes: folder.index.clone(),
             model,
             servers: Servers::of(&self.settings.get().settings),

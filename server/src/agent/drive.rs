@@ -15,7 +15,7 @@ mod turn;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -24,6 +24,7 @@ use super::desk::Desk;
 use super::governor::{Ceilings, Governor};
 use super::proposed::Row;
 use super::sandbox::TaskSandbox;
+use super::tool::Tools;
 use super::transcript::{self, COMPACT_AT, State, Transcript};
 use super::{Attendance, Control, Mode, Setup, last_of, prompt};
 use crate::mcp::Connected;
@@ -359,6 +360,14 @@ impl Driver {
             Ok(Err(AppendError::LostLease)) => Err(End::Lost),
             Ok(Err(why)) => Err(End::Failed(format!("nothing can be written down: {why}"))),
             Err(why) => Err(End::Failed(why.to_string())),
+        }
+    }
+
+    fn tools(&self) -> Tools<'_> {
+        Tools {
+            mode: self.mode,
+            servers: &self.servers,
+            asks_editor: self.setup.editor.is_some(),
         }
     }
 

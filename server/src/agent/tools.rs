@@ -1,6 +1,7 @@
 //! The tools, one file each: the arguments, what the model is told, and the work.
 
 pub(super) mod ask_user;
+pub(super) mod diagnostics;
 pub(super) mod edit;
 pub(super) mod finish;
 pub(super) mod git_diff;

@@ -150,6 +150,7 @@ impl TaskCommand {
             log: EventLog::new(Arc::clone(workspace.store())),
             workspace: Arc::clone(workspace),
             documents: Arc::new(NoDocuments),
+            editor: None,
             indexes,
             model,
             servers: Servers::of(settings),

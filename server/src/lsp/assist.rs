@@ -210,7 +210,8 @@ fn keep_answer(folder: &Path, file: &Path, text: &str) -> std::io::Result<()> {
     kept.iter().take(n_old).try_for_each(std::fs::remove_file)
 }
 
-fn message(diagnostic: &lsp::Diagnostic) -> String {
+/// What a diagnostic says, on one line.
+pub(super) fn message(diagnostic: &lsp::Diagnostic) -> String {
     let text = match serde_json::to_value(&diagnostic.message) {
         Ok(Value::String(text)) => text,
         Ok(other) => other["value"].as_str().unwrap_or_default().to_owned(),

@@ -3,6 +3,7 @@
 //! Holds: starting answers at once with an id; everything else comes as events.
 //! Not here: what tasks do (`agent`).
 
+mod diagnostics;
 mod watch;
 
 use std::path::PathBuf;
@@ -327,11 +328,13 @@ impl Server {
                 let workspace = server.workspace(&root).map_err(broken)?;
                 let log = server.log_of(&root).map_err(broken)?;
                 let canonical = workspace.root().path().to_owned();
+                let editor = server.ask_editor(&root);
                 let documents = EditorDocuments::new(server.clone(), root, canonical);
                 let setup = Setup {
                     workspace,
                     log: log.clone(),
                     documents: Arc::new(documents),
+                    editor,
                     indexes,
                     model,
                     servers: Servers::of(&server.settings.get().settings),

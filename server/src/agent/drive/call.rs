@@ -13,7 +13,8 @@ use crate::agent::prompt;
 use crate::agent::proposed::Row;
 use crate::agent::tool::{self, Call};
 use crate::agent::tools::{
-    edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, symbols, tests,
+    diagnostics, edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search,
+    symbols, tests,
 };
 use crate::edit::path::RepoPath;
 use crate::edit::plan::FilePlan;
@@ -132,8 +133,10 @@ impl Driver {
             call: call.id.clone(),
             tool: call.name.clone(),
             arguments: call.arguments.clone(),
-            effect: tool::parse(call, self.mode, &self.servers)
-                .map_or(Effect::Read, |c| c.effect()),
+            effect: self
+                .tools()
+                .parse(call)
+                .map_or(Effect::Read, |parsed| parsed.effect()),
         }
     }
 
@@ -183,7 +186,7 @@ impl Driver {
             .await?
             .map_err(|why| unread(&why))?;
         let waited = self.governor.spent(started).wall;
-        let result = match tool::parse(call, self.mode, &self.servers) {
+        let result = match self.tools().parse(call) {
             Err(why) => Reported::failed(why),
             Ok(Call::Edit(..) | Call::Run(_) | Call::Tests(_) | Call::Mcp(_))
                 if self.altered.contains(&call.id) =>
@@ -209,6 +212,7 @@ impl Driver {
             Call::Search(arguments) => self.look(move |d| search::run(d, &arguments)).await?,
             Call::Grep(arguments) => self.look(move |d| grep::run(d, &arguments)).await?,
             Call::Symbols(arguments) => self.look(move |d| symbols::run(d, &arguments)).await?,
+            Call::Diagnostics(arguments) => self.ask_editor(&arguments).await?,
             Call::GitDiff(arguments) if !arguments.uncommitted => {
                 self.look(|desk| Ok(git_diff::of_task(desk))).await?
             }
@@ -286,6 +290,24 @@ impl Driver {
             Ok(said) => Reported::of(said),
             Err(why) => Reported::failed(format!("the tool broke: {why}")),
         })
+    }
+
+    async fn ask_editor(&mut self, arguments: &diagnostics::Arguments) -> Flow<Reported> {
+        let file = diagnostics::file(&self.desk, arguments);
+        let (file, editor) = match (file, &self.setup.editor) {
+            (Ok(file), Some(editor)) => (file, editor),
+            (Err(why), _) => return Ok(Reported::of(Err(why))),
+            (_, None) => return Ok(Reported::failed("there is no editor to ask")),
+        };
+        let asking = tokio::time::timeout(diagnostics::PATIENCE, editor(file));
+        let told = match self.hearing(asking).await? {
+            Ok(told) => told.map_err(|why| format!("the editor does not tell: {why}")),
+            Err(_) => Err("the editor did not answer in time".into()),
+        };
+        match told {
+            Ok(found) => self.look(move |d| diagnostics::told(d, found)).await,
+            Err(why) => Ok(Reported::of(Err(why))),
+        }
     }
 
     async fn edit(

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Control, Driver, End, Flow, call, transcript};
-use crate::agent::{prompt, tool};
+use crate::agent::prompt;
 use crate::model::{Message, ModelError, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
 use crate::secret::redact;
 use crate::store::events::EventKind;
@@ -21,7 +21,7 @@ impl Driver {
         let request = TurnRequest {
             system: prompt::system(self.mode),
             messages: self.transcript.messages(),
-            tools: tool::specs(self.mode, &self.servers),
+            tools: self.tools().specs(),
             max_tokens: ANSWER,
             temperature: None,
         };

@@ -14,7 +14,7 @@ use crate::agent::desk::Desk;
 use crate::edit::path::RepoPath;
 
 pub(in crate::agent) const NAME: &str = "symbols";
-pub(in crate::agent) const ABOUT: &str = "Lists where a name is defined and every line of code that uses it, by the index. Use it before you change what others call.";
+pub(in crate::agent) const ABOUT: &str = "Lists where a name is defined, and the lines that have it in all files whose code uses it. Use it before you change what others call.";
 
 const DEFINITIONS: usize = 40;
 const USES: usize = 200;
@@ -104,7 +104,10 @@ impl Listed {
         match self.n_found.checked_sub(self.most) {
             _ if self.n_found == 0 => "nowhere that is indexed\n".into(),
             Some(n_more @ 1..) => {
-                format!("{}[{n_more} lines more; grep finds them below a path]\n", self.lines)
+                format!(
+                    "{}[{n_more} lines more; grep finds them below a path]\n",
+                    self.lines
+                )
             }
             _ => self.lines,
         }
