@@ -119,8 +119,9 @@ pub enum Severity {
 
 /// Asks an editor what it shows as wrong in a file, or in all of the folder. `Err` is why it does
 /// not tell.
-pub type AskEditor =
-    Arc<dyn Fn(Option<RepoPath>) -> BoxFuture<'static, Result<Vec<Diagnostic>, String>> + Send + Sync>;
+pub type AskEditor = Arc<
+    dyn Fn(Option<RepoPath>) -> BoxFuture<'static, Result<Vec<Diagnostic>, String>> + Send + Sync,
+>;
 
 /// What tasks of one folder work with.
 #[derive(Clone)]
@@ -134,6 +135,8 @@ pub struct Setup {
     pub model: TurnModel,
     /// Servers whose tools the task may use.
     pub servers: mcp::Servers,
+    /// Whether the user trusts the folder. In others tasks change and run nothing.
+    pub is_trusted: bool,
     /// The user's settings directory, where rules may be.
     pub config: Option<PathBuf>,
     /// Rules named for this task alone.
@@ -248,6 +251,7 @@ impl Tasks {
             );
             return Err(refused(&message));
         }
+        check_trust(&setup, ask.mode)?;
         let ceilings = Ceilings::of(&policy.limits().tighter(&ask.limits));
         let intake = Intake {
             prompt: ask.prompt,
@@ -306,6 +310,9 @@ impl Tasks {
         let policy = load_policy(&setup)?;
         if !policy.allows_mode(&task.intake.mode) {
             return Err(refused("The rules no longer allow tasks in this mode."));
+        }
+        if let Some(mode) = Mode::of_name(&task.intake.mode) {
+            check_trust(&setup, mode)?;
         }
         self.drive(setup, id.to_owned(), policy)
     }
@@ -407,6 +414,19 @@ fn load_policy(setup: &Setup) -> Result<Policy, UserError> {
         root: setup.workspace.root().path(),
         task: setup.policy.as_deref(),
     })
+}
+
+fn check_trust(setup: &Setup, mode: Mode) -> Result<(), UserError> {
+    if setup.is_trusted || !mode.changes() {
+        return Ok(());
+    }
+    let message = format!(
+        "The folder is not trusted: a task in the mode {} would run what it holds.",
+        mode.name()
+    );
+    Err(refused(&message).with_hint(
+        "Trust it in the editor or by `workspace.trusted`, or use the modes read-only and plan.",
+    ))
 }
 
 fn broken(why: impl std::fmt::Display) -> UserError {

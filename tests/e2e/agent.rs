@@ -8,4 +8,5 @@ mod lsp;
 mod mcp;
 mod run;
 mod symbols;
+mod trust;
 mod unfinished;

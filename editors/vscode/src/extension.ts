@@ -165,6 +165,7 @@ export function activate(context: vscode.ExtensionContext): void {
         void started.running.sendNotification('textDocument/didFocus', focus);
       }
     }),
+    vscode.workspace.onDidGrantWorkspaceTrust(() => void started.restart()),
     vscode.workspace.onDidChangeConfiguration((event) => {
       ghost.look();
       if (event.affectsConfiguration('pairwright.server.path')) {

@@ -136,6 +136,8 @@ impl Acp {
             )
         })?;
         let folder = &session.folder;
+        let resolved = self.settings.get();
+        let settings = &resolved.settings;
         let setup = Setup {
             workspace: Arc::clone(&folder.workspace),
             log: folder.log.clone(),
@@ -143,7 +145,8 @@ impl Acp {
             editor: None,
             indexes: folder.index.clone(),
             model,
-            servers: Servers::of(&self.settings.get().settings),
+            servers: Servers::of(settings),
+            is_trusted: settings.workspace.trusts(folder.workspace.root().path()),
             config: self.settings.directories().config.clone(),
             policy: None,
             attendance: Attendance::Attended,

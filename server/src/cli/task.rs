@@ -154,6 +154,7 @@ impl TaskCommand {
             indexes,
             model,
             servers: Servers::of(settings),
+            is_trusted: settings.workspace.trusts(workspace.root().path()),
             config: directories.config,
             policy: self.yes_policy.clone(),
             attendance: match self.yes_policy {

@@ -329,6 +329,9 @@ impl Server {
                 let log = server.log_of(&root).map_err(broken)?;
                 let canonical = workspace.root().path().to_owned();
                 let editor = server.ask_editor(&root);
+                let resolved = server.settings.get();
+                let settings = &resolved.settings;
+                let is_trusted = settings.workspace.trusts(&root);
                 let documents = EditorDocuments::new(server.clone(), root, canonical);
                 let setup = Setup {
                     workspace,
@@ -337,7 +340,8 @@ impl Server {
                     editor,
                     indexes,
                     model,
-                    servers: Servers::of(&server.settings.get().settings),
+                    servers: Servers::of(settings),
+                    is_trusted,
                     config: server.settings.directories().config.clone(),
                     policy: None,
                     attendance: Attendance::Attended,
