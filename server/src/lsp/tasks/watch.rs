@@ -11,9 +11,7 @@ use tower_lsp_server::gen_lsp_types::{
 use crate::agent::{Control, Handle, unanswered};
 use crate::lsp::Server;
 use crate::shown::harmless;
-use crate::store::events::{
-    Answer, Approval, Decision, EventKind, EventLog, GrantScope, Subject,
-};
+use crate::store::events::{Answer, Approval, Decision, EventKind, EventLog, GrantScope, Subject};
 
 /// Characters of a summary that are shown in a message.
 const LONGEST_END: usize = 300;
@@ -187,27 +185,21 @@ const NO: &str = "No";
 
 /// The words of a window, and what can be chosen.
 fn window_of(asked: &Approval) -> (String, Vec<String>) {
-    match &asked.subject {
-        Subject::Question { text, options } => {
-            let options = match options.is_empty() {
-                true => vec!["Yes".to_owned(), NO.to_owned()],
-                false => options.clone(),
-            };
-            (format!("The task asks: {}", harmless(text)), options)
-        }
-        subject => {
-            let what = subject.in_words();
-            let mut titles = vec![ONCE.to_owned()];
-            if asked.scopes.contains(&GrantScope::Task) {
-                titles.push(TASK.to_owned());
-            }
-            titles.push(NO.to_owned());
-            (
-                format!("The task wants to {what}: {}.", harmless(&asked.reason)),
-                titles,
-            )
-        }
+    let what = asked.subject.in_words();
+    if let Subject::Question { options, .. } = &asked.subject {
+        let options = match options.is_empty() {
+            true => vec!["Yes".to_owned(), NO.to_owned()],
+            false => options.clone(),
+        };
+        return (format!("The task asks: {what}"), options);
     }
+    let mut titles = vec![ONCE.to_owned()];
+    if asked.scopes.contains(&GrantScope::Task) {
+        titles.push(TASK.to_owned());
+    }
+    titles.push(NO.to_owned());
+    let reason = harmless(&asked.reason);
+    (format!("The task wants to {what}: {reason}."), titles)
 }
 
 fn answer_of(asked: &Approval, chosen: &str) -> ApprovalResponse {
