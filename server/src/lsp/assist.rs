@@ -17,7 +17,7 @@ use super::commands::{read, write};
 use super::edits::{action, failed};
 use super::{Server, convert};
 use crate::session::document::uri_of;
-use crate::shown::harmless;
+use crate::shown::{harmless, printable};
 use crate::store::events::{EventKind, Follow, Place};
 
 /// Diagnostics that are offered to be fixed, and characters of their messages in a title.
@@ -62,7 +62,7 @@ impl Server {
                 let line = diagnostic.range.start.line + 1;
                 let said = quoted(&message);
                 let prompt = format!("Fix what the editor reports at {path}:{line}:\n\n{said}");
-                let short: String = message.chars().take(TITLE).collect();
+                let short: String = printable(&message).chars().take(TITLE).collect();
                 actions.push(task(&format!("Fix with Pairwright: {short}"), prompt));
             }
         }
