@@ -29,6 +29,7 @@ use rmcp::transport::streamable_http_client::{
     StreamableHttpClientTransport, StreamableHttpClientTransportConfig,
 };
 use rmcp::{RoleClient, serve_client};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use self::answer::Secrets;
@@ -96,7 +97,7 @@ struct Connection {
 }
 
 /// What one server is found to be, for `pairwright doctor`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {
     pub name: String,
     pub tools: Vec<String>,
