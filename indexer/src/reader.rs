@@ -242,6 +242,21 @@ impl Reader {
         found
     }
 
+    /// Returns the files whose code has a name, where it is defined among them; comments do not
+    /// count. In order of path. Reads 3–10 µs from disk for each file there is.
+    pub fn files_with(&self, name: &str) -> Vec<RepoPath> {
+        let hash = name_hash(name.as_bytes());
+        let has_it = |slot: &Slot| {
+            let uses = self.uses_at(*slot);
+            let found = uses.identifiers.binary_search_by_key(&hash, |i| i.hash);
+            found.is_ok()
+        };
+        let slots = self.slots().filter(has_it);
+        let mut paths: Vec<RepoPath> = slots.map(|slot| self.entry(slot).path.clone()).collect();
+        paths.sort_unstable();
+        paths
+    }
+
     /// Returns the hash of the content that answers about `path` are based on.
     pub fn content_hash(&self, path: &RepoPath) -> Option<ContentHash> {
         let entry = self.entry(self.slot(path)?);

@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -37,6 +38,7 @@ use self::drive::Driver;
 use self::governor::{Ceilings, Limits};
 use self::policy::{Policy, Sources};
 use self::proposed::Proposed;
+use crate::edit::path::RepoPath;
 use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
 use crate::index::Indexes;
@@ -94,16 +96,47 @@ pub enum Attendance {
     Unattended,
 }
 
+/// Something that an editor shows as wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    pub path: RepoPath,
+    /// The first line is 1.
+    pub line: u32,
+    pub severity: Severity,
+    /// The program that says so.
+    pub source: Option<String>,
+    pub message: String,
+}
+
+/// How bad something is, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Error,
+    Warning,
+    Information,
+    Hint,
+}
+
+/// Asks an editor what it shows as wrong in a file, or in all of the folder. `Err` is why it does
+/// not tell.
+pub type AskEditor = Arc<
+    dyn Fn(Option<RepoPath>) -> BoxFuture<'static, Result<Vec<Diagnostic>, String>> + Send + Sync,
+>;
+
 /// What tasks of one folder work with.
 #[derive(Clone)]
 pub struct Setup {
     pub workspace: Arc<Workspace>,
     pub log: EventLog,
     pub documents: OpenDocuments,
+    /// `None` where no editor tells what it shows.
+    pub editor: Option<AskEditor>,
     pub indexes: Option<Indexes>,
     pub model: TurnModel,
     /// Servers whose tools the task may use.
     pub servers: mcp::Servers,
+    /// Whether the user trusts the folder. In others tasks change and run nothing.
+    pub is_trusted: bool,
     /// The user's settings directory, where rules may be.
     pub config: Option<PathBuf>,
     /// Rules named for this task alone.
@@ -218,6 +251,7 @@ impl Tasks {
             );
             return Err(refused(&message));
         }
+        check_trust(&setup, ask.mode)?;
         let ceilings = Ceilings::of(&policy.limits().tighter(&ask.limits));
         let intake = Intake {
             prompt: ask.prompt,
@@ -276,6 +310,9 @@ impl Tasks {
         let policy = load_policy(&setup)?;
         if !policy.allows_mode(&task.intake.mode) {
             return Err(refused("The rules no longer allow tasks in this mode."));
+        }
+        if let Some(mode) = Mode::of_name(&task.intake.mode) {
+            check_trust(&setup, mode)?;
         }
         self.drive(setup, id.to_owned(), policy)
     }
@@ -377,6 +414,19 @@ fn load_policy(setup: &Setup) -> Result<Policy, UserError> {
         root: setup.workspace.root().path(),
         task: setup.policy.as_deref(),
     })
+}
+
+fn check_trust(setup: &Setup, mode: Mode) -> Result<(), UserError> {
+    if setup.is_trusted || !mode.changes() {
+        return Ok(());
+    }
+    let message = format!(
+        "The folder is not trusted: a task in the mode {} would run what it holds.",
+        mode.name()
+    );
+    Err(refused(&message).with_hint(
+        "Trust it in the editor or by `workspace.trusted`, or use the modes read-only and plan.",
+    ))
 }
 
 fn broken(why: impl std::fmt::Display) -> UserError {

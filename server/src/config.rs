@@ -11,7 +11,7 @@ pub mod reference;
 pub mod sources;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub struct Settings {
     pub index: Index,
     /// Tools of other programs, for tasks.
     pub mcp: Mcp,
+    /// Which folders may set anything or have their code run.
+    pub workspace: Workspace,
     /// How to reach the network, for model endpoints and MCP servers only.
     pub network: Network,
     /// The server's log.
@@ -178,6 +180,30 @@ impl Default for Local {
             enabled: true,
             memory_mb: 256,
         }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Workspace {
+    /// Folders that are trusted, with all below them. Unset: every folder that is opened. In others
+    /// `.pairwright.toml` is not read, and tasks look and plan without changing or running
+    /// anything.
+    pub trusted: Option<Vec<PathBuf>>,
+}
+
+impl Workspace {
+    /// Whether a folder is trusted. Reads the disk, to see where links lead.
+    pub fn trusts(&self, folder: &Path) -> bool {
+        let Some(trusted) = &self.trusted else {
+            return true;
+        };
+        let real = |path: &Path| path.canonicalize().ok().filter(|_| path.is_absolute());
+        let Some(folder) = real(folder) else {
+            return false;
+        };
+        let mut trusted = trusted.iter().filter_map(|path| real(path));
+        trusted.any(|path| folder.starts_with(path))
     }
 }
 

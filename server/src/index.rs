@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use indexer::{CursorQuery, Index, Options, Query, RepoPath, Status, Tokens};
+use indexer::{CursorQuery, Definition, Index, Options, Query, RepoPath, Status, Tokens};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -98,6 +98,15 @@ pub struct Found {
     pub root: PathBuf,
     #[serde(flatten)]
     pub hit: indexer::FileHit,
+}
+
+/// What the code of a folder knows by one name.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// In order of path.
+    pub definitions: Vec<(RepoPath, Definition)>,
+    /// Files whose code has the name, in order of path.
+    pub files: Vec<RepoPath>,
 }
 
 impl Indexes {
@@ -199,6 +208,32 @@ impl Indexes {
     pub fn defines(&self, roots: &[PathBuf], name: &str) -> bool {
         let defines = |root: &PathBuf| !self.definitions_of(root, name).is_empty();
         roots.iter().any(defines)
+    }
+
+    /// Finds what the code of a folder knows by a name. Reads the disk: some milliseconds for each
+    /// thousand files.
+    pub fn named(&self, root: &Path, name: &str) -> Named {
+        let mut folders = self.folders().iter();
+        let Some(folder) = folders.find(|folder| self.is_same(&folder.root, root)) else {
+            return Named::default();
+        };
+        let reader = folder.index.reader();
+        let places = reader.definitions_of(name).into_iter();
+        let mut defining: Vec<RepoPath> = places.map(|(path, ..)| path).collect();
+        defining.sort_unstable();
+        defining.dedup();
+        let mut named = Named {
+            definitions: Vec::new(),
+            files: reader.files_with(name),
+        };
+        for path in defining {
+            let unit = reader.unit(&path);
+            let all = unit.iter().flat_map(|unit| &unit.definitions);
+            let of_name = all.filter(|definition| definition.name == name);
+            let found = of_name.map(|definition| (path.clone(), definition.clone()));
+            named.definitions.extend(found);
+        }
+        named
     }
 
     /// Says that files may have changed.

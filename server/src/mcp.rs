@@ -29,6 +29,7 @@ use rmcp::transport::streamable_http_client::{
     StreamableHttpClientTransport, StreamableHttpClientTransportConfig,
 };
 use rmcp::{RoleClient, serve_client};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use self::answer::Secrets;
@@ -51,7 +52,14 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The servers that the settings name. Cheap to clone; nothing is started or connected.
 #[derive(Debug, Clone, Default)]
-pub struct Servers(Arc<Vec<Server>>);
+pub struct Servers(Arc<Named>);
+
+#[derive(Debug, Default)]
+struct Named {
+    servers: Vec<Server>,
+    /// Why others cannot be had.
+    problems: Vec<UserError>,
+}
 
 #[derive(Debug)]
 struct Server {
@@ -72,8 +80,8 @@ enum Way {
 pub struct Connected {
     servers: Vec<Connection>,
     tools: BTreeMap<String, Offered>,
-    /// What could not be had, in words for the user.
-    pub problems: Vec<String>,
+    /// What could not be had.
+    pub problems: Vec<UserError>,
 }
 
 type Service = RunningService<RoleClient, ClientConfig>;
@@ -89,58 +97,65 @@ struct Connection {
 }
 
 /// What one server is found to be, for `pairwright doctor`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {
     pub name: String,
     pub tools: Vec<String>,
 }
 
 impl Servers {
-    /// Reads the settings. What cannot work is left out and said.
-    pub fn of(settings: &Settings) -> (Self, Vec<UserError>) {
-        let named = &settings.mcp.servers;
-        let mut problems = Vec::new();
-        let network = match named.values().any(|s| s.url.is_some()) {
+    /// Reads the settings. What cannot work is told when it is connected to.
+    pub fn of(settings: &Settings) -> Self {
+        let settings_of = &settings.mcp.servers;
+        let mut named = Named::default();
+        let network = match settings_of.values().any(|s| s.url.is_some()) {
             true => Network::new(&crate::models::network(settings))
-                .map_err(|why| problems.push(why))
+                .map_err(|why| named.problems.push(why))
                 .ok(),
             false => None,
         };
-        let mut servers = Vec::new();
-        for (name, server) in named {
+        for (name, server) in settings_of {
             match Server::of(name, server, network.as_ref()) {
-                Ok(Some(server)) => servers.push(server),
+                Ok(Some(server)) => named.servers.push(server),
                 Ok(None) => {}
-                Err(why) => problems.push(why),
+                Err(why) => named.problems.push(why),
             }
         }
-        (Self(Arc::new(servers)), problems)
+        Self(Arc::new(named))
     }
 
+    /// Whether the settings name none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.servers.is_empty() && self.0.problems.is_empty()
     }
 
     /// Starts and asks all servers at once, each for as long as its settings say.
     pub async fn connect(&self) -> Connected {
-        let connecting = self.0.iter().map(Server::connect);
-        let mut connected = Connected::default();
+        let servers = &self.0.servers;
+        let connecting = servers.iter().map(Server::connect);
+        let mut connected = Connected {
+            problems: self.0.problems.clone(),
+            ..Connected::default()
+        };
         let mut bounds = Bounds::default();
-        for (server, outcome) in self.0.iter().zip(join_all(connecting).await) {
+        for (server, outcome) in servers.iter().zip(join_all(connecting).await) {
             match outcome {
                 Ok((connection, tools)) => {
                     let idx = connected.servers.len();
                     let (offered, left_out) = offer::offer(&server.name, idx, tools, &mut bounds);
                     connected.tools.extend(offered);
+                    let left_out = left_out.into_iter();
+                    let left_out = left_out.map(|text| UserError::new(Kind::Upstream, text));
                     connected.problems.extend(left_out);
                     connected.servers.push(connection);
                 }
                 Err(why) => {
                     let why = printable(&server.secrets.hide(&why));
                     let name = &server.name;
-                    connected
-                        .problems
-                        .push(format!("The MCP server `{name}` cannot be used: {why}."));
+                    let message = format!("The MCP server `{name}` cannot be used: {why}.");
+                    let problem = UserError::new(Kind::Upstream, message);
+                    let hint = format!("Correct `mcp.servers.{name}`.");
+                    connected.problems.push(problem.with_hint(hint));
                 }
             }
         }

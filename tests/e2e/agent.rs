@@ -1,9 +1,12 @@
 //! Tasks through the real program: a scripted model, a real repository, a real sandbox.
 
 mod cases;
+mod diagnostics;
 mod fallback;
 mod kill;
 mod lsp;
 mod mcp;
 mod run;
+mod symbols;
+mod trust;
 mod unfinished;

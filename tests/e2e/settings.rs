@@ -126,3 +126,36 @@ fn a_workspace_can_neither_send_text_elsewhere_nor_run_a_command() {
     );
     assert!(!world.root().join("pwned").exists());
 }
+
+#[test]
+fn a_folder_that_is_not_trusted_sets_nothing_and_cannot_trust_itself() {
+    let off = "[complete]\nenabled = false\n[workspace]\ntrusted = ['/']\n";
+    let cases = [("none", false), ("this one", true), ("unset", true)];
+    for (trusted, is_trusted) in cases {
+        let world = World::knowing();
+        world.write(".pairwright.toml", off);
+        let mut client = world.server();
+        let settings = match trusted {
+            "none" => json!({ "workspace": { "trusted": [] } }),
+            "this one" => json!({ "workspace": { "trusted": [world.root()] } }),
+            _ => json!({}),
+        };
+        let params = json!({
+            "processId": null,
+            "rootUri": world.uri(""),
+            "initializationOptions": { "pairwright": settings },
+            "capabilities": { "experimental": { "pairwright": { "status": true } } },
+        });
+        client.initialize_with(&params).unwrap().result.unwrap();
+        let told = match is_trusted {
+            true => "`workspace.trusted` is ignored in a workspace file",
+            false => "not read, because the folder is not trusted",
+        };
+        client.wait_for_message(told, soon()).unwrap();
+        client.learnt();
+        let uri = world.uri("b.py");
+        client.open(&uri, "python", TYPED);
+        let expected = (!is_trusted).then_some(WHOLE);
+        assert_eq!(suggested(&client.inline(&uri, END)), expected, "{params}");
+    }
+}

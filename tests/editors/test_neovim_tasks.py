@@ -164,6 +164,19 @@ class TaskCase:
         self.wait_task("It has succeeded")
         self.assertIn("Look first.", str(self.model.asked[1]))
 
+    def test_a_task_asks_what_neovim_shows_as_wrong(self):
+        nvim = self.open(follow([call("diagnostics"), call("diagnostics", path="b.txt")], [DONE]))
+        nvim.lua("""
+          local found = { lnum = 2, col = 0, severity = vim.diagnostic.severity.WARN, source = 'lint' }
+          found.message = 'too\\nlong'
+          vim.diagnostic.set(vim.api.nvim_create_namespace('lint'), vim.fn.bufnr('a.txt'), { found })
+        """)
+        nvim.api.command("Pairwright task What is wrong?")
+        self.wait_task("It has succeeded")
+        told = [e for e in self.desk.sent("pairwright/event", "server") if e["kind"] == "tool_result"]
+        self.assertIn("a.txt:3: warning (lint): too long", told[0]["text"])
+        self.assertIn("shows nothing as wrong", told[1]["text"])
+
     def test_a_task_is_steered_paused_resumed_and_stopped(self):
         gates = [Gate() for _ in range(3)]
         nvim = self.open(follow(["First.", gates[0], PLAN], ["Second.", gates[1], PLAN], ["Third.", gates[2], DONE]))

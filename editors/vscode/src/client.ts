@@ -23,7 +23,9 @@ export function settings(extension: vscode.Extension<unknown>): Tree {
     .filter((name) => !name.startsWith('pairwright.server.'))
     .map((name) => name.slice('pairwright.'.length));
   const configuration = vscode.workspace.getConfiguration('pairwright');
-  return explicit(keys, (key) => configuration.inspect(key) as Inspected | undefined);
+  const made = explicit(keys, (key) => configuration.inspect(key) as Inspected | undefined);
+  // Trust is granted to a whole window, and once: then the server is started anew.
+  return vscode.workspace.isTrusted ? made : { ...made, workspace: { trusted: [] } };
 }
 
 /** Finds the program.
@@ -103,7 +105,7 @@ export function connect(
   const usual: ErrorHandler = client.createDefaultErrorHandler();
   client.registerFeature({
     fillClientCapabilities: (capabilities) => {
-      const ours = { pairwright: { status: true, hunks: true, events: true, approvals: true } };
+      const ours = { pairwright: { status: true, hunks: true, events: true, approvals: true, diagnostics: true } };
       capabilities.experimental = { ...(capabilities.experimental as object | undefined), ...ours };
     },
     initialize: () => undefined,

@@ -4,6 +4,7 @@ import type { LanguageClient } from 'vscode-languageclient/node';
 
 import { actions } from './actions';
 import { commands } from './commands';
+import { tellDiagnostics } from './diagnostics';
 import { Ghost } from './ghost';
 import { Hunks } from './hunks';
 import { NextEdits } from './nextEdit';
@@ -58,6 +59,7 @@ export class Server implements vscode.Disposable {
       client.onNotification('pairwright/diff/changed', hunksChanged);
       client.onNotification('pairwright/event', event);
       client.onRequest('pairwright/approval/request', asked);
+      tellDiagnostics(client);
       client.onDidChangeState(({ newState }) => {
         if (newState === State.Stopped) {
           this.show({ busy: false, kind: 'Error', message: 'The server has ended; see the log' });
@@ -166,6 +168,7 @@ export function activate(context: vscode.ExtensionContext): void {
         void started.running.sendNotification('textDocument/didFocus', focus);
       }
     }),
+    vscode.workspace.onDidGrantWorkspaceTrust(() => void started.restart()),
     vscode.workspace.onDidChangeConfiguration((event) => {
       ghost.look();
       if (event.affectsConfiguration('pairwright.server.path')) {

@@ -44,23 +44,26 @@ impl Acp {
         if stop.is_cancelled() {
             return Ok(json!({ "stopReason": "cancelled" }));
         }
-        let searched = prompt.text.strip_prefix("/search ").map(str::to_owned);
-        if let Some(task) = prompt.text.strip_prefix("/resume") {
-            let task = task.trim();
-            let task = (!task.is_empty()).then(|| task.to_owned());
-            let reason = self.task(session, Begin::Again(task), stop).await?;
-            return Ok(json!({ "stopReason": reason }));
-        }
-        let reason = match (session.mode(), searched) {
-            (_, Some(text)) => {
-                let prompt = Prompt { text, ..prompt };
+        let text = prompt.text.as_str();
+        let (command, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        let rest = rest.trim().to_owned();
+        let reason = match (command, session.mode()) {
+            ("/resume", _) => {
+                let task = (!rest.is_empty()).then_some(rest);
+                self.task(session, Begin::Again(task), stop).await?
+            }
+            ("/search", _) if !rest.is_empty() => {
+                let prompt = Prompt {
+                    text: rest,
+                    ..prompt
+                };
                 self.chat(session, prompt, None, stop).await?
             }
-            (Mode::Ask, None) => {
+            (_, Mode::Ask) => {
                 let model = self.models.chat.clone();
                 self.chat(session, prompt, model, stop).await?
             }
-            (Mode::Task(mode), None) => {
+            (_, Mode::Task(mode)) => {
                 let begin = Begin::New(prompt.text, mode);
                 self.task(session, begin, stop).await?
             }
@@ -133,13 +136,17 @@ impl Acp {
             )
         })?;
         let folder = &session.folder;
+        let resolved = self.settings.get();
+        let settings = &resolved.settings;
         let setup = Setup {
             workspace: Arc::clone(&folder.workspace),
             log: folder.log.clone(),
             documents: Arc::new(NoDocuments),
+            editor: None,
             indexes: folder.index.clone(),
             model,
-            servers: Servers::of(&self.settings.get().settings).0,
+            servers: Servers::of(settings),
+            is_trusted: settings.workspace.trusts(folder.workspace.root().path()),
             config: self.settings.directories().config.clone(),
             policy: None,
             attendance: Attendance::Attended,

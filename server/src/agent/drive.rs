@@ -8,12 +8,14 @@
 
 mod approve;
 mod call;
+mod conclude;
 mod mcp;
 mod startup;
+mod turn;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,25 +24,15 @@ use super::desk::Desk;
 use super::governor::{Ceilings, Governor};
 use super::proposed::Row;
 use super::sandbox::TaskSandbox;
+use super::tool::Tools;
 use super::transcript::{self, COMPACT_AT, State, Transcript};
-use super::{Attendance, Control, Mode, Setup, last_of, prompt, tool};
-use crate::edit::workspace::Choice;
+use super::{Attendance, Control, Mode, Setup, last_of, prompt};
 use crate::mcp::Connected;
-use crate::model::{Message, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
-use crate::secret::redact;
+use crate::model::Message;
 use crate::store::events::{
     Answer, AppendError, Durability, Event, EventKind, EventLog, Grant, HEARTBEAT, Lease, PlanItem,
     Subject, Target, Task, TaskState,
 };
-
-/// Tokens of one answer.
-const ANSWER: u32 = 8_192;
-/// Pieces of running text are told this often at most.
-const COALESCE: Duration = Duration::from_millis(33);
-/// Answers without a call before the task is taken as done.
-const IDLE_ANSWERS: u32 = 2;
-/// Author of the hunks of tasks.
-const AUTHOR: &str = "agent";
 
 /// Why the loop ends.
 #[derive(Debug)]
@@ -248,159 +240,6 @@ impl Driver {
         }
     }
 
-    /// Asks the model for its next answer.
-    async fn ask_model(&mut self) -> Flow<Reply> {
-        let request = TurnRequest {
-            system: prompt::system(self.mode),
-            messages: self.transcript.messages(),
-            tools: tool::specs(self.mode, &self.servers),
-            max_tokens: ANSWER,
-            temperature: None,
-        };
-        let mut stream = self.setup.model.turn(request);
-        let mut reply = Reply::default();
-        let mut pieces: Vec<EventKind> = Vec::new();
-        let mut told = tokio::time::Instant::now();
-        loop {
-            let next = tokio::select! {
-                event = stream.next() => Next::Event(event),
-                control = self.controls.recv(), if !self.controls.is_closed() => Next::Control(control),
-                () = tokio::time::sleep_until(told + COALESCE), if !pieces.is_empty() => Next::Tell,
-            };
-            match next {
-                Next::Event(Some(Ok(event))) => {
-                    reply.take(&event);
-                    match event {
-                        TurnEvent::Text(text) => add_piece(&mut pieces, text, Piece::Message),
-                        TurnEvent::Thinking(text) => add_piece(&mut pieces, text, Piece::Thought),
-                        TurnEvent::Thought(_)
-                        | TurnEvent::Call(_)
-                        | TurnEvent::Usage(_)
-                        | TurnEvent::Retry { .. }
-                        | TurnEvent::End(_) => {}
-                        TurnEvent::Fallback { why, model, place } => {
-                            // Once, not with every turn while it lasts.
-                            if self.told.insert(model.clone()) {
-                                let text = format!("{why} {model} at {place} answers instead.");
-                                pieces.push(EventKind::Notice { text });
-                            }
-                        }
-                    }
-                }
-                Next::Event(Some(Err(why))) => {
-                    self.record_soon(std::mem::take(&mut pieces)).await?;
-                    return Err(End::Paused(format!("the model could not be asked: {why}")));
-                }
-                Next::Event(None) => break,
-                Next::Control(control) => match control {
-                    // All who could say something are gone; the task goes on.
-                    None => self.controls.close(),
-                    Some(control) => {
-                        self.mind(control).await?;
-                        if self.wants_pause {
-                            return Err(End::Paused("by the user".into()));
-                        }
-                    }
-                },
-                Next::Tell => {
-                    self.record_soon(std::mem::take(&mut pieces)).await?;
-                    told = tokio::time::Instant::now();
-                }
-            }
-        }
-        self.record_soon(pieces).await?;
-        if reply.fallback.is_none() {
-            self.told.clear();
-        }
-        self.fallback.clone_from(&reply.fallback);
-        Ok(reply)
-    }
-
-    /// Writes down what the model answered, and runs the calls in it.
-    async fn take_reply(&mut self, mut reply: Reply) -> Flow<()> {
-        for call in &mut reply.calls {
-            // A server may use one id twice, or one that is meant to be taken for another's.
-            self.n_calls += 1;
-            call.id = call::id_of(self.n_calls);
-            if redact(&call.arguments) != call.arguments {
-                self.altered.insert(call.id.clone());
-            }
-        }
-        // A server that does not tell is charged what can be told.
-        let usage = reply.usage.unwrap_or_else(|| TurnUsage {
-            input: self.transcript.tokens(),
-            output: transcript::tokens_of(&reply.message()),
-            ..TurnUsage::default()
-        });
-        self.governor.charge_turn(&usage);
-        let mut kinds = vec![self.usage(usage)];
-        if reply.calls.is_empty() && reply.text.trim().is_empty() {
-            kinds.push(self.nudge("Your answer was empty. Go on with the task, or call finish."));
-            self.n_idle += 1;
-            self.record(kinds).await?;
-        } else {
-            kinds.push(EventKind::Entry {
-                message: reply.message(),
-            });
-            kinds.extend(reply.calls.iter().map(|c| self.planned(c)));
-            self.record(kinds).await?;
-            if reply.calls.is_empty() {
-                self.n_idle += 1;
-            } else {
-                self.n_idle = 0;
-                for call in self.transcript.open_calls() {
-                    self.step(&call).await?;
-                }
-                return Ok(());
-            }
-        }
-        let nudge = match reply.end {
-            Some(TurnEnd::Refused) => return Err(End::Failed("the model declined".into())),
-            // What the user said comes next.
-            _ if !self.steers.is_empty() => return Ok(()),
-            _ if self.n_idle < IDLE_ANSWERS => match reply.end {
-                Some(TurnEnd::Length) => {
-                    "Your answer was cut off: it was too long. Go on in smaller steps."
-                }
-                _ => "Call finish if the task is done; go on if it is not.",
-            },
-            Some(TurnEnd::Stop) if !reply.text.trim().is_empty() => {
-                return Err(End::Finished {
-                    summary: reply.text,
-                    succeeded: true,
-                });
-            }
-            Some(TurnEnd::Length) => {
-                return Err(End::Failed("the model's answers were cut off".into()));
-            }
-            Some(TurnEnd::Stop | TurnEnd::ToolCalls) | None => {
-                return Err(End::Failed("the model said nothing".into()));
-            }
-        };
-        let nudge = self.nudge(nudge);
-        self.record(vec![nudge]).await
-    }
-
-    /// The event that says what the task has taken, with what a turn of the model took.
-    fn usage(&self, usage: TurnUsage) -> EventKind {
-        EventKind::Usage {
-            usage,
-            model: match &self.fallback {
-                Some(model) => model.clone(),
-                None => self.setup.model.endpoint().model.clone(),
-            },
-            spent: Some(self.governor.spent(Instant::now())),
-        }
-    }
-
-    fn nudge(&self, text: &str) -> EventKind {
-        EventKind::Entry {
-            message: Message::User {
-                text: text.to_owned(),
-            },
-        }
-    }
-
     /// Takes in what users did while something else was done.
     async fn mind_controls(&mut self) -> Flow<()> {
         while let Ok(control) = self.controls.try_recv() {
@@ -421,6 +260,23 @@ impl Driver {
             Control::Answer(answer) => self.keep_early(answer),
         }
         Ok(())
+    }
+
+    /// Waits for `work` and hears the user meanwhile. A pause waits for it; a stop does not, and
+    /// drops it.
+    async fn hearing<T>(&mut self, work: impl Future<Output = T>) -> Flow<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let control = tokio::select! {
+                done = &mut work => return Ok(done),
+                control = self.controls.recv(), if !self.controls.is_closed() => control,
+            };
+            match control {
+                // All who could say something are gone; the task goes on.
+                None => self.controls.close(),
+                Some(control) => self.mind(control).await?,
+            }
+        }
     }
 
     /// Keeps what the user says until the model's next turn, whatever happens before.
@@ -507,100 +363,12 @@ impl Driver {
         }
     }
 
-    /// Presents what was changed and writes down how the task ended.
-    async fn conclude(&mut self, end: End) -> TaskState {
-        let (state, why, summary) = match end {
-            End::Finished { summary, succeeded } => {
-                let state = match succeeded {
-                    true => TaskState::Succeeded,
-                    false => TaskState::Failed,
-                };
-                (state, None, Some(summary))
-            }
-            End::Stopped => (TaskState::Cancelled, Some("by the user".to_owned()), None),
-            End::Paused(why) => (TaskState::Paused, Some(why), None),
-            End::Halted(why) | End::Failed(why) => (TaskState::Failed, Some(why), None),
-            End::Lost => {
-                tracing::warn!(task = %self.id, "another process has taken over the task");
-                return TaskState::Paused;
-            }
-        };
-        self.governor.wait(Instant::now());
-        let mut kinds = Vec::new();
-        let (mut state, mut why) = (state, why);
-        if state.is_over() {
-            match self.present(state).await {
-                Ok(presented) => kinds.extend(presented),
-                Err(cause) => {
-                    // Resuming it presents them again.
-                    state = TaskState::Paused;
-                    why = Some(format!("its hunks cannot be presented: {cause}"));
-                }
-            }
+    fn tools(&self) -> Tools<'_> {
+        Tools {
+            mode: self.mode,
+            servers: &self.servers,
+            asks_editor: self.setup.editor.is_some(),
         }
-        if state == TaskState::Paused {
-            kinds.push(self.usage(TurnUsage::default()));
-        }
-        kinds.push(EventKind::Status {
-            state,
-            why: why.clone(),
-        });
-        if state.is_over() {
-            kinds.push(EventKind::Done {
-                reason: why.unwrap_or_else(|| state.name().to_owned()),
-                summary,
-            });
-        }
-        match self.record(kinds).await {
-            Ok(()) => state,
-            Err(why) => {
-                tracing::error!(task = %self.id, "the end of a task cannot be written down: {why:?}");
-                TaskState::Paused
-            }
-        }
-    }
-
-    /// Makes the changes hunks that can be decided; in the mode `auto` of a task that succeeded,
-    /// accepts them. Doing it twice does it once.
-    async fn present(&mut self, state: TaskState) -> Result<Vec<EventKind>, String> {
-        let Some(plan) = self.desk.proposed().plan() else {
-            return Ok(Vec::new());
-        };
-        let files = self.desk.proposed().summary();
-        let desk = self.desk.clone();
-        let id = self.id.clone();
-        let accepts = self.mode == Mode::Auto && state == TaskState::Succeeded;
-        let presented = tokio::task::spawn_blocking(move || {
-            let proposal = format!("p_{id}");
-            let documents = &**desk.documents();
-            desk.workspace()
-                .propose_plan(plan, &proposal, AUTHOR, Some(&id))
-                .map_err(|why| why.to_string())?;
-            let (mut token, mut notice) = (None, None);
-            if accepts {
-                let choice = Choice::Proposal(proposal.clone());
-                match desk.workspace().accept(documents, &choice, Some(&id)) {
-                    Ok(outcome) => token = outcome.rollback_token.map(|t| t.to_string()),
-                    // They stay to be decided by hand.
-                    Err(why) => {
-                        notice = Some(EventKind::Notice {
-                            text: format!(
-                                "The hunks were not applied: {why}. Decide them in the editor, or with: pairwright task --review {id}"
-                            ),
-                        });
-                    }
-                }
-            }
-            Ok::<_, String>((proposal, token, notice))
-        });
-        let (proposal, rollback_token, notice) =
-            presented.await.map_err(|why| why.to_string())??;
-        let diff = EventKind::Diff {
-            files,
-            proposal: Some(proposal),
-            rollback_token,
-        };
-        Ok(std::iter::once(diff).chain(notice).collect())
     }
 
     fn is_attended(&self) -> bool {
@@ -656,26 +424,4 @@ fn unsaid(events: &[Event]) -> Vec<String> {
         }
     }
     unsaid
-}
-
-enum Next {
-    Event(Option<Result<TurnEvent, crate::model::ModelError>>),
-    Control(Option<Control>),
-    Tell,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Piece {
-    Message,
-    Thought,
-}
-
-/// Adds a piece of running text to those that wait to be told.
-fn add_piece(pieces: &mut Vec<EventKind>, text: String, piece: Piece) {
-    match (pieces.last_mut(), piece) {
-        (Some(EventKind::Message { text: last }), Piece::Message)
-        | (Some(EventKind::Thought { text: last }), Piece::Thought) => last.push_str(&text),
-        (_, Piece::Message) => pieces.push(EventKind::Message { text }),
-        (_, Piece::Thought) => pieces.push(EventKind::Thought { text }),
-    }
 }

@@ -1,5 +1,10 @@
 //! Where there are no sandboxes: every command is refused, none runs unprotected.
 
+#![expect(
+    clippy::unused_async,
+    reason = "the same functions as where there are sandboxes"
+)]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +27,6 @@ pub struct Ran {
 impl TaskSandbox {
     /// # Errors
     /// Always.
-    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn open(_: &Path, _: u64) -> anyhow::Result<Self> {
         anyhow::bail!("there are no sandboxes on this system yet")
     }
@@ -31,44 +35,36 @@ impl TaskSandbox {
         match *self {}
     }
 
-    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn bring(&mut self, _: &Proposed, _: Vec<(RepoPath, Vec<u8>)>) -> anyhow::Result<()> {
         match *self {}
     }
 
-    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn start(&self, _: &str, _: Duration) -> anyhow::Result<Started> {
         match *self {}
     }
 
-    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn run(&self, _: &str, _: Duration) -> anyhow::Result<Ran> {
         match *self {}
     }
 
-    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn changes(&mut self, _: &Proposed) -> anyhow::Result<(Option<Plan>, Vec<String>)> {
         match *self {}
     }
 
-    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn set_network(&self, _: &[String]) -> anyhow::Result<()> {
         match *self {}
     }
 
-    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn denials(&mut self) -> anyhow::Result<Vec<sandbox_client::protocol::Denial>> {
         match *self {}
     }
 
-    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn close(self) {
         match self {}
     }
 }
 
 impl Started {
-    #[expect(clippy::unused_async, reason = "the same as where there are sandboxes")]
     pub async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         match *self {}
     }

@@ -2,8 +2,9 @@
 //!
 //! Holds: of all rules that hold for something the strictest wins, whichever layer it is in. A
 //! repository's file can deny, ask and lower ceilings, never allow: rules there that allow, and
-//! ceilings above the defaults, are left out. What no rule speaks of is asked. A permission turns *ask* into *allow*, never *deny*. A file that
-//! cannot be read, or whose rules fail their own examples, stops the task before it starts.
+//! ceilings above the defaults, are left out. What no rule speaks of is asked. A permission turns
+//! *ask* into *allow*, never *deny*. A file that cannot be read, or whose rules fail their own
+//! examples, stops the task before it starts.
 //! Not here: asking (`agent`), sandboxes: what is allowed still runs in a copy, and reaches no host
 //! that was not judged on its own.
 
@@ -17,8 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use self::command::{Line, Simple, Word};
+use self::rule::{About, Commands, Holds, Hosts, Paths, PolicyFile, Rule, Tools};
 pub use self::rule::{Access, Ruling};
-use self::rule::{CommandRule, Holds, Paths, PolicyFile};
 use super::governor::Limits;
 use crate::edit::path::{Denied, RepoPath};
 use crate::error::{Kind, UserError};
@@ -56,7 +57,6 @@ pub struct Policy {
 struct Layer {
     origin: Origin,
     file: PolicyFile,
-    paths: Vec<Paths>,
 }
 
 /// A judgement, and the rule it is by.
@@ -118,24 +118,16 @@ impl Policy {
         let mut layers = Vec::new();
         for (origin, text) in texts {
             hasher.update(blake3::hash(text.as_bytes()).as_bytes());
-            let (mut file, mut paths) = PolicyFile::parse(&text).map_err(|why| {
+            let mut file = PolicyFile::parse(&text).map_err(|why| {
                 UserError::new(
                     Kind::Settings,
                     format!("{} cannot be used: {why}.", origin.shown()),
                 )
             })?;
             if matches!(origin, Origin::Repository(_)) {
-                file.command.retain(|r| r.decision != Ruling::Allow);
-                file.tool.retain(|r| r.decision != Ruling::Allow);
-                file.network.retain(|r| r.decision != Ruling::Allow);
-                paths.retain(|p| p.rule.decision != Ruling::Allow);
-                file.limits = file.limits.below_defaults();
+                file.only_tighten();
             }
-            layers.push(Layer {
-                origin,
-                file,
-                paths,
-            });
+            layers.push(Layer { origin, file });
         }
         Ok(Self {
             layers,
@@ -214,26 +206,15 @@ impl Policy {
     }
 
     fn judge_simple(&self, simple: &Simple, grants: &[Grant]) -> Verdict {
-        let shown = shown(simple);
-        let mut strictest: Option<Verdict> = None;
-        for (origin, rule) in self.command_rules() {
-            let ruling = match (rule.holds(simple), rule.decision) {
-                (Holds::No, _) | (Holds::Perhaps, Ruling::Allow) => continue,
-                (Holds::Yes, ruling) => ruling,
-                (Holds::Perhaps, Ruling::Ask | Ruling::Deny) => Ruling::Ask,
-            };
-            if strictest.as_ref().is_none_or(|s| ruling > s.ruling) {
-                strictest = Some(Verdict {
-                    ruling,
-                    rule: format!("`{}` in {}", rule.run.join(" "), origin.shown()),
-                    what: shown.clone(),
-                    why: rule.why.clone().unwrap_or_default(),
-                    instead: rule.instead.clone(),
-                    remembered: simple.known_words(),
-                });
-            }
-        }
-        let mut verdict = strictest.unwrap_or_else(|| Verdict {
+        let says = |rule: &Rule<Commands>| match (
+            rule.about.hold_for(simple, rule.decision),
+            rule.decision,
+        ) {
+            (Holds::No, _) | (Holds::Perhaps, Ruling::Allow) => None,
+            (Holds::Yes, ruling) => Some(ruling),
+            (Holds::Perhaps, Ruling::Ask | Ruling::Deny) => Some(Ruling::Ask),
+        };
+        let unless = Verdict {
             // What a wrapper runs is judged on its own.
             ruling: if simple.is_wrapper {
                 Ruling::Allow
@@ -241,22 +222,19 @@ impl Policy {
                 Ruling::Ask
             },
             rule: "what no rule speaks of is asked".into(),
+            what: shown(simple),
             why: format!(
                 "no rule allows `{}`",
                 simple.program().unwrap_or("a computed program")
             ),
-            what: shown,
             instead: None,
             remembered: simple.known_words(),
-        });
-        let is_granted = grants.iter().any(|grant| match &grant.allows {
-            Permission::Command(words) => begins_with(simple, words),
-            Permission::Path(_) | Permission::Tool(_) | Permission::Network(_) => false,
-        });
-        if verdict.ruling == Ruling::Ask && is_granted {
-            verdict.ruling = Ruling::Allow;
-        }
-        verdict
+        };
+        self.strictest(|file| &file.command, says, unless)
+            .with(grants, |allowed| match allowed {
+                Permission::Command(words) => begins_with(simple, words),
+                Permission::Path(_) | Permission::Tool(_) | Permission::Network(_) => false,
+            })
     }
 
     fn judge_redirect(&self, to: &Word, grants: &[Grant]) -> Verdict {
@@ -291,38 +269,41 @@ impl Policy {
 
     /// Judges letting a command reach a host: `host`, `*.host`, `host:port`.
     pub fn judge_network(&self, host: &str, grants: &[Grant]) -> Verdict {
-        let mut strictest: Option<Verdict> = None;
-        for layer in &self.layers {
-            for rule in layer.file.network.iter().filter(|rule| rule.holds(host)) {
-                if strictest.as_ref().is_none_or(|s| rule.decision > s.ruling) {
-                    strictest = Some(Verdict {
-                        ruling: rule.decision,
-                        rule: format!("`{}` in {}", rule.host, layer.origin.shown()),
-                        what: host.to_owned(),
-                        why: rule.why.clone().unwrap_or_default(),
-                        instead: rule.instead.clone(),
-                        remembered: Some(vec![host.to_owned()]),
-                    });
-                }
-            }
-        }
-        let mut verdict = strictest.unwrap_or_else(|| Verdict {
+        let unless = Verdict {
             ruling: Ruling::Ask,
             rule: "hosts that no rule speaks of are asked for".into(),
             what: host.to_owned(),
             why: "what the sandbox has could leave through it".into(),
             instead: None,
             remembered: Some(vec![host.to_owned()]),
-        });
-        if verdict.ruling == Ruling::Ask && grants_host(grants, host) {
-            verdict.ruling = Ruling::Allow;
-        }
-        verdict
+        };
+        let says = |rule: &Rule<Hosts>| rule.holds(host).then_some(rule.decision);
+        self.strictest(|file| &file.network, says, unless)
+            .with(grants, |allowed| is_host(allowed, host))
+    }
+
+    /// Judges calling a tool of an MCP server, by its full name. What a server says of its tools
+    /// counts for nothing: what no rule speaks of is asked.
+    pub fn judge_tool(&self, tool: &str, grants: &[Grant]) -> Verdict {
+        let unless = Verdict {
+            ruling: Ruling::Ask,
+            rule: "what no rule speaks of is asked".into(),
+            what: tool.to_owned(),
+            why: "it is a tool of another program, which works outside the sandbox".into(),
+            instead: None,
+            remembered: Some(vec![tool.to_owned()]),
+        };
+        let says = |rule: &Rule<Tools>| rule.holds(tool).then_some(rule.decision);
+        self.strictest(|file| &file.tool, says, unless)
+            .with(grants, |allowed| match allowed {
+                Permission::Tool(granted) => granted == tool,
+                Permission::Command(_) | Permission::Path(_) | Permission::Network(_) => false,
+            })
     }
 
     /// Judges reading or changing a file of the folder. `path` is below it, with `/`.
     pub fn judge_path(&self, access: Access, path: &str, grants: &[Grant]) -> Verdict {
-        let mut verdict = Verdict {
+        let mut unless = Verdict {
             ruling: Ruling::Allow,
             rule: "files of the folder may be read, and changes be proposed".into(),
             what: path.to_owned(),
@@ -331,75 +312,59 @@ impl Policy {
             remembered: Some(vec![path.to_owned()]),
         };
         if secret::is_path(path) {
-            verdict.ruling = Ruling::Deny;
-            verdict.rule = "files that hold secrets are left alone".into();
-            verdict.why = "its name says that it holds secrets".into();
-            verdict.instead = Some("ask the user for what you need to know of it".into());
-            return verdict;
+            unless.ruling = Ruling::Deny;
+            unless.rule = "files that hold secrets are left alone".into();
+            unless.why = "its name says that it holds secrets".into();
+            unless.instead = Some("ask the user for what you need to know of it".into());
+            return unless;
         }
-        for layer in &self.layers {
-            for paths in &layer.paths {
-                let rule = &paths.rule;
-                if rule.access == access && rule.decision > verdict.ruling && paths.holds(path) {
-                    verdict.ruling = rule.decision;
-                    verdict.rule = format!("`{}` in {}", rule.glob, layer.origin.shown());
-                    verdict.why = rule.why.clone().unwrap_or_default();
-                    verdict.instead = rule.instead.clone();
-                }
-            }
-        }
-        let is_granted = || {
-            grants.iter().any(|grant| match &grant.allows {
+        let says = |rule: &Rule<Paths>| {
+            (rule.about.access == access && rule.holds(path)).then_some(rule.decision)
+        };
+        self.strictest(|file| &file.path, says, unless)
+            .with(grants, |allowed| match allowed {
                 Permission::Path(granted) => is_granted_by(granted, path),
                 Permission::Command(_) | Permission::Tool(_) | Permission::Network(_) => false,
             })
-        };
-        if verdict.ruling == Ruling::Ask && is_granted() {
-            verdict.ruling = Ruling::Allow;
-        }
-        verdict
     }
 
-    /// Judges calling a tool of an MCP server, by its full name. What a server says of its tools
-    /// counts for nothing: what no rule speaks of is asked.
-    pub fn judge_tool(&self, tool: &str, grants: &[Grant]) -> Verdict {
-        let mut strictest: Option<Verdict> = None;
+    /// The judgement by the strictest of the rules that say something, or the one that holds
+    /// unless some do.
+    fn strictest<A: About>(
+        &self,
+        rules: impl Fn(&PolicyFile) -> &[Rule<A>],
+        says: impl Fn(&Rule<A>) -> Option<Ruling>,
+        unless: Verdict,
+    ) -> Verdict {
+        let mut strictest: Option<(Ruling, &Origin, &Rule<A>)> = None;
         for layer in &self.layers {
-            for rule in layer.file.tool.iter().filter(|rule| rule.holds(tool)) {
-                if strictest.as_ref().is_none_or(|s| rule.decision > s.ruling) {
-                    strictest = Some(Verdict {
-                        ruling: rule.decision,
-                        rule: format!("`{}` in {}", rule.name, layer.origin.shown()),
-                        what: tool.to_owned(),
-                        why: rule.why.clone().unwrap_or_default(),
-                        instead: rule.instead.clone(),
-                        remembered: Some(vec![tool.to_owned()]),
-                    });
+            for rule in rules(&layer.file) {
+                let Some(ruling) = says(rule) else { continue };
+                if strictest.is_none_or(|(before, ..)| ruling > before) {
+                    strictest = Some((ruling, &layer.origin, rule));
                 }
             }
         }
-        let mut verdict = strictest.unwrap_or_else(|| Verdict {
-            ruling: Ruling::Ask,
-            rule: "what no rule speaks of is asked".into(),
-            what: tool.to_owned(),
-            why: "it is a tool of another program, which works outside the sandbox".into(),
-            instead: None,
-            remembered: Some(vec![tool.to_owned()]),
-        });
-        let is_granted = grants.iter().any(|grant| match &grant.allows {
-            Permission::Tool(granted) => granted == tool,
-            Permission::Command(_) | Permission::Path(_) | Permission::Network(_) => false,
-        });
-        if verdict.ruling == Ruling::Ask && is_granted {
-            verdict.ruling = Ruling::Allow;
+        match strictest {
+            Some((ruling, origin, rule)) => Verdict {
+                ruling,
+                rule: format!("`{}` in {}", rule.about.name(), origin.shown()),
+                why: rule.why.clone().unwrap_or_default(),
+                instead: rule.instead.clone(),
+                ..unless
+            },
+            None => unless,
         }
-        verdict
     }
+}
 
-    fn command_rules(&self) -> impl Iterator<Item = (&Origin, &CommandRule)> {
-        self.layers
-            .iter()
-            .flat_map(|l| l.file.command.iter().map(move |r| (&l.origin, r)))
+impl Verdict {
+    /// The judgement once permissions count: they turn *ask* into *allow*.
+    fn with(mut self, grants: &[Grant], covers: impl Fn(&Permission) -> bool) -> Self {
+        if self.ruling == Ruling::Ask && grants.iter().any(|grant| covers(&grant.allows)) {
+            self.ruling = Ruling::Allow;
+        }
+        self
     }
 }
 
@@ -458,8 +423,14 @@ fn read(origin: &Origin, missing: Missing) -> Result<Option<String>, UserError> 
 
 /// Whether one of these permissions is for exactly this host.
 pub fn grants_host(grants: &[Grant], host: &str) -> bool {
-    let mut allowed = grants.iter().map(|grant| &grant.allows);
-    allowed.any(|allows| matches!(allows, Permission::Network(own) if own == host))
+    grants.iter().any(|grant| is_host(&grant.allows, host))
+}
+
+fn is_host(allowed: &Permission, host: &str) -> bool {
+    match allowed {
+        Permission::Network(granted) => granted == host,
+        Permission::Command(_) | Permission::Path(_) | Permission::Tool(_) => false,
+    }
 }
 
 /// Whether a permission for a glob holds for a path; what is no glob is itself alone.

@@ -52,7 +52,7 @@ pub struct Registries {
 /// package managers do, a second or so.
 pub async fn of(root: &Path) -> Registries {
     let own = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let usual = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    let usual = || Some(std::env::home_dir()?.join(".cargo"));
     let cargo_home = own.or_else(usual);
     let mut found = Registries::default();
     for (manager, manifests) in LANGUAGES {

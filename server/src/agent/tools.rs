@@ -1,6 +1,7 @@
 //! The tools, one file each: the arguments, what the model is told, and the work.
 
 pub(super) mod ask_user;
+pub(super) mod diagnostics;
 pub(super) mod edit;
 pub(super) mod finish;
 pub(super) mod git_diff;
@@ -11,12 +12,20 @@ pub(super) mod plan;
 pub(super) mod read_file;
 pub(super) mod run;
 pub(super) mod search;
+pub(super) mod symbols;
 pub(super) mod tests;
 
+use super::desk::Desk;
+use super::proposed::View;
 use crate::edit::path::RepoPath;
+use crate::edit::tree::{Entry, Tree};
+use crate::secret;
 
 /// Bytes of one answer at most.
 pub(super) const MAX_ANSWER: usize = 32 << 10;
+
+/// Files larger than this are not looked through, in bytes.
+const MAX_FILE: usize = 2 << 20;
 
 /// What a tool says. `Err` is a failure that the model is told of.
 pub(super) type Said = Result<String, String>;
@@ -33,6 +42,20 @@ fn path(text: &str, root: &std::path::Path) -> Result<Option<RepoPath>, String> 
     RepoPath::parse(text)
         .map(Some)
         .map_err(|why| format!("{text}: {why}"))
+}
+
+/// The text of a file as the task has it, of which lines may be shown; `None` for what is large, no
+/// text or may not be read.
+fn shown_text(desk: &Desk, view: &View<'_>, path: &RepoPath) -> Option<String> {
+    desk.may_read(path).ok()?;
+    let Ok(Some(Entry::File { bytes, .. })) = view.read(path) else {
+        return None;
+    };
+    if bytes.len() > MAX_FILE || bytes[..bytes.len().min(8192)].contains(&0) {
+        return None;
+    }
+    let text = String::from_utf8(bytes).ok()?;
+    (!secret::is_key_file(&text)).then_some(text)
 }
 
 /// Cuts an answer that is too long, at the end of a line where there is one.

@@ -142,10 +142,6 @@ impl TaskCommand {
                     .into());
             }
         };
-        let (servers, problems) = Servers::of(settings);
-        for problem in &problems {
-            writeln!(anstream::stderr(), "settings: {problem}")?;
-        }
         let indexes = match settings.index.enabled {
             true => Some(index(workspace.root().path(), &directories)?),
             false => None,
@@ -154,9 +150,11 @@ impl TaskCommand {
             log: EventLog::new(Arc::clone(workspace.store())),
             workspace: Arc::clone(workspace),
             documents: Arc::new(NoDocuments),
+            editor: None,
             indexes,
             model,
-            servers,
+            servers: Servers::of(settings),
+            is_trusted: settings.workspace.trusts(workspace.root().path()),
             config: directories.config,
             policy: self.yes_policy.clone(),
             attendance: match self.yes_policy {

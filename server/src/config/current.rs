@@ -93,17 +93,34 @@ impl Current {
     }
 
     fn layers(&self, editor: &Editor) -> (Vec<Layer>, Vec<Problem>) {
-        let mut read = vec![sources::user_layer(&self.directories)];
-        read.extend(
-            editor
-                .roots
-                .iter()
-                .map(|root| sources::workspace_layer(root)),
-        );
-        let (layers, problems): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-        let mut layers: Vec<Layer> = layers.into_iter().flatten().collect();
-        layers.extend(editor.initial.iter().chain(&editor.present).cloned());
-        layers.push(sources::environment_layer(|name| env::var(name).ok()));
-        (layers, problems.into_iter().flatten().collect())
+        let (user, problem) = sources::user_layer(&self.directories);
+        let mut problems: Vec<Problem> = problem.into_iter().collect();
+        let mut above: Vec<Layer> = editor
+            .initial
+            .iter()
+            .chain(&editor.present)
+            .cloned()
+            .collect();
+        above.push(sources::environment_layer(|name| env::var(name).ok()));
+        // A folder has no say in whether it is trusted.
+        let own: Vec<Layer> = user.iter().chain(&above).cloned().collect();
+        let trust = resolve(&own).settings.workspace;
+        let mut layers: Vec<Layer> = user.into_iter().collect();
+        for root in &editor.roots {
+            let (layer, problem) = sources::workspace_layer(root);
+            match layer {
+                Some(layer) if !trust.trusts(root) => problems.push(Problem {
+                    origin: layer.origin,
+                    message: "not read, because the folder is not trusted (`workspace.trusted`)"
+                        .into(),
+                }),
+                layer => {
+                    layers.extend(layer);
+                    problems.extend(problem);
+                }
+            }
+        }
+        layers.extend(above);
+        (layers, problems)
     }
 }

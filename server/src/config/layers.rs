@@ -129,13 +129,15 @@ const SERVER_NAME: usize = 24;
 fn leave_out_unusable_servers(resolved: &mut Resolved) {
     let is_name = |name: &str| {
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        (1..=SERVER_NAME).contains(&name.len()) && name.chars().all(is_part) && !name.contains("__")
+        // In the name of a tool, the first `__` after the server's is where it ends.
+        let is_apart = !name.contains("__") && !name.starts_with('_') && !name.ends_with('_');
+        (1..=SERVER_NAME).contains(&name.len()) && name.chars().all(is_part) && is_apart
     };
     let mut unusable = Vec::new();
     resolved.settings.mcp.servers.retain(|name, server| {
         let why = match (&server.command, &server.url) {
             _ if !is_name(name) => {
-                "is no name for a server: up to 24 letters, digits, `-` and single `_` are"
+                "is no name for a server: up to 24 letters, digits, `-` and single `_` between them are"
             }
             (None, None) => "has neither a `command` nor a `url`",
             (Some(_), Some(_)) => "has a `command` and a `url`; only one of them can be meant",

@@ -278,6 +278,7 @@ fn servers_have_names_of_their_own_and_one_way_to_be_reached() {
             "both": {"command": "a", "url": "https://b"},
             "neither": {"args": ["x"]},
             "a__b": {"command": "x"},
+            "a_": {"command": "x"},
             "late": {"command": "x", "startupSeconds": 600},
             "odd": {"command": "x", "comand": "x", "env": {"TOKEN": ["hush"]}},
         }}}),
@@ -299,7 +300,8 @@ fn servers_have_names_of_their_own_and_one_way_to_be_reached() {
         "c.toml: `mcp.servers.late.startupSeconds` is 600; its maximum is 120",
         "c.toml: unknown setting `mcp.servers.odd.comand`; did you mean `mcp.servers.odd.command`?",
         "c.toml: `mcp.servers.odd.env.TOKEN` has a value of the wrong kind: a list does not fit",
-        "c.toml: `mcp.servers.a__b` is no name for a server: up to 24 letters, digits, `-` and single `_` are",
+        "c.toml: `mcp.servers.a_` is no name for a server: up to 24 letters, digits, `-` and single `_` between them are",
+        "c.toml: `mcp.servers.a__b` is no name for a server: up to 24 letters, digits, `-` and single `_` between them are",
         "c.toml: `mcp.servers.both` has a `command` and a `url`; only one of them can be meant",
         "c.toml: `mcp.servers.neither` has neither a `command` nor a `url`",
     ]

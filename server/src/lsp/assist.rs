@@ -17,7 +17,7 @@ use super::commands::{read, write};
 use super::edits::{action, failed};
 use super::{Server, convert};
 use crate::session::document::uri_of;
-use crate::shown::harmless;
+use crate::shown::{harmless, printable};
 use crate::store::events::{EventKind, Follow, Place};
 
 /// Diagnostics that are offered to be fixed, and characters of their messages in a title.
@@ -62,7 +62,7 @@ impl Server {
                 let line = diagnostic.range.start.line + 1;
                 let said = quoted(&message);
                 let prompt = format!("Fix what the editor reports at {path}:{line}:\n\n{said}");
-                let short: String = message.chars().take(TITLE).collect();
+                let short: String = printable(&message).chars().take(TITLE).collect();
                 actions.push(task(&format!("Fix with Pairwright: {short}"), prompt));
             }
         }
@@ -210,7 +210,8 @@ fn keep_answer(folder: &Path, file: &Path, text: &str) -> std::io::Result<()> {
     kept.iter().take(n_old).try_for_each(std::fs::remove_file)
 }
 
-fn message(diagnostic: &lsp::Diagnostic) -> String {
+/// What a diagnostic says, on one line.
+pub(super) fn message(diagnostic: &lsp::Diagnostic) -> String {
     let text = match serde_json::to_value(&diagnostic.message) {
         Ok(Value::String(text)) => text,
         Ok(other) => other["value"].as_str().unwrap_or_default().to_owned(),

@@ -39,6 +39,8 @@ pub(super) struct Announced {
     pub(super) events: bool,
     /// Answers `pairwright/approval/request`.
     pub(super) approvals: bool,
+    /// Answers `pairwright/diagnostics/get`.
+    pub(super) diagnostics: bool,
 }
 
 impl Announced {
@@ -52,6 +54,7 @@ impl Announced {
             hunks: says("hunks"),
             events: says("events"),
             approvals: says("approvals"),
+            diagnostics: says("diagnostics"),
         }
     }
 }

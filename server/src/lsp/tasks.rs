@@ -1,40 +1,34 @@
-//! `pairwright/task/*`, `pairwright/policy/*`, `pairwright/budget/get`, `pairwright/audit/query`,
-//! and the questions of tasks.
+//! `pairwright/task/*`, `pairwright/policy/*`, `pairwright/budget/get`, `pairwright/audit/query`.
 //!
-//! Holds: starting answers at once with an id; everything else comes as events. A question goes to
-//! a client that announced `approvals` as a request of ours, to every other as
-//! `window/showMessageRequest`; closing the window is no.
+//! Holds: starting answers at once with an id; everything else comes as events.
 //! Not here: what tasks do (`agent`).
+
+mod diagnostics;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
-use tower_lsp_server::gen_lsp_types::{
-    self as lsp, LspRequestMethod, MessageDirection, ProgressToken, Request,
-};
+use tower_lsp_server::gen_lsp_types::{self as lsp, ProgressToken};
 use tower_lsp_server::jsonrpc;
 
 use super::Server;
 use super::edits::{EditorDocuments, failed};
 use crate::agent::governor::{Ceilings, Limits};
 use crate::agent::policy::{Policy, Sources};
-use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup, unanswered};
+use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup};
 use crate::error::UserError;
 use crate::mcp::Servers;
-use crate::shown::harmless;
 use crate::store::events::{
-    Answer, Approval, Decision, Durability, Event, EventKind, EventLog, Grant, GrantScope,
-    Permission, Spent, Subject, Target, TaskState, new_id,
+    Durability, EventKind, EventLog, Grant, GrantScope, Permission, Spent, Target, TaskState,
+    new_id,
 };
 use crate::store::now;
 
 /// Events that one query answers at most.
 const MAX_EVENTS: usize = 1_000;
-/// Characters of a summary that are shown in a message.
-const LONGEST_END: usize = 300;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -108,34 +102,6 @@ pub(super) struct AuditParams {
     session: Option<String>,
     from_seq: u64,
     most: Option<usize>,
-}
-
-/// `pairwright/approval/request`.
-enum ApprovalRequest {}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct ApprovalRequestParams {
-    task: String,
-    #[serde(flatten)]
-    approval: Approval,
-}
-
-/// What the client answers; nothing is no.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct ApprovalResponse {
-    decision: Decision,
-    #[serde(default)]
-    scope: Option<GrantScope>,
-    #[serde(default)]
-    text: Option<String>,
-}
-
-impl Request for ApprovalRequest {
-    type Params = ApprovalRequestParams;
-    type Result = Option<ApprovalResponse>;
-    const METHOD: LspRequestMethod<'static> =
-        LspRequestMethod::Custom("pairwright/approval/request");
-    const MESSAGE_DIRECTION: MessageDirection = MessageDirection::ServerToClient;
 }
 
 impl Server {
@@ -356,167 +322,40 @@ impl Server {
             failed("There is no model for tasks. Set `models.agent.url` and `models.agent.model`.")
         })?;
         let indexes = engines.index.clone();
-        let (handle, log, events) = self
+        let (handle, log) = self
             .on_disk(move |server| {
                 let broken = |why: anyhow::Error| failed(&format!("{why:#}"));
                 let workspace = server.workspace(&root).map_err(broken)?;
                 let log = server.log_of(&root).map_err(broken)?;
                 let canonical = workspace.root().path().to_owned();
+                let editor = server.ask_editor(&root);
+                let resolved = server.settings.get();
+                let settings = &resolved.settings;
+                let is_trusted = settings.workspace.trusts(&root);
                 let documents = EditorDocuments::new(server.clone(), root, canonical);
                 let setup = Setup {
                     workspace,
                     log: log.clone(),
                     documents: Arc::new(documents),
+                    editor,
                     indexes,
                     model,
-                    servers: Servers::of(&server.settings.get().settings).0,
+                    servers: Servers::of(settings),
+                    is_trusted,
                     config: server.settings.directories().config.clone(),
                     policy: None,
                     attendance: Attendance::Attended,
                 };
-                let events = log.subscribe();
                 let handle = work(server, setup).map_err(|why| failed(&why.to_string()))?;
-                Ok((handle, log, events))
+                Ok((handle, log))
             })
             .await?;
         // One that runs already is watched already.
         if handle.began {
             let (server, watched) = (self.clone(), handle.clone());
-            tokio::spawn(async move {
-                server.watch_task(watched, (log, events), token).await;
-            });
+            tokio::spawn(async move { server.watch_task(watched, log, token).await });
         }
         Ok(handle)
-    }
-
-    /// Asks what the task asks, what it asked before among it, and shows how it goes, until it
-    /// ends here. `events` are those since before it began.
-    async fn watch_task(
-        self,
-        handle: Handle,
-        (log, mut events): (EventLog, broadcast::Receiver<Arc<Event>>),
-        token: Option<ProgressToken>,
-    ) {
-        let progress = match self.progress_of(&handle.id, token).await {
-            Some(token) => Some(
-                self.client
-                    .progress(token, "Pairwright works on a task")
-                    .begin()
-                    .await,
-            ),
-            None => None,
-        };
-        let mut last = 0;
-        let mut summary = String::new();
-        let mut ended = Box::pin(handle.ended());
-        let mut state = None;
-        let state = loop {
-            let (reading, id) = (log.clone(), handle.id.clone());
-            let missed =
-                tokio::task::spawn_blocking(move || reading.read_from(&id, last + 1, usize::MAX));
-            let missed = missed.await.ok().and_then(Result::ok).unwrap_or_default();
-            last = missed.last().map_or(last, |e| e.seq);
-            if let Some(said) = missed.iter().rev().find_map(|e| said_at_end(&e.kind)) {
-                summary = said;
-            }
-            for asked in unanswered(&missed) {
-                let (server, handle) = (self.clone(), handle.clone());
-                tokio::spawn(async move { server.ask_user(&handle, asked).await });
-            }
-            if let Some(progress) = &progress {
-                for line in missed.iter().filter_map(|e| step_line(&e.kind)) {
-                    progress.report(line).await;
-                }
-            }
-            if let Some(state) = state {
-                break state;
-            }
-            loop {
-                tokio::select! {
-                    biased;
-                    event = events.recv() => match event {
-                        Ok(event) if event.session != handle.id => {}
-                        Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => break,
-                        Err(broadcast::error::RecvError::Closed) => {
-                            state = Some((&mut ended).await);
-                            break;
-                        }
-                    },
-                    over = &mut ended => {
-                        state = Some(over);
-                        break;
-                    }
-                }
-            }
-        };
-        if let Some(progress) = progress {
-            progress.finish_with_message(state.name()).await;
-        }
-        if !self.client_can().announced.events {
-            let colon = if summary.is_empty() { "" } else { ": " };
-            let end = format!("Task {}{colon}{summary}", state.name());
-            self.client.show_message(lsp::MessageType::Info, end).await;
-        }
-    }
-
-    /// Where the steps of a task are shown: where the client asked for it, and to one that is told
-    /// no events in a place of their own.
-    async fn progress_of(&self, task: &str, token: Option<ProgressToken>) -> Option<ProgressToken> {
-        let can = self.client_can();
-        if token.is_some() || can.announced.events || !can.progress {
-            return token;
-        }
-        let token = ProgressToken::from(format!("pairwright/task/{task}"));
-        let created = self.client.create_work_done_progress(token.clone()).await;
-        created.is_ok().then_some(token)
-    }
-
-    async fn ask_user(&self, handle: &Handle, asked: Approval) {
-        let id = asked.approval.clone();
-        let answer = match self.client_can().announced.approvals {
-            true => self.ask_plugin(&handle.id, asked).await,
-            false => self.ask_in_a_window(&asked).await,
-        };
-        let answer = answer.unwrap_or(ApprovalResponse {
-            decision: Decision::No,
-            scope: None,
-            text: None,
-        });
-        handle.send(Control::Answer(Answer {
-            approval: id,
-            decision: answer.decision,
-            scope: answer.scope.unwrap_or(GrantScope::Once),
-            text: answer.text,
-            by: "user".into(),
-        }));
-    }
-
-    async fn ask_plugin(&self, task: &str, approval: Approval) -> Option<ApprovalResponse> {
-        let params = ApprovalRequestParams {
-            task: task.to_owned(),
-            approval,
-        };
-        self.client
-            .send_request::<ApprovalRequest>(params)
-            .await
-            .ok()
-            .flatten()
-    }
-
-    async fn ask_in_a_window(&self, asked: &Approval) -> Option<ApprovalResponse> {
-        let (message, titles) = window_of(asked);
-        let actions = titles
-            .iter()
-            .map(|title| lsp::MessageActionItem {
-                title: title.clone(),
-                ..lsp::MessageActionItem::default()
-            })
-            .collect();
-        let asked_client =
-            self.client
-                .show_message_request(lsp::MessageType::Warning, message, Some(actions));
-        let chosen = asked_client.await.ok().flatten()?.title;
-        Some(answer_of(asked, &chosen))
     }
 
     fn folder_of(&self, uri: &str) -> jsonrpc::Result<PathBuf> {
@@ -542,72 +381,6 @@ impl Server {
             Err(jsonrpc::Error::invalid_params(message))
         })
         .await
-    }
-}
-
-const ONCE: &str = "Allow once";
-const TASK: &str = "Allow for this task";
-const NO: &str = "No";
-
-/// The words of a window, and what can be chosen.
-fn window_of(asked: &Approval) -> (String, Vec<String>) {
-    match &asked.subject {
-        Subject::Question { text, options } => {
-            let options = match options.is_empty() {
-                true => vec!["Yes".to_owned(), NO.to_owned()],
-                false => options.clone(),
-            };
-            (format!("The task asks: {}", harmless(text)), options)
-        }
-        subject => {
-            let what = subject.in_words();
-            let mut titles = vec![ONCE.to_owned()];
-            if asked.scopes.contains(&GrantScope::Task) {
-                titles.push(TASK.to_owned());
-            }
-            titles.push(NO.to_owned());
-            (
-                format!("The task wants to {what}: {}.", harmless(&asked.reason)),
-                titles,
-            )
-        }
-    }
-}
-
-fn answer_of(asked: &Approval, chosen: &str) -> ApprovalResponse {
-    let is_question = matches!(asked.subject, Subject::Question { .. });
-    let (decision, scope, text) = match chosen {
-        NO => (Decision::No, None, None),
-        TASK if !is_question => (Decision::Yes, Some(GrantScope::Task), None),
-        _ if is_question => (Decision::Yes, None, Some(chosen.to_owned())),
-        ONCE => (Decision::Yes, Some(GrantScope::Once), None),
-        _ => (Decision::No, None, None),
-    };
-    ApprovalResponse {
-        decision,
-        scope,
-        text,
-    }
-}
-
-/// What is said at the end of a task, on one line.
-fn said_at_end(kind: &EventKind) -> Option<String> {
-    let text = match kind {
-        EventKind::Done { summary, .. } => summary.as_deref(),
-        EventKind::Status { why, .. } => why.as_deref(),
-        _ => None,
-    };
-    let words: Vec<&str> = text?.split_whitespace().collect();
-    let line: String = words.join(" ").chars().take(LONGEST_END).collect();
-    Some(harmless(&line))
-}
-
-/// What a line of progress says.
-fn step_line(kind: &EventKind) -> Option<String> {
-    match kind {
-        EventKind::ToolCall { tool, .. } => Some(tool.clone()),
-        EventKind::Status { state, .. } => Some(state.name().to_owned()),
-        _ => None,
     }
 }
 

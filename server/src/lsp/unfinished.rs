@@ -4,6 +4,7 @@
 //! editor without buttons shows the command that takes the task up.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc;
@@ -29,26 +30,19 @@ impl Server {
         let found = self.on_disk(|server| {
             let mut left = Vec::new();
             for root in server.session.snapshot().roots.iter() {
-                let log = server
-                    .log_of(root)
-                    .map_err(|why| failed(&format!("{why:#}")))?;
-                let tasks = log.unfinished().map_err(|why| failed(&why.to_string()))?;
-                left.extend(tasks.into_iter().map(|task| Left {
-                    task,
-                    log: log.clone(),
-                }));
+                match server.left_in(root) {
+                    Ok(tasks) => left.extend(tasks),
+                    Err(why) => {
+                        let root = root.display();
+                        tracing::warn!("unfinished tasks of {root} are not known: {why:#}");
+                    }
+                }
             }
             // Ids sort by time.
             left.sort_by(|a, b| b.task.id.cmp(&a.task.id));
             Ok(left)
         });
-        let left = match found.await {
-            Ok(left) => left,
-            Err(why) => {
-                tracing::warn!("tasks that are not finished are not known: {}", why.message);
-                return;
-            }
-        };
+        let Ok(left) = found.await else { return };
         let Some(newest) = left.first() else { return };
         let title = |title: &str| lsp::MessageActionItem {
             title: title.to_owned(),
@@ -71,6 +65,15 @@ impl Server {
                 .show_message(lsp::MessageType::Error, message)
                 .await;
         }
+    }
+
+    fn left_in(&self, root: &Path) -> anyhow::Result<Vec<Left>> {
+        let log = self.log_of(root)?;
+        let left = |task| Left {
+            task,
+            log: log.clone(),
+        };
+        Ok(log.unfinished()?.into_iter().map(left).collect())
     }
 
     async fn take_up(&self, task: &str) -> jsonrpc::Result<()> {

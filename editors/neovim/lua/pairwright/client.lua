@@ -197,6 +197,7 @@ function M.lsp_config()
       hunks = true,
       events = nvim.has_sessions,
       approvals = nvim.has_sessions,
+      diagnostics = nvim.has_sessions,
     },
   }
   return {
@@ -222,6 +223,9 @@ function M.lsp_config()
       ['pairwright/approval/request'] = function(_, asked, context)
         local approval = require('pairwright.approval')
         return approval.wait(nvim.without_null(asked), context.client_id)
+      end,
+      ['pairwright/diagnostics/get'] = function(_, asked)
+        return require('pairwright.diagnostics').get(nvim.without_null(asked))
       end,
     },
     -- Code actions that begin something show what they began.

@@ -9,6 +9,7 @@
 ---@field mcp? pairwright.Settings.mcp Tools of other programs, for tasks.
 ---@field models? pairwright.Settings.models The models Pairwright may ask. Without any, everything runs on this machine.
 ---@field network? pairwright.Settings.network How to reach the network, for model endpoints and MCP servers only.
+---@field workspace? pairwright.Settings.workspace Which folders may set anything or have their code run.
 
 ---@class pairwright.Settings.complete
 ---@field deadlineMs? integer Milliseconds after the request at which the best answer so far is given. Late is wrong: a model that needs longer is replaced by the embedded engine for that keystroke.
@@ -141,3 +142,6 @@
 ---@class pairwright.Settings.network
 ---@field caCertificates? string[] Files with further certificate authorities to trust, in PEM form.
 ---@field proxy? string Proxy for model endpoints, for example `http://proxy:3128`. Unset: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.
+
+---@class pairwright.Settings.workspace
+---@field trusted? string[] Folders that are trusted, with all below them. Unset: every folder that is opened. In others `.pairwright.toml` is not read, and tasks look and plan without changing or running anything.

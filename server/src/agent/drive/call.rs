@@ -1,21 +1,20 @@
 //! One tool call: judged, asked for, run, written down.
 
+mod command;
 mod network;
 
 use std::time::{Duration, Instant};
 
-use sandbox_client::client::End as CommandEnd;
-
 use super::approve::Asked;
 use super::{Driver, End, Flow, off_thread};
 use crate::agent::governor::{Observed, Verdict as Circle};
-use crate::agent::policy::{Access, Ruling, Verdict, grants_host};
+use crate::agent::policy::{Access, Ruling, Verdict};
 use crate::agent::prompt;
 use crate::agent::proposed::Row;
-use crate::agent::sandbox::TaskSandbox;
 use crate::agent::tool::{self, Call};
 use crate::agent::tools::{
-    edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search, tests,
+    diagnostics, edit, finish, git_diff, git_log, grep, list, plan, read_file, run, search,
+    symbols, tests,
 };
 use crate::edit::path::RepoPath;
 use crate::edit::plan::FilePlan;
@@ -26,14 +25,9 @@ use crate::store::events::{
     Decision, Denial, Durability, Effect, Event, EventKind, Outcome, Permission, Subject,
 };
 
-/// Output of a command that is told while it runs, in bytes; the rest is in the result.
-const TOLD: usize = 64 << 10;
-
 /// What is said of a command and of a call that a killed process left.
 const LOST_COMMAND: &str = "Pairwright was ended while this command ran. Nobody knows how far it came. Its sandbox is gone, with all it wrote; run it again if that is what you need.";
 const LOST_CALL: &str = "Pairwright was ended while this call was under way. Nobody knows whether it took effect: look before you call it again.";
-/// How often permissions are looked at while a command uses them.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// What is said of a call that was written down without a secret.
 const ALTERED: &str = "nothing was done: what looks like a secret (a key, a token, a password) is taken out of everything that is written down, and there was one in this call. Leave the value out: read it from the environment, or let the user put it in.";
@@ -139,8 +133,10 @@ impl Driver {
             call: call.id.clone(),
             tool: call.name.clone(),
             arguments: call.arguments.clone(),
-            effect: tool::parse(call, self.mode, &self.servers)
-                .map_or(Effect::Read, |c| c.effect()),
+            effect: self
+                .tools()
+                .parse(call)
+                .map_or(Effect::Read, |parsed| parsed.effect()),
         }
     }
 
@@ -190,7 +186,7 @@ impl Driver {
             .await?
             .map_err(|why| unread(&why))?;
         let waited = self.governor.spent(started).wall;
-        let result = match tool::parse(call, self.mode, &self.servers) {
+        let result = match self.tools().parse(call) {
             Err(why) => Reported::failed(why),
             Ok(Call::Edit(..) | Call::Run(_) | Call::Tests(_) | Call::Mcp(_))
                 if self.altered.contains(&call.id) =>
@@ -215,6 +211,8 @@ impl Driver {
             Call::List(arguments) => self.look(move |d| list::run(d, &arguments)).await?,
             Call::Search(arguments) => self.look(move |d| search::run(d, &arguments)).await?,
             Call::Grep(arguments) => self.look(move |d| grep::run(d, &arguments)).await?,
+            Call::Symbols(arguments) => self.look(move |d| symbols::run(d, &arguments)).await?,
+            Call::Diagnostics(arguments) => self.ask_editor(&arguments).await?,
             Call::GitDiff(arguments) if !arguments.uncommitted => {
                 self.look(|desk| Ok(git_diff::of_task(desk))).await?
             }
@@ -292,6 +290,24 @@ impl Driver {
             Ok(said) => Reported::of(said),
             Err(why) => Reported::failed(format!("the tool broke: {why}")),
         })
+    }
+
+    async fn ask_editor(&mut self, arguments: &diagnostics::Arguments) -> Flow<Reported> {
+        let file = diagnostics::file(&self.desk, arguments);
+        let (file, editor) = match (file, &self.setup.editor) {
+            (Ok(file), Some(editor)) => (file, editor),
+            (Err(why), _) => return Ok(Reported::of(Err(why))),
+            (_, None) => return Ok(Reported::failed("there is no editor to ask")),
+        };
+        let asking = tokio::time::timeout(diagnostics::PATIENCE, editor(file));
+        let told = match self.hearing(asking).await? {
+            Ok(told) => told.map_err(|why| format!("the editor does not tell: {why}")),
+            Err(_) => Err("the editor did not answer in time".into()),
+        };
+        match told {
+            Ok(found) => self.look(move |d| diagnostics::told(d, found)).await,
+            Err(why) => Ok(Reported::of(Err(why))),
+        }
     }
 
     async fn edit(
@@ -400,215 +416,6 @@ impl Driver {
             beside: vec![EventKind::Denied(denial)],
             ..Reported::done(text)
         }))
-    }
-
-    async fn command(&mut self, call: &ToolCall, arguments: run::Arguments) -> Flow<Reported> {
-        let line = arguments.command.trim().to_owned();
-        let verdict = self.desk.policy().judge_line(&line, &self.grants);
-        let remembered = verdict.remembered.clone();
-        let asked = Asked {
-            id: format!("{}.command.{}", self.id, call.id),
-            call: Some(call.id.clone()),
-            subject: Subject::Command {
-                command: line.clone(),
-                remembered: remembered
-                    .as_ref()
-                    .map_or_else(|| line.clone(), |w| w.join(" ")),
-            },
-            reason: verdict.why.clone(),
-            remembered: remembered.map(Permission::Command),
-        };
-        if let Some(refused) = self.allowed(call, verdict, asked).await? {
-            return Ok(refused);
-        }
-        let hosts = match self.hosts(call, &line, arguments.network).await? {
-            Ok(hosts) => hosts,
-            Err(refused) => return Ok(refused),
-        };
-        let tier = match self.ready_sandbox(&hosts).await {
-            Ok(tier) => tier,
-            Err(why) => {
-                return Ok(Reported::failed(format!(
-                    "no command can run, because there is no sandbox: {why:#}"
-                )));
-            }
-        };
-        let most = self.governor.ceilings().command;
-        let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).min(most).max(1));
-        let began = EventKind::ToolStarted {
-            call: call.id.clone(),
-        };
-        self.record(vec![began]).await?;
-        let ran = match self.follow(call, &line, timeout, &hosts).await? {
-            Ok(ran) => ran,
-            Err(why) => {
-                // Whatever ran in it is dead; the next command gets a new one.
-                if let Some(sandbox) = self.sandbox.take() {
-                    sandbox.close().await;
-                }
-                return Ok(Reported {
-                    outcome: Outcome::Unknown,
-                    tier: Some(tier),
-                    ..Reported::failed(format!("the sandbox was lost: {why:#}"))
-                });
-            }
-        };
-        let how = match &ran.end {
-            CommandEnd::Exited(code) => format!("exit code {code}"),
-            CommandEnd::Killed(how) => format!("killed: {how}"),
-            CommandEnd::TimedOut => format!("killed after {} s", timeout.as_secs()),
-        };
-        let mut text = format!("{how}\n{}", ran.output.text());
-        let mut result = Reported {
-            is_data: true,
-            tier: Some(tier),
-            ..Reported::done("")
-        };
-        if ran.end != CommandEnd::Exited(0) {
-            result.outcome = Outcome::Failed;
-        }
-        self.tell_denials(call, &mut text, &mut result.beside).await;
-        if arguments.keep_changes {
-            match self.keep_changes().await {
-                Ok((rows, said)) => {
-                    text.push_str(&said);
-                    if !rows.is_empty() {
-                        result.beside.push(self.diff());
-                    }
-                    result.rows = rows;
-                }
-                Err(why) => text.push_str(&format!("\nthe changes could not be kept: {why:#}\n")),
-            }
-        }
-        result.text = text;
-        Ok(result)
-    }
-
-    /// Makes the sandbox have the files as the task has them, and reach these hosts.
-    async fn ready_sandbox(&mut self, hosts: &[String]) -> anyhow::Result<String> {
-        let desk = self.desk.clone();
-        let unsaved = tokio::task::spawn_blocking(move || desk.unsaved()).await?;
-        let proposed = self.desk.proposed().clone();
-        let sandbox = self.open_sandbox().await?;
-        if sandbox.bring(&proposed, unsaved.clone()).await.is_err() {
-            // It may have come to the end of its life.
-            if let Some(sandbox) = self.sandbox.take() {
-                sandbox.close().await;
-            }
-            self.open_sandbox().await?.bring(&proposed, unsaved).await?;
-        }
-        let sandbox = self.open_sandbox().await?;
-        sandbox.set_network(hosts).await?;
-        Ok(sandbox.label())
-    }
-
-    /// Runs a line to its end and tells its output as it comes. The user can stop it.
-    async fn follow(
-        &mut self,
-        call: &ToolCall,
-        line: &str,
-        timeout: Duration,
-        hosts: &[String],
-    ) -> Flow<anyhow::Result<crate::agent::sandbox::Ran>> {
-        let started = match self
-            .sandbox
-            .as_ref()
-            .map(|s: &TaskSandbox| s.start(line, timeout))
-        {
-            Some(started) => started.await,
-            None => return Ok(Err(anyhow::anyhow!("there is no sandbox"))),
-        };
-        let mut started = match started {
-            Ok(started) => started,
-            Err(why) => return Ok(Err(why)),
-        };
-        let mut n_told = 0;
-        let mut pending = Vec::new();
-        let mut given: Vec<String> = hosts.to_vec();
-        given.retain(|host| grants_host(&self.grants, host));
-        let mut looks = tokio::time::interval(LOOK);
-        loop {
-            let next = tokio::select! {
-                piece = started.next() => Ok(piece),
-                control = self.controls.recv(), if !self.controls.is_closed() => Err(control),
-                _ = looks.tick(), if !given.is_empty() => {
-                    self.take_back(hosts, &mut given).await?;
-                    continue;
-                }
-            };
-            match next {
-                Ok(Err(why)) => return Ok(Err(why)),
-                Ok(Ok(Some(bytes))) => {
-                    if n_told >= TOLD {
-                        continue;
-                    }
-                    pending.extend_from_slice(&bytes);
-                    // Whole lines, so that no secret is told in two halves.
-                    let Some(end) = pending.iter().rposition(|b| *b == b'\n') else {
-                        if pending.len() > TOLD {
-                            n_told = TOLD;
-                        }
-                        continue;
-                    };
-                    let rest = pending.split_off(end + 1);
-                    let told = std::mem::replace(&mut pending, rest);
-                    n_told += told.len();
-                    let text = String::from_utf8_lossy(&told).into_owned();
-                    let call = call.id.clone();
-                    self.record_soon(vec![EventKind::ToolOutput { call, text }])
-                        .await?;
-                }
-                Ok(Ok(None)) => return Ok(started.end()),
-                Err(None) => self.controls.close(),
-                // A pause waits for the command, a stop does not: dropping it kills it.
-                Err(Some(control)) => self.mind(control).await?,
-            }
-        }
-    }
-
-    /// Takes what a command changed into the proposal.
-    async fn keep_changes(&mut self) -> anyhow::Result<(Vec<Row>, String)> {
-        let proposed = self.desk.proposed().clone();
-        let (plan, mut left_out) = match self.sandbox.as_mut() {
-            Some(sandbox) => sandbox.changes(&proposed).await?,
-            None => return Ok((Vec::new(), String::new())),
-        };
-        let mut said = String::new();
-        let mut rows = Vec::new();
-        if let Some(mut plan) = plan {
-            plan.files.retain(|file| {
-                let verdict = self.desk.judge(Access::Write, &file.path, &self.grants);
-                let why = match verdict.ruling {
-                    Ruling::Allow if brings_marks(file) => "a secret in it is only a mark",
-                    Ruling::Allow => return true,
-                    Ruling::Ask | Ruling::Deny => &verdict.why,
-                };
-                left_out.push(format!("{}: {why}", file.path));
-                false
-            });
-            for file in &plan.files {
-                said.push_str(&format!("kept the changes of {}\n", file.path));
-            }
-            rows = self.desk.take(plan)?;
-        }
-        for left in left_out {
-            said.push_str(&format!("not kept: {left}\n"));
-        }
-        Ok((rows, said))
-    }
-
-    /// Runs a command of ours that only reads, in the sandbox.
-    async fn git_command(&mut self, line: String) -> Reported {
-        let ran = async {
-            self.ready_sandbox(&[]).await?;
-            let sandbox = self.open_sandbox().await?;
-            sandbox.run(&line, Duration::from_secs(20)).await
-        };
-        match ran.await {
-            Ok(ran) if ran.end == CommandEnd::Exited(0) => Reported::of(Ok(ran.output.text())),
-            Ok(ran) => Reported::of(Err(ran.output.text())),
-            Err(why) => Reported::failed(format!("git cannot be asked: {why:#}")),
-        }
     }
 
     /// Writes down what came of a call, charges it and looks for circles.

@@ -13,6 +13,7 @@ use super::approve::Asked;
 use super::call::Reported;
 use super::{Driver, Flow};
 use crate::agent::tools::bounded;
+use crate::error::UserError;
 use crate::mcp::Connected;
 use crate::model::ToolCall;
 use crate::store::events::{EventKind, Permission, Subject};
@@ -32,22 +33,15 @@ impl Driver {
 
     /// Waits for the servers and says which cannot be used.
     pub(super) async fn take_servers(&mut self, connecting: Connecting) -> Flow<()> {
-        let Some(mut connecting) = connecting else {
+        let Some(connecting) = connecting else {
             return Ok(());
         };
-        let connected = loop {
-            tokio::select! {
-                connected = &mut connecting => break connected.unwrap_or_default(),
-                control = self.controls.recv(), if !self.controls.is_closed() => match control {
-                    None => self.controls.close(),
-                    Some(control) => self.mind(control).await?,
-                },
-            }
-        };
-        self.servers = connected;
+        self.servers = self.hearing(connecting).await?.unwrap_or_default();
         let problems = std::mem::take(&mut self.servers.problems).into_iter();
-        let notices = problems.map(|text| EventKind::Notice { text }).collect();
-        self.record(notices).await
+        let notice = |problem: UserError| EventKind::Notice {
+            text: problem.to_string(),
+        };
+        self.record(problems.map(notice).collect()).await
     }
 
     pub(super) async fn call_server(
@@ -76,24 +70,8 @@ impl Driver {
         let deadline = Duration::from_secs(self.governor.ceilings().command);
         // Apart from the driver, which hears its user while the server works.
         let mut servers = std::mem::take(&mut self.servers);
-        let said = {
-            let mut calling = std::pin::pin!(servers.call(&call.name, arguments, deadline));
-            loop {
-                let control = tokio::select! {
-                    said = &mut calling => break Ok(said),
-                    control = self.controls.recv(), if !self.controls.is_closed() => control,
-                };
-                match control {
-                    None => self.controls.close(),
-                    // A pause waits for the answer, a stop does not: dropping it cancels the call.
-                    Some(control) => {
-                        if let Err(end) = self.mind(control).await {
-                            break Err(end);
-                        }
-                    }
-                }
-            }
-        };
+        let calling = servers.call(&call.name, arguments, deadline);
+        let said = self.hearing(calling).await;
         self.servers = servers;
         Ok(Reported::of(said?.map(bounded).map_err(bounded)))
     }

@@ -6,18 +6,52 @@ use serde::{Deserialize, Serialize};
 use super::command::wrapper_git_options;
 use super::command::{Line, Simple, Word};
 use crate::agent::governor::Limits;
+use crate::mcp;
 
 /// A policy file.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PolicyFile {
-    pub(super) command: Vec<CommandRule>,
-    pub(super) path: Vec<PathRule>,
-    pub(super) tool: Vec<ToolRule>,
-    pub(super) network: Vec<NetworkRule>,
+    pub(super) command: Vec<Rule<Commands>>,
+    pub(super) path: Vec<Rule<Paths>>,
+    pub(super) tool: Vec<Rule<Tools>>,
+    pub(super) network: Vec<Rule<Hosts>>,
     pub(super) limits: Limits,
     /// Modes a task may be started in; all when not given.
     pub(super) modes: Option<Vec<String>>,
+}
+
+/// A rule: what it is about, and what it says of that.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule<A> {
+    #[serde(flatten)]
+    pub(super) about: A,
+    pub(super) decision: Ruling,
+    pub(super) why: Option<String>,
+    /// What to do instead.
+    pub(super) instead: Option<String>,
+    /// Examples the rule must hold for, checked when the file is read.
+    #[serde(default)]
+    matches: Vec<String>,
+    /// Examples the rule must not hold for.
+    #[serde(default)]
+    passes: Vec<String>,
+}
+
+/// What a rule can be about.
+pub(super) trait About {
+    /// What is written to name it.
+    fn name(&self) -> String;
+
+    /// Whether a rule that decides so holds for an example.
+    fn holds(&self, example: &str, decision: Ruling) -> bool;
+
+    /// # Errors
+    /// What is wrong with it, in words.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// What a rule says. In rising order of strictness.
@@ -29,115 +63,44 @@ pub enum Ruling {
     Deny,
 }
 
-/// A rule about commands that begin with some words.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CommandRule {
+/// Commands that begin with some words.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Commands {
     /// The program and its first arguments; `*` stands for any one word.
-    pub(super) run: Vec<String>,
-    pub(super) decision: Ruling,
-    pub(super) why: Option<String>,
-    /// What to do instead.
-    pub(super) instead: Option<String>,
-    /// The rule holds only where one of these options or words is given too.
+    run: Vec<String>,
+    /// Only where one of these options or words is given too.
     #[serde(default)]
-    pub(super) with: Vec<String>,
-    /// The rule does not hold where one of these options or words is given.
+    with: Vec<String>,
+    /// Not where one of these options or words is given.
     #[serde(default)]
-    pub(super) without: Vec<String>,
-    /// Lines the rule must hold for, checked when the file is read.
-    #[serde(default)]
-    pub(super) matches: Vec<String>,
-    /// Lines the rule must not hold for.
-    #[serde(default)]
-    pub(super) passes: Vec<String>,
+    without: Vec<String>,
 }
 
-/// A rule about files.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PathRule {
-    /// Paths below the folder; `**` crosses folders. Case does not matter.
-    pub(super) glob: String,
+/// Files.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Paths {
+    glob: PathGlob,
     #[serde(default)]
     pub(super) access: Access,
-    pub(super) decision: Ruling,
-    pub(super) why: Option<String>,
-    pub(super) instead: Option<String>,
-    #[serde(default)]
-    pub(super) matches: Vec<String>,
-    #[serde(default)]
-    pub(super) passes: Vec<String>,
 }
 
-/// A rule about tools of MCP servers.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ToolRule {
+/// Paths below the folder; `**` crosses folders. Case does not matter.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+struct PathGlob(GlobMatcher);
+
+/// Tools of MCP servers.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Tools {
     /// The full name, `mcp__<server>__<tool>`; a `*` at its end stands for any rest.
-    pub(super) name: String,
-    pub(super) decision: Ruling,
-    pub(super) why: Option<String>,
-    /// What to do instead.
-    pub(super) instead: Option<String>,
-    /// Names the rule must hold for, checked when the file is read.
-    #[serde(default)]
-    pub(super) matches: Vec<String>,
-    /// Names the rule must not hold for.
-    #[serde(default)]
-    pub(super) passes: Vec<String>,
+    name: String,
 }
 
-/// A rule about hosts that commands may reach from their sandbox.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NetworkRule {
+/// Hosts that commands may reach from their sandbox.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Hosts {
     /// `host`, `*.host` for all below it, or `*` for all.
-    pub(super) host: String,
-    pub(super) decision: Ruling,
-    pub(super) why: Option<String>,
-    pub(super) instead: Option<String>,
-}
-
-impl NetworkRule {
-    /// Whether the rule holds for a host as it is asked for, which may be `*.host` or have a port.
-    /// Rules that allow hold for the ports 443 and 80 alone, others for all.
-    pub(super) fn holds(&self, asked: &str) -> bool {
-        let asked = asked.to_ascii_lowercase();
-        let rule = self.host.to_ascii_lowercase();
-        let (name, has_port) = match asked.rsplit_once(':') {
-            Some((name, _)) => (name, true),
-            None => (asked.as_str(), false),
-        };
-        if has_port && self.decision == Ruling::Allow && rule != asked {
-            return false;
-        }
-        let is_below = |name: &str| {
-            let below = rule.strip_prefix('*').filter(|rest| rest.starts_with('.'));
-            below.is_some_and(|below| name.ends_with(below))
-        };
-        // To ask for all below a host is to ask for this one too.
-        let asks_for_it = |rule: &str| {
-            let below = name
-                .strip_prefix('*')
-                .filter(|_| self.decision != Ruling::Allow);
-            below.is_some_and(|below| rule.ends_with(below))
-        };
-        rule == "*" || rule == asked || rule == name || is_below(name) || asks_for_it(&rule)
-    }
-
-    /// # Errors
-    /// What is wrong with the rule, in words.
-    fn check(&self) -> Result<(), String> {
-        let host = &self.host;
-        if host.is_empty() || host.contains(['/', ' ']) {
-            return Err(format!("`{host}` is no host"));
-        }
-        if self.decision == Ruling::Deny && self.why.is_none() {
-            return Err(format!("the rule that denies `{host}` needs `why`"));
-        }
-        Ok(())
-    }
+    host: String,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -146,6 +109,62 @@ pub enum Access {
     Read,
     #[default]
     Write,
+}
+
+impl PolicyFile {
+    /// Reads a file and checks every rule by its examples.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let file: Self = toml::from_str(text).map_err(|why| why.to_string())?;
+        file.limits.check()?;
+        file.command.iter().try_for_each(Rule::check)?;
+        file.path.iter().try_for_each(Rule::check)?;
+        file.tool.iter().try_for_each(Rule::check)?;
+        file.network.iter().try_for_each(Rule::check)?;
+        Ok(file)
+    }
+
+    /// Leaves out what allows something.
+    pub(super) fn only_tighten(&mut self) {
+        self.command.retain(Rule::tightens);
+        self.path.retain(Rule::tightens);
+        self.tool.retain(Rule::tightens);
+        self.network.retain(Rule::tightens);
+        self.limits = self.limits.below_defaults();
+    }
+}
+
+impl<A: About> Rule<A> {
+    pub(super) fn holds(&self, what: &str) -> bool {
+        self.about.holds(what, self.decision)
+    }
+
+    fn tightens(&self) -> bool {
+        self.decision != Ruling::Allow
+    }
+
+    /// # Errors
+    /// What is wrong with the rule, in words.
+    fn check(&self) -> Result<(), String> {
+        self.about.check()?;
+        let name = self.about.name();
+        if self.decision == Ruling::Deny && self.why.is_none() {
+            return Err(format!("the rule that denies `{name}` needs `why`"));
+        }
+        if let Some(example) = self.matches.iter().find(|example| !self.holds(example)) {
+            return Err(format!(
+                "the rule for `{name}` does not match its example `{example}`"
+            ));
+        }
+        if let Some(example) = self.passes.iter().find(|example| self.holds(example)) {
+            return Err(format!(
+                "the rule for `{name}` matches `{example}`, which it should not"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Whether a rule holds for a command.
@@ -157,12 +176,12 @@ pub(super) enum Holds {
     No,
 }
 
-impl CommandRule {
-    /// Whether the rule holds for `simple`. Rules that allow are read to the letter, others
+impl Commands {
+    /// Whether a rule about these holds for `simple`. Rules that allow are read to the letter, others
     /// generously: a program counts whatever folder it is in, and git's own options before the
     /// subcommand are passed over.
-    pub(super) fn holds(&self, simple: &Simple) -> Holds {
-        let is_lenient = self.decision != Ruling::Allow;
+    pub(super) fn hold_for(&self, simple: &Simple, decision: Ruling) -> Holds {
+        let is_lenient = decision != Ruling::Allow;
         let mut words = simple.words.clone();
         if (is_lenient || is_usual_place(&words[0]))
             && let Some(name) = simple.program()
@@ -200,34 +219,25 @@ impl CommandRule {
         }
         holds
     }
+}
 
-    /// Checks the rule by its examples.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
+impl About for Commands {
+    fn name(&self) -> String {
+        self.run.join(" ")
+    }
+
+    fn holds(&self, line: &str, decision: Ruling) -> bool {
+        let commands = Line::read(line).commands;
+        commands
+            .iter()
+            .any(|simple| self.hold_for(simple, decision) == Holds::Yes)
+    }
+
     fn check(&self) -> Result<(), String> {
-        let name = self.run.join(" ");
-        if self.run.is_empty() || self.run[0].is_empty() {
-            return Err("a rule about commands needs `run`".into());
+        match self.run.first() {
+            Some(program) if !program.is_empty() => Ok(()),
+            _ => Err("a rule about commands needs `run`".into()),
         }
-        if self.decision == Ruling::Deny && self.why.is_none() {
-            return Err(format!("the rule that denies `{name}` needs `why`"));
-        }
-        let holds = |line: &str| {
-            let line = Line::read(line);
-            line.commands.iter().any(|c| self.holds(c) == Holds::Yes)
-        };
-        if let Some(line) = self.matches.iter().find(|line| !holds(line)) {
-            return Err(format!(
-                "the rule for `{name}` does not match its example `{line}`"
-            ));
-        }
-        if let Some(line) = self.passes.iter().find(|line| holds(line)) {
-            return Err(format!(
-                "the rule for `{name}` matches `{line}`, which it should not"
-            ));
-        }
-        Ok(())
     }
 }
 
@@ -268,98 +278,89 @@ fn has_any(words: &[Word], options: &[String]) -> Holds {
     holds
 }
 
-impl ToolRule {
-    pub(super) fn holds(&self, tool: &str) -> bool {
+impl About for Paths {
+    fn name(&self) -> String {
+        self.glob.0.glob().glob().to_owned()
+    }
+
+    fn holds(&self, path: &str, _: Ruling) -> bool {
+        self.glob.0.is_match(path)
+    }
+}
+
+impl TryFrom<String> for PathGlob {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let glob = globset::GlobBuilder::new(&text)
+            .literal_separator(true)
+            .case_insensitive(true)
+            .build();
+        match glob {
+            Ok(glob) => Ok(Self(Glob::compile_matcher(&glob))),
+            Err(why) => Err(format!("the glob `{text}` cannot be read: {why}")),
+        }
+    }
+}
+
+impl About for Tools {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn holds(&self, tool: &str, _: Ruling) -> bool {
         match self.name.strip_suffix('*') {
             Some(start) => tool.starts_with(start),
             None => tool == self.name,
         }
     }
 
-    /// Checks the rule by its examples.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
     fn check(&self) -> Result<(), String> {
         let name = &self.name;
         let start = name.strip_suffix('*').unwrap_or(name);
-        if !start.starts_with("mcp__") || start.contains('*') {
-            return Err(format!(
+        match start.starts_with(mcp::PREFIX) && !start.contains('*') {
+            true => Ok(()),
+            false => Err(format!(
                 "`{name}` names no tool of an MCP server; write `mcp__<server>__<tool>`, with one `*` at the end or none"
-            ));
+            )),
         }
-        if self.decision == Ruling::Deny && self.why.is_none() {
-            return Err(format!("the rule that denies `{name}` needs `why`"));
-        }
-        if let Some(tool) = self.matches.iter().find(|tool| !self.holds(tool)) {
-            return Err(format!("`{name}` does not match its example `{tool}`"));
-        }
-        if let Some(tool) = self.passes.iter().find(|tool| self.holds(tool)) {
-            return Err(format!("`{name}` matches `{tool}`, which it should not"));
-        }
-        Ok(())
     }
 }
 
-/// A rule about files, ready to be asked.
-#[derive(Debug, Clone)]
-pub(super) struct Paths {
-    pub(super) rule: PathRule,
-    matcher: GlobMatcher,
-}
+impl About for Hosts {
+    fn name(&self) -> String {
+        self.host.clone()
+    }
 
-impl Paths {
-    /// # Errors
-    /// What is wrong with the rule, in words.
-    fn new(rule: PathRule) -> Result<Self, String> {
-        let glob = globset::GlobBuilder::new(&rule.glob)
-            .literal_separator(true)
-            .case_insensitive(true)
-            .build()
-            .map_err(|why| format!("the glob `{}` cannot be read: {why}", rule.glob))?;
-        let paths = Self {
-            matcher: Glob::compile_matcher(&glob),
-            rule,
+    /// A host is asked for as it is, as `*.host` or with a port. Rules that allow hold for the
+    /// ports 443 and 80 alone, others for all.
+    fn holds(&self, asked: &str, decision: Ruling) -> bool {
+        let asked = asked.to_ascii_lowercase();
+        let rule = self.host.to_ascii_lowercase();
+        let (name, has_port) = match asked.rsplit_once(':') {
+            Some((name, _)) => (name, true),
+            None => (asked.as_str(), false),
         };
-        if paths.rule.decision == Ruling::Deny && paths.rule.why.is_none() {
-            return Err(format!(
-                "the rule that denies `{}` needs `why`",
-                paths.rule.glob
-            ));
+        if has_port && decision == Ruling::Allow && rule != asked {
+            return false;
         }
-        if let Some(path) = paths.rule.matches.iter().find(|p| !paths.holds(p)) {
-            return Err(format!(
-                "`{}` does not match its example `{path}`",
-                paths.rule.glob
-            ));
-        }
-        if let Some(path) = paths.rule.passes.iter().find(|p| paths.holds(p)) {
-            return Err(format!(
-                "`{}` matches `{path}`, which it should not",
-                paths.rule.glob
-            ));
-        }
-        Ok(paths)
+        let is_below = |name: &str| {
+            let below = rule.strip_prefix('*').filter(|rest| rest.starts_with('.'));
+            below.is_some_and(|below| name.ends_with(below))
+        };
+        // To ask for all below a host is to ask for this one too.
+        let asks_for_it = |rule: &str| {
+            let below = name.strip_prefix('*').filter(|_| decision != Ruling::Allow);
+            below.is_some_and(|below| rule.ends_with(below))
+        };
+        rule == "*" || rule == asked || rule == name || is_below(name) || asks_for_it(&rule)
     }
 
-    pub(super) fn holds(&self, path: &str) -> bool {
-        self.matcher.is_match(path)
-    }
-}
-
-impl PolicyFile {
-    /// Reads a file and checks every rule by its examples.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
-    pub(super) fn parse(text: &str) -> Result<(Self, Vec<Paths>), String> {
-        let file: Self = toml::from_str(text).map_err(|why| why.to_string())?;
-        file.limits.check()?;
-        file.command.iter().try_for_each(CommandRule::check)?;
-        file.tool.iter().try_for_each(ToolRule::check)?;
-        file.network.iter().try_for_each(NetworkRule::check)?;
-        let paths = file.path.iter().cloned().map(Paths::new);
-        let paths = paths.collect::<Result<_, _>>()?;
-        Ok((file, paths))
+    fn check(&self) -> Result<(), String> {
+        let host = &self.host;
+        match host.is_empty() || host.contains(['/', ' ']) {
+            true => Err(format!("`{host}` is no host")),
+            false => Ok(()),
+        }
     }
 }

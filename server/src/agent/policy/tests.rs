@@ -342,10 +342,33 @@ fn a_rule_that_fails_its_own_example_stops_everything() {
             "[[path]]\nglob = \"a/*\"\ndecision = \"ask\"\nmatches = [\"a/b/c\"]",
             "does not match",
         ),
+        (
+            "[[tool]]\nname = \"mcp__a__*\"\ndecision = \"ask\"\npasses = [\"mcp__a__b\"]",
+            "matches `mcp__a__b`",
+        ),
+        (
+            "[[network]]\nhost = \"a.test\"\ndecision = \"ask\"\nmatches = [\"b.test\"]",
+            "does not match its example `b.test`",
+        ),
         ("comand = []", "unknown field"),
     ] {
         let refused = with(&[("user", text)]).unwrap_err();
         assert!(refused.message.contains(why), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn a_word_that_no_rule_knows_is_told_with_its_line() {
+    for about in [
+        "[[command]]\nrun = [\"a\"]",
+        "[[path]]\nglob = \"a\"",
+        "[[tool]]\nname = \"mcp__a__b\"",
+        "[[network]]\nhost = \"a.test\"",
+    ] {
+        let text = format!("modes = [\"plan\"]\n{about}\ndecision = \"ask\"\nexcept = [\"b\"]\n");
+        let refused = with(&[("user", &text)]).unwrap_err().message;
+        assert!(refused.contains("unknown field `except`"), "{refused}");
+        assert!(refused.contains("line "), "{refused}");
     }
 }
 

@@ -4,16 +4,13 @@ use regex::RegexBuilder;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Said, bounded, path};
+use super::{Said, bounded, path, shown_text};
 use crate::agent::desk::Desk;
-use crate::edit::tree::{Entry, Tree};
 
 pub(in crate::agent) const NAME: &str = "grep";
 pub(in crate::agent) const ABOUT: &str = "Finds lines that match a regular expression (Rust's syntax), with their files and line numbers.";
 
 const MATCHES: usize = 200;
-/// Files larger than this are passed over.
-const MAX_FILE: usize = 2 << 20;
 /// Characters shown of a line.
 const WIDTH: usize = 240;
 /// Memory of a compiled pattern.
@@ -44,19 +41,9 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
     let mut text = String::new();
     let mut n_matches = 0;
     for file in desk.files(below.as_ref())? {
-        if desk.may_read(&file).is_err() {
-            continue;
-        }
-        let Ok(Some(Entry::File { bytes, .. })) = view.read(&file) else {
+        let Some(content) = shown_text(desk, &view, &file) else {
             continue;
         };
-        let is_text = bytes.len() <= MAX_FILE && !bytes[..bytes.len().min(8192)].contains(&0);
-        let Ok(content) = String::from_utf8(bytes) else {
-            continue;
-        };
-        if !is_text || crate::secret::is_key_file(&content) {
-            continue;
-        }
         for (idx, line) in content.lines().enumerate() {
             if !pattern.is_match(line) {
                 continue;

@@ -60,7 +60,11 @@ const SLACK: usize = 16 << 10;
 /// One endpoint for turns, ready to be asked. Cheap to clone; clones are the same endpoint.
 /// Methods must be called within a tokio runtime.
 #[derive(Clone)]
-pub struct TurnModel(Arc<Inner>, Arc<[TurnModel]>);
+pub struct TurnModel {
+    inner: Arc<Inner>,
+    /// Asked in turn when this one is out.
+    fallbacks: Arc<[TurnModel]>,
+}
 
 struct Inner {
     endpoint: TurnEndpoint,
@@ -115,23 +119,32 @@ impl TurnModel {
             counters: Counters::default(),
             quirks: Mutex::default(),
         };
-        Ok(Self(Arc::new(inner), Arc::default()))
+        Ok(Self {
+            inner: Arc::new(inner),
+            fallbacks: Arc::default(),
+        })
     }
 
     /// The same model, with others that are asked in turn when it is out.
     #[must_use]
     pub fn with_fallbacks(self, fallbacks: Vec<Self>) -> Self {
-        Self(self.0, fallbacks.into())
+        Self {
+            fallbacks: fallbacks.into(),
+            ..self
+        }
     }
 
     pub fn fallbacks(&self) -> &[Self] {
-        &self.1
+        &self.fallbacks
     }
 
     /// Tokens that every model which may answer can read and write in one request.
     pub fn context(&self) -> u32 {
-        let others = self.1.iter().map(|model| model.0.endpoint.context);
-        others.fold(self.0.endpoint.context, u32::min)
+        let others = self
+            .fallbacks
+            .iter()
+            .map(|model| model.inner.endpoint.context);
+        others.fold(self.inner.endpoint.context, u32::min)
     }
 
     /// Asks for the next turn. Returns at once; everything comes through the stream.
@@ -141,7 +154,7 @@ impl TurnModel {
         TurnStream {
             events,
             lost: self
-                .0
+                .inner
                 .caller
                 .error(Failure::Bug("the request was lost".to_owned())),
             ended: false,
@@ -151,14 +164,14 @@ impl TurnModel {
 
     /// Makes sure that a connection stands ready or is being opened. Returns at once.
     pub fn warm(&self) {
-        self.0.caller.origin.warm();
+        self.inner.caller.origin.warm();
     }
 
     /// Returns the counters of the endpoint.
     pub fn stats(&self) -> Stats {
         Stats {
-            connections: self.0.caller.origin.opened(),
-            ..self.0.counters.snapshot()
+            connections: self.inner.caller.origin.opened(),
+            ..self.inner.counters.snapshot()
         }
     }
 
@@ -167,17 +180,17 @@ impl TurnModel {
     /// # Errors
     /// Why no connection could be made.
     pub async fn connect(&self) -> Result<Protocol, ModelError> {
-        let connected = self.0.caller.origin.connected().await;
-        connected.map_err(|failure| self.0.caller.error(failure))
+        let connected = self.inner.caller.origin.connected().await;
+        connected.map_err(|failure| self.inner.caller.error(failure))
     }
 
     /// Scheme, host and port, as shown to people.
     pub fn place(&self) -> &str {
-        &self.0.caller.place
+        &self.inner.caller.place
     }
 
     pub fn endpoint(&self) -> &TurnEndpoint {
-        &self.0.endpoint
+        &self.inner.endpoint
     }
 }
 
@@ -210,12 +223,14 @@ type Tell = mpsc::Sender<Result<TurnEvent, ModelError>>;
 
 /// Carries a turn to its end; aborted when nobody reads any more.
 async fn run(first: TurnModel, request: TurnRequest, tell: Tell) {
-    let mut others = first.1.iter();
+    let mut others = first.fallbacks.iter();
     let mut model = &first;
     loop {
-        model.0.counters.update(|stats| stats.requests += 1);
+        model.inner.counters.update(|stats| stats.requests += 1);
         let mut has_spoken = false;
-        let asked = model.0.try_until_answered(&request, &tell, &mut has_spoken);
+        let asked = model
+            .inner
+            .try_until_answered(&request, &tell, &mut has_spoken);
         let Err(error) = asked.await else { return };
         tracing::debug!(%error, "a turn failed");
         let is_out = !has_spoken && error.is_outage();
@@ -224,7 +239,7 @@ async fn run(first: TurnModel, request: TurnRequest, tell: Tell) {
             Some(next) => {
                 let instead = TurnEvent::Fallback {
                     why: error.to_string(),
-                    model: next.0.endpoint.model.clone(),
+                    model: next.inner.endpoint.model.clone(),
                     place: next.place().to_owned(),
                 };
                 let _ = tell.send(Ok(instead)).await;

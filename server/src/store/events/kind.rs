@@ -294,17 +294,32 @@ impl Subject {
     /// What is asked for, in words to go on after "wants to"; a question as it is. Harmless to show.
     pub fn in_words(&self) -> String {
         match self {
-            Self::Command { command, .. } => format!("run `{}`", harmless(command)),
+            Self::Command { command, .. } => format!("run `{}`", at_once(command)),
             Self::Edit { path } => format!("change {}", printable(path)),
             Self::Tool { tool, arguments } => {
-                format!("call {} with {}", printable(tool), harmless(arguments))
+                format!("call {} with {}", printable(tool), at_once(arguments))
             }
             Self::Network { host, command } => {
-                format!("let `{}` reach {}", harmless(command), printable(host))
+                format!("let `{}` reach {}", at_once(command), printable(host))
             }
             Self::Budget { what } => format!("go on beyond {what}"),
-            Self::Question { text, .. } => harmless(text),
+            Self::Question { text, .. } => at_once(text),
         }
+    }
+}
+
+/// Characters of one thing that are shown to who is asked about it.
+const SHOWN: usize = 4_000;
+
+/// As much of a text as is read in one go, and how much more there is: nobody allows what they are
+/// not told of.
+fn at_once(text: &str) -> String {
+    let mut rest = text.chars();
+    let shown: String = rest.by_ref().take(SHOWN).collect();
+    let shown = harmless(&shown);
+    match rest.count() {
+        0 => shown,
+        n => format!("{shown}… [and {n} characters more]"),
     }
 }
 

@@ -151,3 +151,23 @@ fn permissions_end_with_their_time_their_task_and_when_taken_back() {
         .unwrap();
     assert_eq!(ids("t_2"), [] as [&str; 0]);
 }
+
+#[test]
+fn what_is_asked_for_is_shown_up_to_a_length_and_the_rest_is_counted() {
+    let asked = |command: String| {
+        let remembered = String::new();
+        let subject = Subject::Command {
+            command,
+            remembered,
+        };
+        subject.in_words()
+    };
+    assert_eq!(asked("ls\u{1b}[2J".into()), "run `ls\\u{1b}[2J`");
+    let long = asked(format!("echo {}; rm -rf x", "a".repeat(1 << 20)));
+    assert!(long.len() < 5_000, "{}", long.len());
+    assert!(
+        long.ends_with("… [and 1044591 characters more]`"),
+        "{}",
+        &long[4_000..]
+    );
+}

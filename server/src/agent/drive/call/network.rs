@@ -34,7 +34,8 @@ impl Driver {
                 hosts.insert(host.to_ascii_lowercase());
                 continue;
             }
-            let found = registries::of(self.desk.root()).await;
+            let root = self.desk.root().to_owned();
+            let found = self.hearing(registries::of(&root)).await?;
             if found.hosts.is_empty() {
                 let why = "no package registry is known for this folder's languages; name the host";
                 return Ok(Err(Reported::failed(why)));

@@ -1,0 +1,236 @@
+//! Commands: allowed, run in the sandbox, told as they go; what they changed is kept if wanted.
+
+use std::time::Duration;
+
+use sandbox_client::client::End as CommandEnd;
+
+use super::super::approve::Asked;
+use super::super::{Driver, Flow};
+use super::{Reported, brings_marks};
+use crate::agent::policy::{Access, Ruling, grants_host};
+use crate::agent::proposed::Row;
+use crate::agent::sandbox::{Ran, TaskSandbox};
+use crate::agent::tools::run;
+use crate::model::ToolCall;
+use crate::store::events::{EventKind, Outcome, Permission, Subject};
+
+/// Output of a command that is told while it runs, in bytes; the rest is in the result.
+const TOLD: usize = 64 << 10;
+/// How often permissions are looked at while a command uses them.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl Driver {
+    /// Runs a command of the model in the sandbox, where it is allowed.
+    pub(super) async fn command(
+        &mut self,
+        call: &ToolCall,
+        arguments: run::Arguments,
+    ) -> Flow<Reported> {
+        let line = arguments.command.trim().to_owned();
+        let verdict = self.desk.policy().judge_line(&line, &self.grants);
+        let remembered = verdict.remembered.clone();
+        let asked = Asked {
+            id: format!("{}.command.{}", self.id, call.id),
+            call: Some(call.id.clone()),
+            subject: Subject::Command {
+                command: line.clone(),
+                remembered: remembered
+                    .as_ref()
+                    .map_or_else(|| line.clone(), |w| w.join(" ")),
+            },
+            reason: verdict.why.clone(),
+            remembered: remembered.map(Permission::Command),
+        };
+        if let Some(refused) = self.allowed(call, verdict, asked).await? {
+            return Ok(refused);
+        }
+        let hosts = match self.hosts(call, &line, arguments.network).await? {
+            Ok(hosts) => hosts,
+            Err(refused) => return Ok(refused),
+        };
+        let tier = match self.ready_sandbox(&hosts).await {
+            Ok(tier) => tier,
+            Err(why) => {
+                return Ok(Reported::failed(format!(
+                    "no command can run, because there is no sandbox: {why:#}"
+                )));
+            }
+        };
+        let most = self.governor.ceilings().command;
+        let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).min(most).max(1));
+        let began = EventKind::ToolStarted {
+            call: call.id.clone(),
+        };
+        self.record(vec![began]).await?;
+        let ran = match self.follow(call, &line, timeout, &hosts).await? {
+            Ok(ran) => ran,
+            Err(why) => {
+                // Whatever ran in it is dead; the next command gets a new one.
+                if let Some(sandbox) = self.sandbox.take() {
+                    sandbox.close().await;
+                }
+                return Ok(Reported {
+                    outcome: Outcome::Unknown,
+                    tier: Some(tier),
+                    ..Reported::failed(format!("the sandbox was lost: {why:#}"))
+                });
+            }
+        };
+        let how = match &ran.end {
+            CommandEnd::Exited(code) => format!("exit code {code}"),
+            CommandEnd::Killed(how) => format!("killed: {how}"),
+            CommandEnd::TimedOut => format!("killed after {} s", timeout.as_secs()),
+        };
+        let mut text = format!("{how}\n{}", ran.output.text());
+        let mut result = Reported {
+            is_data: true,
+            tier: Some(tier),
+            ..Reported::done("")
+        };
+        if ran.end != CommandEnd::Exited(0) {
+            result.outcome = Outcome::Failed;
+        }
+        self.tell_denials(call, &mut text, &mut result.beside).await;
+        if arguments.keep_changes {
+            match self.keep_changes().await {
+                Ok((rows, said)) => {
+                    text.push_str(&said);
+                    if !rows.is_empty() {
+                        result.beside.push(self.diff());
+                    }
+                    result.rows = rows;
+                }
+                Err(why) => text.push_str(&format!("\nthe changes could not be kept: {why:#}\n")),
+            }
+        }
+        result.text = text;
+        Ok(result)
+    }
+
+    /// Makes the sandbox have the files as the task has them, and reach these hosts.
+    async fn ready_sandbox(&mut self, hosts: &[String]) -> anyhow::Result<String> {
+        let desk = self.desk.clone();
+        let unsaved = tokio::task::spawn_blocking(move || desk.unsaved()).await?;
+        let proposed = self.desk.proposed().clone();
+        let sandbox = self.open_sandbox().await?;
+        if sandbox.bring(&proposed, unsaved.clone()).await.is_err() {
+            // It may have come to the end of its life.
+            if let Some(sandbox) = self.sandbox.take() {
+                sandbox.close().await;
+            }
+            self.open_sandbox().await?.bring(&proposed, unsaved).await?;
+        }
+        let sandbox = self.open_sandbox().await?;
+        sandbox.set_network(hosts).await?;
+        Ok(sandbox.label())
+    }
+
+    /// Runs a line to its end and tells its output as it comes. The user can stop it.
+    async fn follow(
+        &mut self,
+        call: &ToolCall,
+        line: &str,
+        timeout: Duration,
+        hosts: &[String],
+    ) -> Flow<anyhow::Result<Ran>> {
+        let started = match self
+            .sandbox
+            .as_ref()
+            .map(|s: &TaskSandbox| s.start(line, timeout))
+        {
+            Some(started) => started.await,
+            None => return Ok(Err(anyhow::anyhow!("there is no sandbox"))),
+        };
+        let mut started = match started {
+            Ok(started) => started,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut n_told = 0;
+        let mut pending = Vec::new();
+        let mut given: Vec<String> = hosts.to_vec();
+        given.retain(|host| grants_host(&self.grants, host));
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            let next = tokio::select! {
+                piece = started.next() => Ok(piece),
+                control = self.controls.recv(), if !self.controls.is_closed() => Err(control),
+                _ = looks.tick(), if !given.is_empty() => {
+                    self.take_back(hosts, &mut given).await?;
+                    continue;
+                }
+            };
+            match next {
+                Ok(Err(why)) => return Ok(Err(why)),
+                Ok(Ok(Some(bytes))) => {
+                    if n_told >= TOLD {
+                        continue;
+                    }
+                    pending.extend_from_slice(&bytes);
+                    // Whole lines, so that no secret is told in two halves.
+                    let Some(end) = pending.iter().rposition(|b| *b == b'\n') else {
+                        if pending.len() > TOLD {
+                            n_told = TOLD;
+                        }
+                        continue;
+                    };
+                    let rest = pending.split_off(end + 1);
+                    let told = std::mem::replace(&mut pending, rest);
+                    n_told += told.len();
+                    let text = String::from_utf8_lossy(&told).into_owned();
+                    let call = call.id.clone();
+                    self.record_soon(vec![EventKind::ToolOutput { call, text }])
+                        .await?;
+                }
+                Ok(Ok(None)) => return Ok(started.end()),
+                Err(None) => self.controls.close(),
+                // A pause waits for the command, a stop does not: dropping it kills it.
+                Err(Some(control)) => self.mind(control).await?,
+            }
+        }
+    }
+
+    /// Takes what a command changed into the proposal.
+    async fn keep_changes(&mut self) -> anyhow::Result<(Vec<Row>, String)> {
+        let proposed = self.desk.proposed().clone();
+        let (plan, mut left_out) = match self.sandbox.as_mut() {
+            Some(sandbox) => sandbox.changes(&proposed).await?,
+            None => return Ok((Vec::new(), String::new())),
+        };
+        let mut said = String::new();
+        let mut rows = Vec::new();
+        if let Some(mut plan) = plan {
+            plan.files.retain(|file| {
+                let verdict = self.desk.judge(Access::Write, &file.path, &self.grants);
+                let why = match verdict.ruling {
+                    Ruling::Allow if brings_marks(file) => "a secret in it is only a mark",
+                    Ruling::Allow => return true,
+                    Ruling::Ask | Ruling::Deny => &verdict.why,
+                };
+                left_out.push(format!("{}: {why}", file.path));
+                false
+            });
+            for file in &plan.files {
+                said.push_str(&format!("kept the changes of {}\n", file.path));
+            }
+            rows = self.desk.take(plan)?;
+        }
+        for left in left_out {
+            said.push_str(&format!("not kept: {left}\n"));
+        }
+        Ok((rows, said))
+    }
+
+    /// Runs a command of ours that only reads, in the sandbox.
+    pub(super) async fn git_command(&mut self, line: String) -> Reported {
+        let ran = async {
+            self.ready_sandbox(&[]).await?;
+            let sandbox = self.open_sandbox().await?;
+            sandbox.run(&line, Duration::from_secs(20)).await
+        };
+        match ran.await {
+            Ok(ran) if ran.end == CommandEnd::Exited(0) => Reported::of(Ok(ran.output.text())),
+            Ok(ran) => Reported::of(Err(ran.output.text())),
+            Err(why) => Reported::failed(format!("git cannot be asked: {why:#}")),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The end of a task, or of this run of it: hunks to decide, and what is written down last.
+
+use std::time::Instant;
+
+use super::{Driver, End};
+use crate::agent::Mode;
+use crate::edit::workspace::Choice;
+use crate::model::TurnUsage;
+use crate::store::events::{EventKind, TaskState};
+
+/// Author of the hunks of tasks.
+const AUTHOR: &str = "agent";
+
+impl Driver {
+    /// Presents what was changed and writes down how the task ended.
+    pub(super) async fn conclude(&mut self, end: End) -> TaskState {
+        let (state, why, summary) = match end {
+            End::Finished { summary, succeeded } => {
+                let state = match succeeded {
+                    true => TaskState::Succeeded,
+                    false => TaskState::Failed,
+                };
+                (state, None, Some(summary))
+            }
+            End::Stopped => (TaskState::Cancelled, Some("by the user".to_owned()), None),
+            End::Paused(why) => (TaskState::Paused, Some(why), None),
+            End::Halted(why) | End::Failed(why) => (TaskState::Failed, Some(why), None),
+            End::Lost => {
+                tracing::warn!(task = %self.id, "another process has taken over the task");
+                return TaskState::Paused;
+            }
+        };
+        self.governor.wait(Instant::now());
+        let mut kinds = Vec::new();
+        let (mut state, mut why) = (state, why);
+        if state.is_over() {
+            match self.present(state).await {
+                Ok(presented) => kinds.extend(presented),
+                Err(cause) => {
+                    // Resuming it presents them again.
+                    state = TaskState::Paused;
+                    why = Some(format!("its hunks cannot be presented: {cause}"));
+                }
+            }
+        }
+        if state == TaskState::Paused {
+            kinds.push(self.usage(TurnUsage::default()));
+        }
+        kinds.push(EventKind::Status {
+            state,
+            why: why.clone(),
+        });
+        if state.is_over() {
+            kinds.push(EventKind::Done {
+                reason: why.unwrap_or_else(|| state.name().to_owned()),
+                summary,
+            });
+        }
+        match self.record(kinds).await {
+            Ok(()) => state,
+            Err(why) => {
+                tracing::error!(task = %self.id, "the end of a task cannot be written down: {why:?}");
+                TaskState::Paused
+            }
+        }
+    }
+
+    /// Makes the changes hunks that can be decided; in the mode `auto` of a task that succeeded,
+    /// accepts them. Doing it twice does it once.
+    async fn present(&mut self, state: TaskState) -> Result<Vec<EventKind>, String> {
+        let Some(plan) = self.desk.proposed().plan() else {
+            return Ok(Vec::new());
+        };
+        let files = self.desk.proposed().summary();
+        let desk = self.desk.clone();
+        let id = self.id.clone();
+        let accepts = self.mode == Mode::Auto && state == TaskState::Succeeded;
+        let presented = tokio::task::spawn_blocking(move || {
+            let proposal = format!("p_{id}");
+            let documents = &**desk.documents();
+            desk.workspace()
+                .propose_plan(plan, &proposal, AUTHOR, Some(&id))
+                .map_err(|why| why.to_string())?;
+            let (mut token, mut notice) = (None, None);
+            if accepts {
+                let choice = Choice::Proposal(proposal.clone());
+                match desk.workspace().accept(documents, &choice, Some(&id)) {
+                    Ok(outcome) => token = outcome.rollback_token.map(|t| t.to_string()),
+                    // They stay to be decided by hand.
+                    Err(why) => {
+                        notice = Some(EventKind::Notice {
+                            text: format!(
+                                "The hunks were not applied: {why}. Decide them in the editor, or with: pairwright task --review {id}"
+                            ),
+                        });
+                    }
+                }
+            }
+            Ok::<_, String>((proposal, token, notice))
+        });
+        let (proposal, rollback_token, notice) =
+            presented.await.map_err(|why| why.to_string())??;
+        let diff = EventKind::Diff {
+            files,
+            proposal: Some(proposal),
+            rollback_token,
+        };
+        Ok(std::iter::once(diff).chain(notice).collect())
+    }
+}

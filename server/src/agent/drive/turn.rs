@@ -1,0 +1,193 @@
+//! One turn of the model: asked for, told as it comes, written down.
+
+use std::time::{Duration, Instant};
+
+use super::{Control, Driver, End, Flow, call, transcript};
+use crate::agent::prompt;
+use crate::model::{Message, ModelError, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
+use crate::secret::redact;
+use crate::store::events::EventKind;
+
+/// Tokens of one answer.
+const ANSWER: u32 = 8_192;
+/// Pieces of running text are told this often at most.
+const COALESCE: Duration = Duration::from_millis(33);
+/// Answers without a call before the task is taken as done.
+const IDLE_ANSWERS: u32 = 2;
+
+impl Driver {
+    /// Asks the model for its next answer.
+    pub(super) async fn ask_model(&mut self) -> Flow<Reply> {
+        let request = TurnRequest {
+            system: prompt::system(self.mode),
+            messages: self.transcript.messages(),
+            tools: self.tools().specs(),
+            max_tokens: ANSWER,
+            temperature: None,
+        };
+        let mut stream = self.setup.model.turn(request);
+        let mut reply = Reply::default();
+        let mut pieces: Vec<EventKind> = Vec::new();
+        let mut told = tokio::time::Instant::now();
+        loop {
+            let next = tokio::select! {
+                event = stream.next() => Next::Event(event),
+                control = self.controls.recv(), if !self.controls.is_closed() => Next::Control(control),
+                () = tokio::time::sleep_until(told + COALESCE), if !pieces.is_empty() => Next::Tell,
+            };
+            match next {
+                Next::Event(Some(Ok(event))) => {
+                    reply.take(&event);
+                    match event {
+                        TurnEvent::Text(text) => add_piece(&mut pieces, text, Piece::Message),
+                        TurnEvent::Thinking(text) => add_piece(&mut pieces, text, Piece::Thought),
+                        TurnEvent::Thought(_)
+                        | TurnEvent::Call(_)
+                        | TurnEvent::Usage(_)
+                        | TurnEvent::Retry { .. }
+                        | TurnEvent::End(_) => {}
+                        TurnEvent::Fallback { why, model, place } => {
+                            // Once, not with every turn while it lasts.
+                            if self.told.insert(model.clone()) {
+                                let text = format!("{why} {model} at {place} answers instead.");
+                                pieces.push(EventKind::Notice { text });
+                            }
+                        }
+                    }
+                }
+                Next::Event(Some(Err(why))) => {
+                    self.record_soon(std::mem::take(&mut pieces)).await?;
+                    return Err(End::Paused(format!("the model could not be asked: {why}")));
+                }
+                Next::Event(None) => break,
+                Next::Control(control) => match control {
+                    // All who could say something are gone; the task goes on.
+                    None => self.controls.close(),
+                    Some(control) => {
+                        self.mind(control).await?;
+                        if self.wants_pause {
+                            return Err(End::Paused("by the user".into()));
+                        }
+                    }
+                },
+                Next::Tell => {
+                    self.record_soon(std::mem::take(&mut pieces)).await?;
+                    told = tokio::time::Instant::now();
+                }
+            }
+        }
+        self.record_soon(pieces).await?;
+        if reply.fallback.is_none() {
+            self.told.clear();
+        }
+        self.fallback.clone_from(&reply.fallback);
+        Ok(reply)
+    }
+
+    /// Writes down what the model answered, and runs the calls in it.
+    pub(super) async fn take_reply(&mut self, mut reply: Reply) -> Flow<()> {
+        for call in &mut reply.calls {
+            // A server may use one id twice, or one that is meant to be taken for another's.
+            self.n_calls += 1;
+            call.id = call::id_of(self.n_calls);
+            if redact(&call.arguments) != call.arguments {
+                self.altered.insert(call.id.clone());
+            }
+        }
+        // A server that does not tell is charged what can be told.
+        let usage = reply.usage.unwrap_or_else(|| TurnUsage {
+            input: self.transcript.tokens(),
+            output: transcript::tokens_of(&reply.message()),
+            ..TurnUsage::default()
+        });
+        self.governor.charge_turn(&usage);
+        let mut kinds = vec![self.usage(usage)];
+        if reply.calls.is_empty() && reply.text.trim().is_empty() {
+            kinds.push(self.nudge("Your answer was empty. Go on with the task, or call finish."));
+            self.n_idle += 1;
+            self.record(kinds).await?;
+        } else {
+            kinds.push(EventKind::Entry {
+                message: reply.message(),
+            });
+            kinds.extend(reply.calls.iter().map(|c| self.planned(c)));
+            self.record(kinds).await?;
+            if reply.calls.is_empty() {
+                self.n_idle += 1;
+            } else {
+                self.n_idle = 0;
+                for call in self.transcript.open_calls() {
+                    self.step(&call).await?;
+                }
+                return Ok(());
+            }
+        }
+        let nudge = match reply.end {
+            Some(TurnEnd::Refused) => return Err(End::Failed("the model declined".into())),
+            // What the user said comes next.
+            _ if !self.steers.is_empty() => return Ok(()),
+            _ if self.n_idle < IDLE_ANSWERS => match reply.end {
+                Some(TurnEnd::Length) => {
+                    "Your answer was cut off: it was too long. Go on in smaller steps."
+                }
+                _ => "Call finish if the task is done; go on if it is not.",
+            },
+            Some(TurnEnd::Stop) if !reply.text.trim().is_empty() => {
+                return Err(End::Finished {
+                    summary: reply.text,
+                    succeeded: true,
+                });
+            }
+            Some(TurnEnd::Length) => {
+                return Err(End::Failed("the model's answers were cut off".into()));
+            }
+            Some(TurnEnd::Stop | TurnEnd::ToolCalls) | None => {
+                return Err(End::Failed("the model said nothing".into()));
+            }
+        };
+        let nudge = self.nudge(nudge);
+        self.record(vec![nudge]).await
+    }
+
+    /// The event that says what the task has taken, with what a turn of the model took.
+    pub(super) fn usage(&self, usage: TurnUsage) -> EventKind {
+        EventKind::Usage {
+            usage,
+            model: match &self.fallback {
+                Some(model) => model.clone(),
+                None => self.setup.model.endpoint().model.clone(),
+            },
+            spent: Some(self.governor.spent(Instant::now())),
+        }
+    }
+
+    fn nudge(&self, text: &str) -> EventKind {
+        EventKind::Entry {
+            message: Message::User {
+                text: text.to_owned(),
+            },
+        }
+    }
+}
+
+enum Next {
+    Event(Option<Result<TurnEvent, ModelError>>),
+    Control(Option<Control>),
+    Tell,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Message,
+    Thought,
+}
+
+/// Adds a piece of running text to those that wait to be told.
+fn add_piece(pieces: &mut Vec<EventKind>, text: String, piece: Piece) {
+    match (pieces.last_mut(), piece) {
+        (Some(EventKind::Message { text: last }), Piece::Message)
+        | (Some(EventKind::Thought { text: last }), Piece::Thought) => last.push_str(&text),
+        (_, Piece::Message) => pieces.push(EventKind::Message { text }),
+        (_, Piece::Thought) => pieces.push(EventKind::Thought { text }),
+    }
+}

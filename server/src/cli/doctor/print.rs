@@ -1,0 +1,185 @@
+//! What the doctor found, for people.
+
+use std::io::Write;
+
+use super::{EngineReport, ModelReport, Problem, Report, Setting, TurnModelReport};
+use crate::cli::style::{self, paint};
+
+pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{}",
+        paint(style::TITLE, format!("Pairwright {}", report.version))
+    )?;
+    writeln!(out, "\n{}", paint(style::TITLE, "Settings"))?;
+    match &report.settings_file {
+        Some(file) if file.exists() => writeln!(out, "  file        {}", file.display())?,
+        Some(file) => writeln!(
+            out,
+            "  file        {} {}",
+            file.display(),
+            paint(style::FAINT, "(none yet; it is optional)")
+        )?,
+        None => writeln!(out, "  file        none")?,
+    }
+    for (name, path) in &report.directories {
+        let path = path
+            .as_ref()
+            .map_or_else(|| "none".into(), |p| p.display().to_string());
+        writeln!(out, "  {name:<11} {path}")?;
+    }
+    if report.settings.is_empty() {
+        writeln!(out, "  all settings are at their defaults")?;
+    }
+    for Setting { key, value, origin } in &report.settings {
+        writeln!(
+            out,
+            "  {key} = {value} {}",
+            paint(style::FAINT, format!("({origin})"))
+        )?;
+    }
+    writeln!(out, "\n{}", paint(style::TITLE, "Model"))?;
+    match &report.model {
+        None => writeln!(
+            out,
+            "  none; the embedded engine answers, and nothing leaves this machine"
+        )?,
+        Some(model) => print_model(out, model)?,
+    }
+    writeln!(out, "\n{}", paint(style::TITLE, "Chat"))?;
+    match &report.chat {
+        None => writeln!(out, "  no model; questions are answered by search alone")?,
+        Some(model) => print_turn_model(out, model)?,
+    }
+    if let Some(model) = &report.agent {
+        writeln!(out, "\n{}", paint(style::TITLE, "Tasks"))?;
+        print_turn_model(out, model)?;
+    }
+    for model in &report.fallbacks {
+        writeln!(out, "\n{}", paint(style::TITLE, "When that is out"))?;
+        print_turn_model(out, model)?;
+    }
+    if let Some(model) = &report.embed {
+        writeln!(out, "\n{}", paint(style::TITLE, "Embeddings"))?;
+        writeln!(
+            out,
+            "  {} at {}; every indexed piece is sent there",
+            model.model, model.place
+        )?;
+        if let (Some(ms), Some(numbers)) = (model.answer_ms, model.numbers) {
+            writeln!(out, "  answered in {ms} ms with {numbers} numbers")?;
+        }
+    }
+    if !report.mcp.is_empty() {
+        writeln!(out, "\n{}", paint(style::TITLE, "MCP servers"))?;
+    }
+    for server in &report.mcp {
+        let n = server.tools.len();
+        writeln!(out, "  {}: {n} tools", server.name)?;
+        for tool in &server.tools {
+            writeln!(out, "    {tool}")?;
+        }
+    }
+    writeln!(out, "\n{}", paint(style::TITLE, "Embedded engine"))?;
+    match &report.engine {
+        None => writeln!(out, "  switched off (`local.enabled`)")?,
+        Some(engine) => print_engine(out, engine)?,
+    }
+    writeln!(out)?;
+    if report.problems.is_empty() {
+        return writeln!(out, "{}", paint(style::GOOD, "No problems found."));
+    }
+    let n = report.problems.len();
+    let title = if n == 1 {
+        "1 problem".into()
+    } else {
+        format!("{n} problems")
+    };
+    writeln!(out, "{}", paint(style::BAD, title))?;
+    for Problem { message, hint } in &report.problems {
+        writeln!(out, "  {} {message}", paint(style::BAD, "✗"))?;
+        if let Some(hint) = hint {
+            writeln!(out, "    {hint}")?;
+        }
+    }
+    Ok(())
+}
+
+fn print_model(out: &mut impl Write, model: &ModelReport) -> std::io::Result<()> {
+    let ms = |time: Option<f64>| time.map_or_else(|| "unknown".into(), |t| format!("{t} ms"));
+    writeln!(out, "  endpoint    {}", model.place)?;
+    writeln!(
+        out,
+        "  protocol    {}",
+        model.protocol.as_deref().unwrap_or("no connection")
+    )?;
+    writeln!(
+        out,
+        "  asked by    {}; text after the cursor: {}",
+        model.way, model.fill_in_the_middle
+    )?;
+    writeln!(
+        out,
+        "  latency     connect {}, first text {}, answer {}",
+        ms(model.connect_ms),
+        ms(model.first_text_ms),
+        ms(model.answer_ms)
+    )?;
+    if let Some(models) = &model.models {
+        let shown: Vec<&str> = models.iter().take(8).map(String::as_str).collect();
+        let more = if models.len() > shown.len() {
+            ", …"
+        } else {
+            ""
+        };
+        writeln!(out, "  it offers   {}{more}", shown.join(", "))?;
+    }
+    Ok(())
+}
+
+fn print_turn_model(out: &mut impl Write, model: &TurnModelReport) -> std::io::Result<()> {
+    writeln!(out, "  endpoint    {}", model.place)?;
+    let protocol = model.protocol.as_deref().unwrap_or("no connection");
+    writeln!(out, "  protocol    {protocol}")?;
+    writeln!(out, "  asked by    {}, model {:?}", model.way, model.model)?;
+    if let Some(connect) = model.connect_ms {
+        writeln!(out, "  latency     connect {connect} ms")?;
+    }
+    writeln!(out, "  window      {} tokens", model.context_tokens)
+}
+
+fn print_engine(out: &mut impl Write, engine: &EngineReport) -> std::io::Result<()> {
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    let state = if engine.is_still_learning {
+        "still learning"
+    } else {
+        "learnt"
+    };
+    writeln!(
+        out,
+        "  {state}      {} files, {:.1} MB of source in {:.1} s",
+        engine.files,
+        engine.bytes as f64 / 1e6,
+        engine.learnt_in_ms / 1e3
+    )?;
+    let capped = if engine.is_capped {
+        paint(style::WARN, " (full: files were left out)")
+    } else {
+        String::new()
+    };
+    writeln!(
+        out,
+        "  memory      {:.0} of {:.0} MiB{capped}",
+        mib(engine.memory_bytes),
+        mib(engine.memory_cap_bytes)
+    )?;
+    if !engine.skipped.is_empty() {
+        let skipped: Vec<String> = engine
+            .skipped
+            .iter()
+            .map(|(reason, n)| format!("{n} {reason}"))
+            .collect();
+        writeln!(out, "  not learnt  {}", skipped.join(", "))?;
+    }
+    Ok(())
+}
