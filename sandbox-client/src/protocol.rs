@@ -218,7 +218,7 @@ impl DenialReason {
             Self::NotTls => "a tunnel carries TLS and nothing else",
             Self::HostHeader => "the Host header names another host than the address",
             Self::Malformed => "the request cannot be understood, or is too long",
-            Self::TooSlow => "the request did not come in time",
+            Self::TooSlow => "nothing came for too long",
             Self::TooManyConnections => "too many connections are open",
             Self::TooManyBytes => "the sandbox has sent and received all it may",
             Self::Revoked => "it is no longer allowed",
