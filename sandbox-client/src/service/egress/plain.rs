@@ -46,24 +46,23 @@ pub(super) async fn pass_on(
     if !has_host(request.headers(), &target) {
         return Err(denied(shared, &target.to_string(), DenialReason::HostHeader));
     }
-    let credentials = shared.policy().credentials(&target);
+    let secured = match target.port() {
+        80 => target.at(443),
+        port => target.at(port),
+    };
+    let credentials = shared.policy().credentials(&secured);
     if credentials.is_empty() {
         let upstream = reach(shared, DenialOp::Request, &target).await?;
         let address = peer(&upstream)?;
         return exchange(connection, request, &target, address, upstream).await;
     }
-    let target = if target.port() == 80 {
-        target.at(443)
-    } else {
-        target
-    };
-    let upstream = reach(shared, DenialOp::Request, &target).await?;
+    let upstream = reach(shared, DenialOp::Request, &secured).await?;
     let address = peer(&upstream)?;
-    let upstream = encrypt(shared, &target, upstream).await?;
+    let upstream = encrypt(shared, &secured, upstream).await?;
     for (name, value) in credentials {
         request.headers_mut().insert(name, value);
     }
-    exchange(connection, request, &target, address, upstream).await
+    exchange(connection, request, &secured, address, upstream).await
 }
 
 fn denied(shared: &Shared, what: &str, reason: DenialReason) -> Refused {
