@@ -31,7 +31,7 @@ use sandbox_agent::spec::{self, Access, FIRST_DESCRIPTOR, MOST_DESCRIPTORS, Moun
 use tokio::process::Child;
 use tokio::sync::oneshot;
 
-use self::image::{Image, Owner, Tree};
+use self::image::{Image, Owner, Shown, Tree};
 use self::kernel::Kernel;
 use super::cgroup::Groups;
 use super::host::{Host, is_system};
@@ -252,23 +252,27 @@ fn shown(spec: &Spec) -> io::Result<Image> {
         .mounts
         .iter()
         .filter(|mount| matches!(mount.access, Access::ReadOnly | Access::Scratch));
+    let shown = |owner| Shown {
+        owner,
+        masks: &masks,
+    };
     for Mount { path, .. } in of_this_machine {
         let owner = match is_system(path) {
             true => Owner::Root,
             false => Owner::User,
         };
-        tree.add(path, owner, &masks)?;
+        tree.add(path, shown(owner))?;
     }
     if let Some(workspace) = &spec.workspace {
-        tree.add(workspace, Owner::User, &masks)?;
+        tree.add(workspace, shown(Owner::User))?;
     }
     for name in spec::ETC {
         let path = Path::new("/etc").join(name);
         if path.symlink_metadata().is_ok() {
-            tree.add(&path, Owner::Root, &masks)?;
+            tree.add(&path, shown(Owner::Root))?;
         }
     }
-    Ok(tree.layout())
+    tree.layout()
 }
 
 /// The sandbox that QEMU runs in.

@@ -33,6 +33,8 @@ const SLOT: usize = 32;
 const ENTRY: usize = 12;
 /// Files, directories and links of one image.
 const MOST: usize = 3_000_000;
+/// Blocks of one image: their numbers have 32 bits.
+const MOST_BLOCKS: u64 = u32::MAX as u64;
 /// Files kept open for the next read.
 const OPEN: usize = 64;
 
@@ -67,26 +69,54 @@ enum Kind {
     Link(Box<[u8]>),
 }
 
+impl Node {
+    /// An empty directory of the system.
+    fn directory(parent: u32, name: &[u8]) -> Self {
+        Self {
+            parent,
+            name: name.into(),
+            mode: S_IFDIR | 0o755,
+            uid: 0,
+            seconds: 0,
+            nanoseconds: 0,
+            kind: Kind::Directory(Vec::new()),
+        }
+    }
+
+    /// Takes over what is known of a file.
+    fn describe(&mut self, found: &Metadata, owner: Owner) {
+        const FORMAT: u32 = 0o170_000;
+        let own = owner == Owner::User && found.uid() == rustix::process::geteuid().as_raw();
+        self.mode = self.mode & FORMAT | found.mode() & 0o777;
+        self.uid = if own { USER } else { 0 };
+        self.seconds = found.mtime();
+        self.nanoseconds = u32::try_from(found.mtime_nsec()).unwrap_or_default();
+    }
+}
+
 /// Files by name, before they have a place in an image.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     /// The root is the first.
     nodes: Vec<Node>,
+    /// Those that were added, with all that is below them.
+    whole: HashSet<u32>,
+}
+
+/// How directories are shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown<'m> {
+    pub(super) owner: Owner,
+    /// Of these only the names are there.
+    pub(super) masks: &'m HashSet<PathBuf>,
 }
 
 impl Tree {
     /// A root with empty directories of these names.
     pub(super) fn new(empty: &[&str]) -> Self {
         let mut tree = Self {
-            nodes: vec![Node {
-                parent: 0,
-                name: Box::default(),
-                mode: S_IFDIR | 0o755,
-                uid: 0,
-                seconds: 0,
-                nanoseconds: 0,
-                kind: Kind::Directory(Vec::new()),
-            }],
+            nodes: vec![Node::directory(0, &[])],
+            whole: HashSet::new(),
         };
         for name in empty {
             tree.directory(0, name.as_bytes());
@@ -112,55 +142,35 @@ impl Tree {
     }
 
     fn directory(&mut self, parent: u32, name: &[u8]) -> u32 {
-        self.child(parent, name).unwrap_or_else(|| {
-            self.push(Node {
-                parent,
-                name: name.into(),
-                mode: S_IFDIR | 0o755,
-                uid: 0,
-                seconds: 0,
-                nanoseconds: 0,
-                kind: Kind::Directory(Vec::new()),
-            })
-        })
+        let there = self.child(parent, name);
+        there.unwrap_or_else(|| self.push(Node::directory(parent, name)))
     }
 
-    /// Adds a file, a link, or a directory with all that is below it, at its own path. What is
-    /// there already stays; what cannot be listed is left out; of `masks` only the names are there.
+    /// Adds a file, a link, or a directory with all that is below it, at its own path. What was
+    /// added before stays as it is; what cannot be listed is left out.
     ///
     /// # Errors
     /// When it is not there, or there are too many files.
-    pub(super) fn add(
-        &mut self,
-        path: &Path,
-        owner: Owner,
-        masks: &HashSet<PathBuf>,
-    ) -> io::Result<()> {
+    pub(super) fn add(&mut self, path: &Path, shown: Shown<'_>) -> io::Result<()> {
         let found = fs::symlink_metadata(path)?;
         let mut at = 0;
         for component in path.parent().into_iter().flat_map(Path::components) {
             if let Component::Normal(name) = component {
                 at = self.directory(at, name.as_bytes());
             }
+            if self.whole.contains(&at) {
+                return Ok(());
+            }
         }
-        let name = path.file_name().unwrap_or_default();
-        if self.child(at, name.as_bytes()).is_some() {
+        let Some(top) = self.merge(at, path, &found, shown) else {
             return Ok(());
-        }
-        let mut directories = Vec::new();
-        self.enter(
-            at,
-            name,
-            path.to_owned(),
-            &found,
-            owner,
-            masks,
-            &mut directories,
-        );
+        };
+        let mut directories = vec![(top, path.to_owned())];
         while let Some((number, path)) = directories.pop() {
             let Ok(entries) = fs::read_dir(&path) else {
                 continue;
             };
+            let is_new = matches!(&self.nodes[number as usize].kind, Kind::Directory(c) if c.is_empty());
             for entry in entries.flatten() {
                 let Ok(found) = entry.metadata() else {
                     continue;
@@ -169,60 +179,67 @@ impl Tree {
                     let why = format!("more than {MOST} files to show");
                     return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
                 }
-                let (name, path) = (entry.file_name(), entry.path());
-                self.enter(number, &name, path, &found, owner, masks, &mut directories);
+                let path = entry.path();
+                let directory = match is_new {
+                    true => self.enter(number, &path, &found, shown),
+                    false => self.merge(number, &path, &found, shown),
+                };
+                directories.extend(directory.map(|directory| (directory, path)));
             }
         }
+        self.whole.insert(top);
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of `add`")]
-    fn enter(
-        &mut self,
-        parent: u32,
-        name: &OsStr,
-        path: PathBuf,
-        found: &Metadata,
-        owner: Owner,
-        masks: &HashSet<PathBuf>,
-        directories: &mut Vec<(u32, PathBuf)>,
-    ) {
+    /// Adds one file, link or directory where there may be one of its name. Returns the directory
+    /// whose contents are to be added.
+    fn merge(&mut self, parent: u32, path: &Path, found: &Metadata, shown: Shown<'_>) -> Option<u32> {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let Some(there) = self.child(parent, name) else {
+            return self.enter(parent, path, found, shown);
+        };
+        let node = &mut self.nodes[there as usize];
+        let is_way = matches!(node.kind, Kind::Directory(_)) && !self.whole.contains(&there);
+        if !is_way || !found.is_dir() {
+            return None;
+        }
+        // So far it only led to what was added below it.
+        node.describe(found, shown.owner);
+        (!shown.masks.contains(path)).then_some(there)
+    }
+
+    /// Adds one that is new. Returns the directory whose contents are to be added.
+    fn enter(&mut self, parent: u32, path: &Path, found: &Metadata, shown: Shown<'_>) -> Option<u32> {
+        let hidden = shown.masks.contains(path);
         let kind = found.file_type();
-        let hidden = !masks.is_empty() && masks.contains(&path);
-        let permissions = found.mode() & 0o777;
         let (mode, kind) = if kind.is_dir() {
-            (S_IFDIR | permissions, Kind::Directory(Vec::new()))
+            (S_IFDIR, Kind::Directory(Vec::new()))
         } else if kind.is_symlink() {
-            let Ok(target) = fs::read_link(&path) else {
-                return;
-            };
-            let target = target.into_os_string().into_vec();
-            (S_IFLNK | 0o777, Kind::Link(target.into()))
+            let target = fs::read_link(path).ok()?.into_os_string().into_vec();
+            (S_IFLNK, Kind::Link(target.into()))
         } else if kind.is_file() {
             let size = if hidden { 0 } else { found.len() };
-            (S_IFREG | permissions, Kind::File(size))
+            (S_IFREG, Kind::File(size))
         } else {
             // Sockets, pipes and devices mean nothing in another machine.
-            return;
+            return None;
         };
         let is_directory = matches!(kind, Kind::Directory(_));
-        let own = owner == Owner::User && found.uid() == rustix::process::geteuid().as_raw();
-        let number = self.push(Node {
-            parent,
-            name: name.as_bytes().into(),
+        let mut node = Node {
             mode,
-            uid: if own { USER } else { 0 },
-            seconds: found.mtime(),
-            nanoseconds: u32::try_from(found.mtime_nsec()).unwrap_or_default(),
             kind,
-        });
-        if is_directory && !hidden {
-            directories.push((number, path));
-        }
+            ..Node::directory(parent, path.file_name().unwrap_or_default().as_bytes())
+        };
+        node.describe(found, shown.owner);
+        let number = self.push(node);
+        (is_directory && !hidden).then_some(number)
     }
 
     /// Gives everything its place.
-    pub(super) fn layout(mut self) -> Image {
+    ///
+    /// # Errors
+    /// When there is more than an image holds.
+    pub(super) fn layout(mut self) -> io::Result<Image> {
         self.sort();
         let n_nodes = self.nodes.len();
         // The first slots stay empty, so that no inode has the number 0.
@@ -269,15 +286,20 @@ impl Tree {
                 });
                 next += size.div_ceil(BLOCK as u64);
             }
+            if next > MOST_BLOCKS {
+                let path = Path::new("/").join(self.path(number as u32));
+                let why = format!("{} is too large: 16 TiB can be shown", path.display());
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+            }
         }
         superblock(&mut head[SUPERBLOCK..], n_nodes as u64, next as u32);
-        Image {
+        Ok(Image {
             tree: self,
             head,
             extents,
             n_blocks: next,
             open: VecDeque::new(),
-        }
+        })
     }
 
     /// Entries are found by halving, so they are in the order of their bytes.
