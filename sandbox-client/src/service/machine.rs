@@ -14,6 +14,7 @@ mod disk;
 mod image;
 mod initramfs;
 mod kernel;
+mod tree;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -31,8 +32,9 @@ use sandbox_agent::spec::{self, Access, FIRST_DESCRIPTOR, MOST_DESCRIPTORS, Moun
 use tokio::process::Child;
 use tokio::sync::oneshot;
 
-use self::image::{Image, Owner, Shown, Tree};
+use self::image::Image;
 use self::kernel::Kernel;
+use self::tree::{Owner, Shown, Tree};
 use super::cgroup::Groups;
 use super::host::{Host, is_system};
 use super::sandbox::{self, Agreed, LaunchError};
@@ -272,7 +274,7 @@ fn shown(spec: &Spec) -> io::Result<Image> {
             tree.add(&path, shown(Owner::Root))?;
         }
     }
-    tree.layout()
+    Image::of(tree)
 }
 
 /// The sandbox that QEMU runs in.

@@ -44,7 +44,11 @@ pub(super) async fn pass_on(
     let target = target(request.uri())
         .ok_or_else(|| denied(shared, &request.uri().to_string(), DenialReason::Malformed))?;
     if !has_host(request.headers(), &target) {
-        return Err(denied(shared, &target.to_string(), DenialReason::HostHeader));
+        return Err(denied(
+            shared,
+            &target.to_string(),
+            DenialReason::HostHeader,
+        ));
     }
     let secured = match target.port() {
         80 => target.at(443),

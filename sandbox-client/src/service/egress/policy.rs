@@ -167,7 +167,9 @@ impl Policy {
             let Rule { hosts, port } = Rule::parse(host)?;
             if matches!(hosts, Hosts::Within(_)) {
                 let host = short(host);
-                return Err(format!("headers are for hosts with a name, and {host} is none"));
+                return Err(format!(
+                    "headers are for hosts with a name, and {host} is none"
+                ));
             }
             let mut headers = Vec::new();
             for (name, value) in rules.iter().flat_map(|rule| &rule.transform.headers) {
