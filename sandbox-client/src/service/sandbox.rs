@@ -31,7 +31,7 @@ use crate::tier::Tier;
 
 /// The agent builds the walls in milliseconds; a machine that needs longer than this is stuck.
 const LAUNCH: Duration = Duration::from_secs(10);
-/// Memory of one process, where that of all cannot be limited.
+/// Of one process.
 const OPEN_FILES: u64 = 4096;
 /// Files are held in memory; each costs about a kilobyte.
 const BYTES_A_FILE: u64 = 4 << 10;
