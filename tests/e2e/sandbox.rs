@@ -73,6 +73,24 @@ fn a_command_that_takes_too_long_is_killed_with_a_code_of_its_own() {
 }
 
 #[test]
+fn more_than_a_sandbox_can_have_is_an_error_rather_than_less() {
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    for (option, value) in [
+        ("--timeout", "3601"),
+        ("--timeout", "18446744073709551615"),
+        ("--memory", "17592186044416"),
+        ("--disk", "0"),
+        ("--processors", "65"),
+    ] {
+        let output = run(&world, workspace.path(), &[option, value], "true");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{option} {value}: {told}");
+        assert!(told.contains("is not in 1..="), "{told}");
+    }
+}
+
+#[test]
 fn the_service_refuses_to_be_reached_by_others_and_keys_that_others_can_read() {
     let world = World::knowing();
     let keys = tempfile::tempdir().unwrap();
