@@ -1,10 +1,7 @@
 //! Commands in virtual machines: real ones, emulated by QEMU with a distribution's kernel.
-//!
-//! The kernel is the one that `tests/run` puts below `target/tools`, or this machine's own.
-//! Without one, or without QEMU, these tests do nothing but say so, except in CI.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,39 +11,14 @@ use sandbox_client::protocol::{LimitsAsked, LocalCreate};
 use sandbox_client::service::{self, Host, Machines};
 use sandbox_client::tier::Tier;
 
+use crate::machines;
 use crate::world::{World, asking, options, run, shell, told, tree};
-
-/// A kernel below `directory`.
-fn kernel_in(directory: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(directory).ok()?;
-    let mut paths = entries.flatten().map(|entry| entry.path());
-    paths.find(|path| path.to_string_lossy().contains("/vmlinuz-"))
-}
-
-/// What machines are made of here; `None` when something is missing.
-fn machines() -> Option<Machines> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/kernel/boot");
-    let kernel = kernel_in(&tools).or_else(|| kernel_in(Path::new("/boot")));
-    let monitor = Path::new("/usr/bin/qemu-system-x86_64");
-    match kernel {
-        Some(kernel) if monitor.exists() => Some(Machines {
-            monitor: None,
-            kernel: Some(kernel),
-        }),
-        found => {
-            let missing = found.map_or("a kernel", |_| "QEMU");
-            assert!(std::env::var_os("CI").is_none(), "there is not {missing}");
-            eprintln!("not tested: there is not {missing}; tests/run installs it");
-            None
-        }
-    }
-}
 
 /// A service of machines that see no home directory.
 fn world() -> Option<World> {
     let mut options = options();
     options.host = Host::find(None, None);
-    options.machines = machines()?;
+    options.machines.kernel = Some(machines::kernel()?);
     Some(World::with(options))
 }
 

@@ -43,6 +43,42 @@ fn a_command_runs_and_its_changes_are_shown_but_not_made() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn a_command_runs_in_a_machine_with_a_kernel_of_its_own_and_its_changes_are_shown() {
+    let Some(kernel) = crate::machines::kernel() else {
+        return;
+    };
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    fs::write(workspace.path().join("a.txt"), "one\n").unwrap();
+    fs::write(workspace.path().join(".env"), "TOKEN=hush\n").unwrap();
+    let machine = ["--tier", "vm-emulated", "--memory", "512", "--kernel"];
+    let arguments = [&machine[..], &[kernel.to_str().unwrap()]].concat();
+    let script = "cat .env; uname -r; sed -i s/one/two/ a.txt; echo x > build.rs; exit 3";
+    let output = run(&world, workspace.path(), &arguments, script);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("Virtual machine (emulated"), "{told}");
+    let name = kernel.file_name().unwrap().to_str().unwrap();
+    let version = name.strip_prefix("vmlinuz-").unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        format!(
+            "{version}\na.txt changed\n@@ -1,1 +1,1 @@\n-one\n+two\n\
+             build.rs new runs on your machine\n@@ -1,0 +1,1 @@\n+x\n"
+        )
+    );
+    let left = fs::read_to_string(workspace.path().join("a.txt")).unwrap();
+    assert_eq!(left, "one\n");
+    // What it does not have it does not pretend to have.
+    let hosts = ["--tier", "vm-emulated", "--net", "host.invalid"];
+    let refused = run(&world, workspace.path(), &hosts, "true");
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("reaches no hosts"), "{told}");
+}
+
+#[test]
 fn programs_get_json_lines_with_the_tier() {
     let world = World::knowing();
     let workspace = tempfile::tempdir().unwrap();
