@@ -100,6 +100,9 @@ pub struct LocalCreate {
     pub tier: Option<Tier>,
     /// The weakest sandbox that is acceptable.
     pub min_isolation: Option<Tier>,
+    /// Where none is named: the strongest that there is, not the weakest that is acceptable. An
+    /// emulated machine is only one where a machine is demanded.
+    pub strongest: bool,
     pub limits: Option<LimitsAsked>,
 }
 

@@ -1,7 +1,7 @@
 //! Commands in virtual machines: real ones, emulated by QEMU with a distribution's kernel.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -167,6 +167,68 @@ async fn a_machine_that_dies_is_a_sandbox_that_is_gone() {
     assert_eq!(running.next().await, Err(ClientError::Gone));
     let after = sandbox.start(shell("true")).await.err();
     assert_eq!(after, Some(ClientError::Gone));
+}
+
+/// A service whose machines end as soon as they start.
+fn without_machines(state: &Path, kernel: &str) -> World {
+    let mut options = options();
+    options.host = Host::find(None, None);
+    options.machines = Machines {
+        monitor: Some("/usr/bin/true".into()),
+        kernel: Some(kernel.into()),
+    };
+    options.state = Some(state.to_owned());
+    World::with(options)
+}
+
+#[tokio::test]
+async fn the_strongest_there_is_is_taken_and_what_did_not_start_is_not_tried_again() {
+    let state = tempfile::tempdir().unwrap();
+    let verdicts = state.path().join("sandbox-tiers.json");
+    let asked = LocalCreate {
+        strongest: true,
+        ..LocalCreate::default()
+    };
+    let label = async |kernel: &str| {
+        let world = without_machines(state.path(), kernel);
+        let sandbox = world.client.create(asking(asked.clone())).await.unwrap();
+        assert_eq!(sandbox.tier(), Tier::Namespace);
+        assert_eq!(told(&run(&sandbox, "echo here").await), "Exited(0)\nhere\n");
+        sandbox.label()
+    };
+    let first = label("/usr/bin/true").await;
+    assert!(first.contains("no sandbox of the tier vm: "), "{first}");
+    let kept = fs::read_to_string(&verdicts).unwrap();
+    fs::write(&verdicts, kept.replace("no sandbox", "REMEMBERED")).unwrap();
+    let second = label("/usr/bin/true").await;
+    assert!(second.contains("REMEMBERED of the tier vm: "), "{second}");
+    // What it depends on is another thing now.
+    let third = label("/usr/bin/false").await;
+    assert!(third.contains("no sandbox of the tier vm: "), "{third}");
+    // Nothing that is written there is a word.
+    fs::write(&verdicts, "[]").unwrap();
+    let fourth = label("/usr/bin/false").await;
+    assert!(fourth.contains("no sandbox of the tier vm: "), "{fourth}");
+}
+
+#[tokio::test]
+async fn where_the_strongest_is_weaker_than_what_is_demanded_there_is_none() {
+    let state = tempfile::tempdir().unwrap();
+    let world = without_machines(state.path(), "/usr/bin/true");
+    for wanted in [Tier::VmEmulated, Tier::Vm] {
+        let asked = LocalCreate {
+            strongest: true,
+            min_isolation: Some(wanted),
+            ..LocalCreate::default()
+        };
+        let refused = world.client.create(asking(asked)).await.err();
+        let words = format!("no sandbox of the tier {}", wanted.name());
+        assert!(
+            matches!(&refused, Some(ClientError::Refused { message, .. }) if message.contains(&words)),
+            "{refused:?}"
+        );
+    }
+    assert!(world.client.list().await.unwrap().is_empty());
 }
 
 #[tokio::test]

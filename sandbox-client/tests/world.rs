@@ -27,6 +27,7 @@ pub(crate) fn options() -> Options {
         workspaces: Workspaces::OfThisMachine,
         limits: Limits::default(),
         egress: EgressOptions::default(),
+        state: None,
         sandboxes: 64,
     }
 }

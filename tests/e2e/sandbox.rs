@@ -79,6 +79,21 @@ fn a_command_runs_in_a_machine_with_a_kernel_of_its_own_and_its_changes_are_show
 }
 
 #[test]
+fn the_strongest_sandbox_there_is_says_what_there_is_not_and_keeps_it_in_mind() {
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    let machine = "--tier auto --qemu /usr/bin/true --kernel /usr/bin/true";
+    let arguments: Vec<&str> = machine.split(' ').collect();
+    let output = run(&world, workspace.path(), &arguments, "echo here");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "here\n", "{told}");
+    assert!(told.contains("shares your kernel"), "{told}");
+    assert!(told.contains("no sandbox of the tier vm: "), "{told}");
+    let kept = world.log_file().with_file_name("sandbox-tiers.json");
+    assert!(fs::read_to_string(kept).unwrap().contains("\"vm\""));
+}
+
+#[test]
 fn programs_get_json_lines_with_the_tier() {
     let world = World::knowing();
     let workspace = tempfile::tempdir().unwrap();

@@ -56,7 +56,7 @@ struct Run {
     /// Folder that the command sees as it is; what it writes there stays in the sandbox
     #[arg(long, value_name = "DIR", default_value = ".")]
     root: PathBuf,
-    /// What separates the command from this machine; never less than this
+    /// What separates the command from this machine; never less than what is named
     #[arg(long, value_name = "TIER", default_value = "namespace")]
     tier: TierName,
     #[command(flatten)]
@@ -103,6 +103,8 @@ struct Run {
 /// The sandboxes of this machine.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum TierName {
+    /// A virtual machine by KVM where one starts, and namespaces elsewhere or where hosts are reached
+    Auto,
     /// Namespaces, under this machine's kernel
     Namespace,
     /// A virtual machine that QEMU emulates: a kernel of its own, slow, no hardware boundary
@@ -111,12 +113,14 @@ enum TierName {
     Vm,
 }
 
-impl From<TierName> for Tier {
-    fn from(name: TierName) -> Self {
-        match name {
-            TierName::Namespace => Self::Namespace,
-            TierName::VmEmulated => Self::VmEmulated,
-            TierName::Vm => Self::Vm,
+impl TierName {
+    /// `None` for the strongest there is.
+    fn tier(self) -> Option<Tier> {
+        match self {
+            Self::Auto => None,
+            Self::Namespace => Some(Tier::Namespace),
+            Self::VmEmulated => Some(Tier::VmEmulated),
+            Self::Vm => Some(Tier::Vm),
         }
     }
 }
@@ -170,7 +174,7 @@ impl Run {
         let mut options = options(Workspaces::OfThisMachine, key);
         options.egress.local.extend(&self.net_local);
         options.machines = self.machines.clone().into();
-        let tier = Tier::from(self.tier);
+        let tier = self.tier.tier();
         let service =
             Service::start_private(options).context("the sandbox service could not be started")?;
         let client = Client::new(service.endpoint().clone())?;
@@ -182,8 +186,9 @@ impl Run {
                 workspace: Some(root.clone()),
                 masks: secrets_of(&root)?,
                 read_roots,
-                tier: Some(tier),
-                min_isolation: Some(tier),
+                tier,
+                min_isolation: tier,
+                strongest: true,
                 limits: Some(LimitsAsked {
                     memory_bytes: Some(self.memory << 20),
                     disk_bytes: Some(self.disk << 20),
