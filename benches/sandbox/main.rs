@@ -73,6 +73,7 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
         workspaces: Workspaces::OfThisMachine,
         limits: Limits::default(),
         egress: EgressOptions::default(),
+        state: None,
         sandboxes: 64,
     };
     let mut options = options;

@@ -100,6 +100,9 @@ pub struct LocalCreate {
     pub tier: Option<Tier>,
     /// The weakest sandbox that is acceptable.
     pub min_isolation: Option<Tier>,
+    /// Where none is named: the strongest that there is, not the weakest that is acceptable. An
+    /// emulated machine is only one where a machine is demanded.
+    pub strongest: bool,
     pub limits: Option<LimitsAsked>,
 }
 
@@ -218,7 +221,7 @@ impl DenialReason {
             Self::NotTls => "a tunnel carries TLS and nothing else",
             Self::HostHeader => "the Host header names another host than the address",
             Self::Malformed => "the request cannot be understood, or is too long",
-            Self::TooSlow => "the request did not come in time",
+            Self::TooSlow => "nothing came for too long",
             Self::TooManyConnections => "too many connections are open",
             Self::TooManyBytes => "the sandbox has sent and received all it may",
             Self::Revoked => "it is no longer allowed",

@@ -16,6 +16,7 @@ mod key;
 mod machine;
 mod route;
 mod sandbox;
+mod verdicts;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -53,6 +54,9 @@ pub struct Options {
     pub workspaces: Workspaces,
     pub limits: Limits,
     pub egress: EgressOptions,
+    /// A directory of this user in which it is kept which tiers did not start; `None` to try each
+    /// time.
+    pub state: Option<PathBuf>,
     /// Sandboxes at one time.
     pub sandboxes: usize,
 }
@@ -297,7 +301,12 @@ impl State {
 /// # Errors
 /// The step that this machine refuses.
 pub async fn probe(options: &Options, tier: Tier) -> Result<Vec<String>, LaunchError> {
-    let sandbox = Sandbox::launch(options, sandbox::Asked::probe(tier)).await?;
+    let made = Sandbox::launch(options, sandbox::Asked::probe(tier)).await;
+    if tier.is_machine() {
+        let problem = made.as_ref().err().map(ToString::to_string);
+        verdicts::keep(options, tier, problem.as_deref()).await;
+    }
+    let sandbox = made?;
     let notes = sandbox.notes().to_vec();
     sandbox.destroy().await;
     Ok(notes)

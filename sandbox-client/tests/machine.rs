@@ -1,51 +1,24 @@
 //! Commands in virtual machines: real ones, emulated by QEMU with a distribution's kernel.
-//!
-//! The kernel is the one that `tests/run` puts below `target/tools`, or this machine's own.
-//! Without one, or without QEMU, these tests do nothing but say so, except in CI.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use sandbox_client::client::{ClientError, End, Event, Stdin};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
 use sandbox_client::service::{self, Host, Machines};
 use sandbox_client::tier::Tier;
 
+use crate::machines;
 use crate::world::{World, asking, options, run, shell, told, tree};
-
-/// A kernel below `directory`.
-fn kernel_in(directory: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(directory).ok()?;
-    let mut paths = entries.flatten().map(|entry| entry.path());
-    paths.find(|path| path.to_string_lossy().contains("/vmlinuz-"))
-}
-
-/// What machines are made of here; `None` when something is missing.
-fn machines() -> Option<Machines> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/kernel/boot");
-    let kernel = kernel_in(&tools).or_else(|| kernel_in(Path::new("/boot")));
-    let monitor = Path::new("/usr/bin/qemu-system-x86_64");
-    match kernel {
-        Some(kernel) if monitor.exists() => Some(Machines {
-            monitor: None,
-            kernel: Some(kernel),
-        }),
-        found => {
-            let missing = found.map_or("a kernel", |_| "QEMU");
-            assert!(std::env::var_os("CI").is_none(), "there is not {missing}");
-            eprintln!("not tested: there is not {missing}; tests/run installs it");
-            None
-        }
-    }
-}
 
 /// A service of machines that see no home directory.
 fn world() -> Option<World> {
     let mut options = options();
     options.host = Host::find(None, None);
-    options.machines = machines()?;
+    options.machines.kernel = Some(machines::kernel()?);
     Some(World::with(options))
 }
 
@@ -158,27 +131,104 @@ async fn what_is_missing_is_said_with_what_would_help() {
     }
 }
 
+/// The process of this process's machine that has `memory`, in MiB.
+fn monitor_with(memory: u64) -> Option<Pid> {
+    let words = format!("\0-m\0{memory}\0");
+    let parent = |pid: &i32| -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        fields.split(' ').nth(1)?.parse().ok()
+    };
+    let own = i32::try_from(std::process::id()).unwrap();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut monitors = pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is_it = String::from_utf8_lossy(&line).contains(&words);
+        is_it && std::iter::successors(Some(*pid), parent).any(|pid| pid == own)
+    });
+    monitors.next().and_then(Pid::from_raw)
+}
+
 #[tokio::test]
 async fn a_machine_that_dies_is_a_sandbox_that_is_gone() {
+    const MEMORY: u64 = 333;
     let Some(world) = world() else { return };
-    let sandbox = world.client.create(asking(emulated(&world))).await.unwrap();
-    // More than the machine has: its kernel kills, or it ends; either way an answer comes.
-    let script = "head -c 700000000 /dev/zero | tail | wc -c; echo alive";
-    let said = sandbox.run(shell(script), Cap(1 << 10)).await;
-    if let Ok(said) = said {
-        assert!(!told(&said).contains("700000000"), "{}", told(&said));
+    let mut local = emulated(&world);
+    local.limits = Some(LimitsAsked {
+        memory_bytes: Some(MEMORY << 20),
+        ..LimitsAsked::default()
+    });
+    let sandbox = world.client.create(asking(local)).await.unwrap();
+    let mut running = sandbox.start(shell("echo up; sleep 300")).await.unwrap();
+    assert_eq!(running.next().await, Ok(Event::Stdout("up\n".into())));
+    let monitor = monitor_with(MEMORY).unwrap();
+    kill_process(monitor, Signal::KILL).unwrap();
+    assert_eq!(running.next().await, Err(ClientError::Gone));
+    let after = sandbox.start(shell("true")).await.err();
+    assert_eq!(after, Some(ClientError::Gone));
+}
+
+/// A service whose machines end as soon as they start.
+fn without_machines(state: &Path, kernel: &str) -> World {
+    let mut options = options();
+    options.host = Host::find(None, None);
+    options.machines = Machines {
+        monitor: Some("/usr/bin/true".into()),
+        kernel: Some(kernel.into()),
+    };
+    options.state = Some(state.to_owned());
+    World::with(options)
+}
+
+#[tokio::test]
+async fn the_strongest_there_is_is_taken_and_what_did_not_start_is_not_tried_again() {
+    let state = tempfile::tempdir().unwrap();
+    let verdicts = state.path().join("sandbox-tiers.json");
+    let asked = LocalCreate {
+        strongest: true,
+        ..LocalCreate::default()
+    };
+    let label = async |kernel: &str| {
+        let world = without_machines(state.path(), kernel);
+        let sandbox = world.client.create(asking(asked.clone())).await.unwrap();
+        assert_eq!(sandbox.tier(), Tier::Namespace);
+        assert_eq!(told(&run(&sandbox, "echo here").await), "Exited(0)\nhere\n");
+        sandbox.label()
+    };
+    let first = label("/usr/bin/true").await;
+    assert!(first.contains("no sandbox of the tier vm: "), "{first}");
+    let kept = fs::read_to_string(&verdicts).unwrap();
+    fs::write(&verdicts, kept.replace("no sandbox", "REMEMBERED")).unwrap();
+    let second = label("/usr/bin/true").await;
+    assert!(second.contains("REMEMBERED of the tier vm: "), "{second}");
+    // What it depends on is another thing now.
+    let third = label("/usr/bin/false").await;
+    assert!(third.contains("no sandbox of the tier vm: "), "{third}");
+    // Nothing that is written there is a word.
+    fs::write(&verdicts, "[]").unwrap();
+    let fourth = label("/usr/bin/false").await;
+    assert!(fourth.contains("no sandbox of the tier vm: "), "{fourth}");
+}
+
+#[tokio::test]
+async fn where_the_strongest_is_weaker_than_what_is_demanded_there_is_none() {
+    let state = tempfile::tempdir().unwrap();
+    let world = without_machines(state.path(), "/usr/bin/true");
+    for wanted in [Tier::VmEmulated, Tier::Vm] {
+        let asked = LocalCreate {
+            strongest: true,
+            min_isolation: Some(wanted),
+            ..LocalCreate::default()
+        };
+        let refused = world.client.create(asking(asked)).await.err();
+        let words = format!("no sandbox of the tier {}", wanted.name());
+        assert!(
+            matches!(&refused, Some(ClientError::Refused { message, .. }) if message.contains(&words)),
+            "{refused:?}"
+        );
     }
-    let id = sandbox.id().to_owned();
-    sandbox.kill().await.unwrap();
-    let gone = world
-        .client
-        .connect(&id, Duration::from_secs(1))
-        .await
-        .err();
-    assert!(
-        matches!(gone, Some(ClientError::Refused { status: 404, .. })),
-        "{gone:?}"
-    );
+    assert!(world.client.list().await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -18,6 +18,10 @@ mod lifetimes;
 mod machine;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
+#[path = "../../tests/support/machines.rs"]
+mod machines;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod peer;
 #[cfg(test)]
 mod properties;

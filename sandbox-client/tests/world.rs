@@ -9,7 +9,7 @@ use std::time::Duration;
 use sandbox_client::changes::{self, Bounds, Changes};
 use sandbox_client::client::{Client, Command, Finished, Sandbox, Stdin};
 use sandbox_client::output::Cap;
-use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
+use sandbox_client::protocol::{Create, LocalCreate};
 use sandbox_client::service::{
     Agent, EgressOptions, Host, Key, Limits, Machines, Options, Service, Workspaces,
 };
@@ -27,6 +27,7 @@ pub(crate) fn options() -> Options {
         workspaces: Workspaces::OfThisMachine,
         limits: Limits::default(),
         egress: EgressOptions::default(),
+        state: None,
         sandboxes: 64,
     }
 }
@@ -65,13 +66,8 @@ impl World {
 
     /// A sandbox that sees the workspace.
     pub(crate) async fn sandbox(&self) -> Sandbox {
-        self.sandbox_with(LimitsAsked::default()).await
-    }
-
-    pub(crate) async fn sandbox_with(&self, limits: LimitsAsked) -> Sandbox {
         let local = LocalCreate {
             workspace: Some(self.root()),
-            limits: Some(limits),
             ..LocalCreate::default()
         };
         self.client.create(asking(local)).await.unwrap()

@@ -27,6 +27,10 @@ mod index;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "../support/machines.rs"]
+mod machines;
+#[cfg(test)]
 mod model_client;
 #[cfg(test)]
 mod model_faults;

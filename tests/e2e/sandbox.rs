@@ -43,6 +43,57 @@ fn a_command_runs_and_its_changes_are_shown_but_not_made() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn a_command_runs_in_a_machine_with_a_kernel_of_its_own_and_its_changes_are_shown() {
+    let Some(kernel) = crate::machines::kernel() else {
+        return;
+    };
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    fs::write(workspace.path().join("a.txt"), "one\n").unwrap();
+    fs::write(workspace.path().join(".env"), "TOKEN=hush\n").unwrap();
+    let machine = ["--tier", "vm-emulated", "--memory", "512", "--kernel"];
+    let arguments = [&machine[..], &[kernel.to_str().unwrap()]].concat();
+    let script = "cat .env; uname -r; sed -i s/one/two/ a.txt; echo x > build.rs; exit 3";
+    let output = run(&world, workspace.path(), &arguments, script);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("Virtual machine (emulated"), "{told}");
+    let name = kernel.file_name().unwrap().to_str().unwrap();
+    let version = name.strip_prefix("vmlinuz-").unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        format!(
+            "{version}\na.txt changed\n@@ -1,1 +1,1 @@\n-one\n+two\n\
+             build.rs new runs on your machine\n@@ -1,0 +1,1 @@\n+x\n"
+        )
+    );
+    let left = fs::read_to_string(workspace.path().join("a.txt")).unwrap();
+    assert_eq!(left, "one\n");
+    // What it does not have it does not pretend to have.
+    let hosts = ["--tier", "vm-emulated", "--net", "host.invalid"];
+    let refused = run(&world, workspace.path(), &hosts, "true");
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("reaches no hosts"), "{told}");
+}
+
+#[test]
+fn the_strongest_sandbox_there_is_says_what_there_is_not_and_keeps_it_in_mind() {
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    let machine = "--tier auto --qemu /usr/bin/true --kernel /usr/bin/true";
+    let arguments: Vec<&str> = machine.split(' ').collect();
+    let output = run(&world, workspace.path(), &arguments, "echo here");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "here\n", "{told}");
+    assert!(told.contains("shares your kernel"), "{told}");
+    assert!(told.contains("no sandbox of the tier vm: "), "{told}");
+    let kept = world.log_file().with_file_name("sandbox-tiers.json");
+    assert!(fs::read_to_string(kept).unwrap().contains("\"vm\""));
+}
+
+#[test]
 fn programs_get_json_lines_with_the_tier() {
     let world = World::knowing();
     let workspace = tempfile::tempdir().unwrap();
@@ -70,6 +121,24 @@ fn a_command_that_takes_too_long_is_killed_with_a_code_of_its_own() {
     let workspace = tempfile::tempdir().unwrap();
     let output = run(&world, workspace.path(), &["--timeout", "1"], "sleep 300");
     assert_eq!(output.status.code(), Some(124));
+}
+
+#[test]
+fn more_than_a_sandbox_can_have_is_an_error_rather_than_less() {
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    for (option, value) in [
+        ("--timeout", "3601"),
+        ("--timeout", "18446744073709551615"),
+        ("--memory", "17592186044416"),
+        ("--disk", "0"),
+        ("--processors", "65"),
+    ] {
+        let output = run(&world, workspace.path(), &[option, value], "true");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{option} {value}: {told}");
+        assert!(told.contains("is not in 1..="), "{told}");
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::ARGUMENT;
+use crate::jail::{Step, at};
 use crate::spec::USER;
 
 /// Where the initial file system has the kernel's modules, in the order to load them.
@@ -36,13 +37,6 @@ const PORT: &str = "/dev/vport";
 const DEVICES: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(2);
 const CHUNK: usize = 64 << 10;
-
-/// A step that failed, in words.
-type Step<T> = Result<T, String>;
-
-fn at<T, E: std::fmt::Display>(step: &str, outcome: Result<T, E>) -> Step<T> {
-    outcome.map_err(|error| format!("{step}: {error}"))
-}
 
 /// Runs the machine. `now` is the time, in seconds since 1970.
 pub(crate) fn init(now: Option<&OsStr>) -> ExitCode {

@@ -49,10 +49,10 @@ pub(crate) struct Jail {
 }
 
 /// A step that failed, in words.
-type Step<T> = Result<T, String>;
+pub(crate) type Step<T> = Result<T, String>;
 
 /// Names the step of a failure.
-fn at<T, E: std::fmt::Display>(step: &str, outcome: Result<T, E>) -> Step<T> {
+pub(crate) fn at<T, E: std::fmt::Display>(step: &str, outcome: Result<T, E>) -> Step<T> {
     outcome.map_err(|error| format!("{step}: {error}"))
 }
 

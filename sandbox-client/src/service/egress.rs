@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 
 use self::denials::Denials;
 pub(super) use self::policy::Policy;
-use self::policy::{Judgement, Target};
+use self::policy::Target;
 use crate::protocol::{Denial, DenialOp, DenialReason};
 
 /// Where the proxy is inside, on 127.0.0.1.
@@ -192,9 +192,6 @@ impl Shared {
                 return Err(DenialReason::NotGlobal);
             }
         }
-        match self.policy().judge(target) {
-            Judgement::Allowed => Ok(()),
-            Judgement::Denied(reason) => Err(reason),
-        }
+        self.policy().judge(target)
     }
 }

@@ -14,6 +14,7 @@ mod disk;
 mod image;
 mod initramfs;
 mod kernel;
+mod tree;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -31,8 +32,9 @@ use sandbox_agent::spec::{self, Access, FIRST_DESCRIPTOR, MOST_DESCRIPTORS, Moun
 use tokio::process::Child;
 use tokio::sync::oneshot;
 
-use self::image::{Image, Owner, Tree};
+use self::image::Image;
 use self::kernel::Kernel;
+use self::tree::{Owner, Shown, Tree};
 use super::cgroup::Groups;
 use super::host::{Host, is_system};
 use super::sandbox::{self, Agreed, LaunchError};
@@ -44,7 +46,7 @@ const MONITORS: [&str; 2] = ["qemu-system-x86_64", "qemu-kvm"];
 /// Where distributions put them, also where no search path leads.
 const PLACES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
 /// A machine of less memory does not start.
-const LEAST_MEMORY: u64 = 256 << 20;
+pub(super) const LEAST_MEMORY: u64 = 256 << 20;
 /// What QEMU needs beside the machine's memory: itself, and what it translated.
 const MONITOR_MEMORY: u64 = 512 << 20;
 /// A machine that has not answered by then is stuck.
@@ -178,13 +180,22 @@ pub(super) async fn start(
     }
 }
 
+/// That it opens does not mean that a machine starts with it.
+pub(super) fn open_kvm() -> io::Result<File> {
+    File::options().read(true).write(true).open(KVM)
+}
+
+/// QEMU and the kernel that machines would be made of, where they are found.
+pub(super) fn files(machines: &Machines) -> (Option<PathBuf>, Option<PathBuf>) {
+    let kernel = kernel::find(machines.kernel.as_deref()).ok();
+    let monitor = monitor(machines.monitor.as_deref()).ok();
+    (monitor, kernel.map(|kernel| kernel.image))
+}
+
 /// Finds and makes what a machine needs.
 fn prepare(options: &Options, tier: Tier, spec: &Spec) -> Result<Prepared, String> {
     if tier == Tier::Vm {
-        File::options()
-            .read(true)
-            .write(true)
-            .open(KVM)
+        open_kvm()
             .map_err(|error| format!("{KVM}: {error}; it needs KVM, and this user in its group"))?;
     }
     let monitor = monitor(options.machines.monitor.as_deref())?;
@@ -252,23 +263,27 @@ fn shown(spec: &Spec) -> io::Result<Image> {
         .mounts
         .iter()
         .filter(|mount| matches!(mount.access, Access::ReadOnly | Access::Scratch));
+    let shown = |owner| Shown {
+        owner,
+        masks: &masks,
+    };
     for Mount { path, .. } in of_this_machine {
         let owner = match is_system(path) {
             true => Owner::Root,
             false => Owner::User,
         };
-        tree.add(path, owner, &masks)?;
+        tree.add(path, shown(owner))?;
     }
     if let Some(workspace) = &spec.workspace {
-        tree.add(workspace, Owner::User, &masks)?;
+        tree.add(workspace, shown(Owner::User))?;
     }
     for name in spec::ETC {
         let path = Path::new("/etc").join(name);
         if path.symlink_metadata().is_ok() {
-            tree.add(&path, Owner::Root, &masks)?;
+            tree.add(&path, shown(Owner::Root))?;
         }
     }
-    Ok(tree.layout())
+    Image::of(tree)
 }
 
 /// The sandbox that QEMU runs in.

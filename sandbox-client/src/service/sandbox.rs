@@ -23,15 +23,15 @@ use super::cgroup::Groups;
 use super::egress::{self, Egress, Policy};
 use super::host::is_plain_directory;
 use super::key::{Key, random_hex};
-use super::machine;
 use super::{Limits, Options, Workspaces};
+use super::{machine, verdicts};
 use crate::protocol::{Create, LocalCreate};
 use crate::service::route::Forwarded;
 use crate::tier::Tier;
 
 /// The agent builds the walls in milliseconds; a machine that needs longer than this is stuck.
 const LAUNCH: Duration = Duration::from_secs(10);
-/// Memory of one process, where that of all cannot be limited.
+/// Of one process.
 const OPEN_FILES: u64 = 4096;
 /// Files are held in memory; each costs about a kilobyte.
 const BYTES_A_FILE: u64 = 4 << 10;
@@ -62,9 +62,11 @@ pub(super) const NO_WAY_OUT: &str =
     "a virtual machine reaches no hosts yet; leave allowOut empty, or take the namespace tier";
 
 /// What a creator asked for, checked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked {
     tier: Tier,
+    /// What to take in its place where there is none of it.
+    weaker: Vec<Tier>,
     template: String,
     metadata: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
@@ -78,6 +80,7 @@ impl Asked {
     pub(super) fn probe(tier: Tier) -> Self {
         Self {
             tier,
+            weaker: Vec::new(),
             template: "base".to_owned(),
             metadata: BTreeMap::new(),
             env: BTreeMap::new(),
@@ -101,14 +104,22 @@ impl Asked {
         let network = Policy::read(&network).map_err(LaunchError::Asked)?;
         let local = create.pairwright.unwrap_or_default();
         let wanted = local.min_isolation.unwrap_or(Tier::Namespace);
-        let has = local.tier.unwrap_or(wanted.min(Tier::Vm));
+        let reaches_any = network.allows_any();
+        let memory = local.limits.and_then(|limits| limits.memory_bytes);
+        let is_small = memory.is_some_and(|bytes| bytes < machine::LEAST_MEMORY);
+        let mut weaker = match (local.tier, local.strongest) {
+            (Some(tier), _) => vec![tier],
+            (None, false) => vec![wanted.min(Tier::Vm)],
+            (None, true) => strongest(wanted, !reaches_any && !is_small),
+        };
+        let has = weaker.remove(0);
         if has < wanted {
             return Err(LaunchError::TooWeak { has, wanted });
         }
         if has == Tier::Remote {
             return refuse("sandboxes of this service are on its own machine".into());
         }
-        if has.is_machine() && network.allows_any() {
+        if has.is_machine() && reaches_any {
             return refuse(NO_WAY_OUT.into());
         }
         let named = local.workspace.iter().chain(&local.read_roots);
@@ -128,6 +139,7 @@ impl Asked {
         }
         Ok(Self {
             tier: has,
+            weaker,
             template: create.template_id,
             metadata: create.metadata,
             env: create.env_vars,
@@ -165,6 +177,17 @@ impl Asked {
             proxy: (!self.tier.is_machine()).then_some(egress::PORT),
             keep: None,
         }
+    }
+}
+
+/// The tiers to try, strongest first, where at least `wanted` is demanded; one at least. An emulated
+/// machine is too slow to be the choice of anyone who accepts less.
+fn strongest(wanted: Tier, fits_a_machine: bool) -> Vec<Tier> {
+    match wanted {
+        Tier::Namespace if fits_a_machine => vec![Tier::Vm, Tier::Namespace],
+        Tier::Namespace => vec![Tier::Namespace],
+        Tier::VmEmulated => vec![Tier::Vm, Tier::VmEmulated],
+        Tier::Vm | Tier::Remote => vec![Tier::Vm],
     }
 }
 
@@ -209,8 +232,37 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
+    /// Makes a sandbox of the tier asked for, or of the next that may take its place where this
+    /// computer has no such machine. What it has not is in the notes.
+    pub(super) async fn launch(options: &Options, mut asked: Asked) -> Result<Self, LaunchError> {
+        let mut missing = Vec::new();
+        for weaker in std::mem::take(&mut asked.weaker) {
+            let why = match verdicts::recall(options, asked.tier).await {
+                Some(why) => why,
+                None => match Self::build(options, asked.clone()).await {
+                    Err(error @ LaunchError::Machine { .. }) => {
+                        let why = error.to_string();
+                        verdicts::keep(options, asked.tier, Some(&why)).await;
+                        why
+                    }
+                    made => return made.map(|sandbox| sandbox.with_notes(missing)),
+                },
+            };
+            missing.push(why);
+            asked.tier = weaker;
+        }
+        let made = Self::build(options, asked).await;
+        made.map(|sandbox| sandbox.with_notes(missing))
+    }
+
+    fn with_notes(mut self, mut before: Vec<String>) -> Self {
+        before.append(&mut self.notes);
+        self.notes = before;
+        self
+    }
+
     /// Builds the walls and waits until they stand.
-    pub(super) async fn launch(options: &Options, asked: Asked) -> Result<Self, LaunchError> {
+    async fn build(options: &Options, asked: Asked) -> Result<Self, LaunchError> {
         let id = random_hex().map_err(LaunchError::Start)?;
         let token = random_hex().map_err(LaunchError::Start)?;
         let limits = options.limits.with(asked.local.limits.unwrap_or_default());

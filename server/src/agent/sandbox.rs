@@ -22,6 +22,7 @@ use sandbox_client::service::{
 use sandbox_client::tier::Tier;
 
 use super::proposed::Proposed;
+use crate::config::sources::Directories;
 use crate::edit::parse::Format;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{FilePlan, Plan};
@@ -46,6 +47,7 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
         workspaces,
         limits: Limits::default(),
         egress: EgressOptions::default(),
+        state: Directories::find().state,
         sandboxes: 64,
     }
 }
@@ -128,13 +130,12 @@ impl TaskSandbox {
             pairwright: Some(LocalCreate {
                 workspace: Some(root.to_owned()),
                 masks,
-                read_roots: Vec::new(),
-                tier: None,
                 min_isolation: Some(Tier::Namespace),
                 limits: Some(LimitsAsked {
                     command_seconds: Some(command_seconds),
                     ..LimitsAsked::default()
                 }),
+                ..LocalCreate::default()
             }),
             ..Create::default()
         };

@@ -1,5 +1,6 @@
 //! `pairwright sandbox`: a command in a sandbox of this machine, tried by hand.
 
+mod doctor;
 mod network;
 
 use std::collections::BTreeMap;
@@ -10,15 +11,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use clap::builder::RangedU64ValueParser;
 use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDiffConfig};
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
 use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{self, Key, Machines, Service, Workspaces};
+use sandbox_client::service::{Key, Limits, Machines, Service, Workspaces};
 use sandbox_client::tier::Tier;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
+use self::doctor::Doctor;
 use self::network::Denials;
 use super::style::{self, harmless, paint};
 pub(super) use crate::agent::sandbox::options;
@@ -52,7 +56,7 @@ struct Run {
     /// Folder that the command sees as it is; what it writes there stays in the sandbox
     #[arg(long, value_name = "DIR", default_value = ".")]
     root: PathBuf,
-    /// What separates the command from this machine; never less than this
+    /// What separates the command from this machine; never less than what is named
     #[arg(long, value_name = "TIER", default_value = "namespace")]
     tier: TierName,
     #[command(flatten)]
@@ -61,16 +65,16 @@ struct Run {
     #[arg(long, value_name = "DIR")]
     read: Vec<PathBuf>,
     /// Seconds until the command and all it started are killed
-    #[arg(long, value_name = "S", default_value_t = 60)]
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = up_to::<u64>(Limits::MOST.command_seconds))]
     timeout: u64,
     /// Memory of all that runs, in MiB; what is written counts too
-    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = up_to::<u64>(Limits::MOST.memory_bytes >> 20))]
     memory: u64,
     /// How much may be written, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = up_to::<u64>(Limits::MOST.disk_bytes >> 20))]
     disk: u64,
     /// Processors that all that runs may use together
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to::<u32>(Limits::MOST.processors.into()))]
     processors: u32,
     /// What it may reach, through a proxy: none, registries (of the languages of DIR, as this
     /// machine's package managers have them), HOST, *.HOST, HOST:PORT, an address or a range
@@ -99,6 +103,8 @@ struct Run {
 /// The sandboxes of this machine.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum TierName {
+    /// A virtual machine by KVM where one starts, and namespaces elsewhere or where hosts are reached
+    Auto,
     /// Namespaces, under this machine's kernel
     Namespace,
     /// A virtual machine that QEMU emulates: a kernel of its own, slow, no hardware boundary
@@ -107,12 +113,14 @@ enum TierName {
     Vm,
 }
 
-impl From<TierName> for Tier {
-    fn from(name: TierName) -> Self {
-        match name {
-            TierName::Namespace => Self::Namespace,
-            TierName::VmEmulated => Self::VmEmulated,
-            TierName::Vm => Self::Vm,
+impl TierName {
+    /// `None` for the strongest there is.
+    fn tier(self) -> Option<Tier> {
+        match self {
+            Self::Auto => None,
+            Self::Namespace => Some(Tier::Namespace),
+            Self::VmEmulated => Some(Tier::VmEmulated),
+            Self::Vm => Some(Tier::Vm),
         }
     }
 }
@@ -137,13 +145,9 @@ impl From<MachineFiles> for Machines {
     }
 }
 
-#[derive(Debug, clap::Args)]
-struct Doctor {
-    #[command(flatten)]
-    machines: MachineFiles,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+/// A number from 1; more than `most` is an error rather than less than was asked for.
+fn up_to<N: TryFrom<u64>>(most: u64) -> RangedU64ValueParser<N> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
 impl SandboxCommand {
@@ -170,7 +174,7 @@ impl Run {
         let mut options = options(Workspaces::OfThisMachine, key);
         options.egress.local.extend(&self.net_local);
         options.machines = self.machines.clone().into();
-        let tier = Tier::from(self.tier);
+        let tier = self.tier.tier();
         let service =
             Service::start_private(options).context("the sandbox service could not be started")?;
         let client = Client::new(service.endpoint().clone())?;
@@ -182,8 +186,9 @@ impl Run {
                 workspace: Some(root.clone()),
                 masks: secrets_of(&root)?,
                 read_roots,
-                tier: Some(tier),
-                min_isolation: Some(tier),
+                tier,
+                min_isolation: tier,
+                strongest: true,
                 limits: Some(LimitsAsked {
                     memory_bytes: Some(self.memory << 20),
                     disk_bytes: Some(self.disk << 20),
@@ -231,7 +236,7 @@ impl Run {
         let mut denials = Denials::new(self.json);
         let (tell, mut told) = mpsc::channel(1);
         let watched = sandbox.clone();
-        let watching = tokio::spawn(async move {
+        let _watching = AbortOnDropHandle::new(tokio::spawn(async move {
             let mut after = 0;
             while let Ok(found) = watched.denials(after, LOOK).await {
                 after = found.last().map_or(after, |last| last.seq);
@@ -239,7 +244,7 @@ impl Run {
                     return;
                 }
             }
-        });
+        }));
         let mut running = sandbox.start(command).await?;
         let end = loop {
             let event = tokio::select! {
@@ -257,7 +262,6 @@ impl Run {
                 Event::End(end) => break end,
             }
         };
-        watching.abort();
         let took = started.elapsed();
         denials.show(&sandbox.denials(denials.last, Duration::ZERO).await?)?;
         let changes = changes::collect(sandbox, root, Bounds::default()).await?;
@@ -383,96 +387,6 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
         writeln!(out, "{}", paint(style, harmless(line)))?;
     }
     Ok(())
-}
-
-/// What `sandbox doctor` finds.
-#[derive(Debug, Serialize)]
-struct Report {
-    /// What sandboxes are made of where nothing else is asked for; `None` where there are none.
-    tier: Option<Tier>,
-    label: Option<&'static str>,
-    probes: Vec<Probe>,
-}
-
-/// One tier, tried.
-#[derive(Debug, Serialize)]
-struct Probe {
-    tier: Tier,
-    label: &'static str,
-    notes: Vec<String>,
-    problem: Option<String>,
-    ms: f64,
-}
-
-impl Doctor {
-    async fn run(self) -> anyhow::Result<ExitCode> {
-        let mut options = options(Workspaces::None, Key::generate()?);
-        options.machines = self.machines.into();
-        let mut probes = Vec::new();
-        for tier in [Tier::Namespace, Tier::Vm, Tier::VmEmulated] {
-            let started = Instant::now();
-            let found = service::probe(&options, tier).await;
-            let ms = started.elapsed().as_secs_f64() * 1e3;
-            let (notes, problem) = match found {
-                Ok(notes) => (notes, None),
-                Err(error) => (Vec::new(), Some(error.to_string())),
-            };
-            let label = tier.label();
-            probes.push(Probe {
-                tier,
-                label,
-                notes,
-                problem,
-                ms,
-            });
-        }
-        let usual = probes.first().filter(|probe| probe.problem.is_none());
-        let report = Report {
-            tier: usual.map(|probe| probe.tier),
-            label: usual.map(|probe| probe.label),
-            probes,
-        };
-        let mut out = anstream::stdout().lock();
-        if self.json {
-            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
-        } else {
-            report.print(&mut out)?;
-        }
-        Ok(match report.tier {
-            Some(_) => ExitCode::SUCCESS,
-            None => ExitCode::FAILURE,
-        })
-    }
-}
-
-impl Report {
-    fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        for probe in &self.probes {
-            let name = probe.tier.name();
-            match &probe.problem {
-                Some(problem) => writeln!(out, "{} {problem}", paint(style::WARN, name))?,
-                None => writeln!(
-                    out,
-                    "{} {} (made and removed one in {:.0} ms)",
-                    paint(style::GOOD, name),
-                    probe.label,
-                    probe.ms
-                )?,
-            }
-            for note in &probe.notes {
-                writeln!(out, "  {note}")?;
-            }
-        }
-        if self.tier.is_none() {
-            writeln!(
-                out,
-                "Commands are refused here. Sandboxes need Linux 5.12 or newer with user namespaces: \
-                 see `sysctl kernel.unprivileged_userns_clone user.max_user_namespaces \
-                 kernel.apparmor_restrict_unprivileged_userns`."
-            )?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

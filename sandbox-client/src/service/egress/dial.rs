@@ -23,7 +23,7 @@ pub(super) enum NoConnection {
     Failed(String),
 }
 
-/// Connects to `target`, which was judged before.
+/// Connects to `target`, if the policy allows it and one of its addresses.
 pub(super) async fn dial(shared: &Shared, target: &Target) -> Result<TcpStream, NoConnection> {
     shared.judge(target).map_err(NoConnection::Denied)?;
     let addresses = resolve(shared, target)

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, Response, Uri, header, uri};
@@ -16,11 +16,10 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
 
 use super::Shared;
 use super::policy::Target;
-use super::proxy::{Body, Refused, reach};
+use super::proxy::{Body, Connection, Refused, reach};
 use crate::protocol::{DenialOp, DenialReason};
 
 /// Headers that are between two ends of one connection.
@@ -38,51 +37,40 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// Passes on a request and its answer.
 pub(super) async fn pass_on(
-    shared: &Arc<Shared>,
-    request: Request<Incoming>,
+    connection: &Arc<Connection>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Refused> {
-    let target = target(request.uri());
-    let Some(target) = target else {
-        let text = request.uri().to_string();
-        let reason = DenialReason::Malformed;
-        return Err(Refused::denied(
-            shared,
-            DenialOp::Request,
-            &text,
-            reason,
-            None,
-        ));
-    };
+    let shared = &connection.shared;
+    let target = target(request.uri())
+        .ok_or_else(|| denied(shared, &request.uri().to_string(), DenialReason::Malformed))?;
     if !has_host(request.headers(), &target) {
-        let reason = DenialReason::HostHeader;
-        let text = target.to_string();
-        return Err(Refused::denied(
+        return Err(denied(
             shared,
-            DenialOp::Request,
-            &text,
-            reason,
-            None,
+            &target.to_string(),
+            DenialReason::HostHeader,
         ));
     }
-    let credentials = shared.policy().credentials(&target);
+    let secured = match target.port() {
+        80 => target.at(443),
+        port => target.at(port),
+    };
+    let credentials = shared.policy().credentials(&secured);
     if credentials.is_empty() {
         let upstream = reach(shared, DenialOp::Request, &target).await?;
         let address = peer(&upstream)?;
-        return exchange(shared, request, &target, address, upstream).await;
+        return exchange(connection, request, &target, address, upstream).await;
     }
-    let target = if target.port() == 80 {
-        target.at(443)
-    } else {
-        target
-    };
-    let upstream = reach(shared, DenialOp::Request, &target).await?;
+    let upstream = reach(shared, DenialOp::Request, &secured).await?;
     let address = peer(&upstream)?;
-    let upstream = encrypt(shared, &target, upstream).await?;
-    let mut request = request;
+    let upstream = encrypt(shared, &secured, upstream).await?;
     for (name, value) in credentials {
         request.headers_mut().insert(name, value);
     }
-    exchange(shared, request, &target, address, upstream).await
+    exchange(connection, request, &secured, address, upstream).await
+}
+
+fn denied(shared: &Shared, what: &str, reason: DenialReason) -> Refused {
+    Refused::denied(shared, DenialOp::Request, what, reason, None)
 }
 
 /// Whom an absolute address is for.
@@ -152,7 +140,7 @@ async fn encrypt(
 
 /// Sends a request on a connection of its own and passes on the answer.
 async fn exchange<S>(
-    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
     request: Request<Incoming>,
     target: &Target,
     address: IpAddr,
@@ -161,27 +149,44 @@ async fn exchange<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let shared = &connection.shared;
     let failed = |why: hyper::Error| Refused::failed(&why.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(upstream))
+    let refused = |reason| denied(shared, &target.to_string(), reason);
+    let (mut sender, sending) = http1::handshake(TokioIo::new(upstream))
         .await
         .map_err(failed)?;
     let (mut head, body) = request.into_parts();
     let path = head.uri.path_and_query().cloned();
     head.uri = Uri::from(path.unwrap_or_else(|| uri::PathAndQuery::from_static("/")));
     strip(&mut head.headers);
-    let body = Metered::new(shared, target, address, body);
+    if !connection.count(head.uri.to_string().len() + size(&head.headers)) {
+        return Err(refused(DenialReason::TooManyBytes));
+    }
+    let body = Metered::new(connection, target, address, body);
     // Ends with the request or its answer, whichever is dropped last.
-    tokio::spawn(connection);
-    let answer = sender.send_request(Request::from_parts(head, body));
-    let patience = shared.options.caps.idle;
-    let answer = tokio::time::timeout(patience, answer)
-        .await
-        .map_err(|_| Refused::failed("it did not answer"))?
-        .map_err(failed)?;
+    tokio::spawn(sending);
+    let answer = tokio::select! {
+        answer = sender.send_request(Request::from_parts(head, body)) => answer.map_err(failed)?,
+        () = shared.forbidden(target, address) => return Err(refused(DenialReason::Revoked)),
+        () = connection.stands_still(shared.options.caps.idle) => {
+            return Err(Refused::failed("it did not answer"));
+        }
+    };
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
-    let body = Metered::new(shared, target, address, body);
+    if !connection.count(size(&head.headers)) {
+        return Err(refused(DenialReason::TooManyBytes));
+    }
+    let body = Metered::new(connection, target, address, body);
     Ok(Response::from_parts(head, Either::Right(body)))
+}
+
+/// Bytes of headers: they carry data as bodies do.
+fn size(headers: &HeaderMap) -> usize {
+    let sizes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    sizes.sum()
 }
 
 /// Takes out what is between two ends of one connection, by name or by what `Connection` names.
@@ -199,30 +204,33 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// A body that is counted, and cut when it is too long, stands still, or is no longer allowed.
+/// A body that is counted, and cut when it is too long or no longer allowed.
 pub(super) struct Metered {
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
     target: String,
     inner: Incoming,
-    idle: Pin<Box<Sleep>>,
     forbidden: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Metered {
-    fn new(shared: &Arc<Shared>, target: &Target, address: IpAddr, inner: Incoming) -> Self {
-        let (own, of) = (Arc::clone(shared), target.clone());
+    fn new(
+        connection: &Arc<Connection>,
+        target: &Target,
+        address: IpAddr,
+        inner: Incoming,
+    ) -> Self {
+        let (shared, of) = (Arc::clone(&connection.shared), target.clone());
         Self {
-            shared: Arc::clone(shared),
+            connection: Arc::clone(connection),
             target: target.to_string(),
             inner,
-            idle: Box::pin(tokio::time::sleep(shared.options.caps.idle)),
-            forbidden: Box::pin(async move { own.forbidden(&of, address).await }),
+            forbidden: Box::pin(async move { shared.forbidden(&of, address).await }),
         }
     }
 
     fn cut<T>(&self, reason: DenialReason) -> Poll<Option<std::io::Result<T>>> {
-        let op = DenialOp::Request;
-        self.shared.deny(op, &self.target, reason, None);
+        let shared = &self.connection.shared;
+        shared.deny(DenialOp::Request, &self.target, reason, None);
         Poll::Ready(Some(Err(std::io::Error::other(reason.in_words()))))
     }
 }
@@ -238,23 +246,18 @@ impl hyper::body::Body for Metered {
         if self.forbidden.as_mut().poll(cx).is_ready() {
             return self.cut(DenialReason::Revoked);
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
                 let n = frame.data_ref().map_or(0, Bytes::len);
-                if !self.shared.count(n) {
+                if !self.connection.count(n) {
                     return self.cut(DenialReason::TooManyBytes);
                 }
-                let end = Instant::now() + self.shared.options.caps.idle;
-                self.idle.as_mut().reset(end);
-                Poll::Ready(Some(Ok(frame)))
+                Some(Ok(frame))
             }
-            Poll::Ready(Some(Err(why))) => Poll::Ready(Some(Err(std::io::Error::other(why)))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending if self.idle.as_mut().poll(cx).is_ready() => {
-                self.cut(DenialReason::TooSlow)
-            }
-            Poll::Pending => Poll::Pending,
-        }
+            Some(Err(why)) => Some(Err(std::io::Error::other(why))),
+            None => None,
+        })
     }
 
     fn is_end_stream(&self) -> bool {

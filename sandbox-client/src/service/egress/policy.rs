@@ -2,8 +2,8 @@
 //!
 //! A rule is a host, `*.host`, an address or an address range, each perhaps with `:port`. Without a
 //! port it means 443 and 80. A range lets every name be looked up, as its address decides; all other
-//! rules let none be looked up that they do not name. What no rule names is denied, so the ranges that E2B's protocol denies
-//! need no rule of their own; they are only checked to be ranges.
+//! rules let none be looked up that they do not name. What no rule names is denied, so the ranges
+//! that E2B's protocol denies need no rule of their own; they are only checked to be ranges.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -114,14 +114,6 @@ impl Host {
     }
 }
 
-/// Whether to go on with a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Judgement {
-    /// It may be resolved; [`Policy::allows`] has the last word on the address.
-    Allowed,
-    Denied(DenialReason),
-}
-
 /// All that one sandbox may reach.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policy {
@@ -147,6 +139,8 @@ enum Hosts {
 #[derive(Debug, Clone)]
 struct Credential {
     hosts: Hosts,
+    /// `None` for every port that is allowed.
+    port: Option<u16>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -170,7 +164,13 @@ impl Policy {
         let rules = network.allow_out.iter().map(|text| Rule::parse(text));
         let mut credentials = Vec::new();
         for (host, rules) in &network.rules {
-            let hosts = Rule::parse(host)?.hosts;
+            let Rule { hosts, port } = Rule::parse(host)?;
+            if matches!(hosts, Hosts::Within(_)) {
+                let host = short(host);
+                return Err(format!(
+                    "headers are for hosts with a name, and {host} is none"
+                ));
+            }
             let mut headers = Vec::new();
             for (name, value) in rules.iter().flat_map(|rule| &rule.transform.headers) {
                 let parsed = HeaderName::try_from(name).ok();
@@ -183,7 +183,11 @@ impl Policy {
                 value.set_sensitive(true);
                 headers.push((name, value));
             }
-            credentials.push(Credential { hosts, headers });
+            credentials.push(Credential {
+                hosts,
+                port,
+                headers,
+            });
         }
         Ok(Self {
             rules: rules.collect::<Result<_, _>>()?,
@@ -201,8 +205,12 @@ impl Policy {
         self.rules.iter().map(ToString::to_string).collect()
     }
 
-    /// Whether a target may be looked up at all.
-    pub(super) fn judge(&self, target: &Target) -> Judgement {
+    /// Whether a target may be looked up at all. [`allows`](Self::allows) has the last word on each
+    /// of its addresses.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn judge(&self, target: &Target) -> Result<(), DenialReason> {
         let mut denied = DenialReason::NotAllowed;
         for rule in &self.rules {
             let is_meant = match (&rule.hosts, &target.host) {
@@ -214,12 +222,12 @@ impl Policy {
                 (Hosts::Named(_) | Hosts::Below(_), _) => rule.hosts.has_name(target),
             };
             match (is_meant, rule.has_port(target.port)) {
-                (true, true) => return Judgement::Allowed,
+                (true, true) => return Ok(()),
                 (true, false) => denied = DenialReason::Port,
                 (false, _) => {}
             }
         }
-        Judgement::Denied(denied)
+        Err(denied)
     }
 
     /// Whether a target may be reached at this address of it.
@@ -235,7 +243,10 @@ impl Policy {
 
     /// Headers to add to a request for a host, which then goes over TLS.
     pub(super) fn credentials(&self, target: &Target) -> Vec<(HeaderName, HeaderValue)> {
-        let meant = self.credentials.iter().filter(|c| c.hosts.has_name(target));
+        let is_meant = |c: &&Credential| {
+            c.hosts.has_name(target) && c.port.is_none_or(|port| port == target.port)
+        };
+        let meant = self.credentials.iter().filter(is_meant);
         meant.flat_map(|c| c.headers.clone()).collect()
     }
 }
@@ -275,6 +286,10 @@ impl Rule {
             }
             None => (text, None),
         };
+        if let Some(range) = Hosts::range(host) {
+            let hosts = Hosts::Within(range);
+            return Ok(Self { hosts, port });
+        }
         if let Some(below) = host.strip_prefix("*.") {
             return match Host::parse(below) {
                 Some(Host::Name(name)) if name.contains('.') => {
@@ -325,7 +340,10 @@ fn short(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::protocol::{HostRule, Transform};
 
     fn policy(rules: &[&str]) -> Result<Policy, String> {
         Policy::read(&Network {
@@ -339,8 +357,8 @@ mod tests {
         let policy = policy(rules).unwrap();
         match Target::parse(host, port).map(|target| policy.judge(&target)) {
             None => "none".to_owned(),
-            Some(Judgement::Allowed) => "allowed".to_owned(),
-            Some(Judgement::Denied(reason)) => format!("{reason:?}"),
+            Some(Ok(())) => "allowed".to_owned(),
+            Some(Err(reason)) => format!("{reason:?}"),
         }
     }
 
@@ -362,6 +380,9 @@ mod tests {
             (&["*.a.example"], "xa.example", 443, "NotAllowed"),
             (&["8.8.8.0/24"], "8.8.8.8", 443, "allowed"),
             (&["8.8.8.0/24"], "8.8.9.8", 443, "NotAllowed"),
+            (&["8.8.8.0/24:853"], "8.8.8.8", 853, "allowed"),
+            (&["8.8.8.0/24:853"], "8.8.8.8", 443, "Port"),
+            (&["8.8.8.8:853"], "8.8.8.8", 443, "Port"),
             (&["8.8.8.0/24"], "dns.example", 443, "allowed"),
             (&["8.8.8.8"], "dns.example", 443, "NotAllowed"),
             (&["2606:4700::1111"], "[2606:4700::1111]", 443, "allowed"),
@@ -405,5 +426,32 @@ mod tests {
         };
         let error = Policy::read(&network).map(drop).unwrap_err();
         assert!(error.contains("no address or range"), "{error}");
+    }
+
+    fn with_header(host: &str) -> Result<Policy, String> {
+        let headers = BTreeMap::from([("x-key".to_owned(), "hush".to_owned())]);
+        let transform = Transform { headers };
+        Policy::read(&Network {
+            rules: BTreeMap::from([(host.to_owned(), vec![HostRule { transform }])]),
+            ..Network::default()
+        })
+    }
+
+    #[test]
+    fn a_header_is_for_the_hosts_and_the_port_that_its_rule_names() {
+        for (rule, host, port, n_headers) in [
+            ("a.example", "a.example", 443, 1),
+            ("a.example", "a.example", 8443, 1),
+            ("a.example", "b.example", 443, 0),
+            ("*.a.example", "b.a.example", 443, 1),
+            ("a.example:8443", "a.example", 8443, 1),
+            ("a.example:8443", "a.example", 443, 0),
+        ] {
+            let target = Target::parse(host, port).unwrap();
+            let headers = with_header(rule).unwrap().credentials(&target);
+            assert_eq!(headers.len(), n_headers, "{rule} {target}");
+        }
+        let error = with_header("8.8.8.0/24").map(drop).unwrap_err();
+        assert!(error.contains("hosts with a name"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! The proxy's own side: connections from inside, what they ask for, and how they are refused.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -50,40 +50,76 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
             let _ = stream.try_write(BUSY);
             continue;
         }
-        let shared = Arc::clone(&shared);
-        connections.spawn(connection(shared, stream));
+        let connection = Connection {
+            shared: Arc::clone(&shared),
+            n_passed: AtomicU64::new(0),
+            opened: Mutex::default(),
+        };
+        connections.spawn(Arc::new(connection).serve(stream));
     }
 }
 
-/// One connection: one request, and the tunnel it may become.
-async fn connection(shared: Arc<Shared>, stream: TcpStream) {
-    let opened: Arc<Mutex<Option<Tunnel>>> = Arc::default();
-    let service = service_fn(|request| {
-        let (shared, opened) = (Arc::clone(&shared), Arc::clone(&opened));
-        async move { Ok::<_, Infallible>(answer(&shared, request, &opened).await) }
-    });
-    let mut server = http1::Builder::new();
-    server
-        .timer(TokioTimer::new())
-        .header_read_timeout(shared.options.caps.beginning)
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEADERS)
-        .keep_alive(false);
-    let served = server
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
-    if let Err(why) = served {
-        let reason = match () {
-            () if why.is_timeout() => DenialReason::TooSlow,
-            () if why.is_parse() => DenialReason::Malformed,
-            () => return,
+/// One connection from inside: one request, and the tunnel it may become.
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    /// Bytes passed on so far.
+    n_passed: AtomicU64,
+    opened: Mutex<Option<Tunnel>>,
+}
+
+impl Connection {
+    async fn serve(self: Arc<Self>, stream: TcpStream) {
+        let caps = self.shared.options.caps;
+        let service = service_fn(|request| {
+            let own = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(answer(&own, request).await) }
+        });
+        let mut server = http1::Builder::new();
+        server
+            .timer(TokioTimer::new())
+            .header_read_timeout(caps.beginning)
+            .max_buf_size(HEAD_BYTES)
+            .max_headers(HEADERS)
+            .keep_alive(false);
+        let served = server
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let reason = tokio::select! {
+            served = served => match served {
+                Err(why) if why.is_timeout() => Some(DenialReason::TooSlow),
+                Err(why) if why.is_parse() => Some(DenialReason::Malformed),
+                Ok(()) | Err(_) => None,
+            },
+            // Later than a host that does not answer, which can be told.
+            () = self.stands_still(2 * caps.idle) => Some(DenialReason::TooSlow),
         };
-        shared.deny(DenialOp::Connection, "", reason, None);
+        if let Some(reason) = reason {
+            self.shared.deny(DenialOp::Connection, "", reason, None);
+        }
+        let opened = self.opened.lock();
+        let opened = opened.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tunnel) = opened {
+            tunnel::carry(&self, tunnel).await;
+        }
     }
-    let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(tunnel) = opened {
-        tunnel::carry(&shared, tunnel).await;
+
+    /// Counts bytes that are passed on. `false` when the sandbox has had too many.
+    pub(super) fn count(&self, n: usize) -> bool {
+        self.n_passed.fetch_add(n as u64, Ordering::Relaxed);
+        self.shared.count(n)
+    }
+
+    /// Waits until nothing was passed on for `patience`, or as long again.
+    pub(super) async fn stands_still(&self, patience: Duration) {
+        let mut before = None;
+        loop {
+            let now = self.n_passed.load(Ordering::Relaxed);
+            if before == Some(now) {
+                return;
+            }
+            before = Some(now);
+            tokio::time::sleep(patience).await;
+        }
     }
 }
 
@@ -141,47 +177,36 @@ impl Refused {
     }
 }
 
-async fn answer(
-    shared: &Arc<Shared>,
-    request: Request<Incoming>,
-    opened: &Mutex<Option<Tunnel>>,
-) -> Response<Body> {
+async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let outcome = match *request.method() {
-        Method::CONNECT => open(shared, request, opened).await,
-        _ => plain::pass_on(shared, request).await,
+        Method::CONNECT => open(connection, request).await,
+        _ => plain::pass_on(connection, request).await,
     };
     outcome.unwrap_or_else(Refused::response)
 }
 
 /// `CONNECT`: connects, answers, and leaves the rest to [`tunnel::carry`].
 async fn open(
-    shared: &Arc<Shared>,
+    connection: &Connection,
     request: Request<Incoming>,
-    opened: &Mutex<Option<Tunnel>>,
 ) -> Result<Response<Body>, Refused> {
+    let shared = &connection.shared;
     let authority = request.uri().authority();
     let target = authority
         .filter(|authority| !authority.as_str().contains('@'))
-        .and_then(|a| Target::parse(a.host(), a.port_u16()?));
-    let Some(target) = target else {
-        let text = request.uri().to_string();
-        let reason = DenialReason::Malformed;
-        return Err(Refused::denied(
-            shared,
-            DenialOp::Connect,
-            &text,
-            reason,
-            None,
-        ));
-    };
+        .and_then(|a| Target::parse(a.host(), a.port_u16()?))
+        .ok_or_else(|| {
+            let (op, reason) = (DenialOp::Connect, DenialReason::Malformed);
+            Refused::denied(shared, op, &request.uri().to_string(), reason, None)
+        })?;
     let upstream = reach(shared, DenialOp::Connect, &target).await?;
     let tunnel = Tunnel {
         inside: hyper::upgrade::on(request),
         upstream,
         target,
     };
+    let opened = connection.opened.lock();
     opened
-        .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .replace(tunnel);
     Ok(Response::new(Either::Left(Full::default())))

@@ -5,8 +5,6 @@
 //! for, or shares servers with it.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -14,8 +12,8 @@ use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Shared;
 use super::policy::Target;
+use super::proxy::Connection;
 use crate::protocol::{DenialOp, DenialReason};
 
 /// The beginning of TLS, before an answer. Post-quantum keys make it 2 KiB.
@@ -30,65 +28,57 @@ pub(super) struct Tunnel {
 }
 
 /// Carries a tunnel to its end.
-pub(super) async fn carry(shared: &Shared, tunnel: Tunnel) {
+pub(super) async fn carry(connection: &Connection, tunnel: Tunnel) {
     let Tunnel {
         inside,
-        mut upstream,
+        upstream,
         target,
     } = tunnel;
-    let deny = |reason| shared.deny(DenialOp::Connect, &target.to_string(), reason, None);
-    let Ok(inside) = inside.await else {
-        return;
-    };
-    let mut inside = TokioIo::new(inside);
-    let hello = tokio::time::timeout(shared.options.caps.beginning, hello(&mut inside)).await;
-    let (hello, name) = match hello {
-        Ok(Ok(Some(hello))) => hello,
-        // Closed without a word, which harms nobody.
-        Ok(Ok(None)) => return,
-        Ok(Err(_)) => return deny(DenialReason::NotTls),
-        Err(_) => return deny(DenialReason::TooSlow),
-    };
-    let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-    if name.as_deref() != target.name() {
-        return deny(DenialReason::ServerName);
-    }
+    let shared = &connection.shared;
     let Ok(address) = upstream.peer_addr() else {
         return;
     };
-    if !shared.count(hello.len()) {
-        return deny(DenialReason::TooManyBytes);
-    }
-    if upstream.write_all(&hello).await.is_err() {
-        return;
-    }
-    let (from_inside, to_inside) = tokio::io::split(inside);
-    let (from_outside, to_outside) = upstream.split();
-    let n_passed = AtomicU64::new(0);
-    let passed = async {
-        tokio::try_join!(
-            pass(shared, &n_passed, from_inside, to_outside),
-            pass(shared, &n_passed, from_outside, to_inside)
-        )
+    let reason = tokio::select! {
+        ended = converse(connection, inside, upstream, &target) => match ended {
+            Err(Stop::Denied(reason)) => Some(reason),
+            Ok(()) | Err(Stop::Ended) => None,
+        },
+        () = shared.forbidden(&target, address.ip()) => Some(DenialReason::Revoked),
+        () = connection.stands_still(shared.options.caps.idle) => None,
     };
-    tokio::select! {
-        ended = passed => if let Err(Stop::TooMany) = ended { deny(DenialReason::TooManyBytes) },
-        () = shared.forbidden(&target, address.ip()) => deny(DenialReason::Revoked),
-        () = stands_still(&n_passed, shared.options.caps.idle) => {}
+    if let Some(reason) = reason {
+        shared.deny(DenialOp::Connect, &target.to_string(), reason, None);
     }
 }
 
-/// Waits until nothing was passed on for a while.
-async fn stands_still(n_passed: &AtomicU64, patience: Duration) {
-    let mut before = None;
-    loop {
-        let now = n_passed.load(Ordering::Relaxed);
-        if before == Some(now) {
-            return;
-        }
-        before = Some(now);
-        tokio::time::sleep(patience).await;
+/// Checks the beginning of TLS, and passes bytes on after it.
+async fn converse(
+    connection: &Connection,
+    inside: OnUpgrade,
+    mut upstream: TcpStream,
+    target: &Target,
+) -> Result<(), Stop> {
+    let mut inside = TokioIo::new(inside.await.map_err(|_| Stop::Ended)?);
+    let patience = connection.shared.options.caps.beginning;
+    let hello = tokio::time::timeout(patience, hello(&mut inside)).await;
+    let hello = hello.map_err(|_| Stop::Denied(DenialReason::TooSlow))?;
+    let hello = hello.map_err(|_| Stop::Denied(DenialReason::NotTls))?;
+    // Closed without a word, which harms nobody.
+    let (hello, name) = hello.ok_or(Stop::Ended)?;
+    let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    if name.as_deref() != target.name() {
+        return Err(Stop::Denied(DenialReason::ServerName));
     }
+    count(connection, hello.len())?;
+    let sent = upstream.write_all(&hello).await;
+    sent.map_err(|_| Stop::Ended)?;
+    let (from_inside, to_inside) = tokio::io::split(inside);
+    let (from_outside, to_outside) = upstream.split();
+    tokio::try_join!(
+        pass(connection, from_inside, to_outside),
+        pass(connection, from_outside, to_inside)
+    )
+    .map(drop)
 }
 
 /// Reads the beginning of TLS: its bytes, what came after them, and the server name in it. `None`
@@ -125,14 +115,20 @@ async fn hello(
 
 /// Why bytes are no longer passed on.
 enum Stop {
-    TooMany,
+    Denied(DenialReason),
     Ended,
+}
+
+fn count(connection: &Connection, n: usize) -> Result<(), Stop> {
+    match connection.count(n) {
+        true => Ok(()),
+        false => Err(Stop::Denied(DenialReason::TooManyBytes)),
+    }
 }
 
 /// Passes bytes on to the end of the stream, and tells the other side of that end.
 async fn pass(
-    shared: &Shared,
-    n_passed: &AtomicU64,
+    connection: &Connection,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
 ) -> Result<(), Stop> {
@@ -142,10 +138,7 @@ async fn pass(
         if n == 0 {
             return to.shutdown().await.map_err(|_| Stop::Ended);
         }
-        if !shared.count(n) {
-            return Err(Stop::TooMany);
-        }
-        n_passed.fetch_add(n as u64, Ordering::Relaxed);
+        count(connection, n)?;
         to.write_all(&chunk[..n]).await.map_err(|_| Stop::Ended)?;
     }
 }

@@ -30,28 +30,24 @@ const LIBRARIES: [&str; 6] = [
 pub(super) fn build(agent: &Path, kernel: &Kernel) -> io::Result<Vec<u8>> {
     let mut archive = Archive::default();
     let agent = Program::read(agent)?;
-    let mut needed: Vec<PathBuf> = Vec::new();
-    needed.extend(agent.interpreter.clone());
-    let mut names: Vec<String> = agent.libraries.clone();
     archive.file(Path::new("/init"), 0o755, &agent.bytes);
+    if let Some(path) = agent.interpreter {
+        archive.file(&path, 0o755, &Program::read(&path)?.bytes);
+    }
+    let mut names = agent.libraries;
     let mut sent = BTreeSet::new();
     while let Some(name) = names.pop() {
         if !sent.insert(name.clone()) {
             continue;
         }
-        let path = LIBRARIES.iter().map(|d| Path::new(d).join(&name));
-        let path = path.into_iter().find(|path| path.is_file());
-        let path = path.ok_or_else(|| {
+        let mut paths = LIBRARIES.iter().map(|d| Path::new(d).join(&name));
+        let path = paths.find(|path| path.is_file()).ok_or_else(|| {
             let why = format!("the agent needs {name}, which is not where libraries are");
             io::Error::new(io::ErrorKind::NotFound, why)
         })?;
         let library = Program::read(&path)?;
-        names.extend(library.libraries);
-        needed.push(path);
-    }
-    for path in needed {
-        let library = Program::read(&path)?;
         archive.file(&path, 0o755, &library.bytes);
+        names.extend(library.libraries);
     }
     for (n, module) in kernel.modules.iter().enumerate() {
         let name = module.file_name().unwrap_or_default().to_string_lossy();

@@ -147,7 +147,8 @@ impl Driver {
         };
         let mut n_told = 0;
         let mut pending = Vec::new();
-        let mut given: Vec<String> = hosts.to_vec();
+        let mut open = hosts.to_vec();
+        let mut given = hosts.to_vec();
         given.retain(|host| grants_host(&self.grants, host));
         let mut looks = tokio::time::interval(LOOK);
         loop {
@@ -155,7 +156,7 @@ impl Driver {
                 piece = started.next() => Ok(piece),
                 control = self.controls.recv(), if !self.controls.is_closed() => Err(control),
                 _ = looks.tick(), if !given.is_empty() => {
-                    self.take_back(hosts, &mut given).await?;
+                    self.take_back(&mut open, &mut given).await?;
                     continue;
                 }
             };

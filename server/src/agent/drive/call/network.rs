@@ -79,30 +79,25 @@ impl Driver {
         Ok(())
     }
 
-    /// Takes hosts from a running command whose permissions are no more.
+    /// Takes hosts from a running command whose permissions are no more. `open` are all it may
+    /// reach, `given` those of them that it may because of a permission.
     pub(super) async fn take_back(
         &mut self,
-        hosts: &[String],
+        open: &mut Vec<String>,
         given: &mut Vec<String>,
     ) -> Flow<()> {
         self.look_at_grants().await?;
-        let n_before = given.len();
-        let mut gone = given.clone();
-        gone.retain(|host| !grants_host(&self.grants, host));
-        given.retain(|host| !gone.contains(host));
-        if given.len() == n_before {
+        let is_gone = |host: &mut String| !grants_host(&self.grants, host);
+        let gone: Vec<String> = given.extract_if(.., is_gone).collect();
+        if gone.is_empty() {
             return Ok(());
         }
-        let left: Vec<String> = hosts
-            .iter()
-            .filter(|host| !gone.contains(host))
-            .cloned()
-            .collect();
+        open.retain(|host| !gone.contains(host));
         let Some(sandbox) = &self.sandbox else {
             return Ok(());
         };
         // A sandbox that does not obey must not go on.
-        let taken = sandbox.set_network(&left).await;
+        let taken = sandbox.set_network(open).await;
         taken.map_err(|why| End::Failed(format!("a permission could not be taken back: {why:#}")))
     }
 
