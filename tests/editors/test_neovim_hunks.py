@@ -2,10 +2,9 @@
 
 import unittest
 
-from desk import Desk, limit_time, needs, until
+from desk import until
 from edits import FILES, NUMBERS, OTHER, THIRD
-from nvim import Neovim, program
-from test_neovim import CONFIG
+from nvim import Case, in_versions
 
 #: What is marked and what stands below, by row.
 HUNKS = """
@@ -23,23 +22,11 @@ return { removed = removed, added = added }
 """
 
 
-class HunkCase:
-    version = ""
-
-    def setUp(self):
-        limit_time(60)
-        self.addCleanup(limit_time, 0)
+class HunkCase(Case):
+    seconds = 60
 
     def open(self, config="", file="a.txt"):
-        self.desk = Desk(FILES, {"local": {"enabled": False}})
-        self.addCleanup(self.desk.close)
-        # Messages are what a user reads; in a test nobody presses a key for them.
-        quiet = "_G.said = {}\nvim.notify = function(m) table.insert(_G.said, m) end\n"
-        self.nvim = Neovim(self.desk, self.version, CONFIG + quiet + config, file)
-        self.addCleanup(self.nvim.close)
-        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
-        self.nvim.api.command("set hidden")
-        return self.nvim
+        return self.start(FILES, {"local": {"enabled": False}}, config, file)
 
     def propose(self):
         self.nvim.api.command(f"Pairwright apply {self.desk.workspace / 'answer.md'}")
@@ -50,16 +37,7 @@ class HunkCase:
 
     def wait_hunks(self, count):
         counted = "return require('pairwright.hunks').count()"
-        try:
-            until(lambda: self.nvim.lua(counted) == count, f"{count} hunks")
-        except AssertionError as late:
-            raise AssertionError(f"{late}; said {self.nvim.lua('return said')}") from None
-
-    def wait_said(self, part):
-        try:
-            until(lambda: any(part in message for message in self.nvim.lua("return said")), part)
-        except AssertionError as late:
-            raise AssertionError(f"{late}; said {self.nvim.lua('return said')}") from None
+        self.wait(lambda: self.nvim.lua(counted) == count, f"{count} hunks")
 
     def row(self):
         return self.nvim.now()["row"]
@@ -210,11 +188,7 @@ class HunkCase:
         self.assertEqual(self.hunks(), {"removed": ["alpha"], "added": [[0, "ALPHA", "PairwrightAdded"]]})
 
 
-for version in ("0.12", "0.10", "0.7"):
-    name = f"NeovimHunks{version.replace('.', '_')}"
-    case = type(name, (HunkCase, unittest.TestCase), {"version": version})
-    globals()[name] = needs(program(version), f"neovim-{version}")(case)
-del case
+globals().update(in_versions("NeovimHunks", HunkCase, versions=("0.12", "0.10", "0.7")))
 
 if __name__ == "__main__":
     unittest.main()

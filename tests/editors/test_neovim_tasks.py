@@ -2,11 +2,9 @@
 
 import unittest
 
-from chat_model import ChatModel, Gate, call
-from desk import Desk, limit_time, needs, until
 from edits import NUMBERS
-from nvim import Neovim, program
-from test_neovim import CONFIG
+from nvim import Case, in_versions
+from scripted_model import ChatModel, Gate, call, in_turn
 
 #: The text of the task's buffer, wherever it is.
 TASK = """
@@ -20,8 +18,7 @@ return ''
 
 #: Lists are answered by the test: what is chosen is put into `_G.choose`.
 SELECT = """
-_G.lists, _G.said, _G.chooses = {}, {}, {}
-vim.notify = function(m) table.insert(_G.said, m) end
+_G.lists, _G.chooses = {}, {}
 vim.ui.select = function(items, options, done)
   local titles = vim.tbl_map(options.format_item or tostring, items)
   table.insert(_G.lists, { prompt = options.prompt, titles = titles })
@@ -39,35 +36,15 @@ ASKS = call("run", command="touch asked")
 DONE = call("finish", summary="Two lines are changed.", succeeded=True)
 
 
-def follow(*answers):
-    """A script that gives one answer after the other."""
-    return lambda _, n: answers[n]
+class TaskCase(Case):
+    def open(self, script, **settings):
+        self.model = self.closing(ChatModel(script))
+        settings = {**self.model.settings(), **settings}
+        return self.start({"a.txt": NUMBERS, "b.txt": "other\n"}, settings, SELECT)
 
-
-class TaskCase:
-    version = ""
-
-    def setUp(self):
-        limit_time(90)
-        self.addCleanup(limit_time, 0)
-
-    def open(self, script, config=""):
-        self.model = ChatModel(script)
-        self.addCleanup(self.model.close)
-        self.desk = Desk({"a.txt": NUMBERS, "b.txt": "other\n"}, self.model.settings())
-        self.addCleanup(self.desk.close)
-        self.nvim = Neovim(self.desk, self.version, CONFIG + SELECT + config, "a.txt")
-        self.addCleanup(self.nvim.close)
-        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
-        self.nvim.api.command("set hidden")
-        return self.nvim
-
-    def wait(self, event, what):
-        try:
-            return until(event, what)
-        except AssertionError as late:
-            seen = self.nvim.lua("return { said, lists }"), self.nvim.messages(), self.task()
-            raise AssertionError(f"{late}; there is {seen}, asked {len(self.model.asked)}") from None
+    def seen(self):
+        there = self.nvim.lua("return lists"), self.task()
+        return f"there is {there}, asked {len(self.model.asked)}, {super().seen()}"
 
     def task(self):
         return self.nvim.lua(TASK)
@@ -102,7 +79,7 @@ class TaskCase:
         return self.nvim.lua("return require('pairwright.status').line()")
 
     def test_a_task_is_asked_for_reviewed_with_one_hunk_rejected_and_taken_back_after_typing(self):
-        nvim = self.open(follow(["Let me see.", PLAN, FIRST, SECOND], [ASKS], [DONE]))
+        nvim = self.open(in_turn(["Let me see.", PLAN, FIRST, SECOND], [ASKS], [DONE]))
         nvim.api.command("Pairwright task Shout in two lines.")
         asked = self.wait_list()
         self.assertIn("run `touch asked`", asked["prompt"])
@@ -141,13 +118,13 @@ class TaskCase:
 
     def test_what_a_task_asks_waits_while_the_user_types_elsewhere(self):
         gate = Gate()
-        nvim = self.open(follow([gate, ASKS], [DONE]))
+        nvim = self.open(in_turn([gate, ASKS], [DONE]))
         nvim.api.command("Pairwright task Touch it.")
         self.wait_task("It works")
         nvim.api.command("wincmd p")
         nvim.type("Goeager")
         gate.open.set()
-        self.wait(lambda: any("Pairwright task answer" in m for m in nvim.lua("return said")), "it is said")
+        self.wait_said("Pairwright task answer")
         nvim.type(" typing<CR>")
         self.wait(lambda: nvim.text().endswith("eager typing\n"), "typed")
         self.assertEqual(nvim.lua("return lists"), [])
@@ -166,7 +143,7 @@ class TaskCase:
 
     def test_a_task_is_steered_paused_resumed_and_stopped(self):
         gates = [Gate() for _ in range(3)]
-        nvim = self.open(follow(["First.", gates[0], PLAN], ["Second.", gates[1], PLAN], ["Third.", gates[2], DONE]))
+        nvim = self.open(in_turn(["First.", gates[0], PLAN], ["Second.", gates[1], PLAN], ["Third.", gates[2], DONE]))
         nvim.api.command("Pairwright task Go on and on.")
         self.wait_task("First.")
         nvim.type("s")
@@ -182,10 +159,10 @@ class TaskCase:
         nvim.type("x")
         self.wait_task("It was stopped")
         self.assertEqual(self.line(), "pw –")
-        self.wait(lambda: self.model.dropped >= 2, "the model's answers are not waited for")
+        self.wait(lambda: self.model.n_cut >= 2, "the model's answers are not waited for")
 
     def test_a_task_goes_on_after_the_server_was_killed_while_it_asked(self):
-        nvim = self.open(follow([FIRST], [ASKS], [DONE]))
+        nvim = self.open(in_turn([FIRST], [ASKS], [DONE]))
         nvim.api.command("Pairwright task Shout once.")
         self.wait_list()
         self.desk.kill_server()
@@ -214,7 +191,7 @@ class TaskCase:
         command = "printf a\n\x1b[2K\rprintf harmless"
         many = [call("run", command=f"echo {n}") for n in range(30)]
         finish = call("finish", summary=bad, succeeded=True)
-        nvim = self.open(follow([bad * 9, *many, call("run", command=command)], [finish]))
+        nvim = self.open(in_turn([bad * 9, *many, call("run", command=command)], [finish]))
         nvim.api.command("Pairwright task Print.")
         self.wait_task("It waits for an answer")
         asked = self.wait_list()
@@ -243,9 +220,9 @@ class TaskCase:
             self.assertIn(part, self.prompts()[n])
 
     def test_what_the_server_offers_at_a_place_is_begun_by_commands_and_shown(self):
-        nvim = self.open(lambda *_: [DONE])
+        nvim = self.open(in_turn([DONE]))
         nvim.api.command("Pairwright fix")
-        self.wait(lambda: any("nothing is reported" in m for m in nvim.lua("return said")), "it is said")
+        self.wait_said("nothing is reported")
         nvim.lua(
             """local ns = vim.api.nvim_create_namespace('test')
             vim.diagnostic.set(ns, 0, { { lnum = 3, col = 0, message = 'line 4 is odd' } })"""
@@ -275,17 +252,17 @@ class TaskCase:
         self.wait(lambda: nvim.api.funcs.bufname("%").startswith("pairwright://task/"), "its buffer")
 
     def test_code_is_explained_in_a_chat(self):
-        nvim = self.open(lambda *_: ["It counts."])
+        nvim = self.open(in_turn(["It counts."]))
         nvim.api.command("2,3Pairwright explain")
         self.wait(lambda: nvim.api.funcs.bufname("%").startswith("pairwright://chat/"), "a chat")
         self.wait(lambda: "It counts." in nvim.text(), "the answer")
         self.assertTrue(nvim.text().startswith("## You\n\nExplain what the selected code does"), nvim.text())
         # Told twice, as it was asked before it was looked at.
         self.assertEqual(nvim.text().count("It counts."), 1)
-        self.assertIn("line 2\nline 3", str(self.model.asked[0][-1]["content"]))
+        self.assertIn("line 2\nline 3", str(self.model.asked[0]["messages"][-1]["content"]))
 
     def test_every_word_is_completed_and_health_tells_of_tasks_that_wait(self):
-        nvim = self.open(follow([ASKS], [DONE]))
+        nvim = self.open(in_turn([ASKS], [DONE]))
 
         def completed(typed):
             return nvim.api.funcs.getcompletion(typed, "cmdline")
@@ -305,11 +282,7 @@ class TaskCase:
         self.assertNotIn("❌", nvim.text())
 
 
-for version in ("0.12", "0.10"):
-    name = f"NeovimTasks{version.replace('.', '_')}"
-    case = type(name, (TaskCase, unittest.TestCase), {"version": version})
-    globals()[name] = needs(program(version), f"neovim-{version}")(case)
-del case
+globals().update(in_versions("NeovimTasks", TaskCase, versions=("0.12", "0.10")))
 
 if __name__ == "__main__":
     unittest.main()

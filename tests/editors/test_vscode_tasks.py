@@ -1,11 +1,10 @@
 """Tasks in a real VS Code."""
 
-import threading
 import unittest
 
 from chat_view import View
 from desk import until
-from model import ChatModel, call
+from scripted_model import ChatModel, Gate, call, in_turn
 from vscode import Case, installed
 
 NUMBERS = "".join(f"line {n}\n" for n in range(1, 21))
@@ -21,10 +20,9 @@ class VsCodeTasks(Case):
         """One window, because starting one takes long: a task plans, is denied something, asks for
         a command, proposes; its hunks are decided and taken back. Another is paused, steered and
         stopped, and the code at the cursor is explained."""
-        never = threading.Event()
-        self.addCleanup(never.set)
+        never = Gate()
         plan = [{"text": "Look", "state": "done"}, {"text": "Change the lines", "state": "in_progress"}]
-        model = ChatModel(
+        script = in_turn(
             [
                 "Let me look.",
                 call("plan", items=plan),
@@ -47,7 +45,7 @@ class VsCodeTasks(Case):
             [call("finish", summary="Fixed.")],
             [call("edit", path="b.txt", oldString="alpha", newString="ALPHA"), call("finish", summary="Applied.")],
         )
-        self.addCleanup(model.close)
+        model = self.closing(ChatModel(script))
         window = self.window(FILES, model)
         window.open("a.txt")
         view = View(window)
@@ -152,7 +150,7 @@ class VsCodeTasks(Case):
 
         self.assertEqual(window.hosts, {"127.0.0.1"})
         self.assertEqual(self.desk.broken(), [])
-        self.assertEqual(model.unanswered, [])
+        self.assertEqual(model.wrong, [])
 
 
 if __name__ == "__main__":
