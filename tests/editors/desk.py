@@ -56,6 +56,9 @@ export function totalVolume(items) {
 }
 """
 
+#: Settings that name a server of tools, one of which adds numbers.
+TOOLS = {"servers": {"notes": {"command": "python3", "args": [str(ROOT / "tests/support/mcp_server.py")]}}}
+
 
 class Timeout(AssertionError):
     pass

@@ -2,6 +2,7 @@
 
 import unittest
 
+from desk import TOOLS
 from edits import NUMBERS
 from nvim import Case, in_versions
 from scripted_model import ChatModel, Gate, call, in_turn
@@ -33,6 +34,8 @@ PLAN = call("plan", items=ITEMS)
 FIRST = call("edit", path="a.txt", oldString="line 3\n", newString="LINE 3\n")
 SECOND = call("edit", path="a.txt", oldString="line 15\n", newString="LINE 15\n")
 ASKS = call("run", command="touch asked")
+ADDS = call("mcp__notes__add", a=1, b=2)
+REACHES = call("run", command="cat a.txt", network=["packages.invalid"])
 DONE = call("finish", summary="Two lines are changed.", succeeded=True)
 
 
@@ -140,6 +143,23 @@ class TaskCase(Case):
         nvim.lua("write(...)", "Look first.")
         self.wait_task("It has succeeded")
         self.assertIn("Look first.", str(self.model.asked[1]))
+
+    def test_a_tool_of_a_server_and_a_host_are_asked_for_by_their_names(self):
+        self.open(in_turn([ADDS, ADDS], [REACHES], [DONE]), mcp=TOOLS)
+        self.nvim.api.command("Pairwright task Add and fetch.")
+        asked = self.wait_list()
+        self.assertIn('call mcp__notes__add with {"a": 1, "b": 2}', asked["prompt"])
+        for_the_task = "Yes, and for the rest of this task: "
+        self.assertIn(for_the_task + "calls of mcp__notes__add", asked["titles"])
+        self.wait_task("call mcp__notes__add with:", '    {"a": 1, "b": 2}', "remember: mcp__notes__add")
+        self.choose("Yes, and for the rest of this task")
+        asked = self.wait_list(2)
+        self.assertIn("let `cat a.txt` reach packages.invalid", asked["prompt"])
+        self.assertIn(for_the_task + "what reaches packages.invalid", asked["titles"])
+        self.wait_task("let this reach packages.invalid:", "    cat a.txt", "remember: packages.invalid")
+        self.choose("No")
+        self.wait_task("It has succeeded")
+        self.assertEqual(self.task().count("✓ mcp__notes__add"), 2)
 
     def test_a_task_is_steered_paused_resumed_and_stopped(self):
         gates = [Gate() for _ in range(3)]

@@ -3,7 +3,7 @@
 import unittest
 
 from chat_view import View
-from desk import until
+from desk import TOOLS, until
 from scripted_model import ChatModel, Gate, call, in_turn
 from vscode import Case, installed
 
@@ -44,9 +44,12 @@ class VsCodeTasks(Case):
             [call("finish", summary="Edited.")],
             [call("finish", summary="Fixed.")],
             [call("edit", path="b.txt", oldString="alpha", newString="ALPHA"), call("finish", summary="Applied.")],
+            [call("mcp__notes__add", a=1, b=2)],
+            [call("run", command="cat a.txt", network=["packages.invalid"])],
+            [call("finish", summary="Added.")],
         )
         model = self.closing(ChatModel(script))
-        window = self.window(FILES, model)
+        window = self.window(FILES, model, mcp=TOOLS)
         window.open("a.txt")
         view = View(window)
         view.begin("Pairwright: New Task", "review")
@@ -147,6 +150,20 @@ class VsCodeTasks(Case):
             until(lambda: self.disk("b.txt") == "ALPHA\nbeta\n", "applied without a question", 60)
             view.press("Take back")
             until(lambda: self.disk("b.txt") == FILES["b.txt"], "taken back")
+
+        with self.subTest("a tool of a server and a host are asked for by their names"):
+            view.begin("Pairwright: New Task", "review")
+            view.say("Add and fetch.")
+            for text, whole, remembered, answer in (
+                ("May it call mcp__notes__add?", '{"a": 1, "b": 2}', "calls of mcp__notes__add", "Allow once"),
+                ("May this command reach packages.invalid?", "cat a.txt", "what reaches packages.invalid", "No"),
+            ):
+                asked = view.frame.get_by_role("group", name=f"The task asks: {text}")
+                asked.wait_for()
+                for part in (text, whole, remembered):
+                    self.assertIn(part, asked.inner_text())
+                asked.get_by_role("button", name=answer).click()
+            until(lambda: "succeeded" in view.texts("#task .state")[0], "the task is over")
 
         self.assertEqual(window.hosts, {"127.0.0.1"})
         self.assertEqual(self.desk.broken(), [])

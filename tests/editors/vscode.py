@@ -274,10 +274,11 @@ class Case(Timed, unittest.TestCase):
             raise AssertionError(f"the extension is installed by {sideload!r}")
         cls.vsix = EXTENSION / vsix
 
-    def window(self, files, model=None, settings=None, trusted=True, elsewhere=None, **more):
+    def window(self, files, model=None, settings=None, trusted=True, elsewhere=None, mcp=None, **more):
         values = model.settings() if model else {}
         values["local"] = {"enabled": model is None}
         values["complete"] = {"deadlineMs": 5000, "debounceMs": 0}
+        values["mcp"] = mcp or {}
         self.desk = self.closing(Desk(files, values))
         if elsewhere:
             (self.desk.programs / "pairwright").rename(elsewhere)

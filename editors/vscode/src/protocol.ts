@@ -99,6 +99,9 @@ export interface Approval {
   subject:
     | { type: 'command'; command: string; remembered: string }
     | { type: 'edit'; path: string }
+    /** A tool of an MCP server; the arguments are JSON as the model wrote it. */
+    | { type: 'tool'; tool: string; arguments: string }
+    | { type: 'network'; host: string; command: string }
     | { type: 'budget'; what: string }
     | { type: 'question'; text: string; options: string[] };
   risk: 'low' | 'medium' | 'high';
