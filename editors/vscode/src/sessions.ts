@@ -90,15 +90,17 @@ export class Sessions {
     if (event.kind === 'done') {
       this.live.delete(event.session);
       this.forget(event.session);
+      this.tellGoing();
     } else if (event.kind === 'status') {
       this.runs(event.session, event.state);
+      this.tellGoing();
     } else if (event.kind === 'decided') {
-      this.asks.delete(event.approval);
+      // Elsewhere, if it still waits here.
+      this.settle(event.approval, null);
     }
     if (event.session !== this.shown) {
       return;
     }
-    this.tellGoing();
     if (event.seq === this.last + 1 && !this.isReading) {
       this.hand([event]);
     } else if (event.seq > this.last) {
@@ -191,6 +193,10 @@ export class Sessions {
   }
 
   decide(approval: string, decision: Decision): void {
+    this.settle(approval, decision);
+  }
+
+  private settle(approval: string, decision: Decision | null): void {
     const asked = this.asks.get(approval);
     this.asks.delete(approval);
     asked?.answer(decision);
@@ -231,6 +237,10 @@ export class Sessions {
       this.live.add(session);
     } else {
       this.live.delete(session);
+    }
+    if (state === 'paused') {
+      // What it asked will be asked again; an answer now would be one.
+      [...this.asks].filter(([, { task }]) => task === session).forEach(([approval]) => this.asks.delete(approval));
     }
   }
 

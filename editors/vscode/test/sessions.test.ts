@@ -115,6 +115,31 @@ test('a question of a task waits for the user, and is gone with the task or the 
   assert.deepEqual(stage.going?.asks, []);
 });
 
+test('a question that was decided elsewhere is given up, and one of a task that was paused is not answered', async () => {
+  const stage = new Stage();
+  stage.state = 'running';
+  stage.write(1);
+  await stage.sessions.serverIs(true);
+  await stage.sessions.say({ text: 'a', mode: 'review', contextRefs: [] });
+  const asked = (approval: string): Promise<unknown> =>
+    stage.sessions.asked('s', { approval } as Parameters<Sessions['asked']>[1]);
+  const elsewhere = asked('a1');
+  let answer: unknown = 'none';
+  void asked('a2').then((decision) => (answer = decision));
+  const [decided, paused] = stage.write(
+    0,
+    { kind: 'decided', approval: 'a1', decision: 'yes' },
+    { kind: 'status', state: 'paused' },
+  ) as [Event, Event];
+  await stage.sessions.take(decided);
+  assert.equal(await elsewhere, null);
+  assert.deepEqual(stage.going?.asks, ['a2']);
+  await stage.sessions.take(paused);
+  stage.sessions.decide('a2', { decision: 'yes' });
+  await Promise.resolve();
+  assert.deepEqual([stage.going?.asks, answer], [[], 'none']);
+});
+
 test('what is said in a task that runs steers it', async () => {
   const stage = new Stage();
   stage.state = 'running';
