@@ -2,12 +2,13 @@
 import * as vscode from 'vscode';
 
 import type { Reference } from './protocol';
+import type { Given } from './sessions';
 import type { Chip } from './view/messages';
 
 /** The chip of what the user looks at. */
 const LOOKED_AT = 'looked-at';
-/** A document that nobody has open: the server would take the one used last for a missing one. */
-const NOTHING = 'untitled:nothing';
+/** Of documents that the server is told of. */
+const SCHEMES = ['file', 'untitled', 'vscode-remote'];
 /** Files offered at a time. */
 const FILES = 5000;
 
@@ -42,15 +43,15 @@ export class Context implements vscode.Disposable {
   }
 
   /** What goes with a question. */
-  given(): { contextRefs: Reference[]; textDocument?: { uri: string }; selection?: vscode.Range } {
+  given(): Given {
     const contextRefs = this.attached.map(({ reference }) => reference);
-    const editor = vscode.window.activeTextEditor;
-    if (!this.looks) {
-      return { contextRefs, textDocument: { uri: NOTHING } };
+    const editor = active();
+    if (!editor) {
+      return { contextRefs };
     }
-    return editor
-      ? { contextRefs, textDocument: { uri: editor.document.uri.toString() }, selection: plain(editor.selection) }
-      : { contextRefs };
+    const textDocument = { uri: editor.document.uri.toString() };
+    const looksAt = this.looks ? { textDocument, selection: plain(editor.selection) } : { withoutDocument: true };
+    return { contextRefs, ...looksAt, ...(isPlaced(editor.document) && { place: textDocument }) };
   }
 
   remove(id: string): void {
@@ -153,8 +154,19 @@ export class Context implements vscode.Disposable {
   }
 }
 
-function lookedAt(): Chip | undefined {
+/** The editor with a document that the server knows; the output of a program is none. */
+function active(): vscode.TextEditor | undefined {
   const editor = vscode.window.activeTextEditor;
+  return editor && SCHEMES.includes(editor.document.uri.scheme) ? editor : undefined;
+}
+
+/** Whether a document lies in a folder that is open. */
+function isPlaced({ uri }: vscode.TextDocument): boolean {
+  return vscode.workspace.getWorkspaceFolder(uri) !== undefined;
+}
+
+function lookedAt(): Chip | undefined {
+  const editor = active();
   if (!editor) {
     return undefined;
   }

@@ -203,12 +203,11 @@ export class Panel implements vscode.Disposable {
 
   /** Makes hunks of a block of an answer, and goes to the first. */
   private async review(answer: string): Promise<void> {
-    const uri = vscode.window.activeTextEditor?.document.uri;
-    const document = uri && vscode.workspace.getWorkspaceFolder(uri) ? { textDocument: { uri: uri.toString() } } : {};
+    const { place } = this.context.given();
     const { proposal } = (await this.request('pairwright/diff/preview', {
       answer,
       author: 'chat',
-      ...document,
+      ...(place && { textDocument: place }),
     })) as { proposal: string };
     await this.hunks.review(proposal);
   }

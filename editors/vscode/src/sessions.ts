@@ -23,13 +23,20 @@ export interface Face {
 }
 
 /** What a question comes with. */
-export interface Said {
-  text: string;
-  mode: Mode | 'ask';
+export interface Given {
   contextRefs: Reference[];
   /** What the user looks at. */
   textDocument?: { uri: string };
   selection?: unknown;
+  /** What the user looks at is to be left out. */
+  withoutDocument?: boolean;
+  /** A document of the folder that is meant. */
+  place?: { uri: string };
+}
+
+export interface Said extends Given {
+  text: string;
+  mode: Mode | 'ask';
 }
 
 interface Asked {
@@ -110,11 +117,11 @@ export class Sessions {
 
   /** Asks, begins a task, or tells the task that is shown something. */
   async say(said: Said): Promise<void> {
-    const { text, mode, textDocument } = said;
+    const { text, mode, place } = said;
     if (this.shown !== undefined && this.isTask) {
       await this.request('pairwright/task/steer', { task: this.shown, text });
     } else if (this.shown === undefined && mode !== 'ask') {
-      const params = { prompt: text, mode, ...(textDocument ? { textDocument } : {}) };
+      const params = { prompt: text, mode, ...(place && { textDocument: place }) };
       const { task } = (await this.request('pairwright/task/start', params)) as { task: string };
       await this.begun(task, true);
     } else {
@@ -122,10 +129,10 @@ export class Sessions {
     }
   }
 
-  private async ask({ text, contextRefs, textDocument, selection }: Said): Promise<void> {
+  private async ask({ text, mode: _, place, ...given }: Said): Promise<void> {
     if (this.shown === undefined) {
       const { session } = (await this.request('pairwright/session/new', {
-        ...(textDocument ? { textDocument } : {}),
+        ...(place && { textDocument: place }),
       })) as { session: string };
       this.choose(session, false);
     }
@@ -133,7 +140,7 @@ export class Sessions {
     this.live.add(session);
     this.tellGoing();
     try {
-      await this.request('pairwright/chat/send', { session, text, contextRefs, textDocument, selection });
+      await this.request('pairwright/chat/send', { session, text, ...given });
     } catch (error) {
       this.live.delete(session);
       this.tellGoing();

@@ -10,11 +10,13 @@ class Stage {
   readonly record: Event[] = [];
   readonly told: (number | 'clear')[] = [];
   readonly asked: string[] = [];
+  readonly params: object[] = [];
   going: Going | undefined;
   state: string | null = null;
   readonly sessions = new Sessions(
     async (method, params) => {
       this.asked.push(method);
+      this.params.push(params);
       switch (method) {
         case 'pairwright/session/load': {
           const { fromSeq } = params as { fromSeq: number };
@@ -91,6 +93,22 @@ test('a page that begins anew while a session is read is told all of it', async 
   stage.told.length = 0;
   await Promise.all([reading, stage.sessions.retell()]);
   assert.deepEqual(stage.told, ['clear', ...upTo(7)]);
+});
+
+test('a task begins in the folder of what is looked at, also where that is left out or in no folder', async () => {
+  const place = { uri: 'file:///folder/a.txt' };
+  const untitled = { textDocument: { uri: 'untitled:Untitled-1' } };
+  for (const [given, textDocument] of [
+    [{ withoutDocument: true, place }, place],
+    [untitled, undefined],
+  ] as const) {
+    const stage = new Stage();
+    stage.state = 'running';
+    await stage.sessions.serverIs(true);
+    await stage.sessions.say({ text: 'a', mode: 'review', contextRefs: [], ...given });
+    const started = stage.params[stage.asked.indexOf('pairwright/task/start')];
+    assert.deepEqual(started, { prompt: 'a', mode: 'review', ...(textDocument && { textDocument }) });
+  }
 });
 
 test('a question of a task waits for the user, and is gone with the task or the server', async () => {
