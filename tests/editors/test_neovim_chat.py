@@ -227,7 +227,7 @@ class ChatCase(Chatting):
     def test_chat_needs_no_file_and_nothing_is_loaded_before_it_is_used(self):
         nvim = self.open(in_turn(["Here."]))
         loaded = "return vim.tbl_filter(function(n) return package.loaded['pairwright.' .. n] ~= nil end, {...})"
-        later = ["approval", "assist", "chat", "chat_text", "fences", "plain", "sessions", "task", "task_record"]
+        later = ["approval", "assist", "chat", "chat_events", "chat_text", "fences", "plain", "sessions", "task", "task_record"]
         later += ["task_view", "view"]
         self.assertEqual(nvim.lua(loaded, *later), [])
         nvim.api.command("Pairwright stop")

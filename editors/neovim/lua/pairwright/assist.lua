@@ -77,7 +77,7 @@ function M.begin(what, buf, range)
   }
   client.ask(running, 'textDocument/codeAction', params, function(err, actions)
     if err then
-      return nvim.say(err, vim.log.levels.ERROR)
+      return nvim.complain(err)
     end
     local action = actions and actions[1]
     if action then

@@ -96,6 +96,22 @@ local function meaning(name, key)
   return '<Plug>(pairwright-' .. plugs[name] .. ')'
 end
 
+---@param mode 'i'|'n'
+---@param key string
+---@param plug string
+---@param buf? integer
+---@param meaning? fun(): string what the key does right now; the mapping of `plug` if not given
+local function map(mode, key, plug, buf, meaning)
+  vim.keymap.set(mode, key, meaning or '<Plug>(pairwright-' .. plug .. ')', {
+    buffer = buf,
+    expr = meaning ~= nil,
+    -- For <Plug>; a key that is answered with itself is not looked up again.
+    remap = true,
+    silent = true,
+    desc = 'Pairwright: ' .. plug:gsub('-', ' '),
+  })
+end
+
 --- Maps the keys of the settings, once, where they are free.
 function M.attach()
   local keymaps = config.get().keymaps
@@ -106,29 +122,11 @@ function M.attach()
   for name, plug in pairs(plugs) do
     local key = keymaps[name]
     if key and not M.is_taken(key, 'i') then
-      vim.keymap.set('i', key, function()
+      map('i', key, plug, nil, function()
         return meaning(name, key)
-      end, {
-        expr = true,
-        -- For <Plug>; a key that is answered with itself is not looked up again.
-        remap = true,
-        silent = true,
-        desc = 'Pairwright: ' .. plug:gsub('-', ' '),
-      })
+      end)
     end
   end
-end
-
----@param key string
----@param plug string
----@param buf? integer
-local function map_normal(key, plug, buf)
-  vim.keymap.set('n', key, '<Plug>(pairwright-' .. plug .. ')', {
-    buffer = buf,
-    remap = true,
-    silent = true,
-    desc = 'Pairwright: ' .. plug:gsub('-', ' '),
-  })
 end
 
 --- Maps the keys of hunks in a buffer, or takes them away again.
@@ -147,7 +145,7 @@ function M.review(buf, on)
       for name, plug in pairs(review) do
         local key = keymaps[name]
         if key and not M.is_taken(key, 'n') then
-          map_normal(key, plug, buf)
+          map('n', key, plug, buf)
           table.insert(reviewed[buf], key)
         end
       end
@@ -166,20 +164,15 @@ function M.view(buf, kind)
   for name, plug in pairs(views[kind]) do
     local key = keymaps[name]
     if key then
-      map_normal(key, plug, buf)
+      map('n', key, plug, buf)
       if while_typing[name] then
-        vim.keymap.set('i', key, '<Plug>(pairwright-' .. plug .. ')', {
-          buffer = buf,
-          remap = true,
-          silent = true,
-          desc = 'Pairwright: ' .. plug:gsub('-', ' '),
-        })
+        map('i', key, plug, buf)
       end
     end
   end
   for _, name in ipairs({ 'next_hunk', 'previous_hunk' }) do
     if keymaps[name] then
-      map_normal(keymaps[name], review[name], buf)
+      map('n', keymaps[name], review[name], buf)
     end
   end
 end
@@ -193,7 +186,7 @@ function M.attach_rollback()
   mapped_rollback = true
   local key = keymaps[ROLLBACK]
   if key and not M.is_taken(key, 'n') then
-    map_normal(key, ROLLBACK)
+    map('n', key, ROLLBACK)
   end
 end
 
