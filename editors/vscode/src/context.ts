@@ -9,6 +9,8 @@ import type { Chip } from './view/messages';
 const LOOKED_AT = 'looked-at';
 /** Of documents that the server is told of. */
 const SCHEMES = ['file', 'untitled', 'vscode-remote'];
+/** Milliseconds without a move of the cursor after which its selection is shown. */
+const REST = 100;
 /** Files offered at a time. */
 const FILES = 5000;
 
@@ -24,12 +26,19 @@ export class Context implements vscode.Disposable {
   private looks = true;
   private nextId = 0;
   private told = '';
+  private due: NodeJS.Timeout | undefined;
   private readonly listeners = vscode.Disposable.from(
     vscode.window.onDidChangeActiveTextEditor(() => this.tell()),
-    vscode.window.onDidChangeTextEditorSelection(() => this.tell()),
+    vscode.window.onDidChangeTextEditorSelection(() => this.soon()),
   );
 
   constructor(private readonly show: (chips: Chip[]) => void) {}
+
+  /** Shows the chips once the cursor rests: it moves with every key. */
+  private soon(): void {
+    clearTimeout(this.due);
+    this.due = setTimeout(() => this.tell(), REST);
+  }
 
   /** Shows the chips where they changed, or in any case. */
   tell(isNew = false): void {
@@ -106,7 +115,7 @@ export class Context implements vscode.Disposable {
 
   /** Keeps the selected lines with the next question, wherever the user goes. */
   addSelection(): void {
-    const editor = vscode.window.activeTextEditor;
+    const editor = active();
     if (editor) {
       const [firstLine, lastLine] = lines(editor.selection);
       const path = vscode.workspace.asRelativePath(editor.document.uri);
@@ -121,6 +130,7 @@ export class Context implements vscode.Disposable {
   }
 
   dispose(): void {
+    clearTimeout(this.due);
     this.listeners.dispose();
   }
 
