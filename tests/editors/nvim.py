@@ -21,6 +21,17 @@ CONFIG = LINES.replace(DOCUMENTED, str(PLUGIN)) + "vim.cmd('filetype indent off'
 #: Messages are what a user reads; in a test nobody presses a key for them.
 QUIET = "_G.said = {}\nvim.notify = function(m) table.insert(_G.said, m) end\n"
 
+#: Lists are answered by the test: `choose(n)` is for the last one, `chooses[at](n)` for an earlier one.
+SELECT = """
+_G.lists, _G.chooses = {}, {}
+vim.ui.select = function(items, options, done)
+  local titles = vim.tbl_map(options.format_item or tostring, items)
+  table.insert(_G.lists, { prompt = options.prompt, titles = titles })
+  _G.choose = function(n) done(items[n]) end
+  _G.chooses[#_G.lists] = _G.choose
+end
+"""
+
 #: What is on screen and in the buffer, in one answer, so that it belongs together.
 SNAPSHOT = """
 local buf = vim.api.nvim_get_current_buf()

@@ -1,10 +1,11 @@
 """Review of edits in real Neovims: shown, decided hunk by hunk, taken back by one key."""
 
+import re
 import unittest
 
 from desk import until
 from edits import FILES, NUMBERS, OTHER, THIRD
-from nvim import Case, in_versions
+from nvim import SELECT, Case, in_versions
 
 #: What is marked and what stands below, by row.
 HUNKS = """
@@ -165,6 +166,40 @@ class HunkCase(Case):
         self.assertEqual(nvim.text() + "\n", NUMBERS)
         nvim.api.command("Pairwright rollback")
         self.wait_said("no edit stands")
+
+    def test_edits_are_listed_and_each_is_taken_back_and_done_again(self):
+        nvim = self.open(SELECT)
+        nvim.api.command("Pairwright edits")
+        self.wait_said("no edits were made here")
+        self.propose()
+        nvim.type("]h<M-y>")
+        self.wait_hunks(1)
+        nvim.api.command("Pairwright accept all")
+        until(lambda: self.disk("b.txt") == "alpha\nBETA\n", "the rest is accepted")
+        first = NUMBERS.replace("line 3\n", "LINE 3\nand more\n")
+        both = first.replace("line 15\n", "LINE 15\n")
+        second = NUMBERS.replace("line 15\n", "LINE 15\n")
+
+        def turn(n, standings, text):
+            """Chooses edit `n` where the edits, newest first, stand so; then the file is `text`."""
+            before = len(nvim.lua("return lists"))
+            nvim.api.command("Pairwright edits")
+            self.wait(lambda: len(nvim.lua("return lists")) > before, "a list")
+            titles = nvim.lua("return lists")[-1]["titles"]
+            line = r"^\d{4}-\d\d-\d\d \d\d:\d\d  %s  %s  \(editor\)$"
+            for title, standing, paths in zip(titles, standings, ("a.txt, b.txt, c.txt", "a.txt"), strict=True):
+                self.assertRegex(title, line % (standing, re.escape(paths)))
+            nvim.lua("choose(...)", n)
+            self.wait(lambda: nvim.text() + "\n" == text, "it is turned round")
+
+        turn(2, ("applied", "applied"), second)
+        self.wait_said("took back the edit of a.txt")
+        turn(2, ("applied", "taken back"), both)
+        self.wait_said("did again the edit of a.txt")
+        turn(1, ("applied", "applied"), first)
+        until(lambda: self.disk("b.txt") == OTHER, "in all its files")
+        turn(1, ("taken back", "applied"), both)
+        until(lambda: self.disk("b.txt") == "alpha\nBETA\n", "and there too")
 
     def test_a_hunk_that_was_overwritten_is_a_conflict_and_nothing_is_done(self):
         nvim = self.open()

@@ -5,7 +5,7 @@ import unittest
 
 from desk import TOOLS
 from edits import NUMBERS
-from nvim import Case, in_versions
+from nvim import SELECT, Case, in_versions
 from scripted_model import ChatModel, Gate, call, in_turn
 
 #: The text of the task's buffer, wherever it is.
@@ -18,15 +18,8 @@ end
 return ''
 """
 
-#: Lists are answered by the test: what is chosen is put into `_G.choose`.
-SELECT = """
-_G.lists, _G.chooses = {}, {}
-vim.ui.select = function(items, options, done)
-  local titles = vim.tbl_map(options.format_item or tostring, items)
-  table.insert(_G.lists, { prompt = options.prompt, titles = titles })
-  _G.choose = function(n) done(items[n]) end
-  _G.chooses[#_G.lists] = _G.choose
-end
+#: What is asked for is written by the test, with `write(text)`.
+INPUT = """
 vim.ui.input = function(options, done) _G.input = options.prompt; _G.write = done end
 """
 
@@ -44,7 +37,7 @@ class TaskCase(Case):
     def open(self, script, **settings):
         self.model = self.closing(ChatModel(script))
         settings = {**self.model.settings(), **settings}
-        return self.start({"a.txt": NUMBERS, "b.txt": "other\n"}, settings, SELECT)
+        return self.start({"a.txt": NUMBERS, "b.txt": "other\n"}, settings, SELECT + INPUT)
 
     def seen(self):
         there = self.nvim.lua("return lists"), self.task()

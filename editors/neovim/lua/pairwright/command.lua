@@ -174,6 +174,10 @@ function commands.rollback(_, token)
   require('pairwright.hunks').roll_back(token)
 end
 
+function commands.edits(buf)
+  require('pairwright.edits').choose(buf)
+end
+
 --- Proposes the edits of a model's answer: the lines of a range, a register, or a file.
 function commands.apply(buf, from, range)
   local lines

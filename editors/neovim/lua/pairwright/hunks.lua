@@ -287,12 +287,14 @@ end
 
 --- Takes back an edit: the last that stands, unless a token is given. What was typed since stays.
 ---@param token? string
-function M.roll_back(token)
+---@param is_redo? boolean the token is of a taking back
+function M.roll_back(token, is_redo)
   local params = token and { rollbackToken = token } or vim.empty_dict()
   client.execute(api.nvim_get_current_buf(), 'pairwright.diff.rollback', { params }, function(result)
     tell(result)
     if #result.paths > 0 then
-      say('took back the edit of ' .. table.concat(result.paths, ', '))
+      local what = is_redo and 'did again' or 'took back'
+      say(('%s the edit of %s'):format(what, table.concat(result.paths, ', ')))
     end
   end)
 end
