@@ -8,6 +8,7 @@
  */
 import * as vscode from 'vscode';
 
+import { type Turn, chooseEdit } from './history';
 import {
   type Decided,
   type FileHunks,
@@ -92,6 +93,7 @@ export class Hunks implements vscode.Disposable {
       'pairwright.acceptAllHunks': () => this.run('pairwright.acceptAll', []),
       'pairwright.rejectAllHunks': () => this.run('pairwright.rejectAll', []),
       'pairwright.rollBack': () => this.rollBack(),
+      'pairwright.editHistory': () => chooseEdit(this.request, (token, what) => this.rollBack(token, what)),
       'pairwright.proposeFromSelection': () => this.propose(),
     };
   }
@@ -192,18 +194,11 @@ export class Hunks implements vscode.Disposable {
     await this.run('pairwright.diff.resolve', [{ textDocument: { uri }, action }]);
   }
 
-  /** Takes back an edit. */
-  async takeBack(rollbackToken: string): Promise<void> {
-    this.tellTakenBack(await this.run('pairwright.diff.rollback', [{ rollbackToken }]));
-  }
-
-  private async rollBack(): Promise<void> {
-    this.tellTakenBack(await this.run('pairwright.undoLastEdit', []));
-  }
-
-  private tellTakenBack(done: Decided | undefined): void {
+  /** Takes back an edit, the last one unless told which; or does one again that was taken back. */
+  async rollBack(rollbackToken?: string, what: Turn = 'took back'): Promise<void> {
+    const done = await this.run('pairwright.diff.rollback', [rollbackToken === undefined ? {} : { rollbackToken }]);
     if (done && done.paths.length > 0) {
-      vscode.window.setStatusBarMessage(`Pairwright: took back the edit of ${done.paths.join(', ')}`, 5000);
+      vscode.window.setStatusBarMessage(`Pairwright: ${what} the edit of ${done.paths.join(', ')}`, 5000);
     }
   }
 

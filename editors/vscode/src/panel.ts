@@ -167,7 +167,7 @@ export class Panel implements vscode.Disposable {
         await this.hunks.review(message.proposal);
         break;
       case 'rollBack':
-        await this.hunks.takeBack(message.token);
+        await this.hunks.rollBack(message.token);
         break;
       case 'decide': {
         const { approval, decision, scope, text } = message;

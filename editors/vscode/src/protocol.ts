@@ -141,6 +141,18 @@ export interface Session {
   state: TaskState | null;
 }
 
+/** An edit that was made, as `pairwright/diff/history` tells it. */
+export interface Edit {
+  token: string;
+  /** Milliseconds since 1970. */
+  at: number;
+  author: string;
+  paths: string[];
+  standing: 'applied' | 'rejected' | 'taken_back' | 'expired' | 'failed';
+  /** What to roll back to take it back, or to do it again. */
+  rollbackToken: string | null;
+}
+
 /** What the user points at in a question; lines from 1. */
 export type Reference =
   | { type: 'file'; path: string; firstLine?: number; lastLine?: number }
