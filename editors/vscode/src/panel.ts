@@ -310,7 +310,7 @@ function page(webview: vscode.Webview, files: vscode.Uri): string {
 </head>
 <body>
 <section id="task" aria-label="Task" hidden></section>
-<p id="cut" class="note" hidden>What came before is in the record: <code>pairwright audit</code>.</p>
+<p id="cut" class="note" hidden>Not all of it is shown; the record has it: <code>pairwright audit</code>.</p>
 <main id="log" role="log" aria-label="Conversation" aria-live="polite" tabindex="0"></main>
 <p id="welcome" class="note" hidden>Ask about this code, or begin a task: what it would change comes as
 hunks to accept or reject. Without a model, search answers.</p>
