@@ -25,22 +25,24 @@ export async function chooseEdit(
 ): Promise<void> {
   const pick = vscode.window.createQuickPick<Item>();
   pick.title = 'Edits';
-  pick.placeholder = 'Take one back, or do it again';
   pick.matchOnDescription = true;
   pick.matchOnDetail = true;
   const list = async (): Promise<void> => {
     const { edits } = (await request(LIST, {})) as { edits: Edit[] };
-    const active = pick.activeItems[0]?.edit.token;
-    const items = edits.map(itemOf);
-    pick.items = items;
-    pick.activeItems = items.filter(({ edit }) => edit.token === active);
-    pick.placeholder = items.length === 0 ? 'No edits were made here' : pick.placeholder;
+    const at = pick.items.findIndex((item) => item === pick.activeItems[0]);
+    pick.items = edits.map(itemOf);
+    pick.placeholder = edits.length === 0 ? 'No edits were made here' : 'Take one back, or do it again';
+    const same = pick.items[at];
+    if (same) {
+      pick.activeItems = [same];
+    }
   };
   pick.onDidAccept(async () => {
     const edit = pick.selectedItems[0]?.edit;
-    if (edit?.rollbackToken != null) {
+    if (edit && edit.rollbackToken !== null) {
       await turn(edit.rollbackToken, edit.standing === 'taken_back' ? 'did again' : 'took back');
-      await list();
+      // Without a server there is nothing more to choose from.
+      await list().catch(() => pick.hide());
     }
   });
   pick.onDidHide(() => pick.dispose());
