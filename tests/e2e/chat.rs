@@ -360,7 +360,10 @@ fn what_the_user_looks_at_goes_with_a_question_unless_it_is_left_out() {
         (json!({}), true),
         (json!({ "textDocument": { "uri": uri } }), true),
         (json!({ "withoutDocument": true }), false),
-        (json!({ "withoutDocument": true, "textDocument": { "uri": uri } }), false),
+        (
+            json!({ "withoutDocument": true, "textDocument": { "uri": uri } }),
+            false,
+        ),
     ] {
         let turn = chat.send("Anything?", &with);
         let events = chat.events(turn);

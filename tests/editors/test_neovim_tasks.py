@@ -142,10 +142,10 @@ class TaskCase(Case):
         self.open(in_turn([ADDS, ADDS], [REACHES], [DONE]), mcp=TOOLS)
         self.nvim.api.command("Pairwright task Add and fetch.")
         asked = self.wait_list()
-        self.assertIn('call mcp__notes__add with {"a": 1, "b": 2}', asked["prompt"])
+        self.assertIn('call mcp__notes__add with {"a":1,"b":2}', asked["prompt"])
         for_the_task = "Yes, and for the rest of this task: "
         self.assertIn(for_the_task + "calls of mcp__notes__add", asked["titles"])
-        self.wait_task("call mcp__notes__add with:", '    {"a": 1, "b": 2}', "remember: mcp__notes__add")
+        self.wait_task("call mcp__notes__add with:", '    {"a":1,"b":2}', "remember: mcp__notes__add")
         self.choose("Yes, and for the rest of this task")
         asked = self.wait_list(2)
         self.assertIn("let `cat a.txt` reach packages.invalid", asked["prompt"])

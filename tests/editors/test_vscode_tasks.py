@@ -155,7 +155,7 @@ class VsCodeTasks(Case):
             view.begin("Pairwright: New Task", "review")
             view.say("Add and fetch.")
             for text, whole, remembered, answer in (
-                ("May it call mcp__notes__add?", '{"a": 1, "b": 2}', "calls of mcp__notes__add", "Allow once"),
+                ("May it call mcp__notes__add?", '{"a":1,"b":2}', "calls of mcp__notes__add", "Allow once"),
                 ("May this command reach packages.invalid?", "cat a.txt", "what reaches packages.invalid", "No"),
             ):
                 asked = view.frame.get_by_role("group", name=f"The task asks: {text}")

@@ -173,7 +173,11 @@ fn the_history_tells_whether_each_edit_stands_and_what_turns_it_round() {
     let both = ["\"b.txt\" \"applied\"", "\"a.txt\" \"applied\""];
     assert_eq!(history(&mut editor).0, both);
     // Taken back, done again, and taken back once more; the other one stays as it is.
-    for (text, standing) in [("a\n", "taken_back"), ("A\n", "applied"), ("a\n", "taken_back")] {
+    for (text, standing) in [
+        ("a\n", "taken_back"),
+        ("A\n", "applied"),
+        ("a\n", "taken_back"),
+    ] {
         let (_, edits) = history(&mut editor);
         let turn = json!({ "rollbackToken": edits[1]["rollbackToken"] });
         editor.ask("pairwright/diff/rollback", &turn);
