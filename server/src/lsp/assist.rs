@@ -83,11 +83,7 @@ impl Server {
         let part = json!({ "uri": uri, "range": range });
         actions.push(lsp::CodeAction {
             kind: Some(EXPLAIN),
-            ..action(
-                "Explain with Pairwright",
-                "pairwright.explainCode",
-                &[part],
-            )
+            ..action("Explain with Pairwright", "pairwright.explainCode", &[part])
         });
         if !has_agent {
             return actions;
