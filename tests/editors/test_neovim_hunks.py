@@ -175,14 +175,15 @@ class HunkCase(Case):
         nvim.type("]h<M-y>")
         self.wait_hunks(1)
         nvim.api.command("Pairwright accept all")
-        until(lambda: self.disk("b.txt") == "alpha\nBETA\n", "the rest is accepted")
+        self.wait_hunks(0)
         first = NUMBERS.replace("line 3\n", "LINE 3\nand more\n")
         both = first.replace("line 15\n", "LINE 15\n")
         second = NUMBERS.replace("line 15\n", "LINE 15\n")
 
-        def turn(n, standings, text):
+        def turn(n, standings, said, text):
             """Chooses edit `n` where the edits, newest first, stand so; then the file is `text`."""
             before = len(nvim.lua("return lists"))
+            n_said = len(self.said())
             nvim.api.command("Pairwright edits")
             self.wait(lambda: len(nvim.lua("return lists")) > before, "a list")
             titles = nvim.lua("return lists")[-1]["titles"]
@@ -190,16 +191,16 @@ class HunkCase(Case):
             for title, standing, paths in zip(titles, standings, ("a.txt, b.txt, c.txt", "a.txt"), strict=True):
                 self.assertRegex(title, line % (standing, re.escape(paths)))
             nvim.lua("choose(...)", n)
-            self.wait(lambda: nvim.text() + "\n" == text, "it is turned round")
+            self.wait(lambda: any(said in message for message in self.said()[n_said:]), said)
+            self.assertEqual(nvim.text() + "\n", text)
 
-        turn(2, ("applied", "applied"), second)
-        self.wait_said("took back the edit of a.txt")
-        turn(2, ("applied", "taken back"), both)
-        self.wait_said("did again the edit of a.txt")
-        turn(1, ("applied", "applied"), first)
-        until(lambda: self.disk("b.txt") == OTHER, "in all its files")
-        turn(1, ("taken back", "applied"), both)
-        until(lambda: self.disk("b.txt") == "alpha\nBETA\n", "and there too")
+        took_back, did_again = "took back the edit of a.txt", "did again the edit of a.txt"
+        turn(2, ("applied", "applied"), took_back, second)
+        turn(2, ("applied", "taken back"), did_again, both)
+        turn(1, ("applied", "applied"), took_back, first)
+        self.assertEqual(self.disk("b.txt"), OTHER)
+        turn(1, ("taken back", "applied"), did_again, both)
+        self.assertEqual(self.disk("b.txt"), "alpha\nBETA\n")
 
     def test_a_hunk_that_was_overwritten_is_a_conflict_and_nothing_is_done(self):
         nvim = self.open()

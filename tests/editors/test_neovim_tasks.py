@@ -40,7 +40,7 @@ class TaskCase(Case):
         return self.start({"a.txt": NUMBERS, "b.txt": "other\n"}, settings, SELECT + INPUT)
 
     def seen(self):
-        there = self.nvim.lua("return lists"), self.task()
+        there = self.lists(), self.task()
         return f"there is {there}, asked {len(self.model.asked)}, {super().seen()}"
 
     def task(self):
@@ -49,9 +49,23 @@ class TaskCase(Case):
     def wait_task(self, *parts):
         return self.wait(lambda: all(part in self.task() for part in parts), f"a task with {parts}")
 
+    def lists(self):
+        """The lists so far, but for that by which a server that starts asks about tasks that were left."""
+        lists = self.nvim.lua("return lists")
+        return [known for known in lists if not known["prompt"].startswith("A task is not finished")]
+
     def wait_list(self, n=1):
-        self.wait(lambda: len(self.nvim.lua("return lists")) >= n, f"list {n}")
-        return self.nvim.lua("return lists")[n - 1]
+        self.wait(lambda: len(self.lists()) >= n, f"list {n}")
+        return self.lists()[n - 1]
+
+    def wait_asked(self, part):
+        """Waits for the list that asks for something."""
+
+        def asked():
+            return [known for known in self.lists() if part in known["prompt"]][-1:]
+
+        (found,) = self.wait(asked, f"a list that asks {part!r}")
+        return found
 
     def choose(self, title):
         """Chooses in the last list that has it: a server that starts may ask something, too."""
@@ -78,8 +92,7 @@ class TaskCase(Case):
     def test_a_task_is_asked_for_reviewed_with_one_hunk_rejected_and_taken_back_after_typing(self):
         nvim = self.open(in_turn(["Let me see.", PLAN, FIRST, SECOND], [ASKS], [DONE]))
         nvim.api.command("Pairwright task Shout in two lines.")
-        asked = self.wait_list()
-        self.assertIn("run `touch asked`", asked["prompt"])
+        asked = self.wait_asked("run `touch asked`")
         self.assertEqual(asked["titles"][0], "No")
         self.assertIn("Yes, and for the rest of this task: what begins with `touch asked`", asked["titles"])
         self.wait_task(
@@ -124,7 +137,7 @@ class TaskCase(Case):
         self.wait_said("Pairwright task answer")
         nvim.type(" typing<CR>")
         self.wait(lambda: nvim.text().endswith("eager typing\n"), "typed")
-        self.assertEqual(nvim.lua("return lists"), [])
+        self.assertEqual(self.lists(), [])
         nvim.type("<Esc>")
         nvim.api.command("Pairwright task answer")
         self.wait_list()
@@ -141,14 +154,12 @@ class TaskCase(Case):
     def test_a_tool_of_a_server_and_a_host_are_asked_for_by_their_names(self):
         self.open(in_turn([ADDS, ADDS], [REACHES], [DONE]), mcp=TOOLS)
         self.nvim.api.command("Pairwright task Add and fetch.")
-        asked = self.wait_list()
-        self.assertIn('call mcp__notes__add with {"a":1,"b":2}', asked["prompt"])
+        asked = self.wait_asked('call mcp__notes__add with {"a":1,"b":2}')
         for_the_task = "Yes, and for the rest of this task: "
         self.assertIn(for_the_task + "calls of mcp__notes__add", asked["titles"])
         self.wait_task("call mcp__notes__add with:", '    {"a":1,"b":2}', "remember: mcp__notes__add")
         self.choose("Yes, and for the rest of this task")
-        asked = self.wait_list(2)
-        self.assertIn("let `cat a.txt` reach packages.invalid", asked["prompt"])
+        asked = self.wait_asked("let `cat a.txt` reach packages.invalid")
         self.assertIn(for_the_task + "what reaches packages.invalid", asked["titles"])
         self.wait_task("let this reach packages.invalid:", "    cat a.txt", "remember: packages.invalid")
         self.choose("No")
@@ -162,8 +173,9 @@ class TaskCase(Case):
         self.wait_task("First.")
         nvim.type("s")
         nvim.lua("write(...)", "Mind the gap.")
+        self.wait_task("You: Mind the gap.")
         gates[0].open.set()
-        self.wait_task("You: Mind the gap.", "Second.")
+        self.wait_task("Second.")
         self.assertIn("Mind the gap.", str(self.model.asked[1]))
         nvim.type("p")
         self.wait_task("It is paused")
@@ -186,7 +198,7 @@ class TaskCase(Case):
         nvim.api.command("Pairwright task resume")
 
         def asks_again():
-            return ["Yes, this once" in known["titles"] for known in nvim.lua("return lists")].count(True) == 2
+            return ["Yes, this once" in known["titles"] for known in self.lists()].count(True) == 2
 
         self.wait(asks_again, "it asks again")
         self.choose("Yes, this once")
@@ -197,7 +209,7 @@ class TaskCase(Case):
         nvim.api.command("bwipe!")
         nvim.api.command("Pairwright task list")
         line = r"^\d{4}-\d\d-\d\d \d\d:\d\d  Shout once\.  \(task, succeeded\)$"
-        self.wait(lambda: [re.match(line, it) for it in nvim.lua("return lists")[-1]["titles"]][0], "it is listed")
+        self.wait(lambda: [re.match(line, it) for it in self.lists()[-1]["titles"]][0], "it is listed")
         nvim.lua("choose(1)")
         self.wait_task("It has succeeded", "✓ edit a.txt")
 
