@@ -185,7 +185,7 @@ class VsCode(Case):
             self.assertEqual(window.save("a.txt"), edits.NUMBERS + "typed\nelsewhere")
 
         with self.subTest("the edits are listed, and one is done again and taken back once more"):
-            window.run_command("Pairwright: Edits", asks=True)
+            window.run_command("Pairwright: Edits…", asks=True)
 
             def stands(as_what):
                 row = f".quick-input-list .monaco-list-row:has-text('a.txt, b.txt, c.txt'):has-text('{as_what}')"
