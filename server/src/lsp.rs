@@ -120,6 +120,7 @@ pub fn serve(
     .custom_method("pairwright/diff/apply", Server::diff_apply)
     .custom_method("pairwright/diff/resolve", Server::diff_resolve)
     .custom_method("pairwright/diff/rollback", Server::diff_rollback)
+    .custom_method("pairwright/diff/history", Server::diff_history)
     .custom_method("pairwright/session/new", Server::session_new)
     .custom_method("pairwright/session/list", Server::session_list)
     .custom_method("pairwright/session/load", Server::session_load)

@@ -32,7 +32,7 @@ from acp.schema import (
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-from scripted_model import Model  # noqa: E402
+from scripted_model import ChatModel, Gate, call, in_turn  # noqa: E402
 
 MATHS = "def area_of_circle(radius):\n    return 3 * radius * radius\n"
 BETTER = "    return math.pi * radius ** 2\n"
@@ -40,6 +40,8 @@ EDIT = (
     "Use pi:\n\nsrc/maths.py\n```python\n<<<<<<< SEARCH\n    return 3 * radius * radius\n"
     f"=======\n{BETTER}>>>>>>> REPLACE\n```\n"
 )
+LOOKING = ["Looking.", call("read_file", path="src/maths.py")]
+FINISH = [call("finish", summary="It is exact now.", succeeded=True)]
 PATIENCE = 30
 
 
@@ -90,11 +92,11 @@ class Stage:
         (self.root / "src").mkdir()
         self.file = self.root / "src/maths.py"
         self.file.write_text(MATHS)
-        self.model = Model()
+        self.model = ChatModel(in_turn([]))
         config = self.home / ".config/pairwright"
         config.mkdir(parents=True)
         self.config = config / "config.toml"
-        self.config.write_text(f"[models.chat]\nurl = '{self.model.url}'\nmodel = 'scripted'\n")
+        self.config.write_text(f"[models.chat]\nurl = '{self.model.url}'\nmodel = 'script'\n")
 
     def connect(self, client):
         env = {"HOME": str(self.home), "PATH": os.environ["PATH"]}
@@ -111,7 +113,7 @@ async def begin(connection, stage):
 
 async def answer_and_hunks(stage):
     """A question is answered, its places are links, its edits a diff that is asked about."""
-    stage.model.script = lambda body: (EDIT, [])
+    stage.model.script = in_turn([EDIT])
     client = Client()
     async with stage.connect(client) as (connection, _):
         session = await begin(connection, stage)
@@ -135,7 +137,7 @@ async def answer_and_hunks(stage):
 
 async def refused_hunks(stage):
     """What is not allowed is not written, whether refused or cancelled."""
-    stage.model.script = lambda body: (EDIT, [])
+    stage.model.script = in_turn([EDIT])
     for choose in (lambda options: options[1], lambda options: None):
         client = Client()
         client.choose = choose
@@ -148,7 +150,7 @@ async def refused_hunks(stage):
 
 async def load(stage):
     """A session is taken up by another process, and what was said is shown again."""
-    stage.model.script = lambda body: (f"Message {len(body['messages'])}.", [])
+    stage.model.script = lambda body, _: [f"Message {len(body['messages'])}."]
     async with stage.connect(Client()) as (connection, _):
         session = await begin(connection, stage)
         await connection.prompt(session_id=session, prompt=[text_block("First?")])
@@ -171,7 +173,7 @@ async def load(stage):
 
 async def cancel(stage):
     """Cancelling ends the prompt with its stop reason, and the request at the model."""
-    stage.model.script = lambda body: ("It begins", "and waits")
+    stage.model.script = in_turn(["It begins", Gate()])
     client = Client()
     async with stage.connect(client) as (connection, _):
         session = await begin(connection, stage)
@@ -181,12 +183,14 @@ async def cancel(stage):
         await connection.cancel(session_id=session)
         answer = await asyncio.wait_for(prompt, PATIENCE)
     assert answer.stop_reason == "cancelled", answer
-    assert stage.model.gone.wait(PATIENCE), "the model was not told"
+    async with asyncio.timeout(PATIENCE):
+        while not stage.model.n_cut:
+            await asyncio.sleep(0.01)
 
 
 async def cancel_at_once(stage):
     """A prompt that is cancelled in the same breath ends, in every mode, and nothing goes on."""
-    stage.model.script = lambda body: ("It begins", "and waits")
+    stage.model.script = in_turn(["It begins", Gate()])
     stage.config.write_text(stage.config.read_text() + stage.config.read_text().replace("chat", "agent"))
     async with stage.connect(Client()) as (connection, _):
         for mode in ("ask", "review"):
@@ -203,7 +207,7 @@ async def cancel_at_once(stage):
 
 async def what_is_sent_along(stage):
     """Text that the client sends along is shown to the model as it is there, lines as they are named."""
-    stage.model.script = lambda body: ("Seen.", [])
+    stage.model.script = in_turn(["Seen."])
     link = resource_link_block("maths.py", stage.file.as_uri() + "#L2:2")
     unsaved = EmbeddedResourceContentBlock(
         type="resource",
@@ -247,11 +251,11 @@ async def search(stage):
 async def task(stage):
     """In the mode of tasks, tools are run and shown, and the hunks at the end are asked about."""
     steps = [
-        ("Looking.", [("read_file", {"path": "src/maths.py"})]),
-        ("", [("edit", {"path": "src/maths.py", "oldString": "3 * radius * radius", "newString": "math.pi * radius ** 2"})]),
-        ("", [("finish", {"summary": "It is exact now.", "succeeded": True})]),
+        LOOKING,
+        [call("edit", path="src/maths.py", oldString="3 * radius * radius", newString="math.pi * radius ** 2")],
+        FINISH,
     ]
-    stage.model.script = lambda body: steps[min(len(stage.model.asked), len(steps)) - 1]
+    stage.model.script = in_turn(*steps)
     client = Client()
     async with stage.connect(client) as (connection, _):
         session = await begin(connection, stage)
@@ -266,8 +270,7 @@ async def task(stage):
 
 async def resume(stage):
     """A task whose process was killed is told of in the next session, and goes on when asked to."""
-    looking = ("Looking.", [("read_file", {"path": "src/maths.py"})])
-    stage.model.script = lambda body: looking if len(stage.model.asked) == 1 else ("", "wait")
+    stage.model.script = in_turn(LOOKING, [Gate()])
     async with stage.connect(Client()) as (connection, process):
         session = await begin(connection, stage)
         await connection.set_session_mode(session_id=session, mode_id="review")
@@ -279,7 +282,7 @@ async def resume(stage):
         process.kill()
         await process.wait()
         prompting.cancel()
-    stage.model.script = lambda body: ("", [("finish", {"summary": "It is exact now.", "succeeded": True})])
+    stage.model.script = in_turn(FINISH)
     n_asked = len(stage.model.asked)
     client = Client()
     async with stage.connect(client) as (connection, _):
@@ -325,7 +328,9 @@ def main():
     failed = 0
     for check in CHECKS:
         try:
-            asyncio.run(asyncio.wait_for(check(Stage(program)), 4 * PATIENCE))
+            stage = Stage(program)
+            asyncio.run(asyncio.wait_for(check(stage), 4 * PATIENCE))
+            assert not stage.model.wrong, stage.model.wrong
             print(f"ok      {check.__name__}")
         except Exception:
             failed += 1

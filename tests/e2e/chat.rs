@@ -351,6 +351,33 @@ fn what_is_open_from_outside_the_folder_is_not_shown_to_the_model() {
 }
 
 #[test]
+fn what_the_user_looks_at_goes_with_a_question_unless_it_is_left_out() {
+    let stage = Stage::new(|_| Answer::turn(Turn::text("Nothing.")));
+    let mut chat = stage.client();
+    let uri = stage.world.uri("src/io.py");
+    chat.client.open(&uri, "python", "x = 1\n");
+    for (with, is_shown) in [
+        (json!({}), true),
+        (json!({ "textDocument": { "uri": uri } }), true),
+        (json!({ "withoutDocument": true }), false),
+        (
+            json!({ "withoutDocument": true, "textDocument": { "uri": uri } }),
+            false,
+        ),
+    ] {
+        let turn = chat.send("Anything?", &with);
+        let events = chat.events(turn);
+        let shown = events[0]["shown"].as_array();
+        let is_open = |piece: &Value| piece["reason"] == "open in the editor";
+        assert_eq!(
+            shown.is_some_and(|shown| shown.iter().any(is_open)),
+            is_shown,
+            "{with}: {shown:?}"
+        );
+    }
+}
+
+#[test]
 fn asking_twice_under_one_key_asks_once() {
     let stage = Stage::new(|_| Answer::turn(Turn::text("Once.")));
     let mut chat = stage.client();

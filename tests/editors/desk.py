@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -18,6 +19,9 @@ ROOT = HERE.parent.parent
 PREFIX = Path(os.environ.get("PAIRWRIGHT_EDITORS", ROOT / "target/editors")).resolve()
 SERVER = Path(os.environ.get("PAIRWRIGHT_BIN", ROOT / "target/debug/pairwright")).resolve()
 ARTIFACTS = ROOT / "tests/artifacts"
+
+# Where tests find `scripted_model`.
+sys.path.append(str(ROOT / "tests/support"))
 
 #: A missing editor fails its tests instead of skipping them.
 REQUIRED = os.environ.get("CI") == "1" or os.environ.get("PAIRWRIGHT_REQUIRE_EDITORS") == "1"
@@ -52,6 +56,9 @@ export function totalVolume(items) {
 }
 """
 
+#: Settings that name a server of tools, one of which adds numbers.
+TOOLS = {"servers": {"notes": {"command": "python3", "args": [str(ROOT / "tests/support/mcp_server.py")]}}}
+
 
 class Timeout(AssertionError):
     pass
@@ -83,6 +90,20 @@ def limit_time(seconds):
 
     signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
+
+
+class Timed:
+    """A test that ends within `seconds`, and then closes what it opened."""
+
+    seconds = 90
+
+    def setUp(self):
+        limit_time(self.seconds)
+        self.addCleanup(limit_time, 0)
+
+    def closing(self, thing):
+        self.addCleanup(thing.close)
+        return thing
 
 
 def needs(path, name):

@@ -2,12 +2,35 @@
 
 import subprocess
 import sys
+import unittest
 
-from desk import PATIENCE, PREFIX, ROOT, Timeout, editors, until
+import docs
+from desk import PATIENCE, PREFIX, ROOT, Desk, Timed, Timeout, editors, needs, until
 
 sys.path.append(str(PREFIX / "python"))
 
 PLUGIN = ROOT / "editors/neovim"
+
+#: Where the plugin is, in the documentation.
+DOCUMENTED = "/path/to/pairwright/editors/neovim"
+LINES = docs.block("Neovim", "lua")
+
+#: Indentation is off so that keys mean what they say.
+CONFIG = LINES.replace(DOCUMENTED, str(PLUGIN)) + "vim.cmd('filetype indent off')\n"
+
+#: Messages are what a user reads; in a test nobody presses a key for them.
+QUIET = "_G.said = {}\nvim.notify = function(m) table.insert(_G.said, m) end\n"
+
+#: Lists are answered by the test: `choose(n)` is for the last one, `chooses[at](n)` for an earlier one.
+SELECT = """
+_G.lists, _G.chooses = {}, {}
+vim.ui.select = function(items, options, done)
+  local titles = vim.tbl_map(options.format_item or tostring, items)
+  table.insert(_G.lists, { prompt = options.prompt, titles = titles })
+  _G.choose = function(n) done(items[n]) end
+  _G.chooses[#_G.lists] = _G.choose
+end
+"""
 
 #: What is on screen and in the buffer, in one answer, so that it belongs together.
 SNAPSHOT = """
@@ -128,3 +151,43 @@ class Neovim:
         self.process.terminate()
         self.process.wait(PATIENCE)
         editors.remove(self.process)
+
+
+class Case(Timed):
+    """What tests of edits, chats and tasks have in common."""
+
+    version = ""
+
+    def start(self, files, settings, config="", file="a.txt"):
+        self.desk = self.closing(Desk(files, settings))
+        self.nvim = self.closing(Neovim(self.desk, self.version, CONFIG + QUIET + config, file))
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+        self.nvim.api.command("set hidden")
+        return self.nvim
+
+    def said(self):
+        return self.nvim.lua("return said")
+
+    def wait(self, event, what):
+        try:
+            return until(event, what)
+        except Timeout as late:
+            raise Timeout(f"{late}; {self.seen()}") from None
+
+    def wait_said(self, part):
+        self.wait(lambda: any(part in message for message in self.said()), part)
+
+    def seen(self):
+        """What there is where something does not come."""
+        return f"said {self.said()}, messages {self.nvim.messages()!r}"
+
+
+def in_versions(name, *bases, versions):
+    """Test classes of some bases by their names, one a version; one that is not installed is skipped."""
+    cases = {}
+    for version in versions:
+        called = f"{name}{version.replace('.', '_')}"
+        of = {"version": version, "__module__": bases[0].__module__}
+        case = type(called, (*bases, unittest.TestCase), of)
+        cases[called] = needs(program(version), f"neovim-{version}")(case)
+    return cases

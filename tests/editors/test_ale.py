@@ -3,7 +3,7 @@
 import unittest
 
 import docs
-from desk import PREFIX, PRICES, Desk, Terminal, limit_time, needs, until
+from desk import PREFIX, PRICES, Desk, Terminal, Timed, needs, until
 
 VIM = PREFIX / "vim"
 PROGRAM = VIM / "usr/bin/vim.basic"
@@ -20,14 +20,9 @@ let s:heard = {{'initialization_options': {{'editorPluginInfo': {{'name': 'test'
 
 
 @needs(PROGRAM, "vim")
-class Ale(unittest.TestCase):
-    def setUp(self):
-        limit_time(90)
-        self.addCleanup(limit_time, 0)
-
+class Ale(Timed, unittest.TestCase):
     def test_a_suggestion_is_an_item_of_the_menu_and_is_taken(self):
-        self.desk = Desk({"a.js": PRICES + "export function totalDepth(items) {\n  "})
-        self.addCleanup(self.desk.close)
+        self.desk = self.closing(Desk({"a.js": PRICES + "export function totalDepth(items) {\n  "}))
         (runtime,) = (VIM / "usr/share/vim").glob("vim[0-9]*")
         lines = docs.block("Vim with ALE", "vim")
         self.assertIn("call ale#linter#Define('javascript', {\n", lines)
@@ -35,8 +30,7 @@ class Ale(unittest.TestCase):
         lines = lines.replace("\n\\})", "\n\\}))")
         vimrc = self.desk.home / ".vimrc"
         vimrc.write_text(CONFIG.format(ale=VIM / "usr/share/vim-ale") + lines)
-        terminal = Terminal("vim", [PROGRAM, "-u", vimrc, "a.js"], self.desk, VIMRUNTIME=str(runtime))
-        self.addCleanup(terminal.close)
+        terminal = self.closing(Terminal("vim", [PROGRAM, "-u", vimrc, "a.js"], self.desk, VIMRUNTIME=str(runtime)))
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
         self.desk.wait_ready()
         terminal.keys("G", "A")

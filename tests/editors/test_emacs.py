@@ -4,7 +4,7 @@ import subprocess
 import unittest
 
 import docs
-from desk import PREFIX, PRICES, Desk, Terminal, limit_time, needs, until
+from desk import PREFIX, PRICES, Desk, Terminal, Timed, needs, until
 
 EMACS = PREFIX / "emacs"
 PROGRAM = EMACS / "usr/bin/emacs-nox"
@@ -51,22 +51,18 @@ def relocated():
 
 
 @needs(PROGRAM, "emacs")
-class Emacs(unittest.TestCase):
-    def setUp(self):
-        limit_time(120)
-        self.addCleanup(limit_time, 0)
+class Emacs(Timed, unittest.TestCase):
+    seconds = 120
 
     def open(self, text, before, block, ask):
         """`ask` is an expression that sends `pairwright/status/get`."""
-        self.desk = Desk({"a.js": text})
-        self.addCleanup(self.desk.close)
+        self.desk = self.closing(Desk({"a.js": text}))
         init = self.desk.home / "init.el"
         names = {"folder": self.desk.folder, "packages": EMACS / "usr/share/emacs/site-lisp/elpa-src"}
         init.write_text((COMMON + before).format(**names) + block)
         dump, self.environment = relocated()
         command = [PROGRAM, f"--dump-file={dump}", "-nw", "-Q", "-l", init, "a.js"]
-        terminal = Terminal("emacs", command, self.desk, **self.environment)
-        self.addCleanup(terminal.close)
+        terminal = self.closing(Terminal("emacs", command, self.desk, **self.environment))
         try:
             until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server", 40)
         except AssertionError as late:

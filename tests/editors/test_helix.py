@@ -4,9 +4,8 @@ import re
 import unittest
 
 import docs
-from chat_model import ChatModel, call
-from desk import PREFIX, PRICES, Desk, Terminal, limit_time, needs, until
-from model import Model
+from desk import PREFIX, PRICES, Desk, Terminal, Timed, needs, until
+from scripted_model import ChatModel, Model, call, in_turn
 
 PROGRAM = PREFIX / "helix/usr/lib/hx/hx"
 COMPLETION = "textDocument/completion"
@@ -30,18 +29,13 @@ TASK = (
 
 
 @needs(PROGRAM, "helix")
-class Helix(unittest.TestCase):
-    def setUp(self):
-        limit_time(90)
-        self.addCleanup(limit_time, 0)
-
+class Helix(Timed, unittest.TestCase):
     def open(self, text, model=None, file="a.js"):
         settings = model.settings() if model else {}
         hears = not isinstance(model, ChatModel)
         settings["local"] = {"enabled": model is None}
         settings["complete"] = {"deadlineMs": 5000, "debounceMs": 0}
-        self.desk = Desk({file: text}, settings)
-        self.addCleanup(self.desk.close)
+        self.desk = self.closing(Desk({file: text}, settings))
         configuration = self.desk.home / ".config/helix"
         configuration.mkdir(parents=True)
         # The language's own server is not part of the test.
@@ -54,16 +48,14 @@ class Helix(unittest.TestCase):
         (configuration / "languages.toml").write_text(languages)
         (configuration / "config.toml").write_text("[editor]\nidle-timeout = 50\nauto-pairs = false\n")
         runtime = PREFIX / "helix/usr/lib/hx/runtime"
-        terminal = Terminal("helix", [PROGRAM, file], self.desk, HELIX_RUNTIME=str(runtime))
-        self.addCleanup(terminal.close)
+        terminal = self.closing(Terminal("helix", [PROGRAM, file], self.desk, HELIX_RUNTIME=str(runtime)))
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
         if hears:
             self.desk.wait_ready()
         return terminal
 
     def open_chat(self, script):
-        model = ChatModel(script)
-        self.addCleanup(model.close)
+        model = self.closing(ChatModel(script))
         return self.open(NUMBERS, model), model
 
     def act(self, terminal, title):
@@ -123,8 +115,7 @@ class Helix(unittest.TestCase):
 
     def test_an_item_of_several_lines_is_taken_as_it_is(self):
         block = "\n  return first + second;\n}"
-        model = Model(lambda prefix, _: block if prefix.endswith("{") else "")
-        self.addCleanup(model.close)
+        model = self.closing(Model(lambda prefix, _: block if prefix.endswith("{") else ""))
         terminal = self.open("", model)
         terminal.keys("i")
         terminal.type("function add(first, second) {")
@@ -143,17 +134,17 @@ class Helix(unittest.TestCase):
         )
 
     def test_code_is_explained_in_a_document_of_its_own(self):
-        terminal, model = self.open_chat(lambda *_: ["It is a \x1b]0;owned\x07constant, see a.js:2."])
+        terminal, model = self.open_chat(in_turn(["It is a \x1b]0;owned\x07constant, see a.js:2."]))
         self.go_to(terminal, 2)
         self.act(terminal, "Explain with Pairwright")
         # This editor would hand it to the terminal as it is.
         screen = terminal.wait_for("It is a \\u{1b}]0;owned\\u{7}constant, see a.js:2.")
         self.assertIn("- [a.js:2](file:///", screen)
         terminal.save_screen("helix-explained")
-        self.assertIn("const first = 'one';", str(model.asked[0][-1]["content"]))
+        self.assertIn("const first = 'one';", str(model.asked[0]["messages"][-1]["content"]))
 
     def test_a_task_is_begun_asked_for_reviewed_with_one_hunk_rejected_and_taken_back(self):
-        terminal, model = self.open_chat(lambda _, n: TASK[n])
+        terminal, model = self.open_chat(in_turn(*TASK))
         self.go_to(terminal, 1)
         self.act(terminal, "Do what the TODO says with Pairwright")
         terminal.wait_for("The task wants to run `touch asked`")
@@ -162,7 +153,7 @@ class Helix(unittest.TestCase):
         terminal.wait_for("Task succeeded: Two lines shout.")
         asked = self.desk.sent("window/showMessageRequest", "server")
         self.assertEqual([a["title"] for a in asked[0]["actions"]][0], "Allow once")
-        self.assertNotIn("denied", str(model.asked[2][-1]))
+        self.assertNotIn("denied", str(model.asked[2]["messages"][-1]))
         self.assertEqual((self.desk.workspace / "a.js").read_text(), NUMBERS)
         self.go_to(terminal, 2)
         self.act(terminal, "Accept hunk")
@@ -180,7 +171,7 @@ class Helix(unittest.TestCase):
         self.assertEqual(self.saved(terminal), f"{todo}\nabove()\n{rest}below()\n")
 
     def test_a_task_is_begun_from_the_prompt_and_a_question_that_is_closed_is_no(self):
-        terminal, model = self.open_chat(lambda _, n: TASK[n])
+        terminal, model = self.open_chat(in_turn(*TASK))
         terminal.wait_for(" NOR ")
         terminal.type(docs.block("Helix", "text").strip())
         terminal.keys("Enter")
@@ -188,7 +179,7 @@ class Helix(unittest.TestCase):
         terminal.keys("Escape")
         terminal.wait_for("Task succeeded")
         self.assertEqual(self.desk.commands("pairwright.task.start"), [[{"prompt": "Rename area to surface."}]])
-        self.assertIn("touch asked", str(model.asked[2][-1]))
+        self.assertIn("touch asked", str(model.asked[2]["messages"][-1]))
 
 
 if __name__ == "__main__":

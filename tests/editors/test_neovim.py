@@ -9,16 +9,9 @@ import time
 import unittest
 
 import docs
-from desk import PRICES, Desk, limit_time, needs, until
-from model import Model
-from nvim import PLUGIN, Neovim, program
-
-#: Where the plugin is, in the documentation.
-DOCUMENTED = "/path/to/pairwright/editors/neovim"
-LINES = docs.block("Neovim", "lua")
-
-#: Indentation is off so that keys mean what they say.
-CONFIG = LINES.replace(DOCUMENTED, str(PLUGIN)) + "vim.cmd('filetype indent off')\n"
+from desk import PRICES, Desk, Timed, limit_time, needs, until
+from nvim import CONFIG, DOCUMENTED, LINES, PLUGIN, Neovim, in_versions, program
+from scripted_model import Model
 
 #: The model of most tests: goes on in the same way wherever it is asked.
 STORY = "const answer = question.think(6 * 7);"
@@ -37,32 +30,25 @@ def after_prefix(text, end="="):
     return lambda prefix, _suffix: text if prefix.endswith(end) else ""
 
 
-class PluginCase:
+class PluginCase(Timed):
     """Claims that hold in every version."""
 
     version = ""
-
-    def setUp(self):
-        limit_time(60)
-        self.addCleanup(limit_time, 0)
+    seconds = 60
 
     def open(self, text="", config="", model=None, files=None, file="a.js", **complete):
         settings = model.settings() if model else {}
         settings["local"] = {"enabled": model is None}
         if model:
             settings["complete"] = {"deadlineMs": 5000, "debounceMs": 0, **complete}
-        self.desk = Desk({file: text, **(files or {})}, settings)
-        self.addCleanup(self.desk.close)
-        self.nvim = Neovim(self.desk, self.version, CONFIG + config, file)
-        self.addCleanup(self.nvim.close)
+        self.desk = self.closing(Desk({file: text, **(files or {})}, settings))
+        self.nvim = self.closing(Neovim(self.desk, self.version, CONFIG + config, file))
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
         self.desk.wait_ready()
         return self.nvim
 
     def model(self, answer=story, delay=0.0):
-        model = Model(answer, delay)
-        self.addCleanup(model.close)
-        return model
+        return self.closing(Model(answer, delay))
 
     def asked(self):
         return len(self.desk.sent(INLINE))
@@ -325,10 +311,8 @@ class PluginCase:
         self.assertNotIn("ERROR", report.replace("ERROR:", "ERROR"))
         # A message of several lines would wait for a key.
         broken = "vim.notify = function() end\nvim.g.pairwright = { cmd = { 'no-such-program' }, gohst = 'off' }\n"
-        desk = Desk({"b.txt": ""})
-        self.addCleanup(desk.close)
-        other = Neovim(desk, self.version, CONFIG + broken, "b.txt")
-        self.addCleanup(other.close)
+        desk = self.closing(Desk({"b.txt": ""}))
+        other = self.closing(Neovim(desk, self.version, CONFIG + broken, "b.txt"))
         other.api.command("checkhealth pairwright")
         until(lambda: "no-such-program" in other.text(), "the report")
         self.assertIn("`gohst` is not a setting", other.text())
@@ -470,20 +454,17 @@ class Typist:
 
 
 @needs(program("0.12"), "neovim-0.12")
-class Settings(unittest.TestCase):
+class Settings(Timed, unittest.TestCase):
     def test_the_documented_lines_are_enough_for_a_model(self):
         lines = docs.block("Install", "lua", page=docs.NEOVIM)
         self.assertEqual(lines, LINES)
         self.assertIn(DOCUMENTED, lines)
-        model = Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
-        self.addCleanup(model.close)
+        model = self.closing(Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else ""))
         more = docs.block("More", "lua", page=docs.NEOVIM)
         self.assertIn("http://localhost:8080", more)
-        desk = Desk({"a.js": ""})
-        self.addCleanup(desk.close)
+        desk = self.closing(Desk({"a.js": ""}))
         config = more.replace("http://localhost:8080", model.url) + CONFIG
-        nvim = Neovim(desk, "0.12", config, "a.js")
-        self.addCleanup(nvim.close)
+        nvim = self.closing(Neovim(desk, "0.12", config, "a.js"))
         desk.wait_ready()
         nvim.type("ix=")
         nvim.wait_ghost("1 + 2;")
@@ -494,11 +475,7 @@ class Settings(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
 
 
-for version in ("0.12", "0.10", "0.7"):
-    name = f"Neovim{version.replace('.', '_')}"
-    case = type(name, (PluginCase, Typist, unittest.TestCase), {"version": version})
-    globals()[name] = needs(program(version), f"neovim-{version}")(case)
-del case
+globals().update(in_versions("Neovim", PluginCase, Typist, versions=("0.12", "0.10", "0.7")))
 
 if __name__ == "__main__":
     unittest.main()

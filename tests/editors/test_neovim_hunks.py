@@ -1,11 +1,11 @@
 """Review of edits in real Neovims: shown, decided hunk by hunk, taken back by one key."""
 
+import re
 import unittest
 
-from desk import Desk, limit_time, needs, until
+from desk import until
 from edits import FILES, NUMBERS, OTHER, THIRD
-from nvim import Neovim, program
-from test_neovim import CONFIG
+from nvim import SELECT, Case, in_versions
 
 #: What is marked and what stands below, by row.
 HUNKS = """
@@ -23,23 +23,11 @@ return { removed = removed, added = added }
 """
 
 
-class HunkCase:
-    version = ""
-
-    def setUp(self):
-        limit_time(60)
-        self.addCleanup(limit_time, 0)
+class HunkCase(Case):
+    seconds = 60
 
     def open(self, config="", file="a.txt"):
-        self.desk = Desk(FILES, {"local": {"enabled": False}})
-        self.addCleanup(self.desk.close)
-        # Messages are what a user reads; in a test nobody presses a key for them.
-        quiet = "_G.said = {}\nvim.notify = function(m) table.insert(_G.said, m) end\n"
-        self.nvim = Neovim(self.desk, self.version, CONFIG + quiet + config, file)
-        self.addCleanup(self.nvim.close)
-        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
-        self.nvim.api.command("set hidden")
-        return self.nvim
+        return self.start(FILES, {"local": {"enabled": False}}, config, file)
 
     def propose(self):
         self.nvim.api.command(f"Pairwright apply {self.desk.workspace / 'answer.md'}")
@@ -50,16 +38,7 @@ class HunkCase:
 
     def wait_hunks(self, count):
         counted = "return require('pairwright.hunks').count()"
-        try:
-            until(lambda: self.nvim.lua(counted) == count, f"{count} hunks")
-        except AssertionError as late:
-            raise AssertionError(f"{late}; said {self.nvim.lua('return said')}") from None
-
-    def wait_said(self, part):
-        try:
-            until(lambda: any(part in message for message in self.nvim.lua("return said")), part)
-        except AssertionError as late:
-            raise AssertionError(f"{late}; said {self.nvim.lua('return said')}") from None
+        self.wait(lambda: self.nvim.lua(counted) == count, f"{count} hunks")
 
     def row(self):
         return self.nvim.now()["row"]
@@ -188,6 +167,41 @@ class HunkCase:
         nvim.api.command("Pairwright rollback")
         self.wait_said("no edit stands")
 
+    def test_edits_are_listed_and_each_is_taken_back_and_done_again(self):
+        nvim = self.open(SELECT)
+        nvim.api.command("Pairwright edits")
+        self.wait_said("no edits were made here")
+        self.propose()
+        nvim.type("]h<M-y>")
+        self.wait_hunks(1)
+        nvim.api.command("Pairwright accept all")
+        self.wait_hunks(0)
+        first = NUMBERS.replace("line 3\n", "LINE 3\nand more\n")
+        both = first.replace("line 15\n", "LINE 15\n")
+        second = NUMBERS.replace("line 15\n", "LINE 15\n")
+
+        def turn(n, standings, said, text):
+            """Chooses edit `n` where the edits, newest first, stand so; then the file is `text`."""
+            before = len(nvim.lua("return lists"))
+            n_said = len(self.said())
+            nvim.api.command("Pairwright edits")
+            self.wait(lambda: len(nvim.lua("return lists")) > before, "a list")
+            titles = nvim.lua("return lists")[-1]["titles"]
+            line = r"^\d{4}-\d\d-\d\d \d\d:\d\d  %s  %s  \(editor\)$"
+            for title, standing, paths in zip(titles, standings, ("a.txt, b.txt, c.txt", "a.txt"), strict=True):
+                self.assertRegex(title, line % (standing, re.escape(paths)))
+            nvim.lua("choose(...)", n)
+            self.wait(lambda: any(said in message for message in self.said()[n_said:]), said)
+            self.assertEqual(nvim.text() + "\n", text)
+
+        took_back, did_again = "took back the edit of a.txt", "did again the edit of a.txt"
+        turn(2, ("applied", "applied"), took_back, second)
+        turn(2, ("applied", "taken back"), did_again, both)
+        turn(1, ("applied", "applied"), took_back, first)
+        self.assertEqual(self.disk("b.txt"), OTHER)
+        turn(1, ("taken back", "applied"), did_again, both)
+        self.assertEqual(self.disk("b.txt"), "alpha\nBETA\n")
+
     def test_a_hunk_that_was_overwritten_is_a_conflict_and_nothing_is_done(self):
         nvim = self.open()
         self.propose()
@@ -210,11 +224,7 @@ class HunkCase:
         self.assertEqual(self.hunks(), {"removed": ["alpha"], "added": [[0, "ALPHA", "PairwrightAdded"]]})
 
 
-for version in ("0.12", "0.10", "0.7"):
-    name = f"NeovimHunks{version.replace('.', '_')}"
-    case = type(name, (HunkCase, unittest.TestCase), {"version": version})
-    globals()[name] = needs(program(version), f"neovim-{version}")(case)
-del case
+globals().update(in_versions("NeovimHunks", HunkCase, versions=("0.12", "0.10", "0.7")))
 
 if __name__ == "__main__":
     unittest.main()

@@ -2,9 +2,8 @@
 
 import unittest
 
-from desk import Desk, limit_time, needs, until
-from nvim import Neovim, program
-from test_neovim import CONFIG
+from desk import until
+from nvim import Case, in_versions
 
 FILLER = "pass\n" * 60
 MAIN = f"total = 1\nprint(total)\n{FILLER}print(total)\n"
@@ -28,29 +27,22 @@ return found
 """
 
 
-class NextEditCase:
-    version = ""
-
-    def setUp(self):
-        limit_time(60)
-        self.addCleanup(limit_time, 0)
+class NextEditCase(Case):
+    seconds = 60
 
     def open(self, config=""):
-        self.desk = Desk({"main.py": MAIN, "user.py": USER}, {"local": {"enabled": False}})
-        self.addCleanup(self.desk.close)
-        self.nvim = Neovim(self.desk, self.version, CONFIG + config, "user.py")
-        self.addCleanup(self.nvim.close)
-        self.nvim.api.command("set hidden")
-        self.nvim.api.command(f"edit {self.desk.workspace / 'main.py'}")
+        files = {"main.py": MAIN, "user.py": USER}
+        nvim = self.start(files, {"local": {"enabled": False}}, config, "user.py")
+        nvim.api.command(f"edit {self.desk.workspace / 'main.py'}")
         until(lambda: len(self.desk.sent("textDocument/didOpen")) == 2, "both files are open")
-        return self.nvim
+        return nvim
 
     def wait_marks(self, *expected):
         marks = [list(mark) for mark in expected]
-        try:
-            until(lambda: self.nvim.lua(MARKS) == marks, f"{marks}")
-        except AssertionError as late:
-            raise AssertionError(f"{late}; there are {self.nvim.lua(MARKS)}") from None
+        self.wait(lambda: self.nvim.lua(MARKS) == marks, f"{marks}")
+
+    def seen(self):
+        return f"there are {self.nvim.lua(MARKS)}, {super().seen()}"
 
     def made(self):
         return len(self.desk.commands("pairwright.didAcceptEdit"))
@@ -94,9 +86,8 @@ class NextEditCase:
         nvim.type("<M-E>")
         self.wait_marks()
         until(lambda: self.desk.commands("pairwright.didRejectEdit"), "the server is told")
-        nvim.api.command("messages clear")
         nvim.type("<M-e>")
-        until(lambda: "nothing follows" in nvim.messages(), "said")
+        self.wait_said("nothing follows")
 
     def test_it_can_be_switched_off_and_keys_that_are_mapped_stay(self):
         mine = "vim.keymap.set('n', '<M-e>', function() _G.mine = true end)\n"
@@ -107,11 +98,7 @@ class NextEditCase:
         self.assertEqual(self.desk.sent("textDocument/copilotInlineEdit"), [])
 
 
-for version in ("0.12", "0.10", "0.7"):
-    name = f"NeovimNextEdit{version.replace('.', '_')}"
-    case = type(name, (NextEditCase, unittest.TestCase), {"version": version})
-    globals()[name] = needs(program(version), f"neovim-{version}")(case)
-del case
+globals().update(in_versions("NeovimNextEdit", NextEditCase, versions=("0.12", "0.10", "0.7")))
 
 if __name__ == "__main__":
     unittest.main()

@@ -3,9 +3,9 @@
 import unittest
 
 import docs
-from desk import PRICES, Desk, limit_time, needs, until
-from model import Model
+from desk import PRICES, Desk, Timed, needs, until
 from nvim import PLUGIN, Neovim, program
+from scripted_model import Model
 
 INLINE = "textDocument/inlineCompletion"
 
@@ -15,21 +15,17 @@ class Stock(Neovim):
 
 
 @needs(program("0.12"), "neovim-0.12")
-class NeovimStock(unittest.TestCase):
-    def setUp(self):
-        limit_time(60)
-        self.addCleanup(limit_time, 0)
+class NeovimStock(Timed, unittest.TestCase):
+    seconds = 60
 
     def open(self, text, model=None, config=None):
         settings = model.settings() if model else {}
         settings["local"] = {"enabled": model is None}
         settings["complete"] = {"deadlineMs": 5000, "debounceMs": 0}
-        self.desk = Desk({"a.js": text}, settings)
-        self.addCleanup(self.desk.close)
+        self.desk = self.closing(Desk({"a.js": text}, settings))
         config = config or docs.block("Neovim 0.12 without a plugin", "lua")
         config += "vim.cmd('filetype plugin indent off')\nvim.cmd('filetype on')\n"
-        self.nvim = Stock(self.desk, "0.12", config, "a.js")
-        self.addCleanup(self.nvim.close)
+        self.nvim = self.closing(Stock(self.desk, "0.12", config, "a.js"))
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
         self.desk.wait_ready(self.ask_status)
         return self.nvim
@@ -61,8 +57,7 @@ class NeovimStock(unittest.TestCase):
         nvim.wait_text("zyx\tw")
 
     def test_what_no_longer_fits_goes_away_with_the_next_answer_and_cannot_be_taken(self):
-        model = Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
-        self.addCleanup(model.close)
+        model = self.closing(Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else ""))
         nvim = self.open("", model)
         nvim.type("ix=")
         nvim.wait_ghost("1 + 2;")
@@ -75,8 +70,7 @@ class NeovimStock(unittest.TestCase):
     def test_a_slow_model_never_leaves_an_old_answer_over_newer_text(self):
         """This Neovim shows every answer it gets, however old the question: the server must not
         give one to a question that was overtaken."""
-        model = Model(lambda prefix, _: "<" + prefix[-3:] + ">", delay=0.5)
-        self.addCleanup(model.close)
+        model = self.closing(Model(lambda prefix, _: "<" + prefix[-3:] + ">", delay=0.5))
         nvim = self.open("", model)
         nvim.type("i")
         for n in range(1, 4):
@@ -89,8 +83,7 @@ class NeovimStock(unittest.TestCase):
         self.assertEqual(len(given), 1, given)
 
     def test_the_documented_lines_for_a_model_are_enough(self):
-        model = Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
-        self.addCleanup(model.close)
+        model = self.closing(Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else ""))
         nvim = self.open("")
         path = self.desk.home / ".config/pairwright/config.toml"
         lines = docs.block("", "toml")

@@ -1,12 +1,12 @@
 """Tasks in real Neovims: asked for, watched, decided hunk by hunk, taken back, cut off and resumed."""
 
+import re
 import unittest
 
-from chat_model import ChatModel, Gate, call
-from desk import Desk, limit_time, needs, until
+from desk import TOOLS
 from edits import NUMBERS
-from nvim import Neovim, program
-from test_neovim import CONFIG
+from nvim import SELECT, Case, in_versions
+from scripted_model import ChatModel, Gate, call, in_turn
 
 #: The text of the task's buffer, wherever it is.
 TASK = """
@@ -18,16 +18,8 @@ end
 return ''
 """
 
-#: Lists are answered by the test: what is chosen is put into `_G.choose`.
-SELECT = """
-_G.lists, _G.said, _G.chooses = {}, {}, {}
-vim.notify = function(m) table.insert(_G.said, m) end
-vim.ui.select = function(items, options, done)
-  local titles = vim.tbl_map(options.format_item or tostring, items)
-  table.insert(_G.lists, { prompt = options.prompt, titles = titles })
-  _G.choose = function(n) done(items[n]) end
-  _G.chooses[#_G.lists] = _G.choose
-end
+#: What is asked for is written by the test, with `write(text)`.
+INPUT = """
 vim.ui.input = function(options, done) _G.input = options.prompt; _G.write = done end
 """
 
@@ -36,38 +28,20 @@ PLAN = call("plan", items=ITEMS)
 FIRST = call("edit", path="a.txt", oldString="line 3\n", newString="LINE 3\n")
 SECOND = call("edit", path="a.txt", oldString="line 15\n", newString="LINE 15\n")
 ASKS = call("run", command="touch asked")
+ADDS = call("mcp__notes__add", a=1, b=2)
+REACHES = call("run", command="cat a.txt", network=["packages.invalid"])
 DONE = call("finish", summary="Two lines are changed.", succeeded=True)
 
 
-def follow(*answers):
-    """A script that gives one answer after the other."""
-    return lambda _, n: answers[n]
+class TaskCase(Case):
+    def open(self, script, **settings):
+        self.model = self.closing(ChatModel(script))
+        settings = {**self.model.settings(), **settings}
+        return self.start({"a.txt": NUMBERS, "b.txt": "other\n"}, settings, SELECT + INPUT)
 
-
-class TaskCase:
-    version = ""
-
-    def setUp(self):
-        limit_time(90)
-        self.addCleanup(limit_time, 0)
-
-    def open(self, script, config=""):
-        self.model = ChatModel(script)
-        self.addCleanup(self.model.close)
-        self.desk = Desk({"a.txt": NUMBERS, "b.txt": "other\n"}, self.model.settings())
-        self.addCleanup(self.desk.close)
-        self.nvim = Neovim(self.desk, self.version, CONFIG + SELECT + config, "a.txt")
-        self.addCleanup(self.nvim.close)
-        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
-        self.nvim.api.command("set hidden")
-        return self.nvim
-
-    def wait(self, event, what):
-        try:
-            return until(event, what)
-        except AssertionError as late:
-            seen = self.nvim.lua("return { said, lists }"), self.nvim.messages(), self.task()
-            raise AssertionError(f"{late}; there is {seen}, asked {len(self.model.asked)}") from None
+    def seen(self):
+        there = self.lists(), self.task()
+        return f"there is {there}, asked {len(self.model.asked)}, {super().seen()}"
 
     def task(self):
         return self.nvim.lua(TASK)
@@ -75,9 +49,23 @@ class TaskCase:
     def wait_task(self, *parts):
         return self.wait(lambda: all(part in self.task() for part in parts), f"a task with {parts}")
 
+    def lists(self):
+        """The lists so far, but for that by which a server that starts asks about tasks that were left."""
+        lists = self.nvim.lua("return lists")
+        return [known for known in lists if not known["prompt"].startswith("A task is not finished")]
+
     def wait_list(self, n=1):
-        self.wait(lambda: len(self.nvim.lua("return lists")) >= n, f"list {n}")
-        return self.nvim.lua("return lists")[n - 1]
+        self.wait(lambda: len(self.lists()) >= n, f"list {n}")
+        return self.lists()[n - 1]
+
+    def wait_asked(self, part):
+        """Waits for the list that asks for something."""
+
+        def asked():
+            return [known for known in self.lists() if part in known["prompt"]][-1:]
+
+        (found,) = self.wait(asked, f"a list that asks {part!r}")
+        return found
 
     def choose(self, title):
         """Chooses in the last list that has it: a server that starts may ask something, too."""
@@ -102,10 +90,9 @@ class TaskCase:
         return self.nvim.lua("return require('pairwright.status').line()")
 
     def test_a_task_is_asked_for_reviewed_with_one_hunk_rejected_and_taken_back_after_typing(self):
-        nvim = self.open(follow(["Let me see.", PLAN, FIRST, SECOND], [ASKS], [DONE]))
+        nvim = self.open(in_turn(["Let me see.", PLAN, FIRST, SECOND], [ASKS], [DONE]))
         nvim.api.command("Pairwright task Shout in two lines.")
-        asked = self.wait_list()
-        self.assertIn("run `touch asked`", asked["prompt"])
+        asked = self.wait_asked("run `touch asked`")
         self.assertEqual(asked["titles"][0], "No")
         self.assertIn("Yes, and for the rest of this task: what begins with `touch asked`", asked["titles"])
         self.wait_task(
@@ -141,16 +128,16 @@ class TaskCase:
 
     def test_what_a_task_asks_waits_while_the_user_types_elsewhere(self):
         gate = Gate()
-        nvim = self.open(follow([gate, ASKS], [DONE]))
+        nvim = self.open(in_turn([gate, ASKS], [DONE]))
         nvim.api.command("Pairwright task Touch it.")
         self.wait_task("It works")
         nvim.api.command("wincmd p")
         nvim.type("Goeager")
         gate.open.set()
-        self.wait(lambda: any("Pairwright task answer" in m for m in nvim.lua("return said")), "it is said")
+        self.wait_said("Pairwright task answer")
         nvim.type(" typing<CR>")
         self.wait(lambda: nvim.text().endswith("eager typing\n"), "typed")
-        self.assertEqual(nvim.lua("return lists"), [])
+        self.assertEqual(self.lists(), [])
         nvim.type("<Esc>")
         nvim.api.command("Pairwright task answer")
         self.wait_list()
@@ -165,7 +152,7 @@ class TaskCase:
         self.assertIn("Look first.", str(self.model.asked[1]))
 
     def test_a_task_asks_what_neovim_shows_as_wrong(self):
-        nvim = self.open(follow([call("diagnostics"), call("diagnostics", path="b.txt")], [DONE]))
+        nvim = self.open(in_turn([call("diagnostics"), call("diagnostics", path="b.txt")], [DONE]))
         nvim.lua("""
           local found = { lnum = 2, col = 0, severity = vim.diagnostic.severity.WARN, source = 'lint' }
           found.message = 'too\\nlong'
@@ -177,15 +164,31 @@ class TaskCase:
         self.assertIn("a.txt:3: warning (lint): too long", told[0]["text"])
         self.assertIn("shows nothing as wrong", told[1]["text"])
 
+    def test_a_tool_of_a_server_and_a_host_are_asked_for_by_their_names(self):
+        self.open(in_turn([ADDS, ADDS], [REACHES], [DONE]), mcp=TOOLS)
+        self.nvim.api.command("Pairwright task Add and fetch.")
+        asked = self.wait_asked('call mcp__notes__add with {"a":1,"b":2}')
+        for_the_task = "Yes, and for the rest of this task: "
+        self.assertIn(for_the_task + "calls of mcp__notes__add", asked["titles"])
+        self.wait_task("call mcp__notes__add with:", '    {"a":1,"b":2}', "remember: mcp__notes__add")
+        self.choose("Yes, and for the rest of this task")
+        asked = self.wait_asked("let `cat a.txt` reach packages.invalid")
+        self.assertIn(for_the_task + "what reaches packages.invalid", asked["titles"])
+        self.wait_task("let this reach packages.invalid:", "    cat a.txt", "remember: packages.invalid")
+        self.choose("No")
+        self.wait_task("It has succeeded")
+        self.assertEqual(self.task().count("✓ mcp__notes__add"), 2)
+
     def test_a_task_is_steered_paused_resumed_and_stopped(self):
         gates = [Gate() for _ in range(3)]
-        nvim = self.open(follow(["First.", gates[0], PLAN], ["Second.", gates[1], PLAN], ["Third.", gates[2], DONE]))
+        nvim = self.open(in_turn(["First.", gates[0], PLAN], ["Second.", gates[1], PLAN], ["Third.", gates[2], DONE]))
         nvim.api.command("Pairwright task Go on and on.")
         self.wait_task("First.")
         nvim.type("s")
         nvim.lua("write(...)", "Mind the gap.")
+        self.wait_task("You: Mind the gap.")
         gates[0].open.set()
-        self.wait_task("You: Mind the gap.", "Second.")
+        self.wait_task("Second.")
         self.assertIn("Mind the gap.", str(self.model.asked[1]))
         nvim.type("p")
         self.wait_task("It is paused")
@@ -195,10 +198,10 @@ class TaskCase:
         nvim.type("x")
         self.wait_task("It was stopped")
         self.assertEqual(self.line(), "pw –")
-        self.wait(lambda: self.model.dropped >= 2, "the model's answers are not waited for")
+        self.wait(lambda: self.model.n_cut >= 2, "the model's answers are not waited for")
 
     def test_a_task_goes_on_after_the_server_was_killed_while_it_asked(self):
-        nvim = self.open(follow([FIRST], [ASKS], [DONE]))
+        nvim = self.open(in_turn([FIRST], [ASKS], [DONE]))
         nvim.api.command("Pairwright task Shout once.")
         self.wait_list()
         self.desk.kill_server()
@@ -208,7 +211,7 @@ class TaskCase:
         nvim.api.command("Pairwright task resume")
 
         def asks_again():
-            return ["Yes, this once" in known["titles"] for known in nvim.lua("return lists")].count(True) == 2
+            return ["Yes, this once" in known["titles"] for known in self.lists()].count(True) == 2
 
         self.wait(asks_again, "it asks again")
         self.choose("Yes, this once")
@@ -218,7 +221,8 @@ class TaskCase:
         # It is listed, and shown again from its record.
         nvim.api.command("bwipe!")
         nvim.api.command("Pairwright task list")
-        self.wait(lambda: nvim.lua("return lists")[-1]["titles"] == ["Shout once.  (succeeded)"], "it is listed")
+        line = r"^\d{4}-\d\d-\d\d \d\d:\d\d  Shout once\.  \(task, succeeded\)$"
+        self.wait(lambda: [re.match(line, it) for it in self.lists()[-1]["titles"]][0], "it is listed")
         nvim.lua("choose(1)")
         self.wait_task("It has succeeded", "✓ edit a.txt")
 
@@ -227,7 +231,7 @@ class TaskCase:
         command = "printf a\n\x1b[2K\rprintf harmless"
         many = [call("run", command=f"echo {n}") for n in range(30)]
         finish = call("finish", summary=bad, succeeded=True)
-        nvim = self.open(follow([bad * 9, *many, call("run", command=command)], [finish]))
+        nvim = self.open(in_turn([bad * 9, *many, call("run", command=command)], [finish]))
         nvim.api.command("Pairwright task Print.")
         self.wait_task("It waits for an answer")
         asked = self.wait_list()
@@ -256,9 +260,9 @@ class TaskCase:
             self.assertIn(part, self.prompts()[n])
 
     def test_what_the_server_offers_at_a_place_is_begun_by_commands_and_shown(self):
-        nvim = self.open(lambda *_: [DONE])
+        nvim = self.open(in_turn([DONE]))
         nvim.api.command("Pairwright fix")
-        self.wait(lambda: any("nothing is reported" in m for m in nvim.lua("return said")), "it is said")
+        self.wait_said("nothing is reported")
         nvim.lua(
             """local ns = vim.api.nvim_create_namespace('test')
             vim.diagnostic.set(ns, 0, { { lnum = 3, col = 0, message = 'line 4 is odd' } })"""
@@ -288,17 +292,17 @@ class TaskCase:
         self.wait(lambda: nvim.api.funcs.bufname("%").startswith("pairwright://task/"), "its buffer")
 
     def test_code_is_explained_in_a_chat(self):
-        nvim = self.open(lambda *_: ["It counts."])
+        nvim = self.open(in_turn(["It counts."]))
         nvim.api.command("2,3Pairwright explain")
         self.wait(lambda: nvim.api.funcs.bufname("%").startswith("pairwright://chat/"), "a chat")
         self.wait(lambda: "It counts." in nvim.text(), "the answer")
         self.assertTrue(nvim.text().startswith("## You\n\nExplain what the selected code does"), nvim.text())
         # Told twice, as it was asked before it was looked at.
         self.assertEqual(nvim.text().count("It counts."), 1)
-        self.assertIn("line 2\nline 3", str(self.model.asked[0][-1]["content"]))
+        self.assertIn("line 2\nline 3", str(self.model.asked[0]["messages"][-1]["content"]))
 
     def test_every_word_is_completed_and_health_tells_of_tasks_that_wait(self):
-        nvim = self.open(follow([ASKS], [DONE]))
+        nvim = self.open(in_turn([ASKS], [DONE]))
 
         def completed(typed):
             return nvim.api.funcs.getcompletion(typed, "cmdline")
@@ -318,11 +322,7 @@ class TaskCase:
         self.assertNotIn("❌", nvim.text())
 
 
-for version in ("0.12", "0.10"):
-    name = f"NeovimTasks{version.replace('.', '_')}"
-    case = type(name, (TaskCase, unittest.TestCase), {"version": version})
-    globals()[name] = needs(program(version), f"neovim-{version}")(case)
-del case
+globals().update(in_versions("NeovimTasks", TaskCase, versions=("0.12", "0.10")))
 
 if __name__ == "__main__":
     unittest.main()

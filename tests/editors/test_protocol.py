@@ -3,20 +3,18 @@
 import subprocess
 import unittest
 
-from desk import Desk, limit_time
-from model import Model
+from desk import Desk
 from vscode import EXTENSION, NODE, Case, installed
 
 
 @installed
 class Protocol(Case):
+    seconds = 60
+
     def test_a_session_by_the_reference_implementation(self):
-        limit_time(60)
-        model = Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
-        self.addCleanup(model.close)
+        model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
         settings = {**model.settings(), "local": {"enabled": False}, "complete": {"deadlineMs": 5000}}
-        desk = Desk({"a.js": "x="}, settings)
-        self.addCleanup(desk.close)
+        desk = self.closing(Desk({"a.js": "x="}, settings))
         script = EXTENSION.parent.parent / "tests/editors/protocol_client.mjs"
         done = subprocess.run(
             [NODE / "node", script, desk.programs / "pairwright", desk.workspace.as_uri(), EXTENSION / "node_modules"],

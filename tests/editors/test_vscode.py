@@ -183,6 +183,23 @@ class VsCode(Case):
             until(lambda: disk("c.txt") == edits.THIRD, "both")
             until(lambda: self.desk.answers("workspace/executeCommand")[-1]["result"]["paths"], "answered")
             self.assertEqual(window.save("a.txt"), edits.NUMBERS + "typed\nelsewhere")
+
+        with self.subTest("the edits are listed, and one is done again and taken back once more"):
+            window.run_command("Pairwright: Edits…", asks=True)
+
+            def stands(as_what):
+                row = f".quick-input-list .monaco-list-row:has-text('a.txt, b.txt, c.txt'):has-text('{as_what}')"
+                window.page.wait_for_selector(row)
+
+            for before, after, text in (
+                ("taken back", "applied", "alpha\nBETA\n"),
+                ("applied", "taken back", edits.OTHER),
+            ):
+                stands(before)
+                window.press("Enter")
+                until(lambda: disk("b.txt") == text, after)
+                stands(after)
+            window.press("Escape")
         self.assertEqual(self.desk.broken(), [])
 
     def test_with_nothing_configured_the_embedded_engine_completes_and_search_answers(self):

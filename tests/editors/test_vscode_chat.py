@@ -1,11 +1,10 @@
 """Chats in a real VS Code."""
 
-import threading
 import unittest
 
 from chat_view import View
 from desk import until
-from model import ChatModel
+from scripted_model import ChatModel, Gate, in_turn
 from vscode import Case, installed
 
 SHAPES = """\
@@ -63,16 +62,15 @@ class VsCodeChat(Case):
     def test_a_chat(self):
         """One window, because starting one takes long: an answer comes in pieces, is stopped,
         names places, has a block reviewed; the view is hidden and the server killed."""
-        go_on, never = threading.Event(), threading.Event()
-        self.addCleanup(never.set)
-        model = ChatModel(
+        go_on, never = Gate(), Gate()
+        script = in_turn(
             ["The area is **wrong**, ", go_on, "see src/shapes.js:2.\n\nsrc/shapes.js\n", f"```js\n{MENDED}```\n"],
             ["Once upon a time", never],
             ["It begins, ", never],
             ["And it goes on."],
             [HOSTILE],
         )
-        self.addCleanup(model.close)
+        model = self.closing(ChatModel(script))
         window = self.window({"src/shapes.js": SHAPES, "notes.md": "a\nb\n"}, model)
         window.page.click(".explorer-folders-view >> text=src")
         window.open("shapes.js")
@@ -85,7 +83,7 @@ class VsCodeChat(Case):
             view.wait_log("The area is wrong,")
             self.assertEqual(view.frame.get_attribute("#log", "aria-busy"), "true")
             self.assertFalse(view.is_there("button:text-is('Review as hunks')"))
-            go_on.set()
+            go_on.open.set()
             view.wait_for("button:text-is('Review as hunks')")
             until(lambda: view.frame.get_attribute("#log", "aria-busy") == "false", "the answer is over")
             self.assertIn("export function area", model.asked[0]["messages"][-1]["content"])
@@ -126,7 +124,8 @@ class VsCodeChat(Case):
             view.wait_log("stopped")
             until(lambda: model.n_cut == 1, "the model's answer was cut")
             sent = self.desk.sent("pairwright/chat/send")[-1]
-            self.assertEqual(sent["textDocument"], {"uri": "untitled:nothing"})
+            self.assertTrue(sent["withoutDocument"])
+            self.assertNotIn("textDocument", sent)
             lines, *others = sent["contextRefs"]
             self.assertEqual((lines["type"], lines["firstLine"], lines["lastLine"]), ("file", 1, 2))
             self.assertEqual(others, [{"type": "symbol", "name": "area"}, {"type": "diff"}])

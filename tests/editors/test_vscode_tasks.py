@@ -1,11 +1,10 @@
 """Tasks in a real VS Code."""
 
-import threading
 import unittest
 
 from chat_view import View
-from desk import until
-from model import ChatModel, call
+from desk import TOOLS, until
+from scripted_model import ChatModel, Gate, call, in_turn
 from vscode import Case, installed
 
 NUMBERS = "".join(f"line {n}\n" for n in range(1, 21))
@@ -21,10 +20,9 @@ class VsCodeTasks(Case):
         """One window, because starting one takes long: a task plans, is denied something, asks for
         a command, proposes; its hunks are decided and taken back. Another is paused, steered and
         stopped, and the code at the cursor is explained."""
-        never = threading.Event()
-        self.addCleanup(never.set)
+        never = Gate()
         plan = [{"text": "Look", "state": "done"}, {"text": "Change the lines", "state": "in_progress"}]
-        model = ChatModel(
+        script = in_turn(
             [
                 "Let me look.",
                 call("plan", items=plan),
@@ -46,9 +44,12 @@ class VsCodeTasks(Case):
             [call("finish", summary="Edited.")],
             [call("finish", summary="Fixed.")],
             [call("edit", path="b.txt", oldString="alpha", newString="ALPHA"), call("finish", summary="Applied.")],
+            [call("mcp__notes__add", a=1, b=2)],
+            [call("run", command="cat a.txt", network=["packages.invalid"])],
+            [call("finish", summary="Added.")],
         )
-        self.addCleanup(model.close)
-        window = self.window(FILES, model)
+        model = self.closing(ChatModel(script))
+        window = self.window(FILES, model, mcp=TOOLS)
         window.open("a.txt")
         view = View(window)
         view.begin("Pairwright: New Task", "review")
@@ -150,9 +151,23 @@ class VsCodeTasks(Case):
             view.press("Take back")
             until(lambda: self.disk("b.txt") == FILES["b.txt"], "taken back")
 
+        with self.subTest("a tool of a server and a host are asked for by their names"):
+            view.begin("Pairwright: New Task", "review")
+            view.say("Add and fetch.")
+            for text, whole, remembered, answer in (
+                ("May it call mcp__notes__add?", '{"a":1,"b":2}', "calls of mcp__notes__add", "Allow once"),
+                ("May this command reach packages.invalid?", "cat a.txt", "what reaches packages.invalid", "No"),
+            ):
+                asked = view.frame.get_by_role("group", name=f"The task asks: {text}")
+                asked.wait_for()
+                for part in (text, whole, remembered):
+                    self.assertIn(part, asked.inner_text())
+                asked.get_by_role("button", name=answer).click()
+            until(lambda: "succeeded" in view.texts("#task .state")[0], "the task is over")
+
         self.assertEqual(window.hosts, {"127.0.0.1"})
         self.assertEqual(self.desk.broken(), [])
-        self.assertEqual(model.unanswered, [])
+        self.assertEqual(model.wrong, [])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 
 import docs
-from desk import PATIENCE, PRICES, Desk, editors, limit_time, until
+from desk import PATIENCE, PRICES, Desk, Timed, editors, until
 
 #: How Zed writes a question, and where it wants the answer to end.
 FORMATS = {
@@ -22,12 +22,10 @@ FORMATS = {
 }
 
 
-class Zed(unittest.TestCase):
+class Zed(Timed, unittest.TestCase):
     def setUp(self):
-        limit_time(90)
-        self.addCleanup(limit_time, 0)
-        self.desk = Desk({"a.js": PRICES})
-        self.addCleanup(self.desk.close)
+        super().setUp()
+        self.desk = self.closing(Desk({"a.js": PRICES}))
         (command,) = docs.block("Zed", "sh").splitlines()
         self.process = subprocess.Popen(
             [*command.split(), "--port", "0"],

@@ -13,8 +13,8 @@ import urllib.request
 from pathlib import Path
 
 import docs
-from desk import ARTIFACTS, PREFIX, ROOT, Desk, Timeout, limit_time, needs, until
-from model import Model
+from desk import ARTIFACTS, PREFIX, ROOT, Desk, Timed, Timeout, needs, until
+from scripted_model import Model
 
 sys.path.append(str(PREFIX / "vscode/python"))
 
@@ -254,8 +254,10 @@ class Window:
         self.server.wait(20)
 
 
-class Case(unittest.TestCase):
+class Case(Timed, unittest.TestCase):
     """What tests in VS Code have in common. Subclasses are marked by `installed`."""
+
+    seconds = 180
 
     @classmethod
     def setUpClass(cls):
@@ -272,26 +274,18 @@ class Case(unittest.TestCase):
             raise AssertionError(f"the extension is installed by {sideload!r}")
         cls.vsix = EXTENSION / vsix
 
-    def setUp(self):
-        limit_time(180)
-        self.addCleanup(limit_time, 0)
-
-    def window(self, files, model=None, settings=None, trusted=True, elsewhere=None, **more):
+    def window(self, files, model=None, settings=None, trusted=True, elsewhere=None, mcp=None, **more):
         values = model.settings() if model else {}
         values["local"] = {"enabled": model is None}
         values["complete"] = {"deadlineMs": 5000, "debounceMs": 0}
-        self.desk = Desk(files, values)
-        self.addCleanup(self.desk.close)
+        values["mcp"] = mcp or {}
+        self.desk = self.closing(Desk(files, values))
         if elsewhere:
             (self.desk.programs / "pairwright").rename(elsewhere)
-        window = Window(self.desk, self.vsix, settings, trusted, **more)
-        self.addCleanup(window.close)
-        return window
+        return self.closing(Window(self.desk, self.vsix, settings, trusted, **more))
 
     def model(self, answer, delay=0.0):
-        model = Model(answer, delay)
-        self.addCleanup(model.close)
-        return model
+        return self.closing(Model(answer, delay))
 
     def other_folder(self):
         folder = tempfile.TemporaryDirectory(prefix="pairwright-")

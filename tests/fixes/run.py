@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "support"))
 
-from scripted_model import Model  # noqa: E402
+from scripted_model import ChatModel, call  # noqa: E402
 
 KEPT = HERE.parents[1] / "target/fixes"
 #: Seconds for one download or one task.
@@ -91,45 +91,30 @@ class Oracle:
     """The model's side of one fix: answers by how far the conversation is."""
 
     def __init__(self, case, changes, spoilt):
-        self.asked = []
         command = " ".join(["PYTHONPATH=" + case["path"], "python3", *PYTEST, *case["failing"]])
         made = [
-            ("edit", {"path": path, "oldString": was, "newString": now})
+            {"path": path, "oldString": was, "newString": now}
             for path, (old, new) in changes.items()
             for was, now in edits(old, new)
         ]
         if spoilt:
             # As if the model had seen where, but not what.
-            name, arguments = made[case["vital"]]
-            made[case["vital"]] = (name, {**arguments, "newString": arguments["oldString"] + "# Here?\n"})
+            vital = made[case["vital"]]
+            vital["newString"] = vital["oldString"] + "# Here?\n"
         self.steps = [
-            [("search", {"query": case["prompt"]})],
-            [("read_file", {"path": path}) for path in changes],
-            [("run", {"command": command})],
-            made,
-            [("run", {"command": command})],
+            [call("search", query=case["prompt"])],
+            [call("read_file", path=path) for path in changes],
+            [call("run", command=command)],
+            [call("edit", **arguments) for arguments in made],
+            [call("run", command=command)],
         ]
 
-    def __call__(self, body):
-        self.asked.append(body)
-        check(body["messages"])
+    def __call__(self, body, _):
         done = sum(message["role"] == "assistant" for message in body["messages"])
         if done < len(self.steps):
-            return "", self.steps[done]
+            return self.steps[done]
         passed = "exit code 0" in body["messages"][-1]["content"]
-        return "", [("finish", {"summary": "The fix is made.", "succeeded": passed})]
-
-
-def check(messages):
-    """Every call has exactly one result, before anybody else speaks."""
-    owed = []
-    for message in messages:
-        if message["role"] == "tool":
-            owed.remove(message["tool_call_id"])
-            continue
-        assert not owed, f"calls without results: {owed}"
-        owed = [call["id"] for call in message.get("tool_calls") or []]
-    assert not owed, f"calls without results: {owed}"
+        return [call("finish", summary="The fix is made.", succeeded=passed)]
 
 
 class Attempt:
@@ -151,12 +136,10 @@ class Attempt:
         ignored = "".join(f"/{part.name}\n" for part in pytest().iterdir())
         (self.root / ".gitignore").write_text(ignored)
         self.changes = {path: ((old / path).read_text(), (new / path).read_text()) for path in case["sources"]}
-        self.oracle = Oracle(case, self.changes, spoilt)
-        self.model = Model()
-        self.model.script = self.oracle
+        self.model = ChatModel(Oracle(case, self.changes, spoilt))
         config = self.folder / ".config/pairwright/config.toml"
         config.parent.mkdir(parents=True)
-        config.write_text(f"[models.agent]\nurl = '{self.model.url}'\nmodel = 'oracle'\n")
+        config.write_text(f"[models.agent]\nurl = '{self.model.url}'\nmodel = 'script'\n")
 
     def command(self, *arguments):
         environment = {"HOME": str(self.folder), "PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -178,6 +161,7 @@ class Attempt:
                     running.stdin.write(json.dumps(answer) + "\n")
                     running.stdin.flush()
             watchdog.cancel()
+        assert not self.model.wrong, self.model.wrong
         return events
 
     def accept(self, task):
@@ -196,6 +180,7 @@ class Attempt:
         return {path: (self.root / path).read_text() for path in self.changes}
 
     def close(self):
+        self.model.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

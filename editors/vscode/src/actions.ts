@@ -1,22 +1,25 @@
 /** What the server offers to do with the code at the cursor, as commands. */
 import * as vscode from 'vscode';
 
-/** Commands of the server that begin something. */
-const EXPLAIN = 'pairwright.explainCode';
+/** The kind of what the server offers, below which each has one of its own. */
+const KIND = 'quickfix.pairwright';
+type What = 'explain' | 'fix' | 'tests' | 'document';
+
+/** The server's command that begins a task. */
 const START = 'pairwright.task.start';
 
 export function actions(): Record<string, () => unknown> {
   return {
-    'pairwright.explainSelection': () => offered('Explain'),
-    'pairwright.fixHere': () => offered('Fix'),
-    'pairwright.writeTests': () => offered('Write tests'),
-    'pairwright.document': () => offered('Document'),
+    'pairwright.explainSelection': () => offered('explain'),
+    'pairwright.fixHere': () => offered('fix'),
+    'pairwright.writeTests': () => offered('tests'),
+    'pairwright.document': () => offered('document'),
     'pairwright.editSelection': edit,
   };
 }
 
-/** Does what the server offers under a title that begins so; of several, what the user chooses. */
-async function offered(title: string): Promise<void> {
+/** Does what the server offers of a kind; of several, what the user chooses. */
+async function offered(what: What): Promise<void> {
   const editor = vscode.window.activeTextEditor;
   if (!editor) {
     return;
@@ -28,20 +31,17 @@ async function offered(title: string): Promise<void> {
     'vscode.executeCodeActionProvider',
     document.uri,
     range,
-    vscode.CodeActionKind.QuickFix.value,
+    `${KIND}.${what}`,
   );
-  const ours = found.filter(
-    ({ title: its, command }) => its.startsWith(title) && [EXPLAIN, START].includes(command?.command ?? ''),
-  );
-  const labels = ours.map((action) => ({ label: action.title, action }));
+  const labels = found.map((action) => ({ label: action.title, action }));
   const choice = labels.length > 1 ? await vscode.window.showQuickPick(labels) : labels[0];
   const command = choice?.action.command;
   if (command) {
     await vscode.commands.executeCommand(command.command, ...(command.arguments ?? []));
-  } else if (ours.length === 0) {
-    const what = title === 'Fix' ? 'Nothing is reported here' : 'This needs code';
+  } else if (found.length === 0) {
+    const why = what === 'fix' ? 'Nothing is reported here' : 'This needs code';
     void vscode.window.showInformationMessage(
-      `Pairwright: ${what}, or no model for tasks is set (\`models.agent.url\`).`,
+      `Pairwright: ${why}, or no model for tasks is set (\`models.agent.url\`).`,
     );
   }
 }

@@ -44,11 +44,14 @@ export interface Change {
   text: string;
 }
 
+/** Characters of a line break with the indentation after it; what is longer was not typed. */
+const LONGEST = 1000;
+
 /** Where the cursor is after a change that was typed; undefined where that is not sure: several
  * cursors, pasted text, brackets that the editor closed by itself. */
 export function cursorAfter(changes: readonly Change[]): { line: number; character: number } | undefined {
   const [change, ...others] = changes;
-  if (!change || others.length > 0) {
+  if (!change || others.length > 0 || change.text.length > LONGEST) {
     return undefined;
   }
   const { start } = change.range;

@@ -5,6 +5,7 @@ import {
   type LanguageClientOptions,
   ErrorAction,
   LanguageClient,
+  type MessageTransports,
   RevealOutputChannelOn,
   type ServerOptions,
   State,
@@ -13,6 +14,7 @@ import {
 
 import { type Found, check, locate } from './server';
 import { type Inspected, type Tree, explicit } from './settings';
+import { Writer } from './writer';
 
 export { State };
 
@@ -43,6 +45,14 @@ export interface Listeners {
   changed: (event: vscode.TextDocumentChangeEvent) => void;
   /** A command of the server was run, by an action or by us. */
   ran: (command: string, answer: unknown) => void;
+}
+
+class Client extends LanguageClient {
+  protected override async createMessageTransports(encoding: string): Promise<MessageTransports> {
+    const transports = await super.createMessageTransports(encoding);
+    const stdin = this.serverProcess?.stdin;
+    return stdin ? { ...transports, writer: new Writer(stdin) } : transports;
+  }
 }
 
 /** Makes the client of a server that is not started yet. */
@@ -101,7 +111,7 @@ export function connect(
       },
     },
   };
-  const client = new LanguageClient('pairwright', 'Pairwright', server, options);
+  const client = new Client('pairwright', 'Pairwright', server, options);
   const usual: ErrorHandler = client.createDefaultErrorHandler();
   client.registerFeature({
     fillClientCapabilities: (capabilities) => {

@@ -89,6 +89,7 @@ export function commands(server: Server, ghost: Ghost): Record<string, Command> 
       { label: '$(symbol-keyword) Switch this language on or off', command: 'pairwright.toggleLanguage' },
       { label: '$(diff) Propose edits of the selection, or of what was copied', command: 'pairwright.proposeFromSelection' },
       { label: '$(discard) Take back the last edit', command: 'pairwright.rollBack' },
+      { label: '$(versions) Edits there were', command: 'pairwright.editHistory' },
       { label: '$(eye) Show what is sent', command: 'pairwright.explain' },
       { label: '$(graph) Show metrics', command: 'pairwright.showNumbers' },
       { label: '$(pulse) Run doctor', command: 'pairwright.runDoctor' },

@@ -2,12 +2,15 @@
 import * as vscode from 'vscode';
 
 import type { Reference } from './protocol';
+import type { Given } from './sessions';
 import type { Chip } from './view/messages';
 
 /** The chip of what the user looks at. */
 const LOOKED_AT = 'looked-at';
-/** A document that nobody has open: the server would take the one used last for a missing one. */
-const NOTHING = 'untitled:nothing';
+/** Of documents that the server is told of. */
+const SCHEMES = ['file', 'untitled', 'vscode-remote'];
+/** Milliseconds without a move of the cursor after which its selection is shown. */
+const REST = 100;
 /** Files offered at a time. */
 const FILES = 5000;
 
@@ -23,12 +26,19 @@ export class Context implements vscode.Disposable {
   private looks = true;
   private nextId = 0;
   private told = '';
+  private due: NodeJS.Timeout | undefined;
   private readonly listeners = vscode.Disposable.from(
     vscode.window.onDidChangeActiveTextEditor(() => this.tell()),
-    vscode.window.onDidChangeTextEditorSelection(() => this.tell()),
+    vscode.window.onDidChangeTextEditorSelection(() => this.soon()),
   );
 
   constructor(private readonly show: (chips: Chip[]) => void) {}
+
+  /** Shows the chips once the cursor rests: it moves with every key. */
+  private soon(): void {
+    clearTimeout(this.due);
+    this.due = setTimeout(() => this.tell(), REST);
+  }
 
   /** Shows the chips where they changed, or in any case. */
   tell(isNew = false): void {
@@ -42,15 +52,15 @@ export class Context implements vscode.Disposable {
   }
 
   /** What goes with a question. */
-  given(): { contextRefs: Reference[]; textDocument?: { uri: string }; selection?: vscode.Range } {
+  given(): Given {
     const contextRefs = this.attached.map(({ reference }) => reference);
-    const editor = vscode.window.activeTextEditor;
-    if (!this.looks) {
-      return { contextRefs, textDocument: { uri: NOTHING } };
+    const editor = active();
+    if (!editor) {
+      return { contextRefs };
     }
-    return editor
-      ? { contextRefs, textDocument: { uri: editor.document.uri.toString() }, selection: plain(editor.selection) }
-      : { contextRefs };
+    const textDocument = { uri: editor.document.uri.toString() };
+    const looksAt = this.looks ? { textDocument, selection: plain(editor.selection) } : { withoutDocument: true };
+    return { contextRefs, ...looksAt, ...(isPlaced(editor.document) && { place: textDocument }) };
   }
 
   remove(id: string): void {
@@ -105,7 +115,7 @@ export class Context implements vscode.Disposable {
 
   /** Keeps the selected lines with the next question, wherever the user goes. */
   addSelection(): void {
-    const editor = vscode.window.activeTextEditor;
+    const editor = active();
     if (editor) {
       const [firstLine, lastLine] = lines(editor.selection);
       const path = vscode.workspace.asRelativePath(editor.document.uri);
@@ -120,6 +130,7 @@ export class Context implements vscode.Disposable {
   }
 
   dispose(): void {
+    clearTimeout(this.due);
     this.listeners.dispose();
   }
 
@@ -153,8 +164,19 @@ export class Context implements vscode.Disposable {
   }
 }
 
-function lookedAt(): Chip | undefined {
+/** The editor with a document that the server knows; the output of a program is none. */
+function active(): vscode.TextEditor | undefined {
   const editor = vscode.window.activeTextEditor;
+  return editor && SCHEMES.includes(editor.document.uri.scheme) ? editor : undefined;
+}
+
+/** Whether a document lies in a folder that is open. */
+function isPlaced({ uri }: vscode.TextDocument): boolean {
+  return vscode.workspace.getWorkspaceFolder(uri) !== undefined;
+}
+
+function lookedAt(): Chip | undefined {
+  const editor = active();
   if (!editor) {
     return undefined;
   }

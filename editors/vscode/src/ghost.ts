@@ -18,7 +18,8 @@ import { type Place, Remembered, continues } from './remembered';
 export class Ghost implements vscode.InlineCompletionItemProvider {
   private readonly remembered = new Remembered();
   private readonly ahead = new Ahead<Answer | null>();
-  private readonly told = new Set<string>();
+  /** The suggestion of which the server was told last that it is shown. */
+  private told: string | undefined;
   private current: Item | undefined;
   /** Where the editor is going to ask for suggestions by itself. */
   private typedIn: vscode.TextDocument | undefined;
@@ -151,8 +152,8 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
     this.current = first;
     if (first) {
       const id = String(first.command?.arguments?.[0]);
-      if (!this.told.has(id)) {
-        this.told.add(id);
+      if (this.told !== id) {
+        this.told = id;
         void client.sendNotification('textDocument/didShowCompletion', { item: first });
       }
     }

@@ -8,6 +8,7 @@
  */
 import * as vscode from 'vscode';
 
+import { type Turn, chooseEdit } from './history';
 import {
   type Decided,
   type FileHunks,
@@ -24,6 +25,8 @@ import {
 type Request = (method: string, params: object) => Promise<unknown>;
 
 const LIST = 'pairwright/diff/list';
+/** Milliseconds without a key after which it is asked where hunks moved to. */
+const REST = 200;
 /** Characters of new text that stand behind a line. */
 const SHORT = 80;
 
@@ -32,6 +35,8 @@ export class Hunks implements vscode.Disposable {
   private asking: Promise<void> | undefined;
   private count = 0;
   private again = false;
+  /** Set while the text of a file with hunks is newer than what is known of them. */
+  private due: NodeJS.Timeout | undefined;
   private readonly removed = vscode.window.createTextEditorDecorationType({
     isWholeLine: true,
     backgroundColor: new vscode.ThemeColor('diffEditor.removedLineBackground'),
@@ -48,7 +53,8 @@ export class Hunks implements vscode.Disposable {
     vscode.window.onDidChangeVisibleTextEditors(() => this.show()),
     vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
       if (contentChanges.length > 0 && this.of(document).length > 0) {
-        void this.refresh();
+        clearTimeout(this.due);
+        this.due = setTimeout(() => void this.refresh(), REST);
       }
     }),
   );
@@ -57,6 +63,8 @@ export class Hunks implements vscode.Disposable {
 
   /** Asks the server what waits, and shows it. At most one question is under way. */
   refresh(): Promise<void> {
+    clearTimeout(this.due);
+    this.due = undefined;
     this.again = true;
     return (this.asking ??= this.ask());
   }
@@ -85,11 +93,13 @@ export class Hunks implements vscode.Disposable {
       'pairwright.acceptAllHunks': () => this.run('pairwright.acceptAll', []),
       'pairwright.rejectAllHunks': () => this.run('pairwright.rejectAll', []),
       'pairwright.rollBack': () => this.rollBack(),
+      'pairwright.editHistory': () => chooseEdit(this.request, (token, what) => this.rollBack(token, what)),
       'pairwright.proposeFromSelection': () => this.propose(),
     };
   }
 
   dispose(): void {
+    clearTimeout(this.due);
     this.listeners.dispose();
     this.removed.dispose();
     this.added.dispose();
@@ -100,7 +110,7 @@ export class Hunks implements vscode.Disposable {
       this.again = false;
       try {
         const answer = (await this.request(LIST, {})) as { files: FileHunks[] };
-        this.files = pending(answer.files);
+        this.files = pending(answer.files.map(({ uri, hunks }) => ({ uri: named(uri), hunks })));
       } catch {
         // The server has ended, and its proposals with it.
         this.files = [];
@@ -111,8 +121,17 @@ export class Hunks implements vscode.Disposable {
   }
 
   private of(document: vscode.TextDocument): Hunk[] {
-    const path = document.uri.toString();
-    return this.files.find(({ uri }) => vscode.Uri.parse(uri).toString() === path)?.hunks ?? [];
+    const own = document.uri.toString();
+    return this.files.find(({ uri }) => uri === own)?.hunks ?? [];
+  }
+
+  /** Where the cursor is, and hunks are as they are known for the text there. */
+  private async here(): Promise<Place> {
+    if (this.due !== undefined) {
+      await this.refresh();
+    }
+    const editor = vscode.window.activeTextEditor;
+    return { uri: uriOf(editor), line: editor?.selection.active.line ?? 0 };
   }
 
   private async show(): Promise<void> {
@@ -146,8 +165,7 @@ export class Hunks implements vscode.Disposable {
   }
 
   private async jump(step: 1 | -1): Promise<void> {
-    const editor = vscode.window.activeTextEditor;
-    const place = { uri: this.uriOf(editor), line: editor?.selection.active.line ?? 0 };
+    const place = await this.here();
     const target = beyond(this.files, place, step);
     if (!target) {
       vscode.window.setStatusBarMessage('Pairwright: no hunk waits for a decision', 3000);
@@ -162,8 +180,7 @@ export class Hunks implements vscode.Disposable {
   }
 
   private async decideHere(action: 'accept' | 'reject'): Promise<void> {
-    const editor = vscode.window.activeTextEditor;
-    const place = { uri: this.uriOf(editor), line: editor?.selection.active.line ?? 0 };
+    const place = await this.here();
     const hunk = at(this.files, place);
     if (!hunk) {
       vscode.window.setStatusBarMessage('Pairwright: no hunk at the cursor', 3000);
@@ -173,22 +190,15 @@ export class Hunks implements vscode.Disposable {
   }
 
   private async decideFile(action: 'accept' | 'reject'): Promise<void> {
-    const uri = this.uriOf(vscode.window.activeTextEditor);
+    const uri = uriOf(vscode.window.activeTextEditor);
     await this.run('pairwright.diff.resolve', [{ textDocument: { uri }, action }]);
   }
 
-  /** Takes back an edit. */
-  async takeBack(rollbackToken: string): Promise<void> {
-    this.tellTakenBack(await this.run('pairwright.diff.rollback', [{ rollbackToken }]));
-  }
-
-  private async rollBack(): Promise<void> {
-    this.tellTakenBack(await this.run('pairwright.undoLastEdit', []));
-  }
-
-  private tellTakenBack(done: Decided | undefined): void {
+  /** Takes back an edit, the last one unless told which; or does one again that was taken back. */
+  async rollBack(rollbackToken?: string, what: Turn = 'took back'): Promise<void> {
+    const done = await this.run('pairwright.diff.rollback', [rollbackToken === undefined ? {} : { rollbackToken }]);
     if (done && done.paths.length > 0) {
-      vscode.window.setStatusBarMessage(`Pairwright: took back the edit of ${done.paths.join(', ')}`, 5000);
+      vscode.window.setStatusBarMessage(`Pairwright: ${what} the edit of ${done.paths.join(', ')}`, 5000);
     }
   }
 
@@ -197,15 +207,9 @@ export class Hunks implements vscode.Disposable {
     const editor = vscode.window.activeTextEditor;
     const selected = editor?.document.getText(editor.selection) ?? '';
     const answer = selected === '' ? await vscode.env.clipboard.readText() : selected;
-    const uri = this.uriOf(editor);
+    const uri = uriOf(editor);
     const document = uri === '' ? {} : { textDocument: { uri } };
     await this.run('pairwright.diff.preview', [{ answer, ...document }]);
-  }
-
-  /** The document as the server names it. */
-  private uriOf(editor: vscode.TextEditor | undefined): string {
-    const own = editor?.document.uri.toString() ?? '';
-    return this.files.find(({ uri }) => vscode.Uri.parse(uri).toString() === own)?.uri ?? own;
   }
 
   private async run(command: string, given: unknown[]): Promise<Decided | undefined> {
@@ -223,6 +227,15 @@ export class Hunks implements vscode.Disposable {
       return undefined;
     }
   }
+}
+
+function uriOf(editor: vscode.TextEditor | undefined): string {
+  return editor?.document.uri.toString() ?? '';
+}
+
+/** A document's name as the editor writes it; other programs escape less in one. */
+function named(uri: string): string {
+  return vscode.Uri.parse(uri).toString();
 }
 
 /** The new text in short behind the line, in full on hover. */

@@ -167,7 +167,7 @@ export class Panel implements vscode.Disposable {
         await this.hunks.review(message.proposal);
         break;
       case 'rollBack':
-        await this.hunks.takeBack(message.token);
+        await this.hunks.rollBack(message.token);
         break;
       case 'decide': {
         const { approval, decision, scope, text } = message;
@@ -203,12 +203,11 @@ export class Panel implements vscode.Disposable {
 
   /** Makes hunks of a block of an answer, and goes to the first. */
   private async review(answer: string): Promise<void> {
-    const uri = vscode.window.activeTextEditor?.document.uri;
-    const document = uri && vscode.workspace.getWorkspaceFolder(uri) ? { textDocument: { uri: uri.toString() } } : {};
+    const { place } = this.context.given();
     const { proposal } = (await this.request('pairwright/diff/preview', {
       answer,
       author: 'chat',
-      ...document,
+      ...(place && { textDocument: place }),
     })) as { proposal: string };
     await this.hunks.review(proposal);
   }
@@ -311,7 +310,7 @@ function page(webview: vscode.Webview, files: vscode.Uri): string {
 </head>
 <body>
 <section id="task" aria-label="Task" hidden></section>
-<p id="cut" class="note" hidden>What came before is in the record: <code>pairwright audit</code>.</p>
+<p id="cut" class="note" hidden>Not all of it is shown; the record has it: <code>pairwright audit</code>.</p>
 <main id="log" role="log" aria-label="Conversation" aria-live="polite" tabindex="0"></main>
 <p id="welcome" class="note" hidden>Ask about this code, or begin a task: what it would change comes as
 hunks to accept or reject. Without a model, search answers.</p>

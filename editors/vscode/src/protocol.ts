@@ -108,6 +108,9 @@ export interface Approval {
   subject:
     | { type: 'command'; command: string; remembered: string }
     | { type: 'edit'; path: string }
+    /** A tool of an MCP server; the arguments are JSON as the model wrote it. */
+    | { type: 'tool'; tool: string; arguments: string }
+    | { type: 'network'; host: string; command: string }
     | { type: 'budget'; what: string }
     | { type: 'question'; text: string; options: string[] };
   risk: 'low' | 'medium' | 'high';
@@ -145,6 +148,18 @@ export interface Session {
   title: string;
   /** Of a task; null of a chat. */
   state: TaskState | null;
+}
+
+/** An edit that was made, as `pairwright/diff/history` tells it. */
+export interface Edit {
+  token: string;
+  /** Milliseconds since 1970. */
+  at: number;
+  author: string;
+  paths: string[];
+  standing: 'applied' | 'rejected' | 'taken_back' | 'expired' | 'failed';
+  /** What to roll back to take it back, or to do it again. */
+  rollbackToken: string | null;
 }
 
 /** What the user points at in a question; lines from 1. */

@@ -23,13 +23,20 @@ export interface Face {
 }
 
 /** What a question comes with. */
-export interface Said {
-  text: string;
-  mode: Mode | 'ask';
+export interface Given {
   contextRefs: Reference[];
   /** What the user looks at. */
   textDocument?: { uri: string };
   selection?: unknown;
+  /** What the user looks at is to be left out. */
+  withoutDocument?: boolean;
+  /** A document of the folder that is meant. */
+  place?: { uri: string };
+}
+
+export interface Said extends Given {
+  text: string;
+  mode: Mode | 'ask';
 }
 
 interface Asked {
@@ -90,15 +97,17 @@ export class Sessions {
     if (event.kind === 'done') {
       this.live.delete(event.session);
       this.forget(event.session);
+      this.tellGoing();
     } else if (event.kind === 'status') {
       this.runs(event.session, event.state);
+      this.tellGoing();
     } else if (event.kind === 'decided') {
-      this.asks.delete(event.approval);
+      // Elsewhere, if it still waits here.
+      this.settle(event.approval, null);
     }
     if (event.session !== this.shown) {
       return;
     }
-    this.tellGoing();
     if (event.seq === this.last + 1 && !this.isReading) {
       this.hand([event]);
     } else if (event.seq > this.last) {
@@ -108,11 +117,11 @@ export class Sessions {
 
   /** Asks, begins a task, or tells the task that is shown something. */
   async say(said: Said): Promise<void> {
-    const { text, mode, textDocument } = said;
+    const { text, mode, place } = said;
     if (this.shown !== undefined && this.isTask) {
       await this.request('pairwright/task/steer', { task: this.shown, text });
     } else if (this.shown === undefined && mode !== 'ask') {
-      const params = { prompt: text, mode, ...(textDocument ? { textDocument } : {}) };
+      const params = { prompt: text, mode, ...(place && { textDocument: place }) };
       const { task } = (await this.request('pairwright/task/start', params)) as { task: string };
       await this.begun(task, true);
     } else {
@@ -120,10 +129,10 @@ export class Sessions {
     }
   }
 
-  private async ask({ text, contextRefs, textDocument, selection }: Said): Promise<void> {
+  private async ask({ text, mode: _, place, ...given }: Said): Promise<void> {
     if (this.shown === undefined) {
       const { session } = (await this.request('pairwright/session/new', {
-        ...(textDocument ? { textDocument } : {}),
+        ...(place && { textDocument: place }),
       })) as { session: string };
       this.choose(session, false);
     }
@@ -131,7 +140,7 @@ export class Sessions {
     this.live.add(session);
     this.tellGoing();
     try {
-      await this.request('pairwright/chat/send', { session, text, contextRefs, textDocument, selection });
+      await this.request('pairwright/chat/send', { session, text, ...given });
     } catch (error) {
       this.live.delete(session);
       this.tellGoing();
@@ -191,6 +200,10 @@ export class Sessions {
   }
 
   decide(approval: string, decision: Decision): void {
+    this.settle(approval, decision);
+  }
+
+  private settle(approval: string, decision: Decision | null): void {
     const asked = this.asks.get(approval);
     this.asks.delete(approval);
     asked?.answer(decision);
@@ -231,6 +244,10 @@ export class Sessions {
       this.live.add(session);
     } else {
       this.live.delete(session);
+    }
+    if (state === 'paused') {
+      // What it asked will be asked again; an answer now would be one.
+      [...this.asks].filter(([, { task }]) => task === session).forEach(([approval]) => this.asks.delete(approval));
     }
   }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import type { Event, EventKind } from '../src/protocol';
-import { type Content, MOST_ENTRIES, MOST_OUTPUT, SessionView } from '../src/view/session';
+import { type Content, MOST_ENTRIES, MOST_OUTPUT, MOST_SAID, SessionView } from '../src/view/session';
 
 function shown(...kinds: (EventKind & { turn?: number })[]): SessionView {
   const session = new SessionView();
@@ -95,6 +95,15 @@ test('of a session without end the newest is kept', () => {
   const session = shown(...notices);
   assert.equal(session.entries.length, MOST_ENTRIES);
   assert.deepEqual(contents(session)[0], { type: 'notice', text: '5' });
+  assert.ok(session.isCut);
+});
+
+test('of an answer without end the beginning is kept', () => {
+  const pieces = Array.from({ length: 5 }, () => ({ kind: 'message' as const, text: 'x'.repeat(MOST_SAID / 3) }));
+  const session = shown(...pieces);
+  const [entry] = session.entries;
+  assert.equal(entry?.content.type === 'answer' && entry.content.text.length, MOST_SAID);
+  assert.equal(entry?.version, 4, 'what is not kept is not drawn');
   assert.ok(session.isCut);
 });
 

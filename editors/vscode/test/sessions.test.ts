@@ -10,11 +10,13 @@ class Stage {
   readonly record: Event[] = [];
   readonly told: (number | 'clear')[] = [];
   readonly asked: string[] = [];
+  readonly params: object[] = [];
   going: Going | undefined;
   state: string | null = null;
   readonly sessions = new Sessions(
     async (method, params) => {
       this.asked.push(method);
+      this.params.push(params);
       switch (method) {
         case 'pairwright/session/load': {
           const { fromSeq } = params as { fromSeq: number };
@@ -93,6 +95,22 @@ test('a page that begins anew while a session is read is told all of it', async 
   assert.deepEqual(stage.told, ['clear', ...upTo(7)]);
 });
 
+test('a task begins in the folder of what is looked at, also where that is left out or in no folder', async () => {
+  const place = { uri: 'file:///folder/a.txt' };
+  const untitled = { textDocument: { uri: 'untitled:Untitled-1' } };
+  for (const [given, textDocument] of [
+    [{ withoutDocument: true, place }, place],
+    [untitled, undefined],
+  ] as const) {
+    const stage = new Stage();
+    stage.state = 'running';
+    await stage.sessions.serverIs(true);
+    await stage.sessions.say({ text: 'a', mode: 'review', contextRefs: [], ...given });
+    const started = stage.params[stage.asked.indexOf('pairwright/task/start')];
+    assert.deepEqual(started, { prompt: 'a', mode: 'review', ...(textDocument && { textDocument }) });
+  }
+});
+
 test('a question of a task waits for the user, and is gone with the task or the server', async () => {
   const stage = new Stage();
   stage.state = 'running';
@@ -113,6 +131,32 @@ test('a question of a task waits for the user, and is gone with the task or the 
   void stage.sessions.asked('s', approval);
   await stage.sessions.serverIs(false);
   assert.deepEqual(stage.going?.asks, []);
+});
+
+test('a question that was decided elsewhere is given up, and one of a task that was paused is not answered', async () => {
+  const stage = new Stage();
+  stage.state = 'running';
+  stage.write(1);
+  await stage.sessions.serverIs(true);
+  await stage.sessions.say({ text: 'a', mode: 'review', contextRefs: [] });
+  const asked = (approval: string): Promise<unknown> =>
+    stage.sessions.asked('s', { approval } as Parameters<Sessions['asked']>[1]);
+  const elsewhere = asked('a1');
+  let answer: unknown = 'none';
+  void asked('a2').then((decision) => (answer = decision));
+  const [decided, paused] = stage.write(
+    0,
+    { kind: 'decided', approval: 'a1', decision: 'yes' },
+    { kind: 'status', state: 'paused' },
+  ) as [Event, Event];
+  await stage.sessions.take(decided);
+  assert.equal(await elsewhere, null);
+  assert.deepEqual(stage.going?.asks, ['a2']);
+  await stage.sessions.take(paused);
+  assert.deepEqual(stage.going?.asks, []);
+  stage.sessions.decide('a2', { decision: 'yes' });
+  await new Promise(setImmediate);
+  assert.equal(answer, 'none');
 });
 
 test('what is said in a task that runs steers it', async () => {

@@ -25,6 +25,12 @@ const FIXES: usize = 3;
 const TITLE: usize = 60;
 /// Characters of a message that are passed on.
 const QUOTED: usize = 2_000;
+/// Kinds of what is offered, so that a plugin can ask for one of them.
+const FIX: lsp::CodeActionKind = lsp::CodeActionKind::new("quickfix.pairwright.fix");
+const EXPLAIN: lsp::CodeActionKind = lsp::CodeActionKind::new("quickfix.pairwright.explain");
+const TESTS: lsp::CodeActionKind = lsp::CodeActionKind::new("quickfix.pairwright.tests");
+const DOCUMENT: lsp::CodeActionKind = lsp::CodeActionKind::new("quickfix.pairwright.document");
+const TODO: lsp::CodeActionKind = lsp::CodeActionKind::new("quickfix.pairwright.todo");
 /// Bytes of a selection that are looked at for something to do.
 const LOOKED_AT: usize = 16 << 10;
 /// Answers kept to be looked at again.
@@ -52,9 +58,12 @@ impl Server {
             return actions;
         }
         let has_agent = self.completer.engines().models.agent.is_some();
-        let task = |title: &str, prompt: String| {
+        let task = |kind, title: &str, prompt: String| {
             let start = json!({ "prompt": prompt, "textDocument": { "uri": uri } });
-            action(title, "pairwright.task.start", &[start])
+            lsp::CodeAction {
+                kind: Some(kind),
+                ..action(title, "pairwright.task.start", &[start])
+            }
         };
         if has_agent {
             for diagnostic in params.context.diagnostics.iter().take(FIXES) {
@@ -63,7 +72,8 @@ impl Server {
                 let said = quoted(&message);
                 let prompt = format!("Fix what the editor reports at {path}:{line}:\n\n{said}");
                 let short: String = printable(&message).chars().take(TITLE).collect();
-                actions.push(task(&format!("Fix with Pairwright: {short}"), prompt));
+                let title = format!("Fix with Pairwright: {short}");
+                actions.push(task(FIX, &title, prompt));
             }
         }
         let range = params.range;
@@ -71,11 +81,10 @@ impl Server {
             return actions;
         }
         let part = json!({ "uri": uri, "range": range });
-        actions.push(action(
-            "Explain with Pairwright",
-            "pairwright.explainCode",
-            &[part],
-        ));
+        actions.push(lsp::CodeAction {
+            kind: Some(EXPLAIN),
+            ..action("Explain with Pairwright", "pairwright.explainCode", &[part])
+        });
         if !has_agent {
             return actions;
         }
@@ -86,10 +95,12 @@ impl Server {
         );
         actions.extend([
             task(
+                TESTS,
                 "Write tests with Pairwright",
                 format!("Write tests for the code of {place}, and run them."),
             ),
             task(
+                DOCUMENT,
                 "Document with Pairwright",
                 format!(
                     "Write the documentation of the code of {place} where its language has it."
@@ -102,7 +113,7 @@ impl Server {
         let text = document.slice(start..byte(range.end).clamp(start, start + LOOKED_AT));
         if ["TODO", "FIXME"].iter().any(|mark| text.contains(mark)) {
             let prompt = format!("Do what the TODO or FIXME of {place} says.");
-            actions.push(task("Do what the TODO says with Pairwright", prompt));
+            actions.push(task(TODO, "Do what the TODO says with Pairwright", prompt));
         }
         actions
     }

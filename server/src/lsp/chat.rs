@@ -59,6 +59,9 @@ pub(super) struct SendParams {
     context_refs: Vec<Reference>,
     /// What the user looks at; the document used last when not given.
     text_document: Option<lsp::TextDocumentIdentifier>,
+    /// The question is about no document, not the one used last either.
+    #[serde(default)]
+    without_document: bool,
     selection: Option<lsp::Range>,
     request_id: Option<String>,
 }
@@ -175,6 +178,7 @@ impl Server {
     pub(super) async fn chat_send(&self, params: SendParams) -> jsonrpc::Result<Sent> {
         let snapshot = self.session.snapshot();
         let document = match &params.text_document {
+            _ if params.without_document => None,
             Some(document) => snapshot.document(&document.uri.0).cloned(),
             // The document used last is the one the user looks at.
             None => snapshot.documents.first().cloned(),

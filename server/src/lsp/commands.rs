@@ -48,6 +48,7 @@ pub(super) const REQUESTS: &[&str] = &[
     "pairwright.diff.apply",
     "pairwright.diff.resolve",
     "pairwright.diff.rollback",
+    "pairwright.diff.history",
 ];
 
 /// Every command, as advertised.
@@ -99,6 +100,7 @@ impl Server {
             "pairwright.diff.apply" => write(self.diff_apply(read(params)?).await?),
             "pairwright.diff.resolve" => write(self.diff_resolve(read(params)?).await?),
             "pairwright.diff.rollback" => write(self.diff_rollback(read(filled(params))?).await?),
+            "pairwright.diff.history" => write(self.diff_history(read(filled(params))?).await?),
             other => Err(unknown(other)),
         }
     }

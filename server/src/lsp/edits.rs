@@ -8,6 +8,7 @@
 
 mod actions;
 mod documents;
+mod history;
 mod requests;
 
 use std::collections::VecDeque;

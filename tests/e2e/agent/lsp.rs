@@ -366,6 +366,25 @@ fn an_editor_without_our_plugin_has_a_problem_fixed_and_code_explained_by_code_a
             "Do what the TODO says with Pairwright",
         ]
     );
+    let kind = |action: &Value| {
+        let kind = action["kind"].as_str().unwrap();
+        kind.strip_prefix("quickfix.pairwright.")
+            .unwrap()
+            .to_owned()
+    };
+    let kinds: Vec<String> = offered.iter().map(kind).collect();
+    assert_eq!(kinds, ["fix", "explain", "tests", "document", "todo"]);
+    for (only, n) in [
+        ("quickfix.pairwright.tests", 1),
+        ("quickfix.pairwright", 5),
+        ("quickfix.pair", 0),
+        ("", 5),
+    ] {
+        let mut params = params.clone();
+        params["context"]["only"] = json!(["source.fixAll", only]);
+        let offered = ask(&mut client, "textDocument/codeAction", &params);
+        assert_eq!(offered.as_array().unwrap().len(), n, "{only}: {offered}");
+    }
     let run = |client: &mut Client, action: &Value| {
         let command = json!({
             "command": action["command"]["command"], "arguments": action["command"]["arguments"],

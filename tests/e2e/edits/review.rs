@@ -156,6 +156,45 @@ fn ids(preview: &Value) -> Vec<Value> {
 }
 
 #[test]
+fn the_history_tells_whether_each_edit_stands_and_what_turns_it_round() {
+    let world = World::new(&[("a.txt", "a\n"), ("b.txt", "b\n")]);
+    let mut editor = Editor::start(&world, Manner::Honest);
+    let history = |editor: &mut Editor| {
+        let answer = editor.ask("pairwright/diff/history", &json!({}));
+        let edits = answer["edits"].as_array().unwrap().clone();
+        let short = |edit: &Value| format!("{} {}", edit["paths"][0], edit["standing"]);
+        (edits.iter().map(short).collect::<Vec<_>>(), edits)
+    };
+    assert!(history(&mut editor).0.is_empty());
+    for (path, old, new) in [("a.txt", "a\n", "A\n"), ("b.txt", "b\n", "B\n")] {
+        editor.preview(&block(path, old, new));
+        editor.run("pairwright.acceptAll", &json!([]));
+    }
+    let both = ["\"b.txt\" \"applied\"", "\"a.txt\" \"applied\""];
+    assert_eq!(history(&mut editor).0, both);
+    // Taken back, done again, and taken back once more; the other one stays as it is.
+    for (text, standing) in [
+        ("a\n", "taken_back"),
+        ("A\n", "applied"),
+        ("a\n", "taken_back"),
+    ] {
+        let (_, edits) = history(&mut editor);
+        let turn = json!({ "rollbackToken": edits[1]["rollbackToken"] });
+        editor.ask("pairwright/diff/rollback", &turn);
+        let now = fs::read_to_string(world.root().join("a.txt")).unwrap();
+        assert_eq!(now, text);
+        let first = format!("\"a.txt\" \"{standing}\"");
+        assert_eq!(history(&mut editor).0, [both[0], &first]);
+    }
+    let answer = editor.run("pairwright.diff.history", &json!([{ "limit": 1 }]));
+    assert_eq!(answer["edits"].as_array().unwrap().len(), 1);
+    let edit = &answer["edits"][0];
+    assert_eq!(edit["folder"], uri_of(&world.root()));
+    assert_eq!(edit["token"], edit["rollbackToken"]);
+    assert_eq!(edit["author"], "editor");
+}
+
+#[test]
 fn three_files_are_reviewed_applied_typed_in_and_rolled_back() {
     let world = World::new(&[
         ("a.txt", "a\n"),

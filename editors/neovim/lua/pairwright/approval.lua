@@ -36,10 +36,35 @@ function M.words(asked)
     return ('run `%s`%s'):format(command, more)
   elseif subject.type == 'edit' then
     return 'change ' .. plain.visible(subject.path)
+  elseif subject.type == 'tool' then
+    local arguments = plain.one_line(subject.arguments, SHOWN)
+    return ('call %s with %s'):format(plain.visible(subject.tool), arguments)
+  elseif subject.type == 'network' then
+    local host = plain.visible(subject.host)
+    return ('let `%s` reach %s'):format(plain.one_line(subject.command, SHOWN), host)
   elseif subject.type == 'budget' then
     return 'go on beyond ' .. plain.visible(subject.what)
   end
   return (plain.one_line(subject.text, SHOWN))
+end
+
+--- What a longer yes would remember, by what is asked for.
+local longer = {
+  command = { 'remembered', 'what begins with `%s`' },
+  edit = { 'path', 'changes of %s' },
+  tool = { 'tool', 'calls of %s' },
+  network = { 'host', 'what reaches %s' },
+}
+
+--- What a longer yes would remember, to the letter and in words; nil where there is none.
+---@param subject table
+---@return string?, string?
+function M.remembered(subject)
+  local known = longer[subject.type]
+  if known then
+    local what = plain.visible(subject[known[1]])
+    return what, known[2]:format(what)
+  end
 end
 
 ---@class pairwright.Choice
@@ -69,9 +94,8 @@ local function choices(asked)
     answer = { decision = 'no' },
     wants = 'Instead: ',
   })
-  local what = subject.remembered
-      and ('what begins with `%s`'):format(plain.visible(subject.remembered))
-    or M.words(asked)
+  local _, remembered = M.remembered(subject)
+  local what = remembered or M.words(asked)
   local titles = {
     once = 'Yes, this once',
     task = 'Yes, and for the rest of this task: ' .. what,

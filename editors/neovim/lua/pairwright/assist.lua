@@ -1,4 +1,4 @@
---- Explain, fix, write tests, document: what the server offers at a place, chosen by name.
+--- Explain, fix, write tests, document: what the server offers at a place, asked for by its kind.
 ---
 --- Not here: what is asked of a model, which comes with the server's code actions.
 local client = require('pairwright.client')
@@ -8,12 +8,8 @@ local M = {}
 
 local api = vim.api
 
---- How the titles of the server's actions begin.
-local titles = {
-  fix = 'Fix with Pairwright',
-  tests = 'Write tests with Pairwright',
-  document = 'Document with Pairwright',
-}
+--- The kind of the server's actions, below which each has one of its own.
+local KIND = 'quickfix.pairwright.'
 
 ---@param range integer[] first and last line
 ---@return table
@@ -77,16 +73,15 @@ function M.begin(what, buf, range)
   local params = {
     textDocument = { uri = vim.uri_from_bufnr(buf) },
     range = whole_lines(range or { line, line }),
-    context = { diagnostics = diagnostics },
+    context = { diagnostics = diagnostics, only = { KIND .. what } },
   }
   client.ask(running, 'textDocument/codeAction', params, function(err, actions)
     if err then
-      return nvim.say(err, vim.log.levels.ERROR)
+      return nvim.complain(err)
     end
-    for _, action in ipairs(actions or {}) do
-      if vim.startswith(action.title, titles[what]) then
-        return require('pairwright.task').start(action.command.arguments[1], buf)
-      end
+    local action = actions and actions[1]
+    if action then
+      return require('pairwright.task').start(action.command.arguments[1], buf)
     end
     nvim.say('that is a task, which needs a model: `models.agent`', vim.log.levels.WARN)
   end, buf)

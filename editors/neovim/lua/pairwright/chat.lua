@@ -1,8 +1,10 @@
 --- Chat in a Markdown buffer: the question is written at its end, the answer streams in above.
 ---
 --- Holds: a chat is one session of the server, followed also after the server was started again.
---- Not here: how it is written (`chat_text.lua`); what is answered, which is the server's.
+--- Not here: what its events do to its text (`chat_events.lua`), how that is written
+--- (`chat_text.lua`); what is answered, which is the server's.
 local client = require('pairwright.client')
+local events = require('pairwright.chat_events')
 local nvim = require('pairwright.nvim')
 local page = require('pairwright.chat_text')
 local plain = require('pairwright.plain')
@@ -15,8 +17,6 @@ local api = vim.api
 
 --- Events that one request answers at most.
 local PAGE = 1000
---- Pieces shown to a model that are named.
-local NAMED = 3
 
 ---@class pairwright.Reference
 ---@field type 'file'
@@ -36,89 +36,6 @@ local NAMED = 3
 local chats = {} ---@type table<integer, pairwright.Chat> by buffer
 local latest = {} ---@type table<string, pairwright.Chat> by folder
 
----@param message string
-local function complain(message)
-  nvim.say(message, vim.log.levels.ERROR)
-end
-
----@param chat pairwright.Chat
----@param shown table[]
-local function note_shown(chat, shown)
-  local names = {}
-  for i = 1, math.min(#shown, NAMED) do
-    names[i] = (plain.one_line(shown[i].title, 40))
-  end
-  if #shown > NAMED then
-    table.insert(names, ('%d more'):format(#shown - NAMED))
-  end
-  page.note(chat, chat.label, #names > 0 and 'shown ' .. table.concat(names, ', ') or '')
-end
-
----@param chat pairwright.Chat
----@param places table[]
-local function cite(chat, places)
-  local lines = vim.tbl_map(function(found)
-    return '- ' .. found.path .. (found.firstLine and (':%d'):format(found.firstLine) or '')
-  end, places)
-  page.insert_block(chat, table.concat(lines, '\n'))
-end
-
----@param chat pairwright.Chat
----@param files table[]
-local function tell_hunks(chat, files)
-  local changes = vim.tbl_map(function(file)
-    return ('%s +%d -%d'):format(file.path, file.added, file.removed)
-  end, files)
-  local where = table.concat(changes, ', ')
-  page.quote(chat, ('Hunks to decide in %s; see `:Pairwright hunks`.'):format(where))
-end
-
----@param chat pairwright.Chat
----@param event table
-local function on_event(chat, event)
-  if not api.nvim_buf_is_loaded(chat.buf) then
-    return
-  end
-  local kind = event.kind
-  if kind == 'question' then
-    if chat.is_own then
-      chat.is_own = false
-    else
-      page.begin_turn(chat, event.text)
-    end
-    chat.is_busy = true
-    note_shown(chat, event.shown or {})
-  elseif kind == 'message' then
-    page.insert(chat, event.text)
-  elseif kind == 'notice' then
-    page.quote(chat, event.text)
-  elseif kind == 'cited' then
-    cite(chat, event.places)
-  elseif kind == 'diff' and event.proposal then
-    tell_hunks(chat, event.files)
-  elseif kind == 'done' then
-    page.close_fence(chat)
-    chat.is_busy = false
-    if event.reason == 'stopped' then
-      page.quote(chat, 'Stopped.')
-    elseif event.summary then
-      page.quote(chat, event.summary)
-    end
-    api.nvim_exec_autocmds('User', { pattern = 'PairwrightAnswered', modeline = false })
-  end
-end
-
---- An answer that nobody writes any more.
----@param chat pairwright.Chat
----@param why string
-local function break_off(chat, why)
-  if chat.is_busy and api.nvim_buf_is_loaded(chat.buf) then
-    page.close_fence(chat)
-    page.quote(chat, why)
-  end
-  chat.is_busy, chat.is_own = false, false
-end
-
 ---@param chat pairwright.Chat
 ---@param session string
 ---@param seq integer
@@ -126,10 +43,10 @@ local function follow(chat, session, seq)
   chat.session = session
   sessions.follow(session, chat.root, seq, {
     on_event = function(event)
-      on_event(chat, event)
+      events.take(chat, event)
     end,
     on_lost = function()
-      break_off(chat, 'The server ended before the answer did. Ask again.')
+      events.break_off(chat, 'The server ended before the answer did. Ask again.')
     end,
     on_back = function(why)
       if why then
@@ -221,7 +138,7 @@ local function ask(chat, text)
   end
   local function fail(why)
     chat.is_busy = true
-    break_off(chat, why)
+    events.break_off(chat, why)
   end
   local function send(running)
     local params = {
@@ -255,14 +172,14 @@ end
 function M.send(buf)
   local chat = chat_of(buf or api.nvim_get_current_buf())
   if not chat then
-    return complain('there is no chat; :Pairwright chat opens one')
+    return nvim.complain('there is no chat; :Pairwright chat opens one')
   end
   if chat.is_busy then
-    return complain('the last question is still being answered; :Pairwright chat stop ends that')
+    return nvim.complain('the last question is still being answered; :Pairwright chat stop ends that')
   end
   local text = page.question(chat)
   if text == '' then
-    return complain('write a question below the last heading first')
+    return nvim.complain('write a question below the last heading first')
   end
   page.begin_own_turn(chat)
   page.note(chat, chat.label, 'waits for an answer')
@@ -282,7 +199,7 @@ function M.open(buf, text, range)
     return
   end
   if chat.is_busy then
-    return complain('the last question is still being answered; :Pairwright chat stop ends that')
+    return nvim.complain('the last question is still being answered; :Pairwright chat stop ends that')
   end
   api.nvim_buf_set_lines(chat.buf, -2, -1, false, plain.lines(text))
   M.send(chat.buf)
@@ -306,7 +223,7 @@ function M.stop(buf)
   end
   client.ask(running, 'pairwright/turn/cancel', { session = chat.session }, function(err)
     if err then
-      complain(err)
+      nvim.complain(err)
     end
   end)
 end
@@ -316,11 +233,11 @@ function M.review()
   local buf = api.nvim_get_current_buf()
   local chat = chats[buf]
   if not chat then
-    return complain('this is no chat')
+    return nvim.complain('this is no chat')
   end
   local block = page.block_at(chat, api.nvim_win_get_cursor(0)[1] - 1)
   if not block then
-    return complain('there is no whole block of code at the cursor')
+    return nvim.complain('there is no whole block of code at the cursor')
   end
   local is_there = chat.source and api.nvim_buf_is_loaded(chat.source)
   require('pairwright.hunks').preview(block, is_there and chat.source)
@@ -343,11 +260,11 @@ local function load(running, session, source)
     local params = { session = session, fromSeq = from, limit = PAGE }
     client.ask(running, 'pairwright/session/load', params, function(err, result)
       if err then
-        return complain(err)
+        return nvim.complain(err)
       end
       local last = from - 1
       for _, event in ipairs(result.events) do
-        on_event(chat, event)
+        events.take(chat, event)
         last = event.seq
       end
       if #result.events == PAGE then
@@ -366,27 +283,11 @@ end
 --- Lets the user choose one of the chats and tasks that are kept.
 ---@param buf integer
 function M.choose(buf)
-  sessions.list(buf, function(running, kept)
-    if #kept == 0 then
-      return nvim.say('nothing was asked here yet')
+  sessions.choose(buf, 'all', function(running, session)
+    if session.state then
+      return require('pairwright.task').show(running, session.id)
     end
-    vim.ui.select(kept, {
-      prompt = 'Chats and tasks',
-      kind = 'pairwright_session',
-      format_item = function(session)
-        local what = session.state and ('task, %s'):format(session.state) or 'chat'
-        local day = os.date('%Y-%m-%d %H:%M', math.floor(session.created / 1000))
-        return ('%s  %s  (%s)'):format(day, (plain.one_line(session.title, 60)), what)
-      end,
-    }, function(session)
-      if not session then
-        return
-      end
-      if session.state then
-        return require('pairwright.task').show(running, session.id)
-      end
-      load(running, session.id, vim.bo[buf].buftype == '' and buf or nil)
-    end)
+    load(running, session.id, vim.bo[buf].buftype == '' and buf or nil)
   end)
 end
 
@@ -398,7 +299,7 @@ function M.explain(part, buf)
     local params = { command = 'pairwright.explainCode', arguments = { part } }
     client.ask(running, 'workspace/executeCommand', params, function(err, result)
       if err then
-        return complain(err)
+        return nvim.complain(err)
       end
       local chat = create(running.config.root_dir)
       look_at(chat, buf)

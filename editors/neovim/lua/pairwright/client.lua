@@ -169,8 +169,7 @@ local function on_exit(code, signal, client_id)
           start_at(root)
         end
       else
-        local message = 'Pairwright: the server ended again (code %d); see :Pairwright log'
-        vim.notify(message:format(code), vim.log.levels.ERROR)
+        nvim.complain(('the server ended again (code %d); see :Pairwright log'):format(code))
       end
     end
   end)
@@ -356,12 +355,12 @@ end
 function M.execute(buf, command, arguments, done)
   local client = M.of(buf)
   if not client then
-    return vim.notify('Pairwright: no server is attached to this buffer', vim.log.levels.WARN)
+    return nvim.say('no server is attached to this buffer', vim.log.levels.WARN)
   end
   local params = { command = command, arguments = arguments or {} }
-  nvim.request(client, 'workspace/executeCommand', params, function(err, result)
+  M.ask(client, 'workspace/executeCommand', params, function(err, result)
     if err then
-      vim.notify('Pairwright: ' .. (err.message or vim.inspect(err)), vim.log.levels.ERROR)
+      nvim.complain(err)
     elseif done then
       done(result)
     end

@@ -75,7 +75,7 @@ end
 function commands.snooze(buf, minutes)
   local n = tonumber(minutes or 30)
   if not n then
-    return vim.notify('Pairwright: snooze takes minutes, not ' .. minutes, vim.log.levels.ERROR)
+    return nvim.complain('snooze takes minutes, not ' .. minutes)
   end
   require('pairwright').dismiss()
   client.execute(buf, 'pairwright.snooze', { n })
@@ -111,7 +111,7 @@ end
 function commands.sent(buf)
   local running = client.of(buf)
   if not running then
-    return vim.notify('Pairwright: no server is attached to this buffer', vim.log.levels.WARN)
+    return say('no server is attached to this buffer', vim.log.levels.WARN)
   end
   local at = api.nvim_win_get_cursor(0)
   local line = api.nvim_get_current_line()
@@ -122,9 +122,9 @@ function commands.sent(buf)
     textDocument = { uri = vim.uri_from_bufnr(buf) },
     position = { line = at[1] - 1, character = column },
   }
-  nvim.request(running, 'pairwright/context/explain', params, function(err, result)
+  client.ask(running, 'pairwright/context/explain', params, function(err, result)
     if err then
-      return vim.notify('Pairwright: ' .. err.message, vim.log.levels.ERROR)
+      return nvim.complain(err)
     end
     show_value(result, 'sent')
   end, buf)
@@ -162,8 +162,7 @@ local function decides(action)
     elseif what == 'all' or what == 'file' then
       require('pairwright.hunks').decide_all(action, what == 'file' and what or nil)
     else
-      local message = 'Pairwright: %s takes `file`, `all` or nothing, not %s'
-      vim.notify(message:format(action, what), vim.log.levels.ERROR)
+      nvim.complain(('%s takes `file`, `all` or nothing, not %s'):format(action, what))
     end
   end
 end
@@ -173,6 +172,10 @@ commands.reject = decides('reject')
 
 function commands.rollback(_, token)
   require('pairwright.hunks').roll_back(token)
+end
+
+function commands.edits(buf)
+  require('pairwright.edits').choose(buf)
 end
 
 --- Proposes the edits of a model's answer: the lines of a range, a register, or a file.
@@ -185,7 +188,7 @@ function commands.apply(buf, from, range)
   elseif vim.fn.filereadable(from) == 1 then
     lines = vim.fn.readfile(from)
   else
-    return vim.notify('Pairwright: cannot read ' .. from, vim.log.levels.ERROR)
+    return nvim.complain('cannot read ' .. from)
   end
   require('pairwright.hunks').preview(table.concat(lines, '\n') .. '\n', buf)
 end
@@ -299,11 +302,10 @@ function M.run(arguments, range)
   local command = commands[name]
   if not command then
     local known = table.concat(M.complete('', 'Pairwright '), ', ')
-    local message = 'Pairwright: there is no `%s`; there are: %s'
-    return vim.notify(message:format(name, known), vim.log.levels.ERROR)
+    return nvim.complain(('there is no `%s`; there are: %s'):format(name, known))
   end
   if with_sessions[name] and not nvim.has_sessions then
-    return say(name .. ' needs Neovim 0.10', vim.log.levels.ERROR)
+    return nvim.complain(name .. ' needs Neovim 0.10')
   end
   rest = rest or ''
   command(api.nvim_get_current_buf(), rest:match('%S+'), range, rest)

@@ -17,11 +17,7 @@ local known = {} ---@type table<integer, { uri: string, hunks: pairwright.Hunk[]
 --- Clients that are being asked, and whether to ask once more after that.
 local asking = {} ---@type table<integer, 'once'|'again'>
 
----@param message string
----@param level? integer
-local function say(message, level)
-  vim.notify('Pairwright: ' .. message, level or vim.log.levels.INFO)
-end
+local say = nvim.say
 
 ---@param path string
 ---@return string
@@ -210,7 +206,7 @@ local function go_to_other_file(client_id, buf, step)
   end
   local opened, why = pcall(vim.cmd, 'edit ' .. vim.fn.fnameescape(path))
   if not opened then
-    say(tostring(why), vim.log.levels.ERROR)
+    nvim.complain(tostring(why))
   end
   return opened
 end
@@ -291,12 +287,14 @@ end
 
 --- Takes back an edit: the last that stands, unless a token is given. What was typed since stays.
 ---@param token? string
-function M.roll_back(token)
+---@param is_redo? boolean the token is of a taking back
+function M.roll_back(token, is_redo)
   local params = token and { rollbackToken = token } or vim.empty_dict()
   client.execute(api.nvim_get_current_buf(), 'pairwright.diff.rollback', { params }, function(result)
     tell(result)
     if #result.paths > 0 then
-      say('took back the edit of ' .. table.concat(result.paths, ', '))
+      local what = is_redo and 'did again' or 'took back'
+      say(('%s the edit of %s'):format(what, table.concat(result.paths, ', ')))
     end
   end)
 end
@@ -310,8 +308,8 @@ function M.preview(answer, file)
   local params = { answer = answer, textDocument = document }
   client.execute(buf, 'pairwright.diff.preview', { params }, function(result)
     local n_hunks = 0
-    for _, file in ipairs(result.files) do
-      n_hunks = n_hunks + #file.hunks
+    for _, proposed in ipairs(result.files) do
+      n_hunks = n_hunks + #proposed.hunks
     end
     local message = '%d hunk%s in %d file%s wait%s for a decision'
     local one_hunk, one_file = n_hunks == 1, #result.files == 1

@@ -99,6 +99,22 @@ local function meaning(name, key)
   return '<Plug>(pairwright-' .. plugs[name] .. ')'
 end
 
+---@param mode 'i'|'n'
+---@param key string
+---@param plug string
+---@param buf? integer
+---@param meaning? fun(): string what the key does right now; the mapping of `plug` if not given
+local function map(mode, key, plug, buf, meaning)
+  vim.keymap.set(mode, key, meaning or '<Plug>(pairwright-' .. plug .. ')', {
+    buffer = buf,
+    expr = meaning ~= nil,
+    -- For <Plug>; a key that is answered with itself is not looked up again.
+    remap = true,
+    silent = true,
+    desc = 'Pairwright: ' .. plug:gsub('-', ' '),
+  })
+end
+
 --- Maps the keys of the settings, once, where they are free.
 function M.attach()
   local keymaps = config.get().keymaps
@@ -109,30 +125,11 @@ function M.attach()
   for name, plug in pairs(plugs) do
     local key = keymaps[name]
     if key and not M.is_taken(key, 'i') then
-      vim.keymap.set('i', key, function()
+      map('i', key, plug, nil, function()
         return meaning(name, key)
-      end, {
-        expr = true,
-        -- For <Plug>; a key that is answered with itself is not looked up again.
-        remap = true,
-        silent = true,
-        desc = 'Pairwright: ' .. plug:gsub('-', ' '),
-      })
+      end)
     end
   end
-end
-
----@param mode 'i'|'n'
----@param key string
----@param plug string
----@param buf? integer
-local function map(mode, key, plug, buf)
-  vim.keymap.set(mode, key, '<Plug>(pairwright-' .. plug .. ')', {
-    buffer = buf,
-    remap = true,
-    silent = true,
-    desc = 'Pairwright: ' .. plug:gsub('-', ' '),
-  })
 end
 
 --- Maps the keys of hunks in a buffer, or takes them away again.

@@ -37,6 +37,12 @@ function M.say(message, level)
   vim.notify('Pairwright: ' .. message, level or vim.log.levels.INFO)
 end
 
+--- Says what went wrong.
+---@param message string
+function M.complain(message)
+  M.say(message, vim.log.levels.ERROR)
+end
+
 --- Asks `client`; `buf` must be a real number, or changes that wait to be sent are not sent first.
 ---@param client vim.lsp.Client
 ---@param method string

@@ -4,6 +4,7 @@
 --- Not here: what events mean (`chat.lua`, `task.lua`).
 local client = require('pairwright.client')
 local nvim = require('pairwright.nvim')
+local plain = require('pairwright.plain')
 
 local M = {}
 
@@ -125,16 +126,39 @@ function M.started(running)
   end
 end
 
---- Lists what is kept of a folder.
+---@param session table
+---@return string
+local function in_words(session)
+  local what = session.state and ('task, %s'):format(session.state) or 'chat'
+  local day = os.date('%Y-%m-%d %H:%M', math.floor(session.created / 1000))
+  return ('%s  %s  (%s)'):format(day, (plain.one_line(session.title, 60)), what)
+end
+
+--- Lets the user choose one of what is kept of a folder.
 ---@param buf integer
----@param done fun(running: vim.lsp.Client, sessions: table[])
-function M.list(buf, done)
+---@param which 'all'|'tasks'
+---@param done fun(running: vim.lsp.Client, session: table)
+function M.choose(buf, which, done)
   client.reach(buf, function(running)
     client.ask(running, 'pairwright/session/list', vim.empty_dict(), function(err, result)
       if err then
-        return nvim.say(err, vim.log.levels.ERROR)
+        return nvim.complain(err)
       end
-      done(running, result.sessions)
+      local kept = vim.tbl_filter(function(session)
+        return which == 'all' or session.state ~= nil
+      end, result.sessions)
+      if #kept == 0 then
+        return nvim.say(which == 'all' and 'nothing was asked here yet' or 'there were no tasks here yet')
+      end
+      vim.ui.select(kept, {
+        prompt = which == 'all' and 'Chats and tasks' or 'Tasks',
+        kind = 'pairwright_session',
+        format_item = in_words,
+      }, function(session)
+        if session then
+          done(running, session)
+        end
+      end)
     end)
   end)
 end

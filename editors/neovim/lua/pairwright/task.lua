@@ -7,7 +7,6 @@
 local approval = require('pairwright.approval')
 local client = require('pairwright.client')
 local nvim = require('pairwright.nvim')
-local plain = require('pairwright.plain')
 local record = require('pairwright.task_record')
 local sessions = require('pairwright.sessions')
 local view = require('pairwright.view')
@@ -22,11 +21,6 @@ local api = vim.api
 
 local tasks = {} ---@type table<string, pairwright.ShownTask>
 local latest ---@type pairwright.ShownTask?
-
----@param message string
-local function complain(message)
-  nvim.say(message, vim.log.levels.ERROR)
-end
 
 --- Puts lines into a buffer, changing only those that differ.
 ---@param buf integer
@@ -135,7 +129,7 @@ function M.start(params, buf)
   client.reach(buf, function(running)
     client.ask(running, 'pairwright/task/start', params, function(err, result)
       if err then
-        return complain(err)
+        return nvim.complain(err)
       end
       M.show(running, result.task)
     end, buf)
@@ -204,13 +198,13 @@ end
 local function control(verb, text)
   local task = task_of()
   if not task then
-    return complain('there is no task; :Pairwright task begins one')
+    return nvim.complain('there is no task; :Pairwright task begins one')
   end
   client.reach(task.buf, function(running)
     local params = { task = task.id, text = text }
     client.ask(running, 'pairwright/task/' .. verb, params, function(err)
       if err then
-        complain(err)
+        nvim.complain(err)
       end
     end)
   end)
@@ -264,24 +258,8 @@ end
 --- Lets the user choose one of the tasks that are kept.
 ---@param buf integer
 function M.choose(buf)
-  sessions.list(buf, function(running, all)
-    local kept_tasks = vim.tbl_filter(function(session)
-      return session.state ~= nil
-    end, all)
-    if #kept_tasks == 0 then
-      return nvim.say('there were no tasks here yet')
-    end
-    vim.ui.select(kept_tasks, {
-      prompt = 'Tasks',
-      kind = 'pairwright_session',
-      format_item = function(session)
-        return ('%s  (%s)'):format(plain.one_line(session.title, 60), session.state)
-      end,
-    }, function(session)
-      if session then
-        M.show(running, session.id)
-      end
-    end)
+  sessions.choose(buf, 'tasks', function(running, session)
+    M.show(running, session.id)
   end)
 end
 

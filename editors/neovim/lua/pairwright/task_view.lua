@@ -1,6 +1,7 @@
 --- A task as lines: what was asked, where it is, what it did, what it asks.
 ---
 --- Holds: however much a task does, what is shown is bounded. Nothing of it is obeyed or hidden.
+local approval = require('pairwright.approval')
 local plain = require('pairwright.plain')
 
 local M = {}
@@ -75,24 +76,38 @@ local function spent(task)
   return table.concat(parts, ', ')
 end
 
+--- What is asked for in full, and what is said above it.
+---@param subject table
+---@return string? heading, string? text
+local function in_full(subject)
+  if subject.type == 'command' then
+    return 'run:', subject.command
+  elseif subject.type == 'tool' then
+    return ('call %s with:'):format(plain.visible(subject.tool)), subject.arguments
+  elseif subject.type == 'network' then
+    return ('let this reach %s:'):format(plain.visible(subject.host)), subject.command
+  end
+end
+
 ---@param lines string[]
 ---@param asked pairwright.Approval
 local function add_approval(lines, asked)
   local subject = asked.subject
   vim.list_extend(lines, { '', '## It asks  (<CR> answers)', '' })
-  if subject.type == 'command' then
-    table.insert(lines, '  run:')
-    for _, line in ipairs(plain.lines(subject.command)) do
-      table.insert(lines, '    ' .. plain.visible(line))
-    end
-    local reason = plain.one_line(asked.reason, WIDTH)
-    table.insert(lines, ('  because: %s (risk: %s)'):format(reason, asked.risk))
-    table.insert(lines, '  a longer yes would remember: ' .. plain.visible(subject.remembered))
-  elseif subject.type == 'question' then
+  if subject.type == 'question' then
     vim.list_extend(lines, tail(subject.text, OUTPUT * 4, '  '))
-  else
-    table.insert(lines, '  ' .. require('pairwright.approval').words(asked))
-    table.insert(lines, '  because: ' .. plain.one_line(asked.reason, WIDTH))
+    return
+  end
+  local heading, text = in_full(subject)
+  table.insert(lines, '  ' .. (heading or approval.words(asked)))
+  for _, line in ipairs(text and plain.lines(text) or {}) do
+    table.insert(lines, '    ' .. plain.visible(line))
+  end
+  local reason = plain.one_line(asked.reason, WIDTH)
+  table.insert(lines, ('  because: %s (risk: %s)'):format(reason, asked.risk))
+  local remembered = approval.remembered(subject)
+  if remembered then
+    table.insert(lines, '  a longer yes would remember: ' .. remembered)
   end
 end
 

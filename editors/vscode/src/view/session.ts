@@ -2,12 +2,15 @@
  * A session as it is shown: its events put together, in the order of what happened.
  *
  * Holds: what is kept is bounded, whatever a model or a command prints: the newest `MOST_ENTRIES`
- * entries, and the last `MOST_OUTPUT` characters a command printed. Events are taken once each, in
+ * entries, the first `MOST_SAID` characters of what a model says in one go, and the last
+ * `MOST_OUTPUT` characters a command printed. Events are taken once each, in
  * the order of their `seq`. Nothing here knows the page.
  */
 import type { Approval, Ceilings, CitedPlace, DiffFile, Event, Outcome, PlanItem, Shown, Spent, TaskState } from '../protocol';
 
 export const MOST_ENTRIES = 1000;
+/** Characters of one answer, thought or call; all of it is made into a page anew with each piece. */
+export const MOST_SAID = 131_072;
 /** Characters of what one command printed. */
 export const MOST_OUTPUT = 16_384;
 
@@ -86,7 +89,13 @@ export class SessionView {
         this.add(event, { type: 'cited', places: event.places });
         break;
       case 'tool_call':
-        this.add(event, { type: 'step', call: event.call, tool: event.tool, given: event.arguments, output: '' });
+        this.add(event, {
+          type: 'step',
+          call: event.call,
+          tool: event.tool,
+          given: event.arguments.slice(0, MOST_SAID),
+          output: '',
+        });
         break;
       case 'tool_output':
         this.change('step', ({ call }) => call === event.call, (step) => {
@@ -190,9 +199,11 @@ export class SessionView {
       this.add(event, begin());
     }
     const entry = this.entries.at(-1);
-    if (entry?.content.type === type) {
-      entry.content.text += event.text;
+    if (entry?.content.type === type && entry.content.text.length < MOST_SAID) {
+      entry.content.text = (entry.content.text + event.text).slice(0, MOST_SAID);
       entry.version += 1;
+      // The page says where the rest is.
+      this.isCut ||= entry.content.text.length === MOST_SAID;
     }
   }
 

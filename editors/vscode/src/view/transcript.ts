@@ -146,8 +146,10 @@ function approval(asked: Approval, decided: string | undefined, isAsked: boolean
   const element = make('div', 'approval', make('strong', '', questionOf(subject)));
   element.setAttribute('role', 'group');
   element.setAttribute('aria-label', `The task asks: ${questionOf(subject)}`);
-  if (subject.type === 'command') {
+  if (subject.type === 'command' || subject.type === 'network') {
     element.append(make('pre', '', subject.command));
+  } else if (subject.type === 'tool') {
+    element.append(make('pre', '', subject.arguments));
   }
   element.append(make('div', 'note', `${reason} (${risk} risk)`));
   if (decided !== undefined) {
@@ -167,10 +169,10 @@ function approval(asked: Approval, decided: string | undefined, isAsked: boolean
   } else {
     const titles = { once: 'Allow once', task: 'Allow for this task', repository: 'Allow in this folder' };
     scopes.forEach((scope) => buttons.append(decide(titles[scope], { decision: 'yes', scope })));
-    if (subject.type === 'command' && scopes.some((scope) => scope !== 'once')) {
-      element.append(
-        make('div', 'remembered', 'More than once would be remembered as: commands that begin with ', make('code', '', subject.remembered)),
-      );
+    const remembered = rememberedOf(subject);
+    if (remembered && scopes.some((scope) => scope !== 'once')) {
+      const [what, name] = remembered;
+      element.append(make('div', 'remembered', `More than once would be remembered as: ${what} `, make('code', '', name)));
     }
   }
   buttons.append(decide('No', { decision: 'no' }));
@@ -184,10 +186,31 @@ function questionOf(subject: Approval['subject']): string {
       return 'May it run this command?';
     case 'edit':
       return `May it change ${subject.path}?`;
+    case 'tool':
+      return `May it call ${subject.tool}?`;
+    case 'network':
+      return `May this command reach ${subject.host}?`;
     case 'budget':
       return `May it go on beyond ${subject.what}?`;
     case 'question':
       return subject.text;
+  }
+}
+
+/** What a longer permission would be remembered as, in words and to the letter. */
+function rememberedOf(subject: Approval['subject']): [string, string] | undefined {
+  switch (subject.type) {
+    case 'command':
+      return ['commands that begin with', subject.remembered];
+    case 'edit':
+      return ['changes of', subject.path];
+    case 'tool':
+      return ['calls of', subject.tool];
+    case 'network':
+      return ['what reaches', subject.host];
+    case 'budget':
+    case 'question':
+      return undefined;
   }
 }
 

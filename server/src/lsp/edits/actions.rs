@@ -13,14 +13,16 @@ impl Server {
         &self,
         params: lsp::CodeActionParams,
     ) -> jsonrpc::Result<Vec<lsp::CodeAction>> {
-        let kind = lsp::CodeActionKind::QuickFix;
-        let wanted = params.context.only.as_ref();
-        if wanted.is_some_and(|only| {
-            !only.contains(&kind) && !only.contains(&lsp::CodeActionKind::Empty)
-        }) {
-            return Ok(Vec::new());
-        }
         let mut actions = self.assistance(&params);
+        let only = params.context.only;
+        let is_wanted = |kind: &lsp::CodeActionKind| {
+            let only = only.as_ref();
+            only.is_none_or(|only| only.iter().any(|of| is_within(kind, of)))
+        };
+        actions.retain(|action| action.kind.as_ref().is_some_and(is_wanted));
+        if !is_wanted(&lsp::CodeActionKind::QuickFix) {
+            return Ok(actions);
+        }
         let uri = params.text_document.uri.0;
         let Some((root, _)) = self.within(&uri) else {
             return Ok(actions);
@@ -99,6 +101,13 @@ impl Server {
         let hunks = files.into_iter().flat_map(|f| f.hunks);
         Ok(hunks.filter(|h| h.state == HunkState::Pending).collect())
     }
+}
+
+/// Whether a kind is another or one below it, as `a.b` is below `a` and all are below the empty one.
+fn is_within(kind: &lsp::CodeActionKind, of: &lsp::CodeActionKind) -> bool {
+    let of = of.as_str();
+    let rest = kind.as_str().strip_prefix(of);
+    of.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Whether a hunk's lines and a selection share a line.
