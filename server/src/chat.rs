@@ -11,7 +11,6 @@ mod answer;
 mod cite;
 mod conversation;
 mod grounding;
-mod pace;
 mod prompt;
 mod search;
 

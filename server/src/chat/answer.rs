@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::conversation::{Conversation, estimate};
 use super::grounding::{Grounding, Sources, gather};
-use super::pace::Pace;
 use super::{Ask, Inner, cite, prompt, search};
 use crate::edit::hunks::{Proposal, What};
 use crate::edit::parse::{EditSet, Format, parse};
@@ -18,7 +16,7 @@ use crate::model::{
     Message, ModelError, Reply, TurnEnd, TurnEvent, TurnModel, TurnRequest, TurnStream,
 };
 use crate::secret::redact;
-use crate::store::events::{DiffFile, Durability, EventKind};
+use crate::store::events::{DiffFile, Durability, EventKind, Pace};
 
 /// Most tokens of an answer, and least room for one.
 const LONGEST_ANSWER: u32 = 8192;
@@ -234,17 +232,10 @@ impl Inner {
         stop: &CancellationToken,
     ) -> anyhow::Result<End> {
         loop {
-            let due = pace.due();
-            let pause = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(End::Stopped),
-                () = pause => {
+                () = pace.wait() => {
                     let kinds = pace.take();
                     self.append(session, turn, kinds, Durability::Soon).await?;
                     continue;
@@ -261,14 +252,11 @@ impl Inner {
                 TurnEvent::Text(text) => pace.text(&text),
                 TurnEvent::Thinking(text) => pace.thought(&text),
                 TurnEvent::Retry { why, after } => {
-                    let text = format!("{why} Asked again in {} s.", after.as_secs().max(1));
-                    let notice = vec![EventKind::Notice { text }];
-                    self.append(session, turn, notice, Durability::Soon).await?;
+                    let seconds = after.as_secs().max(1);
+                    pace.notice(format!("{why} Asked again in {seconds} s."));
                 }
                 TurnEvent::Fallback { why, model, place } => {
-                    let text = format!("{why} {model} at {place} answers instead.");
-                    let notice = vec![EventKind::Notice { text }];
-                    self.append(session, turn, notice, Durability::Soon).await?;
+                    pace.notice(format!("{why} {model} at {place} answers instead."));
                 }
                 TurnEvent::End(end) => return Ok(End::Answered(end)),
                 TurnEvent::Thought(_) | TurnEvent::Call(_) | TurnEvent::Usage(_) => {}

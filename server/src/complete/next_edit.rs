@@ -224,7 +224,7 @@ fn change(rewrite: &Rewrite, text: &str) -> Option<(Change, Range<usize>)> {
     let (tail, at) = (&rest[..open], whole.start..whole.end + open);
     let (old, new) = (old_name + tail, new_name + tail);
     let says_enough = old.len() >= MIN_EXPRESSION && old.split(|c| !is_name(c)).any(is_a_name);
-    says_enough.then(|| (Change::Expression { old, new }, at))
+    says_enough.then_some((Change::Expression { old, new }, at))
 }
 
 /// How many brackets `text` leaves open; `None` when it closes one that it did not open.

@@ -13,6 +13,7 @@ mod chain;
 mod follow;
 mod kind;
 mod lease;
+mod pace;
 mod projections;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +30,7 @@ pub use kind::{
     Outcome, Permission, Place, PlanItem, PlanState, Risk, Shown, Spent, Subject, TaskState,
 };
 pub use lease::{HEARTBEAT, Lease};
+pub use pace::Pace;
 pub use projections::{Session, Step, Task};
 
 use super::{Store, StoreError};

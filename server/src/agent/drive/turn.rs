@@ -1,17 +1,15 @@
 //! One turn of the model: asked for, told as it comes, written down.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Control, Driver, End, Flow, call, transcript};
 use crate::agent::prompt;
 use crate::model::{Message, ModelError, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
 use crate::secret::redact;
-use crate::store::events::EventKind;
+use crate::store::events::{EventKind, Pace};
 
 /// Tokens of one answer.
 const ANSWER: u32 = 8_192;
-/// Pieces of running text are told this often at most.
-const COALESCE: Duration = Duration::from_millis(33);
 /// Answers without a call before the task is taken as done.
 const IDLE_ANSWERS: u32 = 2;
 
@@ -27,20 +25,19 @@ impl Driver {
         };
         let mut stream = self.setup.model.turn(request);
         let mut reply = Reply::default();
-        let mut pieces: Vec<EventKind> = Vec::new();
-        let mut told = tokio::time::Instant::now();
+        let mut pace = Pace::default();
         loop {
             let next = tokio::select! {
                 event = stream.next() => Next::Event(event),
                 control = self.controls.recv(), if !self.controls.is_closed() => Next::Control(control),
-                () = tokio::time::sleep_until(told + COALESCE), if !pieces.is_empty() => Next::Tell,
+                () = pace.wait() => Next::Tell,
             };
             match next {
                 Next::Event(Some(Ok(event))) => {
                     reply.take(&event);
                     match event {
-                        TurnEvent::Text(text) => add_piece(&mut pieces, text, Piece::Message),
-                        TurnEvent::Thinking(text) => add_piece(&mut pieces, text, Piece::Thought),
+                        TurnEvent::Text(text) => pace.text(&text),
+                        TurnEvent::Thinking(text) => pace.thought(&text),
                         TurnEvent::Thought(_)
                         | TurnEvent::Call(_)
                         | TurnEvent::Usage(_)
@@ -49,14 +46,13 @@ impl Driver {
                         TurnEvent::Fallback { why, model, place } => {
                             // Once, not with every turn while it lasts.
                             if self.told.insert(model.clone()) {
-                                let text = format!("{why} {model} at {place} answers instead.");
-                                pieces.push(EventKind::Notice { text });
+                                pace.notice(format!("{why} {model} at {place} answers instead."));
                             }
                         }
                     }
                 }
                 Next::Event(Some(Err(why))) => {
-                    self.record_soon(std::mem::take(&mut pieces)).await?;
+                    self.record_soon(pace.take()).await?;
                     return Err(End::Paused(format!("the model could not be asked: {why}")));
                 }
                 Next::Event(None) => break,
@@ -71,12 +67,11 @@ impl Driver {
                     }
                 },
                 Next::Tell => {
-                    self.record_soon(std::mem::take(&mut pieces)).await?;
-                    told = tokio::time::Instant::now();
+                    self.record_soon(pace.take()).await?;
                 }
             }
         }
-        self.record_soon(pieces).await?;
+        self.record_soon(pace.take()).await?;
         if reply.fallback.is_none() {
             self.told.clear();
         }
@@ -174,20 +169,4 @@ enum Next {
     Event(Option<Result<TurnEvent, ModelError>>),
     Control(Option<Control>),
     Tell,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Piece {
-    Message,
-    Thought,
-}
-
-/// Adds a piece of running text to those that wait to be told.
-fn add_piece(pieces: &mut Vec<EventKind>, text: String, piece: Piece) {
-    match (pieces.last_mut(), piece) {
-        (Some(EventKind::Message { text: last }), Piece::Message)
-        | (Some(EventKind::Thought { text: last }), Piece::Thought) => last.push_str(&text),
-        (_, Piece::Message) => pieces.push(EventKind::Message { text }),
-        (_, Piece::Thought) => pieces.push(EventKind::Thought { text }),
-    }
 }

@@ -1,24 +1,25 @@
-//! How often pieces of an answer are passed on: the first at once, the others together, at most
-//! thirty times a second.
+//! How often pieces of an answer are passed on: the first at once, those that come close behind one
+//! another together.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::store::events::EventKind;
+use super::EventKind;
 
-/// Time between two batches of pieces.
-pub(super) const STEP: Duration = Duration::from_millis(34);
+/// Time between two batches of pieces. Longer than a page takes to draw nothing is held back; a
+/// model of a thousand tokens a second becomes 250 events.
+const STEP: Duration = Duration::from_millis(4);
 
 /// Pieces that wait to be passed on.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub struct Pace {
     pending: Vec<EventKind>,
     last: Option<Instant>,
 }
 
 impl Pace {
-    pub(super) fn text(&mut self, piece: &str) {
+    pub fn text(&mut self, piece: &str) {
         match self.pending.last_mut() {
             Some(EventKind::Message { text }) => text.push_str(piece),
             _ => self.pending.push(EventKind::Message {
@@ -27,7 +28,7 @@ impl Pace {
         }
     }
 
-    pub(super) fn thought(&mut self, piece: &str) {
+    pub fn thought(&mut self, piece: &str) {
         match self.pending.last_mut() {
             Some(EventKind::Thought { text }) => text.push_str(piece),
             _ => self.pending.push(EventKind::Thought {
@@ -36,14 +37,26 @@ impl Pace {
         }
     }
 
-    /// When what waits is to be passed on; `None` when nothing waits.
-    pub(super) fn due(&self) -> Option<Instant> {
+    /// Adds what is no piece of a text, behind the pieces before it.
+    pub fn notice(&mut self, text: String) {
+        self.pending.push(EventKind::Notice { text });
+    }
+
+    /// Returns when what waits is to be passed on; never while nothing waits.
+    pub async fn wait(&self) {
+        match self.due() {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
         let is_empty = self.pending.is_empty();
         (!is_empty).then(|| self.last.map_or_else(Instant::now, |last| last + STEP))
     }
 
     /// Takes what waits, to be passed on now.
-    pub(super) fn take(&mut self) -> Vec<EventKind> {
+    pub fn take(&mut self) -> Vec<EventKind> {
         self.last = Some(Instant::now());
         std::mem::take(&mut self.pending)
     }
@@ -54,7 +67,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_piece_goes_at_once_and_the_others_thirty_times_a_second() {
+    async fn the_first_piece_goes_at_once_and_the_others_a_few_milliseconds_later() {
         let start = Instant::now();
         let mut pace = Pace::default();
         assert_eq!(pace.due(), None);
@@ -67,7 +80,7 @@ mod tests {
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!(sent[0].0, Duration::ZERO);
-        assert!((25..=30).contains(&sent.len()), "{}", sent.len());
+        assert_eq!(sent.len(), 250);
         let all: usize = sent.iter().map(|(_, events)| events.len()).sum();
         assert_eq!(all, sent.len(), "pieces of one kind become one event");
     }
