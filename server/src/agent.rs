@@ -44,8 +44,9 @@ use crate::error::{Kind, UserError};
 use crate::index::Indexes;
 use crate::mcp;
 use crate::model::TurnModel;
+use crate::store::StoreError;
 use crate::store::events::{
-    Answer, Approval, Durability, Event, EventKind, EventLog, Intake, Lease, Risk, Target,
+    Answer, Approval, Durability, Event, EventKind, EventLog, Intake, Lease, Risk, Session, Target,
     TaskState, new_id,
 };
 
@@ -372,6 +373,16 @@ impl Tasks {
     /// Finds a task that runs here.
     pub fn get(&self, id: &str) -> Option<Handle> {
         self.lock().get(id).filter(|h| h.is_running()).cloned()
+    }
+
+    /// Lists the tasks of a folder that nobody works on and that somebody may want to take up. One
+    /// that is being started here is none: until it has its lease, it is waited for.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn unfinished(&self, log: &EventLog) -> Result<Vec<Session>, StoreError> {
+        let _beginning = self.begin();
+        log.unfinished()
     }
 
     fn begin(&self) -> MutexGuard<'_, ()> {

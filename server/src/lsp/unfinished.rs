@@ -73,7 +73,8 @@ impl Server {
             task,
             log: log.clone(),
         };
-        Ok(log.unfinished()?.into_iter().map(left).collect())
+        let unfinished = self.tasks.unfinished(&log)?;
+        Ok(unfinished.into_iter().map(left).collect())
     }
 
     async fn take_up(&self, task: &str) -> jsonrpc::Result<()> {

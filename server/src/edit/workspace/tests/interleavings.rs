@@ -211,7 +211,7 @@ impl Run {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("PAIRWRIGHT_INTERLEAVINGS").ok().and_then(|n| n.parse().ok()).unwrap_or(60),
+        cases: std::env::var("PAIRWRIGHT_INTERLEAVINGS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000),
         ..ProptestConfig::default()
     })]
     #[test]
