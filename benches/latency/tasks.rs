@@ -40,7 +40,10 @@ pub(crate) fn run(input: &Input, table: &mut Table) -> anyhow::Result<()> {
                     let path = json!({ "path": path });
                     Turn::calls("", [Call::new(&format!("call_{done}"), "read_file", &path)])
                 }
-                None => Turn::text("All were read."),
+                None => {
+                    let end = json!({ "summary": "All were read.", "succeeded": true });
+                    Turn::calls("", [Call::new("call_end", "finish", &end)])
+                }
             };
             let pace = if says(seen, BESIDE) {
                 THINKING
