@@ -45,7 +45,7 @@ class NextEdit(Case):
         until(lambda: "sum" in self.behind(window), "it is drawn there")
         window.press("Escape")
         until(lambda: self.desk.commands("pairwright.didRejectEdit"), "turned down")
-        self.assertEqual(self.behind(window), [])
+        until(lambda: self.behind(window) == [], "it is gone")
         # The key means again what it did.
         window.press("Control+Home", "Tab")
         self.assertEqual(window.save("user.py").lstrip(), USER)

@@ -174,6 +174,9 @@ export class NextEdits implements vscode.Disposable {
 
   private async dismiss(): Promise<void> {
     const id = this.shown?.id;
+    // An answer on its way is turned down too.
+    this.asked += 1;
+    clearTimeout(this.timer);
     this.hide();
     if (id !== undefined) {
       await this.tell('pairwright.didRejectEdit', id);
