@@ -138,18 +138,22 @@ fn warm(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> 
         time(&places, |place| near_cursor(&index, place)),
     )?;
     let edited = &places[..N_EDITS.min(places.len())];
-    row(
-        "a key in a buffer → seen",
-        time(edited, |place| {
-            let mut text = place.text.clone();
-            text.insert(place.cursor, 'x');
-            index.buffer_changed(&root.join(place.path.as_str()), text.into());
-            index.wait_until_seen(soon())
-        }),
-    )?;
+    let (mut opened, mut typed) = (Vec::new(), Vec::new());
     for place in edited {
-        index.buffer_closed(&root.join(place.path.as_str()));
+        let path = root.join(place.path.as_str());
+        let mut text = place.text.clone();
+        let mut key = |_: &Place| {
+            text.insert(place.cursor, 'x');
+            index.buffer_changed(&path, text.as_str().into());
+            index.wait_until_seen(soon())
+        };
+        opened.push(time_one(place, &mut key));
+        typed.push(time_one(place, &mut key));
+        index.buffer_closed(&path);
+        index.wait_until_seen(soon());
     }
+    row("a buffer opened → seen", opened)?;
+    row("a key in an open buffer → seen", typed)?;
     settle(&index)?;
     row(
         "a saved file → seen",

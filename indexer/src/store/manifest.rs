@@ -36,6 +36,17 @@ impl FileEntry {
     pub(crate) fn is_current(&self, stat: Stat) -> bool {
         self.stat == stat && stat.modified < self.seen.saturating_sub(RACY)
     }
+
+    /// Returns whether `now`, made by a later look, says nothing that was not known.
+    pub(crate) fn says_all_of(&self, now: &Self) -> bool {
+        let seen = self.seen;
+        self.is_current(now.stat)
+            && *self
+                == Self {
+                    seen,
+                    ..now.clone()
+                }
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

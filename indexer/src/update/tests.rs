@@ -6,7 +6,7 @@ use std::{
     fs,
     process::{Command, Stdio},
     sync::mpsc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use proptest::{prelude::*, sample::Index as At};
@@ -536,6 +536,29 @@ fn what_is_typed_is_seen_before_what_is_saved() {
     };
     let near = reader.files_near(&query);
     assert_eq!(near[0].path.as_str(), "b.rs");
+}
+
+#[test]
+fn closing_a_buffer_that_was_not_saved_writes_nothing() {
+    let workspace = Workspace::new(&[("a.rs", TEXTS[0]), ("b.rs", TEXTS[1])]);
+    let path = workspace.path("a.rs");
+    // What was changed just now is looked at again, for it could have changed once more since.
+    let long_ago = SystemTime::now() - Duration::from_secs(3_600);
+    for path in [&path, &workspace.path("b.rs")] {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    let index = workspace.settled();
+    let before = index.status().generation;
+    index.buffer_changed(&path, "fn typed() {}\n".into());
+    index.buffer_closed(&path);
+    settle(&index);
+    assert_eq!(index.status().generation, before);
+    assert!(index.reader().definitions_of("typed").is_empty());
+    workspace.write("a.rs", "fn saved() {}\n");
+    index.changed([path]);
+    settle(&index);
+    assert_eq!(index.status().generation, before + 1);
 }
 
 #[test]

@@ -93,6 +93,8 @@ pub(super) struct Writer {
     indexed_commit: Option<String>,
     /// Something is only in memory that belongs on disk.
     is_dirty: bool,
+    /// Content was stored that readers see only once it is published.
+    has_unshown: bool,
     must_settle: bool,
     /// Whose vectors are kept beside the embedded ones.
     outside: Option<OutsideModel>,
@@ -192,6 +194,7 @@ impl Writer {
             seen_manifest: None,
             indexed_commit: manifest.commit,
             is_dirty: false,
+            has_unshown: false,
             must_settle: false,
             outside: None,
             has_vectors: FxHashSet::default(),

@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use rayon::prelude::*;
@@ -22,7 +22,6 @@ use crate::{
     repo::Repo,
     store::FileEntry,
     syntax::Parsed,
-    vector::Row,
     walk::{Fault, IGNORE_FILE, not_ignored, walk},
 };
 
@@ -220,19 +219,41 @@ impl Writer {
                 batch.push(path);
             }
         }
-        let (files, root, stores) = (&self.files, &self.options.root, &self.stores);
-        let unit = |unit| {
-            // In memory, a file must be parsed to be shown, whether it is stored or not.
-            let stores = stores.as_ref().filter(|_| !in_memory)?;
-            stores.known(unit)
+        let (files, root) = (&self.files, &self.options.root);
+        // In memory, a file must be parsed to be shown, whether it is stored or not. Else one
+        // thread stores what it parsed while the others parse.
+        let stores = self.stores.as_mut().filter(|_| !in_memory).map(Mutex::new);
+        let lock = || {
+            let stores = stores.as_ref()?;
+            Some(stores.lock().unwrap_or_else(PoisonError::into_inner))
         };
-        let known = Known { unit: &unit };
+        let known = Known {
+            unit: &|unit| lock()?.known(unit),
+        };
+        let look = |path: &RepoPath| {
+            let (mut outcome, mut fault) = examine(root, path, files.get(path), &known);
+            if let Outcome::Parsed(parsed) = &mut outcome
+                && let Some(mut stores) = lock()
+            {
+                let (entry, parsed, rows) = &mut **parsed;
+                let terms = std::mem::take(&mut parsed.terms);
+                if let Some(unit) = entry.unit
+                    && let Err(error) = stores.add(unit, &parsed.unit, terms, rows)
+                {
+                    entry.unit = None;
+                    fault = Some(Fault::new("", &error));
+                }
+                drop(stores);
+                outcome = Outcome::Entry(entry.clone());
+            }
+            (outcome, fault)
+        };
         let looked: Vec<(Outcome, Option<Fault>)> = self.pool.install(|| {
             batch
                 .par_iter()
+                .with_max_len(1)
                 .map(|path| {
-                    let look = || examine(root, path, files.get(path), &known);
-                    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
+                    catch_unwind(AssertUnwindSafe(|| look(path))).unwrap_or_else(|_| {
                         let fault = Fault::new(path.clone(), "looking at it failed; a bug");
                         (Outcome::Unknown, Some(fault))
                     })
@@ -251,12 +272,8 @@ impl Writer {
                 Outcome::Gone => self.forget(path),
                 Outcome::Entry(entry) => self.keep_entry(path, &entry),
                 Outcome::Parsed(parsed) => {
-                    let (entry, parsed, rows) = *parsed;
-                    if in_memory {
-                        self.keep_in_memory(path, entry, parsed);
-                    } else {
-                        self.keep_on_disk(path, entry, parsed, &rows);
-                    }
+                    let (entry, parsed, _) = *parsed;
+                    self.keep_in_memory(path, entry, parsed);
                 }
             }
         }
@@ -276,14 +293,19 @@ impl Writer {
 
     pub(super) fn keep_entry(&mut self, path: RepoPath, entry: &FileEntry) {
         let before = self.files.insert(path.clone(), entry.clone());
-        if before.as_ref() == Some(entry) {
+        if before
+            .as_ref()
+            .is_some_and(|before| before.says_all_of(entry))
+        {
             return;
         }
         let is_same = before.is_some_and(|b| b.unit == entry.unit && b.class == entry.class);
         if !is_same {
             self.fresh.remove(&path);
             self.gone.remove(&path);
-            if entry.unit.is_none() && self.base.slot(&path).is_some() {
+            if entry.unit.is_some() {
+                self.has_unshown = true;
+            } else if self.base.slot(&path).is_some() {
                 // The base shows content that is no longer indexed.
                 self.gone.insert(path);
             }
@@ -298,33 +320,17 @@ impl Writer {
             .map(|slot| &self.base.files[slot as usize]);
         let is_same = in_base.is_some_and(|before| before.unit == entry.unit);
         self.gone.remove(&path);
-        self.files.insert(path.clone(), entry.clone());
+        let before = self.files.insert(path.clone(), entry.clone());
+        let is_known = before.is_some_and(|before| before.says_all_of(&entry));
         if is_same {
             self.fresh.remove(&path);
         } else {
             self.fresh
                 .insert(path, Arc::new(OverlayFile::new(entry, parsed, None)));
         }
-        self.changed_something();
-    }
-
-    pub(super) fn keep_on_disk(
-        &mut self,
-        path: RepoPath,
-        mut entry: FileEntry,
-        parsed: Parsed,
-        rows: &[Row],
-    ) {
-        if let (Some(stores), Some(unit)) = (&mut self.stores, entry.unit)
-            && let Err(error) = stores.add(unit, &parsed.unit, parsed.terms, rows)
-        {
-            entry.unit = None;
-            self.fault("", &error);
+        if !is_known {
+            self.changed_something();
         }
-        self.fresh.remove(&path);
-        self.gone.remove(&path);
-        self.files.insert(path, entry);
-        self.changed_something();
     }
 
     pub(super) fn await_file(&mut self, path: RepoPath, order: Order) {

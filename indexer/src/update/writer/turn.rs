@@ -102,11 +102,14 @@ impl Writer {
             return;
         }
         let is_quiet = self.last_change.elapsed() >= QUIET;
-        let is_bulk = self.fresh.is_empty() && self.gone.is_empty();
         // Whoever opens a folder waits for the first index of it.
         let is_first = self.generation == 0;
         let is_due = if self.waiting.is_empty() {
-            is_quiet || self.must_settle || is_bulk || is_first || self.fresh.len() > MAX_IN_MEMORY
+            is_quiet
+                || self.must_settle
+                || self.has_unshown
+                || is_first
+                || self.fresh.len() > MAX_IN_MEMORY
         } else {
             self.last_publish.elapsed() >= self.publish_interval && self.fresh.len() < MAX_IN_MEMORY
                 || self.fresh.len() >= MAX_IN_MEMORY
@@ -146,6 +149,7 @@ impl Writer {
                 self.fresh.clear();
                 self.gone.clear();
                 self.is_dirty = false;
+                self.has_unshown = false;
                 self.retry_at = None;
                 self.must_settle = false;
                 self.faults.remove("publish");
