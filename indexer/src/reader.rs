@@ -18,6 +18,7 @@ use crate::{
     graph::{NameIndex, PathWords},
     path::{ContentHash, RepoPath, name_hash},
     repo::history::History,
+    search::scores::Column,
     store::{FileEntry, Location, UnitKey, UnitReader, Uses, defined_names},
     syntax::{ChunkTerms, Language, Parsed, Unit},
     text::{
@@ -102,6 +103,9 @@ pub(crate) struct Overlay {
     pub(crate) added: FxHashMap<RepoPath, Slot>,
     /// Name → slots of `files` that define it.
     pub(crate) definers: FxHashMap<u32, Vec<Slot>>,
+    /// What changed recently and often, counted when first searched; every new history comes with
+    /// an overlay of its own.
+    pub(crate) recency: OnceLock<(Column, Column)>,
 }
 
 /// One file that is newer than the base.

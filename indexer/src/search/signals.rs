@@ -121,8 +121,7 @@ impl Reader {
 
         let (neighbours, messages) = self.message_scores(&terms);
         let (neighbours, messages) = (Column::new(neighbours), Column::new(messages));
-        let (recent, long_term) = self.recency();
-        let (recent, long_term) = (Column::new(recent), Column::new(long_term));
+        let (recent, long_term) = self.overlay.recency.get_or_init(|| self.recency());
 
         let mut lexical = Scores::new(n_slots);
         let parts = [
@@ -174,7 +173,7 @@ impl Reader {
             (&neighbours, 0.7),
             (&messages, 0.7),
             (&together, 0.4),
-            (&recent, 0.3),
+            (recent, 0.3),
             (&rank, 0.3),
             (&meaning, 0.5),
         ];
@@ -257,8 +256,8 @@ impl Reader {
             (Signal::NeighboursPlace, &neighbours),
             (Signal::MessagesPlace, &messages),
             (Signal::TogetherPlace, &together),
-            (Signal::RecentPlace, &recent),
-            (Signal::LongTermPlace, &long_term),
+            (Signal::RecentPlace, recent),
+            (Signal::LongTermPlace, long_term),
             (Signal::RankPlace, &rank),
             (Signal::MeaningPlace, &meaning),
             (Signal::FusedPlace, &lexical),
@@ -386,7 +385,8 @@ impl Reader {
         (neighbours, messages)
     }
 
-    pub(crate) fn recency(&self) -> (Scores, Scores) {
+    /// Returns what changed recently, and what changes often: the same for every question.
+    fn recency(&self) -> (Column, Column) {
         let n_slots = self.n_slots();
         let (mut recent, mut long_term) = (Scores::new(n_slots), Scores::new(n_slots));
         for file in 0..self.history.n_files() {
@@ -396,7 +396,7 @@ impl Reader {
                 long_term.add(slot, slow);
             }
         }
-        (recent, long_term)
+        (Column::new(recent), Column::new(long_term))
     }
 
     pub(crate) fn together(&self, seeds: &[(Slot, f32)]) -> Scores {

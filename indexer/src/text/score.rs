@@ -9,11 +9,7 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
-use tantivy::{
-    DocSet, InvertedIndexReader, Searcher, TERMINATED, Term,
-    postings::{Postings, TermInfo},
-    schema::IndexRecordOption,
-};
+use tantivy::{InvertedIndexReader, Searcher, Term, postings::TermInfo, schema::IndexRecordOption};
 
 use super::{Fields, paths::idf};
 use crate::{path::name_hash, store::UnitKey, syntax::ChunkTerms};
@@ -34,7 +30,7 @@ pub(crate) struct QueryTerm {
     pub(crate) weight: f32,
 }
 
-/// The text index as of one commit, with what scoring needs in memory: 6 bytes a chunk.
+/// The text index as of one commit, with what scoring needs in memory: 8 bytes a chunk.
 pub(crate) struct TextBase {
     searcher: Searcher,
     fields: Fields,
@@ -53,7 +49,8 @@ pub(crate) struct TextBase {
 struct Segment {
     /// The file of each document.
     slots: Vec<u32>,
-    n_terms: Vec<u16>,
+    /// What a count in each document is weighed against: [`saturation`] of its length.
+    saturations: Vec<f32>,
 }
 
 /// The scores of one file.
@@ -153,7 +150,7 @@ impl TextBase {
             let n_docs = reader.max_doc() as usize;
             let mut segment = Segment {
                 slots: vec![NONE; n_docs],
-                n_terms: vec![0; n_docs],
+                saturations: vec![0.0; n_docs],
             };
             let mut last = (None, NONE);
             for document in reader.doc_ids_alive() {
@@ -164,17 +161,20 @@ impl TextBase {
                         unit.and_then(|unit| slot_of(UnitKey(unit))).unwrap_or(NONE),
                     );
                 }
-                let n_terms = (chunks.first(document).unwrap_or(0) >> 32) as u16;
+                let n_terms = (chunks.first(document).unwrap_or(0) >> 32) as f32;
                 segment.slots[document as usize] = last.1;
-                segment.n_terms[document as usize] = n_terms;
+                segment.saturations[document as usize] = n_terms;
                 if last.1 != NONE {
                     n_chunks += 1.0;
-                    total_terms += f32::from(n_terms);
-                    file_terms[last.1 as usize] += f32::from(n_terms);
+                    total_terms += n_terms;
+                    file_terms[last.1 as usize] += n_terms;
                 }
             }
             segments.push(segment);
         }
+        let mean_chunk_terms = total_terms / f32::max(n_chunks, 1.0);
+        let lengths = segments.iter_mut().flat_map(|s| &mut s.saturations);
+        lengths.for_each(|n_terms| *n_terms = saturation(*n_terms / mean_chunk_terms, B_CHUNK));
         let n_documents = segments.iter().map(|segment| segment.slots.len() as f32);
         let n_documents = n_documents.sum();
         let n_files = file_terms.iter().filter(|&&terms| terms > 0.0).count() as f32;
@@ -184,7 +184,7 @@ impl TextBase {
             segments,
             file_terms,
             mean_file_terms: total_terms / n_files.max(1.0),
-            mean_chunk_terms: total_terms / f32::max(n_chunks, 1.0),
+            mean_chunk_terms,
             n_chunks,
             n_documents,
             n_files,
@@ -262,24 +262,25 @@ impl TextBase {
                 ];
                 for (field, (list, place, weight)) in fields.into_iter().enumerate() {
                     let Some(place) = place else { continue };
-                    let mut postings =
-                        list.read_postings_from_terminfo(place, IndexRecordOption::WithFreqs)?;
+                    let mut block = list
+                        .read_block_postings_from_terminfo(place, IndexRecordOption::WithFreqs)?;
                     let mut last = NONE;
-                    while postings.doc() != TERMINATED {
-                        let document = postings.doc();
-                        let count = &mut counts[document as usize];
-                        if *count == 0.0 {
-                            counted.push(document);
-                        }
-                        *count += weight * postings.term_freq() as f32;
-                        if field == 0 {
-                            let slot = segment.slots[document as usize];
-                            if slot != NONE && slot != last && !masked.contains(&slot) {
-                                files[slot as usize].symbols += idf;
-                                last = slot;
+                    while block.block_len() > 0 {
+                        for (&document, &count_here) in block.docs().iter().zip(block.freqs()) {
+                            let count = &mut counts[document as usize];
+                            if *count == 0.0 {
+                                counted.push(document);
+                            }
+                            *count += weight * count_here as f32;
+                            if field == 0 {
+                                let slot = segment.slots[document as usize];
+                                if slot != NONE && slot != last && !masked.contains(&slot) {
+                                    files[slot as usize].symbols += idf;
+                                    last = slot;
+                                }
                             }
                         }
-                        postings.advance();
+                        block.advance();
                     }
                 }
                 let scores = &mut chunk_scores[at];
@@ -290,9 +291,7 @@ impl TextBase {
                     if slot == NONE || masked.contains(&slot) {
                         continue;
                     }
-                    let n_terms = f32::from(segment.n_terms[document]);
-                    scores[document] +=
-                        idf * saturated(count, n_terms / self.mean_chunk_terms, B_CHUNK);
+                    scores[document] += idf * saturated(count, segment.saturations[document]);
                     let in_file = &mut file_counts[slot as usize];
                     if *in_file == 0.0 {
                         counted_files.push(slot);
@@ -308,7 +307,7 @@ impl TextBase {
                 if file.file == 0.0 {
                     found.found.push(slot);
                 }
-                file.file += file_idf * saturated(count, length, B_FILE);
+                file.file += file_idf * saturated(count, saturation(length, B_FILE));
                 file.coverage += idf;
             }
         }
@@ -375,14 +374,15 @@ impl TextBase {
                 };
                 let (_, count, is_symbol) = bag.counts[at];
                 in_file += count;
-                *score += idf * saturated(count, bag.n_terms / self.mean_chunk_terms, B_CHUNK);
+                let length = bag.n_terms / self.mean_chunk_terms;
+                *score += idf * saturated(count, saturation(length, B_CHUNK));
                 if is_symbol {
                     file.symbols += idf;
                 }
             }
             if in_file > 0.0 {
                 let length = bags.n_terms / self.mean_file_terms.max(1.0);
-                file.file += idf * saturated(in_file, length, B_FILE);
+                file.file += idf * saturated(in_file, saturation(length, B_FILE));
                 file.coverage += idf;
             }
         }
@@ -495,6 +495,12 @@ impl Bags {
     }
 }
 
-fn saturated(count: f32, relative_length: f32, b: f32) -> f32 {
-    count * (K1 + 1.0) / (count + K1 * (1.0 - b + b * relative_length))
+/// Returns the count at which a term is worth half of what it can be, for a length relative to
+/// the mean.
+fn saturation(relative_length: f32, b: f32) -> f32 {
+    K1 * (1.0 - b + b * relative_length)
+}
+
+fn saturated(count: f32, saturation: f32) -> f32 {
+    count * (K1 + 1.0) / (count + saturation)
 }
