@@ -20,6 +20,7 @@ pub mod track;
 pub mod trim;
 
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -27,12 +28,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::context::{self, Similar, Snippet};
 use crate::index::Lookup;
+use crate::model::{Reply, TurnEnd, TurnEvent};
 use crate::session::document::Document;
 use crate::session::{Changed, Session, Snapshot};
 use engines::Engines;
@@ -52,6 +54,8 @@ const MAX_DOCUMENT: usize = 8 << 20;
 const LOCAL_NEEDS: Duration = Duration::from_millis(15);
 /// An explicit request may take longer than typing allows.
 const INVOKED_DEADLINE: Duration = Duration::from_secs(3);
+/// A model that proposes the next edit may take this long: the user reads meanwhile.
+const MODEL_PATIENCE: Duration = Duration::from_secs(10);
 /// Suggestions to cycle through on an explicit request: of the model, and in all.
 const MODEL_VARIANTS: usize = 3;
 const MAX_ITEMS: usize = 5;
@@ -131,6 +135,8 @@ struct Inner {
     answered: Mutex<Vec<Answered>>,
     similar: Similar,
     next_edits: Mutex<Proposals>,
+    /// What a next edit would follow from is no longer the last.
+    moved_on: Notify,
     metrics: Metrics,
     snoozed_until: Mutex<Option<Instant>>,
     next_id: AtomicU64,
@@ -154,6 +160,7 @@ impl Completer {
             answered: Mutex::default(),
             similar: Similar::default(),
             next_edits: Mutex::default(),
+            moved_on: Notify::new(),
             metrics: Metrics::default(),
             snoozed_until: Mutex::default(),
             next_id: AtomicU64::new(1),
@@ -201,6 +208,7 @@ impl Completer {
     /// Follows a change of a document.
     pub fn edited(&self, changed: &Changed) {
         let document = &changed.document;
+        self.inner.moved_on.notify_waiters();
         self.engines().edited(document);
         if let Some(live) = self.inner.live().get_mut(&document.uri) {
             match live.edited(&changed.edits, document.version, Instant::now()) {
@@ -289,10 +297,68 @@ impl Completer {
             let proposals = self.inner.next_edits();
             next_edit::next_edit(snapshot, at, cursor, defines, |c| proposals.is_unwanted(c))?
         };
+        Some((self.propose(&found), found))
+    }
+
+    /// Asks the model of `models.edit` what follows from what was rewritten last; `None` without
+    /// one. Ends when a document is edited, when this is asked again, and when it takes too long;
+    /// the request at the model ends with it.
+    pub async fn next_edit_by_model(
+        &self,
+        snapshot: &Snapshot,
+        at: &Arc<Document>,
+        cursor: usize,
+    ) -> Option<(u64, NextEdit)> {
+        let engines = self.engines();
+        let model = engines.models.edit.as_ref()?;
+        let is_silent = self.silence(Some(&at.language)).is_some();
+        if is_silent || !engines.settings.complete.next_edit {
+            return None;
+        }
+        self.inner.moved_on.notify_waiters();
+        let mut moved_on = pin!(self.inner.moved_on.notified());
+        moved_on.as_mut().enable();
+        let now = self.inner.session.snapshot();
+        let is_current = |known: &Arc<Document>| {
+            let now = now.document(&known.uri);
+            now.is_some_and(|now| Arc::ptr_eq(now, known))
+        };
+        if !snapshot.documents.iter().all(is_current) {
+            return None;
+        }
+        let question = next_edit::model::Question::new(snapshot, at, cursor)?;
+        let answer = async {
+            let mut stream = model.turn(question.request());
+            let mut reply = Reply::default();
+            while let Some(event) = stream.next().await {
+                let event = event
+                    .inspect_err(|error| tracing::debug!(%error, "no next edit"))
+                    .ok()?;
+                reply.take(&event);
+                // Late is wrong, and a long answer is no edit.
+                let is_late = matches!(event, TurnEvent::Retry { .. });
+                if is_late || reply.text.len() > next_edit::model::MAX_ANSWER {
+                    return None;
+                }
+            }
+            (reply.end == Some(TurnEnd::Stop)).then_some(reply.text)
+        };
+        let answer = tokio::select! {
+            () = moved_on => None,
+            answer = tokio::time::timeout(MODEL_PATIENCE, answer) => answer.ok().flatten(),
+        }?;
+        let found = question.read(&answer)?;
+        if self.inner.next_edits().is_unwanted(&found.change) {
+            return None;
+        }
+        Some((self.propose(&found), found))
+    }
+
+    fn propose(&self, edit: &NextEdit) -> u64 {
         let id = self.inner.id();
-        self.inner.next_edits().add(id, found.change.clone());
+        self.inner.next_edits().add(id, edit.change.clone());
         self.inner.metrics.count(|c| c.next_edits_proposed += 1);
-        Some((id, found))
+        id
     }
 
     /// Notes that a next edit was made.

@@ -59,6 +59,10 @@ pub struct Models {
     pub agent: Option<TurnModel>,
     /// The same for tasks. Unset, and without `models.agent`: those of chat.
     pub agent_fallbacks: Vec<TurnModel>,
+    /// The model that proposes the next edit where the user's last one does not say it by itself;
+    /// a quick one. It is asked at each pause in typing, with parts of the open files. Unset: only
+    /// what repeats the last edit is proposed.
+    pub edit: Option<TurnModel>,
 }
 
 /// One model endpoint.
@@ -139,7 +143,7 @@ pub struct Complete {
     #[schemars(range(min = 1, max = 200))]
     pub max_lines: u32,
     /// Whether, after an edit, the edit that follows from it elsewhere is proposed: a renamed name,
-    /// a call whose arguments changed.
+    /// a call whose arguments changed, or what the model of `models.edit` says.
     pub next_edit: bool,
 }
 

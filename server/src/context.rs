@@ -177,7 +177,8 @@ fn cut_at_line(text: &mut String, cap: usize) {
     text.truncate(line);
 }
 
-fn shown_path(snapshot: &Snapshot, document: &Document) -> String {
+/// Returns a document's path within the workspace, or what stands for it.
+pub fn shown_path(snapshot: &Snapshot, document: &Document) -> String {
     match &document.path {
         Some(path) => snapshot.relative(path).to_string_lossy().replace('\\', "/"),
         None => document

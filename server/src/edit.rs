@@ -10,6 +10,7 @@
 //! Not here: tokio, models, LSP types. Open buffers come in through [`worlds::Documents`].
 
 pub mod apply_set;
+pub mod diff;
 pub mod elide;
 pub mod locate;
 pub mod merge;

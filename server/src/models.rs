@@ -23,6 +23,8 @@ pub struct Models {
     pub chat: Option<TurnModel>,
     /// Carries out tasks; the one of chat where no other is set.
     pub agent: Option<TurnModel>,
+    /// Proposes the next edit.
+    pub edit: Option<TurnModel>,
 }
 
 impl Models {
@@ -71,6 +73,10 @@ impl Models {
         let agent_before = unchanged.and_then(|before| before.agent.as_ref());
         if let Some(model) = &named.chat {
             next.chat = turns(model, "models.chat", chat_before);
+        }
+        if let Some(model) = &named.edit {
+            let before = unchanged.and_then(|before| before.edit.as_ref());
+            next.edit = turns(model, "models.edit", before);
         }
         next.agent = match &named.agent {
             Some(model) => turns(model, "models.agent", agent_before),

@@ -49,6 +49,7 @@ struct Report {
     agent: Option<TurnModelReport>,
     /// Of chat, and of tasks where they have their own, in their order.
     fallbacks: Vec<TurnModelReport>,
+    edit: Option<TurnModelReport>,
     embed: Option<EmbedderReport>,
     /// Servers that answered; why others did not is among the problems.
     mcp: Vec<Found>,
@@ -189,6 +190,10 @@ async fn examine(root: &Path) -> Report {
     for model in of_chat.chain(own) {
         fallbacks.push(examine_turn_model(model, &mut problems).await);
     }
+    let edit = match &models.edit {
+        Some(model) => Some(examine_turn_model(model, &mut problems).await),
+        None => None,
+    };
     let embed = match &models.embed {
         Some(model) => Some(examine_embedder(model, &mut problems).await),
         None => None,
@@ -210,6 +215,7 @@ async fn examine(root: &Path) -> Report {
         chat,
         agent,
         fallbacks,
+        edit,
         embed,
         mcp,
         engine,

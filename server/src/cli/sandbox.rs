@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::builder::RangedU64ValueParser;
-use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDiffConfig};
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
 use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
@@ -27,6 +26,7 @@ use self::network::Denials;
 use super::style::{self, harmless, paint};
 pub(super) use crate::agent::sandbox::options;
 use crate::agent::sandbox::secrets_of;
+use crate::edit::diff::unified;
 use crate::error::{Kind as ErrorKind, UserError};
 
 /// What `timeout(1)` exits with.
@@ -372,12 +372,7 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
         writeln!(out, "{}", paint(style::FAINT, "not text"))?;
         return Ok(());
     };
-    let input = InternedInput::new(before, after);
-    let mut diff = Diff::compute(Algorithm::Histogram, &input);
-    diff.postprocess_lines(&input);
-    let printer = BasicLineDiffPrinter(&input.interner);
-    let unified = diff.unified_diff(&printer, UnifiedDiffConfig::default(), &input);
-    for line in unified.to_string().lines() {
+    for line in unified(before, after).lines() {
         let style = match line.as_bytes().first() {
             Some(b'+') => style::GOOD,
             Some(b'-') => style::BAD,

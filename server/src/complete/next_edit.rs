@@ -9,9 +9,11 @@
 //! that is local to a function is not followed out of it. One change at one place says little:
 //! it is followed only from where a name is bound, or where a definition says the same, or once
 //! the user has done it twice.
+//! Where none of this says what follows, a model may (`next_edit::model`).
 //! Not here: how rewrites are noted (`session::rewrite`), what a client shows of a proposal.
 
 mod call;
+pub(super) mod model;
 mod scope;
 
 use std::collections::VecDeque;
@@ -49,9 +51,20 @@ pub struct NextEdit {
 /// What was done, and is proposed to be done again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
-    Name { old: String, new: String },
-    Expression { old: String, new: String },
+    Name {
+        old: String,
+        new: String,
+    },
+    Expression {
+        old: String,
+        new: String,
+    },
     Argument(Argument),
+    /// What a model wrote.
+    Written {
+        old: String,
+        new: String,
+    },
 }
 
 /// What became of proposals.
@@ -116,14 +129,17 @@ pub fn next_edit(
     let is_meant = match &change {
         Change::Name { .. } => scope::binds(&text, &at),
         Change::Argument(argument) => argument.is_of_definition || is_defined(snapshot, argument),
-        Change::Expression { .. } => false,
+        Change::Expression { .. } | Change::Written { .. } => false,
     };
     if !is_meant && !is_repeated(snapshot, &change) {
         return None;
     }
     let scope = match &change {
         Change::Name { old, new } if !defines(old) && !defines(new) => scope::of(&text, at.start),
-        Change::Name { .. } | Change::Expression { .. } | Change::Argument(_) => None,
+        Change::Name { .. }
+        | Change::Expression { .. }
+        | Change::Argument(_)
+        | Change::Written { .. } => None,
     };
     let done = |document: &Document, range: &Range<usize>| {
         document.uri == rewrite.uri && range.start < at.end && range.end > at.start
@@ -253,6 +269,8 @@ impl Change {
                 .map(|range| (range, new.clone()))
                 .collect(),
             Self::Argument(argument) => argument.places(text),
+            // A model says itself where.
+            Self::Written { .. } => Vec::new(),
         }
     }
 }

@@ -172,6 +172,9 @@ fn leave_out_models_without_url(resolved: &mut Resolved) {
     if models.agent.take_if(|m| m.url.is_empty()).is_some() {
         nowhere.push("models.agent");
     }
+    if models.edit.take_if(|m| m.url.is_empty()).is_some() {
+        nowhere.push("models.edit");
+    }
     for (section, fallbacks) in [
         ("models.chatFallbacks", &mut models.chat_fallbacks),
         ("models.agentFallbacks", &mut models.agent_fallbacks),

@@ -57,28 +57,34 @@ impl Server {
             return Ok(InlineEdits::default());
         };
         off_the_reader().await;
-        let completer = self.completer.clone();
-        let found = tokio::task::spawn_blocking(move || {
-            let (id, edit) = completer.next_edit(&ask.snapshot, &ask.document, ask.offset)?;
-            let range = convert::range(&edit.document, &edit.range, ask.snapshot.encoding);
-            Some(InlineEdit {
-                text: edit.text,
-                text_document: EditedDocument {
-                    uri: edit.document.uri.to_string(),
-                    version: edit.document.version,
-                },
-                range,
-                command: lsp::Command {
-                    title: "Next edit made".into(),
-                    tooltip: None,
-                    command: ACCEPTED_COMMAND.into(),
-                    arguments: Some(vec![id.to_string().into()]),
-                },
-            })
+        let (snapshot, document, cursor) = (ask.snapshot, ask.document, ask.offset);
+        let (completer, seen, at) = (self.completer.clone(), snapshot.clone(), document.clone());
+        let found = tokio::task::spawn_blocking(move || completer.next_edit(&seen, &at, cursor));
+        let found = match found.await.ok().flatten() {
+            Some(found) => Some(found),
+            None => {
+                let by_model = self
+                    .completer
+                    .next_edit_by_model(&snapshot, &document, cursor);
+                by_model.await
+            }
+        };
+        let edits = found.into_iter().map(|(id, edit)| InlineEdit {
+            range: convert::range(&edit.document, &edit.range, snapshot.encoding),
+            text: edit.text,
+            text_document: EditedDocument {
+                uri: edit.document.uri.to_string(),
+                version: edit.document.version,
+            },
+            command: lsp::Command {
+                title: "Next edit made".into(),
+                tooltip: None,
+                command: ACCEPTED_COMMAND.into(),
+                arguments: Some(vec![id.to_string().into()]),
+            },
         });
-        let found = found.await.ok().flatten();
         Ok(InlineEdits {
-            edits: found.into_iter().collect(),
+            edits: edits.collect(),
         })
     }
 

@@ -199,7 +199,11 @@ impl Server {
             let model = model.clone();
             tokio::spawn(async move { model.probe().await });
         }
-        for model in engines.models.chat.iter().chain(&engines.models.agent) {
+        let models = &engines.models;
+        for model in [&models.chat, &models.agent, &models.edit]
+            .into_iter()
+            .flatten()
+        {
             model.warm();
         }
         let fresh = engines.local_unlike(&before).cloned();

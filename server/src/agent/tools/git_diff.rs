@@ -5,13 +5,11 @@ use serde::Deserialize;
 
 use super::bounded;
 use crate::agent::desk::Desk;
+use crate::edit::diff::unified;
 use crate::edit::text::{Breaks, Text};
 
 pub(in crate::agent) const NAME: &str = "git_diff";
 pub(in crate::agent) const ABOUT: &str = "Shows changes as a unified diff: those of this task, or with uncommitted set, everything in the folder that is not committed.";
-
-/// Lines around a change.
-const CONTEXT: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub(in crate::agent) struct Arguments {
@@ -25,7 +23,6 @@ pub(in crate::agent) const COMMAND: &str =
     "git -c safe.directory='*' --no-pager diff --no-color --no-ext-diff HEAD";
 
 pub(in crate::agent) fn of_task(desk: &Desk) -> String {
-    use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDiffConfig};
     let mut text = String::new();
     for (path, file) in desk.proposed().files() {
         let decode = |bytes: &Option<Vec<u8>>| {
@@ -45,13 +42,7 @@ pub(in crate::agent) fn of_task(desk: &Desk) -> String {
             text.push_str("[not text]\n");
             continue;
         };
-        let input = InternedInput::new(&*before, &*after);
-        let mut diff = Diff::compute(Algorithm::Histogram, &input);
-        diff.postprocess_lines(&input);
-        let mut config = UnifiedDiffConfig::default();
-        config.context_len(CONTEXT);
-        let printer = BasicLineDiffPrinter(&input.interner);
-        text.push_str(&diff.unified_diff(&printer, config, &input).to_string());
+        text.push_str(&unified(&before, &after));
     }
     match text.is_empty() {
         true => "this task has changed nothing yet".into(),

@@ -5,17 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use imara_diff::{Algorithm, BasicLineDiffPrinter, Diff, InternedInput, UnifiedDiffConfig};
 use indexer::{Content, Uncommitted};
 
+use crate::edit::diff::unified;
 use crate::edit::disk::{self, Root};
 use crate::edit::path::RepoPath;
 use crate::secret;
 
 /// Time that looking for changes may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Lines around a change.
-const CONTEXT: u32 = 3;
 /// Larger texts are not compared: nobody reads the outcome.
 const MAX_TEXT: usize = 256 << 10;
 
@@ -58,13 +56,7 @@ fn add(file: &Uncommitted, out: &mut String) {
             return;
         }
     };
-    let input = InternedInput::new(before, after);
-    let mut diff = Diff::compute(Algorithm::Histogram, &input);
-    diff.postprocess_lines(&input);
-    let mut config = UnifiedDiffConfig::default();
-    config.context_len(CONTEXT);
-    let printer = BasicLineDiffPrinter(&input.interner);
-    out.push_str(&diff.unified_diff(&printer, config, &input).to_string());
+    out.push_str(&unified(before, after));
 }
 
 fn text(content: Option<&Content>) -> Result<&str, &'static str> {

@@ -59,6 +59,10 @@ pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()
         writeln!(out, "\n{}", paint(style::TITLE, "When that is out"))?;
         print_turn_model(out, model)?;
     }
+    if let Some(model) = &report.edit {
+        writeln!(out, "\n{}", paint(style::TITLE, "Next edit"))?;
+        print_turn_model(out, model)?;
+    }
     if let Some(model) = &report.embed {
         writeln!(out, "\n{}", paint(style::TITLE, "Embeddings"))?;
         writeln!(

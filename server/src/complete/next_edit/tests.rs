@@ -226,3 +226,65 @@ mod hostile {
         }
     }
 }
+
+#[test]
+fn of_a_models_answer_only_an_edit_of_what_it_was_shown_is_taken() {
+    let session = Session::default();
+    let text =
+        "def total(prices):\r\n    return sum(prices)\r\n\r\n# the sum\r\nprint(total([1]))\r\n";
+    session.open(Document::new("file:///w/a.py", "python", 1, text));
+    session.open(Document::new(
+        "file:///w/.env",
+        "dotenv",
+        1,
+        "KEY=hunter2hunter2\n",
+    ));
+    let at = text.find("sum(").unwrap();
+    let cursor = type_over(&session, "file:///w/a.py", at..at + 3, "max");
+    let snapshot = session.snapshot();
+    let document = snapshot.document("file:///w/a.py").unwrap();
+    let question = model::Question::new(&snapshot, document, cursor).unwrap();
+    let block = |path: &str, old: &str, new: &str| {
+        format!("{path}\n<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n")
+    };
+    let proposed = |answer: &str| {
+        let edit = question.read(answer)?;
+        Some((edit.document.slice(edit.range), edit.text))
+    };
+    let taken = [
+        (
+            block("a.py", "# the sum", "# the largest"),
+            ("sum", "largest"),
+        ),
+        (
+            block("a.py", "# the sum", "# the sum\n# of all"),
+            ("", "# of all\r\n"),
+        ),
+        (
+            block("a.py", "# the sum\nprint(total([1]))", "print(total([1]))"),
+            ("# the sum\r\n", ""),
+        ),
+    ];
+    for (answer, (old, new)) in taken {
+        assert_eq!(
+            proposed(&answer),
+            Some((old.to_owned(), new.to_owned())),
+            "{answer}"
+        );
+    }
+    let refused = [
+        "NONE".to_owned(),
+        String::new(),
+        "You should rename it.".to_owned(),
+        block("a.py", "    return max(prices)", "    return sum(prices)"),
+        block("a.py", "# a sum", "# the largest"),
+        block("b.py", "# a sum", "# the largest"),
+        block(".env", "KEY=hunter2hunter2", "KEY="),
+        block("../../etc/passwd", "# the sum", "# the largest"),
+        block("a.py", "# the sum", "# the sum"),
+        "a.py\n<<<<<<< SEARCH\n# the sum\n=======\n".to_owned(),
+    ];
+    for answer in refused {
+        assert_eq!(proposed(&answer), None, "{answer}");
+    }
+}
