@@ -15,6 +15,8 @@ import unittest
 from desk import PATIENCE, PRICES, SERVER, Desk, Timed, editors
 
 EDITS = int(os.environ.get("PAIRWRIGHT_DAY", "3000"))
+#: Lines of a file: three times those that are typed.
+LINES = 3 * PRICES.count("\n")
 #: What may be added between the first fifth of the day and its end.
 GROWTH = 1.2
 
@@ -122,9 +124,9 @@ class Typist:
             self.change(self.row, self.column, self.row, self.column, self.wanted[self.column])
             self.column += 1
         else:
-            # A file of a day does not grow for ever either.
-            if len(self.lines) > 80:
-                self.change(5, 0, 45, 0, "")
+            # Files stay as long as they are, so that what grows is what the server keeps of them.
+            if len(self.lines) > LINES:
+                self.change(5, 0, 5 + len(self.lines) - LINES, 0, "")
             self.begin_line()
         place = {"textDocument": {"uri": self.uri}, "position": {"line": self.row, "character": self.column}}
         answer = self.client.ask("textDocument/inlineCompletion", {**place, "context": {"triggerKind": 2}})
@@ -160,7 +162,7 @@ class Day(Timed, unittest.TestCase):
 
     def test_what_the_server_keeps_does_not_grow_with_the_day(self):
         names = [f"shop/prices_{n}.js" for n in range(40)]
-        files = {name: PRICES.replace("total", f"total{n}") for n, name in enumerate(names)}
+        files = {name: PRICES.replace("total", f"total{n}") * 3 for n, name in enumerate(names)}
         desk = self.closing(Desk({**files, "notes.txt": "first\n"}))
         client = self.closing(Client(desk))
         typist = Typist(client, desk, names, seed=7)

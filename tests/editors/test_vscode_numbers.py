@@ -11,7 +11,7 @@ from pathlib import Path
 
 import docs
 import edits
-from desk import until
+from desk import Timeout, until
 from vscode import NODE, Case, installed
 
 HERE = Path(__file__).resolve().parent
@@ -151,7 +151,11 @@ class VsCodeNumbers(Case):
             window.page.evaluate("window.longest = 0")
             begun = time.monotonic()
             act()
-            until(event, what, 60)
+            try:
+                until(event, what, 30)
+            except Timeout as late:
+                window.picture("vscode-large-late")
+                raise Timeout(f"{late}; it is at {window.place()!r}") from None
             took = (time.monotonic() - begun) * 1000
             stall = window.page.evaluate("window.longest")
             print(f"vscode: {what}: {took:.0f} ms, longest task of the window {stall:.0f} ms", flush=True)

@@ -37,6 +37,7 @@ export class Hunks implements vscode.Disposable {
   private asking: Promise<void> | undefined;
   private count = 0;
   private again = false;
+  private jumping = Promise.resolve();
   /** What the keys were last told: the files that have hunks. */
   private told: string | undefined;
   /** Editors that hunks are drawn in. */
@@ -195,7 +196,14 @@ export class Hunks implements vscode.Disposable {
     }
   }
 
-  private async jump(step: 1 | -1): Promise<void> {
+  /** Goes to the next hunk, or the one before, from where the last such key led: keys come faster than
+   * the editor follows. */
+  private jump(step: 1 | -1): Promise<void> {
+    this.jumping = this.jumping.then(() => this.jumpOnce(step)).catch(() => undefined);
+    return this.jumping;
+  }
+
+  private async jumpOnce(step: 1 | -1): Promise<void> {
     const place = await this.here();
     const target = beyond(this.files, place, step);
     if (!target) {

@@ -15,6 +15,8 @@ pub(super) struct Man {
 
 impl Man {
     pub(super) fn run(self, program: clap::Command) -> anyhow::Result<ExitCode> {
+        // It has no page of its own.
+        let program = program.disable_help_subcommand(true);
         match self.folder {
             None => clap_mangen::Man::new(program).render(&mut anstream::stdout())?,
             Some(folder) => fs::create_dir_all(&folder)
