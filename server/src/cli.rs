@@ -10,6 +10,7 @@ mod complete;
 mod doctor;
 mod edits;
 mod index;
+mod man;
 mod map;
 mod metrics;
 mod rollback;
@@ -93,6 +94,9 @@ enum Command {
         /// Shell to complete for
         shell: clap_complete::Shell,
     },
+    /// Print the manual page, or write those of all commands to a folder
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 /// Runs the program with the arguments of this process.
@@ -131,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Sandbox(sandbox) => sandbox.run(),
         #[cfg(target_os = "linux")]
         Command::Sandboxd(sandboxd) => sandboxd.run(),
+        Command::Man(man) => man.run(Arguments::command()),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -9,6 +9,7 @@ pub mod current;
 pub mod layers;
 pub mod reference;
 pub mod sources;
+pub mod watched;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

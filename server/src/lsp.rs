@@ -116,6 +116,7 @@ pub fn serve(
     .custom_method("pairwright/index/search", Server::search_index)
     .custom_method("pairwright/index/status", Server::index_status)
     .custom_method("pairwright/diff/list", Server::diff_list)
+    .custom_method("pairwright/diff/compare", Server::diff_compare)
     .custom_method("pairwright/diff/preview", Server::diff_preview)
     .custom_method("pairwright/diff/apply", Server::diff_apply)
     .custom_method("pairwright/diff/resolve", Server::diff_resolve)

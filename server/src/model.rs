@@ -176,6 +176,20 @@ impl Model {
         self.0.breaker.health()
     }
 
+    /// Resolves as soon as the state of the endpoint is another than `told`.
+    pub async fn health_unlike(&self, told: Option<&Health>) -> Health {
+        let mut health = self.health();
+        loop {
+            let now = health.borrow_and_update().clone();
+            if told != Some(&now) {
+                return now;
+            }
+            if health.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Returns the counters of the endpoint.
     pub fn stats(&self) -> Stats {
         Stats {

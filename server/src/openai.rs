@@ -83,8 +83,13 @@ impl Endpoint {
         self.listener.local_addr()
     }
 
-    /// Serves until it is dropped.
-    pub async fn serve(self) {
+    /// Answers by other engines from now on.
+    pub fn set_engines(&self, engines: Engines) {
+        self.serves.buffers.set_engines(engines);
+    }
+
+    /// Serves until the future is dropped.
+    pub async fn serve(&self) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {

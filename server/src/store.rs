@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+const FILE: &str = "pairwright.db";
 /// How long another process may hold the database.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -41,7 +42,7 @@ pub enum StoreError {
         why: std::io::Error,
     },
     #[error(
-        "the database in {directory} was written by a newer Pairwright (step {found}, this one knows {known})"
+        "the database in {directory} was written by a newer Pairwright (step {found}, this one knows {known}); update this one, or move the directory away, with the edits and tasks it remembers"
     )]
     Newer {
         directory: PathBuf,
@@ -65,7 +66,7 @@ impl Store {
             directory: directory.to_owned(),
             why,
         };
-        let mut connection = Connection::open(directory.join("pairwright.db")).map_err(failed)?;
+        let mut connection = Connection::open(directory.join(FILE)).map_err(failed)?;
         connection.busy_timeout(BUSY).map_err(failed)?;
         connection
             .pragma_update(None, "journal_mode", "WAL")
@@ -85,6 +86,11 @@ impl Store {
             connection: Mutex::new(connection),
             directory: directory.to_owned(),
         })
+    }
+
+    /// Whether there is a database in `directory`.
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(FILE).exists()
     }
 
     /// The directory the database is in.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Output, Stdio};
 
+use pairwright::edit::workspace::directory_of;
 use serde_json::{Value, json};
 
 use crate::world::{END, TYPED, World};
@@ -136,6 +137,64 @@ fn doctor_names_what_is_wrong_and_the_next_step() {
         stdout(&output).contains("refused the connection"),
         "{output:?}"
     );
+}
+
+#[test]
+fn what_a_newer_version_has_kept_is_refused_with_what_to_do_and_left_as_it_is() {
+    let world = World::new(&[("a.txt", "a\n")]);
+    let answer = "a.txt\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n";
+    let applied = run(&world, &["apply", "--write"], answer);
+    assert!(applied.status.success(), "{applied:?}");
+    let healthy = run(&world, &["doctor"], "");
+    assert!(healthy.status.success(), "{healthy:?}");
+
+    let folder = world.root().canonicalize().unwrap();
+    let state = world.home().join(".local/state/pairwright");
+    let file = directory_of(&folder, &state).join("pairwright.db");
+    let database = rusqlite::Connection::open(&file).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
+    drop(database);
+    let doctor = run(&world, &["doctor"], "");
+    assert!(!doctor.status.success());
+    assert!(stdout(&doctor).contains("update this one"), "{doctor:?}");
+    let rollback = run(&world, &["rollback"], "");
+    assert!(!rollback.status.success());
+    let said = String::from_utf8_lossy(&rollback.stderr);
+    assert!(said.contains("update this one"), "{said}");
+    let text = std::fs::read_to_string(folder.join("a.txt")).unwrap();
+    assert_eq!(text, "b\n", "nothing is taken back");
+    let database = rusqlite::Connection::open(&file).unwrap();
+    let kept: u32 = database
+        .query_row("SELECT count(*) FROM transactions", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 1);
+}
+
+#[test]
+fn every_command_has_a_page_of_the_manual() {
+    let world = World::new(&[]);
+    let written = run(&world, &["man", "pages"], "");
+    assert!(written.status.success(), "{written:?}");
+    let page = |name: &str| std::fs::read_to_string(world.root().join("pages").join(name)).unwrap();
+    let whole = page("pairwright.1");
+    let help = stdout(&run(&world, &["--help"], ""));
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = commands
+        .map_while(|line| line.strip_prefix("  "))
+        .filter_map(|line| {
+            line.split_whitespace()
+                .next()
+                .filter(|_| !line.starts_with(' '))
+        })
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        let name = command.replace('-', "\\-");
+        assert!(whole.contains(&name), "{command} is in the list");
+        assert!(page(&format!("pairwright-{command}.1")).contains(".SH SYNOPSIS"));
+    }
+    assert_eq!(stdout(&run(&world, &["man"], "")), whole);
 }
 
 #[test]

@@ -392,3 +392,43 @@ async fn the_embedded_engine_answers_where_there_is_no_model() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_settings_is_in_force_without_a_restart() {
+    let (_model, world) = with_model(|seen| Answer::honest(seen, "one(two)")).await;
+    let endpoint = Endpoint::start(&world);
+    let ask = async |prompt: &str| {
+        let asked = json!({ "prompt": prompt, "suffix": "\n" });
+        let said = endpoint.post("/v1/completions", &asked).await.json();
+        said["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ask("value = ").await, "one(two)");
+    let other = ModelServer::listen(Listen::default(), |seen| {
+        Answer::honest(seen, "three(four)")
+    })
+    .await
+    .unwrap();
+    let before = std::fs::read_to_string(world.user_file()).unwrap();
+    let (_, rest) = before.split_once("model =").unwrap();
+    world.write_settings(&format!(
+        "[models.complete]\napi = 'fim'\nurl = '{}'\nmodel ={rest}",
+        other.url()
+    ));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    // Another text each time: what is known already is not asked for.
+    let mut names = (0..).map(|n| format!("name_{n} = "));
+    while ask(&names.next().unwrap()).await != "three(four)" {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the old model answers"
+        );
+    }
+    // A folder has its say too.
+    world.write(".pairwright.toml", "[complete]\nenabled = false\n");
+    while !ask(&names.next().unwrap()).await.is_empty() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the folder is not heard"
+        );
+    }
+}

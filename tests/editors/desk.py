@@ -255,6 +255,21 @@ class Desk:
 
         until(is_ready, "the server answers that it is ready")
 
+    def speaks_acp(self, command):
+        """Whether a program answers as an agent of the Agent Client Protocol does."""
+        params = {"protocolVersion": 1, "clientCapabilities": {}}
+        ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        done = subprocess.run(
+            command,
+            cwd=self.workspace,
+            env=self.environment(),
+            input=json.dumps(ask) + "\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return json.loads(done.stdout.splitlines()[0])["result"]["protocolVersion"] == 1
+
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -1,5 +1,7 @@
 """A workspace of three files, and a model's answer that changes them."""
 
+import difflib
+
 NUMBERS = "".join(f"line {n}\n" for n in range(1, 21))
 OTHER = "alpha\nbeta\n"
 THIRD = "one\ntwo\n"
@@ -37,3 +39,11 @@ ONE
 """
 
 FILES = {"a.txt": NUMBERS, "b.txt": OTHER, "c.txt": THIRD, "answer.md": ANSWER}
+
+
+def large():
+    """A file of 10,000 lines, and a diff that changes 5,000 of them in 1,000 hunks."""
+    before = [f"line {n}\n" for n in range(10_000)]
+    after = [line.upper() if n % 10 < 5 else line for n, line in enumerate(before)]
+    diff = difflib.unified_diff(before, after, "a/a.txt", "b/a.txt", n=1)
+    return {"a.txt": "".join(before), "answer.md": "".join(diff)}, "".join(after)

@@ -78,23 +78,35 @@ class Docs(unittest.TestCase):
             )
             self.assertEqual("policy.toml" not in done.stderr, is_good, done.stderr)
 
-    def test_zeds_panel_is_answered(self):
-        (server,) = json.loads(docs.block("Zed", "json", 1))["agent_servers"].values()
-        self.assertEqual(server["command"], "pairwright")
+    def desk(self):
         desk = Desk()
         self.addCleanup(desk.close)
-        params = {"protocolVersion": 1, "clientCapabilities": {}}
-        ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        return desk
+
+    def test_panels_of_editors_are_answered(self):
+        """By what their settings start."""
+        for block in (docs.block("Zed", "json", 1), docs.block("JetBrains IDEs", "json")):
+            (server,) = json.loads(block)["agent_servers"].values()
+            self.assertEqual(server["command"], "pairwright")
+            self.assertTrue(self.desk().speaks_acp([SERVER, *server["args"]]))
+
+    def test_zeds_settings_for_the_language_server_start_it(self):
+        settings = json.loads(docs.block("Zed", "json", 2))
+        ours = settings["lsp"]["pairwright"]
+        self.assertIn("pairwright", settings["languages"]["Rust"]["language_servers"])
+        start = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "processId": None, "rootUri": None, "capabilities": {}, "initializationOptions": ours["settings"],
+        }})
         done = subprocess.run(
-            [SERVER, *server["args"]],
-            cwd=desk.workspace,
+            [SERVER, *ours["binary"]["arguments"]],
+            cwd=(desk := self.desk()).workspace,
             env=desk.environment(),
-            input=json.dumps(ask) + "\n",
+            input=f"Content-Length: {len(start)}\r\n\r\n{start}".encode(),
             capture_output=True,
-            text=True,
             timeout=60,
         )
-        self.assertEqual(json.loads(done.stdout.splitlines()[0])["result"]["protocolVersion"], 1)
+        self.assertIn(b"completionProvider", done.stdout)
+        self.assertNotIn(b"is not a setting", done.stdout)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,22 @@ def relocated():
         "EMACSPATH": str(libexec),
     }
 
+#: What agent-shell has that its documented settings use: each keeps what it is given.
+AGENT_SHELL = """\
+(defvar agent-shell-agent-configs nil)
+(defun agent-shell-make-agent-config (&rest given) given)
+(defun acp-make-client (&rest given) given)
+(provide 'agent-shell)
+"""
+
+#: Prints the command, a word a line, that the first agent is started by.
+STARTED = """\
+(let* ((agent (car agent-shell-agent-configs))
+       (client (funcall (plist-get agent :client-maker) (current-buffer))))
+  (dolist (word (cons (plist-get client :command) (plist-get client :command-params)))
+    (princ word) (terpri)))
+"""
+
 
 @needs(PROGRAM, "emacs")
 class Emacs(Timed, unittest.TestCase):
@@ -117,6 +133,21 @@ class Emacs(Timed, unittest.TestCase):
         terminal.type("  let tot")
         terminal.keys("C-M-i")
         until(lambda: "let total" in self.buffer().split("totalDepth")[-1], "the item is taken")
+
+    def test_agent_shell_is_told_of_an_agent_that_answers(self):
+        self.desk = self.closing(Desk())
+        init = self.desk.home / "init.el"
+        init.write_text(AGENT_SHELL + docs.block("Emacs with agent-shell", "elisp") + STARTED)
+        dump, environment = relocated()
+        done = subprocess.run(
+            [PROGRAM, f"--dump-file={dump}", "-Q", "--batch", "-l", init],
+            env=self.desk.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(done.stdout.split(), ["pairwright", "acp"], done.stderr)
+        self.assertTrue(self.desk.speaks_acp([self.desk.programs / "pairwright", "acp"]))
 
 
 if __name__ == "__main__":

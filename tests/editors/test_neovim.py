@@ -190,6 +190,28 @@ class PluginCase(Timed):
         until(lambda: nvim.api.funcs.pumvisible() or nvim.text() == "constant\nconstant", "menu")
         nvim.wait_no_ghost()
 
+    def test_tab_belongs_to_the_open_menu_of_a_plugin_too(self):
+        """The plugins come in no package; this is how they tell of their menus."""
+        cmp = "package.loaded.cmp = { event = { on = function(self, name, heard) self[name] = heard end } }\n"
+        nvim = self.open(model=self.model(), config=cmp + "vim.o.expandtab = false\n")
+        menus = {
+            "nvim-cmp": ("package.loaded.cmp.event.menu_opened()", "package.loaded.cmp.event.menu_closed()"),
+            "blink.cmp": ("vim.cmd('doautocmd User BlinkCmpMenuOpen')", "vim.cmd('doautocmd User BlinkCmpMenuClose')"),
+        }
+        for plugin, (opens, closes) in menus.items():
+            with self.subTest(plugin):
+                nvim.type("<Esc>ccconst")
+                nvim.wait_ghost(STORY[5:])
+                nvim.lua(opens)
+                nvim.wait_no_ghost()
+                nvim.type("<Tab>")
+                nvim.wait_text("const\t")
+                nvim.type("<BS>")
+                nvim.lua(closes)
+                nvim.wait_ghost(STORY[5:])
+                nvim.type("<Tab>")
+                nvim.wait_text(STORY)
+
     def test_a_key_that_is_mapped_stays_as_it_is(self):
         nvim = self.open(
             model=self.model(), config="vim.keymap.set('i', '<Tab>', 'mine')\n"

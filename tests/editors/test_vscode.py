@@ -202,6 +202,62 @@ class VsCode(Case):
             window.press("Escape")
         self.assertEqual(self.desk.broken(), [])
 
+    def test_a_file_is_compared_with_what_is_proposed_and_decided_there(self):
+        window = self.window(edits.FILES, self.model(story))
+        window.open("answer.md")
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+        window.press("Control+a")
+        window.run_command("Pairwright: Propose the Edits of an Answer")
+        window.page.wait_for_selector("text=/4 hunks in 3 files/")
+        window.page.click(".editor-instance .view-lines")
+        window.press("Alt+k")
+        window.wait_at("a.txt:15")
+        # In less room the two sides are one.
+        window.page.set_viewport_size({"width": 1600, "height": 800})
+        window.page.click(".editor-actions [aria-label^='Compare With What Is Proposed']")
+
+        def sides():
+            lines = "all => all.map(e => e.textContent.replaceAll('\u00a0', ' '))"
+            return [
+                window.page.eval_on_selector_all(f".monaco-diff-editor .{side} .view-line", lines)
+                for side in ("original", "modified")
+            ]
+
+        def is_shown(old, new):
+            before, after = sides()
+            return old in before and old not in after and new in after and new not in before
+
+        try:
+            until(lambda: is_shown("line 15", "LINE 15") and is_shown("line 3", "LINE 3"), "both sides")
+        except Timeout as late:
+            window.picture("vscode-compare-late")
+            raise Timeout(f"{late}; they are {sides()}") from None
+        window.picture("vscode-compare")
+
+        with self.subTest("what is typed there goes nowhere"):
+            window.page.click(".monaco-diff-editor .modified .view-lines")
+            window.type("x")
+            self.assertFalse(window.page.query_selector(".tab.dirty"))
+            self.assertEqual(sides()[0].count("line 15"), 1)
+
+        with self.subTest("a key decides the hunk at the cursor, though it stands lines below its place"):
+            window.press("Control+g")
+            window.page.wait_for_selector(".quick-input-box input")
+            window.page.keyboard.type("16")
+            window.page.keyboard.press("Enter")
+            window.page.wait_for_selector(".quick-input-widget", state="hidden")
+            window.press("Alt+y")
+            until(lambda: "LINE 15" in sides()[0], "it is in the file")
+            self.assertNotIn("LINE 3", sides()[0])
+
+        with self.subTest("when all are decided the view closes"):
+            window.page.click(".editor-actions [aria-label^='Reject All Hunks of This File']")
+            window.page.wait_for_selector(".monaco-diff-editor", state="detached")
+            window.find("a.txt")
+            self.assertEqual(window.save("a.txt"), edits.NUMBERS.replace("line 15\n", "LINE 15\n"))
+            self.assertEqual((self.desk.workspace / "b.txt").read_text(), edits.OTHER)
+        self.assertEqual(self.desk.broken(), [])
+
     def test_with_nothing_configured_the_embedded_engine_completes_and_search_answers(self):
         window = self.window({"a.js": PRICES + "\n"})
         window.open("a.js")

@@ -10,7 +10,8 @@ import unittest
 from pathlib import Path
 
 import docs
-from desk import until
+import edits
+from desk import Timeout, until
 from vscode import NODE, Case, installed
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +28,21 @@ STOPWATCH = """() => {
     }
   }).observe(document.body, { subtree: true, childList: true, attributes: true });
 }"""
+
+#: Notes how long the window did not come round to anything else.
+LONG_TASKS = """() => {
+  window.longest = 0;
+  new PerformanceObserver(list => {
+    for (const task of list.getEntries()) window.longest = Math.max(window.longest, task.duration);
+  }).observe({ entryTypes: ['longtask'] });
+}"""
+
+#: Samples come every 100 µs while the process runs; what one stands for beyond this, in µs, was time
+#: waited for a core.
+LONGEST_SAMPLE = 500
+
+#: What is seen as a stall, in milliseconds.
+STALL = 200
 
 
 def quantile(values, part):
@@ -101,12 +117,14 @@ class VsCodeNumbers(Case):
 
         with self.subTest("a key"):
             keys, profile = self.profile(window)
-            work = [0.0] * len(keys)
+            work, had_core = [0.0] * len(keys), [0.0] * len(keys)
             for at, took in time_in(profile, "/pairwright."):
                 key = sum(at >= when for when in keys) - 1
                 if key >= 0:
                     work[key] += took / 1000
+                    had_core[key] += min(took, LONGEST_SAMPLE) / 1000
             middle, _ = sum_up("work of the extension per key", work)
+            sum_up("the same while it had a core", had_core)
             self.assertGreater(sum(work), 0, "the extension was seen at work")
             self.keeps(middle, 1)
 
@@ -123,6 +141,46 @@ class VsCodeNumbers(Case):
             milliseconds = int(re.search(r"Activation: (\d+)ms", until(ours, "the row")).group(1))
             print(f"vscode: activation: {milliseconds} ms", flush=True)
             self.keeps(milliseconds, 100)
+
+    def test_a_diff_of_5000_lines_is_reviewed_without_a_stall(self):
+        files, after = edits.large()
+        window = self.window(files, self.model(lambda *_: ""))
+        window.page.evaluate(LONG_TASKS)
+
+        def longest(what, act, event):
+            window.page.evaluate("window.longest = 0")
+            begun = time.monotonic()
+            act()
+            try:
+                until(event, what, 30)
+            except Timeout as late:
+                window.picture("vscode-large-late")
+                raise Timeout(f"{late}; it is at {window.place()!r}") from None
+            took = (time.monotonic() - begun) * 1000
+            stall = window.page.evaluate("window.longest")
+            print(f"vscode: {what}: {took:.0f} ms, longest task of the window {stall:.0f} ms", flush=True)
+            self.keeps(stall, STALL)
+
+        window.open("answer.md")
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+        window.press("Control+a")
+        propose = "Pairwright: Propose the Edits of an Answer"
+        said = ".statusbar >> text=/1000 hunks in 1 file/"
+        longest("1,000 hunks proposed", lambda: window.run_command(propose), lambda: window.page.query_selector(said))
+        window.page.click(".editor-instance .view-lines")
+        lens = ".codelens-decoration >> text=Accept hunk"
+        longest("the file opened", lambda: window.press("Alt+j"), lambda: window.page.query_selector(lens))
+        longest("ten hunks further", lambda: window.press(*["Alt+j"] * 10), lambda: window.place() == "a.txt:101")
+        window.press(*["ArrowDown"] * 6, "End")
+        longest("twenty keys", lambda: window.type("xxxxxxxxxxxxxxxxxxxx"), lambda: self.desk.sent("textDocument/didChange")[-1])
+        window.press("Control+z")
+        modified = ".monaco-diff-editor .modified .view-line"
+        longest("side by side", lambda: window.press("Alt+d"), lambda: window.page.query_selector(modified))
+        accept = ".editor-actions [aria-label^='Accept All Hunks of This File']"
+        gone = lambda: not window.page.query_selector(".monaco-diff-editor")  # noqa: E731
+        longest("all accepted", lambda: window.page.click(accept), gone)
+        window.find("a.txt")
+        self.assertEqual(window.save("a.txt"), after)
 
     def profile(self, window):
         """Types with the extension host under a CPU profiler. Returns when each key was pressed, in

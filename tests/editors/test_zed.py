@@ -5,13 +5,20 @@ its settings, sends four fields and a key, and reads every field of the answer t
 """
 
 import json
+import os
 import subprocess
+import tomllib
 import unittest
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import docs
-from desk import PATIENCE, PRICES, Desk, Timed, editors, until
+from desk import PATIENCE, PRICES, ROOT, Desk, Timed, editors, until
+
+EXTENSION = ROOT / "editors/zed"
+#: What Zed builds extensions for.
+TARGET = "wasm32-wasip2"
 
 #: How Zed writes a question, and where it wants the answer to end.
 FORMATS = {
@@ -101,6 +108,38 @@ class Zed(Timed, unittest.TestCase):
             return json.loads(self.shell(check))["choices"][0]["text"]
 
         self.assertIn(until(suggestion, "a suggestion").split()[0], ("total", "total;"))
+
+
+class Extension(unittest.TestCase):
+    def test_its_manifest_announces_one_server_for_languages_by_zeds_names(self):
+        manifest = tomllib.loads((EXTENSION / "extension.toml").read_text())
+        package = tomllib.loads((EXTENSION / "Cargo.toml").read_text())["package"]
+        self.assertEqual((manifest["id"], manifest["schema_version"]), ("pairwright", 1))
+        self.assertEqual(manifest["version"], package["version"])
+        (server,) = manifest["language_servers"]
+        # The name that settings have it by.
+        settings = json.loads(docs.block("Zed", "json", 2))
+        self.assertEqual(list(settings["lsp"]), [server])
+        languages = manifest["language_servers"][server]["languages"]
+        self.assertEqual(languages, sorted(set(languages)))
+        self.assertLessEqual(set(settings["languages"]), set(languages))
+
+    def test_it_finds_the_program_and_is_built_as_zed_builds_it(self):
+        environment = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target/zed")}
+
+        def cargo(*arguments):
+            command = ["cargo", *arguments, "--quiet", "--locked"]
+            done = subprocess.run(command, cwd=EXTENSION, env=environment, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+
+        cargo("test")
+        root = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True)
+        if not (Path(root.stdout.strip()) / "lib/rustlib" / TARGET).exists():
+            self.skipTest(f"Rust cannot build for {TARGET} here (rustup target add {TARGET})")
+        cargo("build", "--target", TARGET)
+        built = ROOT / "target/zed" / TARGET / "debug/pairwright_zed.wasm"
+        # A component, not a plain module.
+        self.assertEqual(built.read_bytes()[:8], b"\0asm\x0d\0\x01\0")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 /** The server's process and the connection to it. */
 import * as vscode from 'vscode';
 import {
+  type DynamicFeature,
   type ErrorHandler,
   type LanguageClientOptions,
   ErrorAction,
@@ -9,9 +10,11 @@ import {
   RevealOutputChannelOn,
   type ServerOptions,
   State,
+  type StaticFeature,
   TransportKind,
 } from 'vscode-languageclient/node';
 
+import { INLINE_COMPLETION } from './protocol';
 import { type Found, check, locate } from './server';
 import { type Inspected, type Tree, explicit } from './settings';
 import { Writer } from './writer';
@@ -48,6 +51,13 @@ export interface Listeners {
 }
 
 class Client extends LanguageClient {
+  /** Leaves out the library's ghost text: ours comes from `ghost.ts`, and VS Code would ask both. */
+  override registerFeature(feature: StaticFeature | DynamicFeature<unknown>): void {
+    if (!('registrationType' in feature) || feature.registrationType.method !== INLINE_COMPLETION) {
+      super.registerFeature(feature);
+    }
+  }
+
   protected override async createMessageTransports(encoding: string): Promise<MessageTransports> {
     const transports = await super.createMessageTransports(encoding);
     const stdin = this.serverProcess?.stdin;
@@ -98,8 +108,6 @@ export function connect(
         ran(command, answer);
         return answer;
       },
-      // Ghost text comes from `ghost.ts`; the client's own would ask for the same once more.
-      provideInlineCompletionItems: () => undefined,
       workspace: {
         configuration: (params) =>
           params.items.map(({ section }) => (section === 'pairwright' ? settings(extension) : null)),
@@ -116,6 +124,7 @@ export function connect(
   client.registerFeature({
     fillClientCapabilities: (capabilities) => {
       const ours = { pairwright: { status: true, hunks: true, events: true, approvals: true, diagnostics: true } };
+      (capabilities.textDocument ??= {}).inlineCompletion = { dynamicRegistration: false };
       capabilities.experimental = { ...(capabilities.experimental as object | undefined), ...ours };
     },
     initialize: () => undefined,

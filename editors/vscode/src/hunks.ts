@@ -8,6 +8,7 @@
  */
 import * as vscode from 'vscode';
 
+import { Diffs, SCHEME, fileOf } from './diff';
 import { type Turn, chooseEdit } from './history';
 import {
   type Decided,
@@ -16,6 +17,7 @@ import {
   type Place,
   at,
   beyond,
+  lineBefore,
   lineOf,
   pending,
   refusals,
@@ -35,6 +37,12 @@ export class Hunks implements vscode.Disposable {
   private asking: Promise<void> | undefined;
   private count = 0;
   private again = false;
+  private jumping = Promise.resolve();
+  /** What the keys were last told: the files that have hunks. */
+  private told: string | undefined;
+  /** Editors that hunks are drawn in. */
+  private readonly drawn = new WeakSet<vscode.TextEditor>();
+  private readonly diffs: Diffs;
   /** Set while the text of a file with hunks is newer than what is known of them. */
   private due: NodeJS.Timeout | undefined;
   private readonly removed = vscode.window.createTextEditorDecorationType({
@@ -59,7 +67,9 @@ export class Hunks implements vscode.Disposable {
     }),
   );
 
-  constructor(private readonly request: Request) {}
+  constructor(private readonly request: Request) {
+    this.diffs = new Diffs(request);
+  }
 
   /** Asks the server what waits, and shows it. At most one question is under way. */
   refresh(): Promise<void> {
@@ -90,6 +100,7 @@ export class Hunks implements vscode.Disposable {
       'pairwright.rejectHunkHere': () => this.decideHere('reject'),
       'pairwright.acceptHunksOfFile': () => this.decideFile('accept'),
       'pairwright.rejectHunksOfFile': () => this.decideFile('reject'),
+      'pairwright.compareHunks': () => this.compare(),
       'pairwright.acceptAllHunks': () => this.run('pairwright.acceptAll', []),
       'pairwright.rejectAllHunks': () => this.run('pairwright.rejectAll', []),
       'pairwright.rollBack': () => this.rollBack(),
@@ -101,6 +112,7 @@ export class Hunks implements vscode.Disposable {
   dispose(): void {
     clearTimeout(this.due);
     this.listeners.dispose();
+    this.diffs.dispose();
     this.removed.dispose();
     this.added.dispose();
   }
@@ -116,6 +128,7 @@ export class Hunks implements vscode.Disposable {
         this.files = [];
       }
       await this.show();
+      await this.diffs.refresh(new Set(this.files.map(({ uri }) => uri)));
     }
     this.asking = undefined;
   }
@@ -131,12 +144,24 @@ export class Hunks implements vscode.Disposable {
       await this.refresh();
     }
     const editor = vscode.window.activeTextEditor;
-    return { uri: uriOf(editor), line: editor?.selection.active.line ?? 0 };
+    const line = editor?.selection.active.line ?? 0;
+    if (editor?.document.uri.scheme !== SCHEME) {
+      return { uri: uriOf(editor), line };
+    }
+    const uri = uriOf(editor);
+    const hunks = this.files.find((file) => file.uri === uri)?.hunks ?? [];
+    return { uri, line: lineBefore(hunks, line) ?? -1 };
   }
 
   private async show(): Promise<void> {
     for (const editor of vscode.window.visibleTextEditors) {
       const hunks = this.of(editor.document);
+      if (hunks.length === 0 && !this.drawn.delete(editor)) {
+        continue;
+      }
+      if (hunks.length > 0) {
+        this.drawn.add(editor);
+      }
       const last = editor.document.lineCount - 1;
       const line = (n: number): number => Math.min(n, last);
       editor.setDecorations(
@@ -156,7 +181,14 @@ export class Hunks implements vscode.Disposable {
     const count = this.files.reduce((n, { hunks }) => n + hunks.length, 0);
     const isMore = count > this.count;
     this.count = count;
-    await vscode.commands.executeCommand('setContext', 'pairwright.hunks', count > 0);
+    const uris = this.files.map(({ uri }) => uri);
+    if (this.told !== uris.join('\n')) {
+      this.told = uris.join('\n');
+      const paths = uris.map((uri) => vscode.Uri.parse(uri).fsPath);
+      await vscode.commands.executeCommand('setContext', 'pairwright.hunks', count > 0);
+      // In a remote window the editor's own names of files begin otherwise; their paths do not.
+      await vscode.commands.executeCommand('setContext', 'pairwright.pathsWithHunks', paths);
+    }
     // Said when the keys mean it.
     if (isMore) {
       const message = `Pairwright: ${count} hunks in ${this.files.length} files wait for a decision`;
@@ -164,7 +196,14 @@ export class Hunks implements vscode.Disposable {
     }
   }
 
-  private async jump(step: 1 | -1): Promise<void> {
+  /** Goes to the next hunk, or the one before, from where the last such key led: keys come faster than
+   * the editor follows. */
+  private jump(step: 1 | -1): Promise<void> {
+    this.jumping = this.jumping.then(() => this.jumpOnce(step)).catch(() => undefined);
+    return this.jumping;
+  }
+
+  private async jumpOnce(step: 1 | -1): Promise<void> {
     const place = await this.here();
     const target = beyond(this.files, place, step);
     if (!target) {
@@ -192,6 +231,18 @@ export class Hunks implements vscode.Disposable {
   private async decideFile(action: 'accept' | 'reject'): Promise<void> {
     const uri = uriOf(vscode.window.activeTextEditor);
     await this.run('pairwright.diff.resolve', [{ textDocument: { uri }, action }]);
+  }
+
+  /** Shows the file of the active editor beside what is proposed for it; where nothing is, the first
+   * file that has hunks. */
+  private async compare(): Promise<void> {
+    const uri = uriOf(vscode.window.activeTextEditor);
+    const file = this.files.find((file) => file.uri === uri) ?? this.files[0];
+    if (!file) {
+      vscode.window.setStatusBarMessage('Pairwright: no hunk waits for a decision', 3000);
+      return;
+    }
+    await this.diffs.open(vscode.Uri.parse(file.uri));
   }
 
   /** Takes back an edit, the last one unless told which; or does one again that was taken back. */
@@ -229,8 +280,9 @@ export class Hunks implements vscode.Disposable {
   }
 }
 
+/** The file that an editor shows, or shows a proposal for. */
 function uriOf(editor: vscode.TextEditor | undefined): string {
-  return editor?.document.uri.toString() ?? '';
+  return editor ? fileOf(editor.document.uri).toString() : '';
 }
 
 /** A document's name as the editor writes it; other programs escape less in one. */

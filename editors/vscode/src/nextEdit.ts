@@ -30,6 +30,8 @@ interface Proposal {
 
 export class NextEdits implements vscode.Disposable {
   private timer: NodeJS.Timeout | undefined;
+  /** When the text was changed last, by the clock of `performance`. */
+  private lastChange = 0;
   private asked = 0;
   private shown: Proposal | undefined;
   private readonly removed = vscode.window.createTextEditorDecorationType({
@@ -73,8 +75,20 @@ export class NextEdits implements vscode.Disposable {
   private changed(): void {
     this.asked += 1;
     this.hide();
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.ask(), PAUSE);
+    this.lastChange = performance.now();
+    this.timer ??= setTimeout(() => this.askWhenLeft(), PAUSE);
+  }
+
+  /** Asks if the text was left alone for long enough, else looks again when it may have been: a timer
+   * set anew with each key costs more than all else that is done for the key here. */
+  private askWhenLeft(): void {
+    const left = this.lastChange + PAUSE - performance.now();
+    if (left > 1) {
+      this.timer = setTimeout(() => this.askWhenLeft(), left);
+      return;
+    }
+    this.timer = undefined;
+    void this.ask();
   }
 
   /** Asks what follows from the last change. */
@@ -168,6 +182,7 @@ export class NextEdits implements vscode.Disposable {
       editor.selection = new vscode.Selection(end, end);
       await this.tell('pairwright.didAcceptEdit', id);
       clearTimeout(this.timer);
+      this.timer = undefined;
       await this.ask();
     }
   }

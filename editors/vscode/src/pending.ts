@@ -15,6 +15,8 @@ export interface Hunk {
   isEdited: boolean;
   old: string;
   new: string;
+  /** Lines of all that comes; `new` may be cut. */
+  newLines: number;
 }
 
 /** What `pairwright/diff/list` tells of one file. */
@@ -62,6 +64,27 @@ export function at(files: FileHunks[], place: Place): Hunk | undefined {
     const first = lineOf(hunk);
     return first <= place.line && place.line <= Math.max(hunk.range.end.line - 1, first);
   });
+}
+
+/** The line of a file for one of the text that all its hunks make of it, which `hunks` are, in their
+ * order. None below a hunk that somebody has edited: whether such a one is in that text is not known. */
+export function lineBefore(hunks: readonly Hunk[], line: number): number | undefined {
+  let shift = 0;
+  for (const hunk of hunks) {
+    const { start, end } = hunk.range;
+    const first = start.line + shift;
+    if (line < first) {
+      break;
+    }
+    if (hunk.isEdited) {
+      return undefined;
+    }
+    if (line < first + Math.max(hunk.newLines, 1)) {
+      return lineOf(hunk);
+    }
+    shift += hunk.newLines - (end.line - start.line);
+  }
+  return line - shift;
 }
 
 /** The next hunk after a place (or the one before), also in other files, round at the ends. */

@@ -169,3 +169,9 @@ export type Reference =
   | { type: 'diff' };
 
 export type Mode = 'read-only' | 'plan' | 'review' | 'auto';
+
+/** What `pairwright/diff/compare` answers: texts of a file, null where there is none. */
+export interface Compared {
+  before: string | null;
+  after: string | null;
+}

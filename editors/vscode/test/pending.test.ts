@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { type FileHunks, type Hunk, at, beyond, pending, refusals } from '../src/pending';
+import { type FileHunks, type Hunk, at, beyond, lineBefore, pending, refusals } from '../src/pending';
 
 function hunk(id: string, start: number, end: number, changes: Partial<Hunk> = {}): Hunk {
   const range = { start: { line: start }, end: { line: end } };
-  return { id, proposal: 'p', author: 'a', kind: 'lines', state: 'pending', range, isEdited: false, old: '', new: 'x\n', ...changes };
+  return { id, proposal: 'p', author: 'a', kind: 'lines', state: 'pending', range, isEdited: false, old: '', new: 'x\n', newLines: 1, ...changes };
 }
 
 const files: FileHunks[] = [
@@ -51,6 +51,15 @@ test('next and previous go through all files and round', () => {
     assert.deepEqual(beyond(files, place, -1), previous, JSON.stringify(place));
   }
   assert.equal(beyond([], a1, 1), undefined);
+});
+
+test('a line of what is proposed is one of the file, and those of a hunk are the line it stands at', () => {
+  // Two lines become three at 2, one goes at 6, one comes at 9.
+  const hunks = [hunk('a', 2, 4, { newLines: 3 }), hunk('b', 6, 7, { newLines: 0 }), hunk('c', 9, 9)];
+  const lines = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map((line) => lineBefore(hunks, line));
+  assert.deepEqual(lines, [0, 1, 2, 2, 2, 4, 5, 6, 8, 8, 9]);
+  const edited = [hunk('a', 2, 4, { isEdited: true }), hunk('b', 6, 7)];
+  assert.deepEqual([1, 2, 9].map((line) => lineBefore(edited, line)), [1, undefined, undefined]);
 });
 
 test('a conflict names the line as editors count', () => {

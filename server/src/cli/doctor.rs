@@ -16,11 +16,13 @@ use crate::config::Settings;
 use crate::config::current::Current;
 use crate::config::reference::is_private;
 use crate::config::sources::Directories;
+use crate::edit::workspace::directory_of;
 use crate::error::UserError;
 use crate::local;
 use crate::mcp::{Found, Servers};
 use crate::model::{Embedder, Model, Probe, TurnModel};
 use crate::secret;
+use crate::store::Store;
 
 /// How long the engine is given to learn before it is reported as it is.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -166,6 +168,7 @@ async fn examine(root: &Path) -> Report {
         })
         .collect();
     problems.extend(unusable(&directories));
+    problems.extend(unusable_store(&directories, &root));
     let settings = settings(&resolved);
     let (engines, failed) =
         Engines::default().with(Arc::new(resolved.settings.clone()), &[root], &[]);
@@ -243,6 +246,19 @@ fn unusable(directories: &Directories) -> Vec<Problem> {
         hint: Some("Make it writable, or set XDG_STATE_HOME to a folder that is.".into()),
     };
     written.err().map(problem).into_iter().collect()
+}
+
+/// Says why the edits and tasks of a folder cannot be kept, where something of it is kept already.
+fn unusable_store(directories: &Directories, root: &Path) -> Option<Problem> {
+    let directory = directory_of(root, directories.state.as_deref()?);
+    if !Store::is_in(&directory) {
+        return None;
+    }
+    let why = Store::open(&directory).err()?;
+    Some(Problem {
+        message: format!("Edits, chats and tasks are not possible here: {why}."),
+        hint: None,
+    })
 }
 
 fn settings(resolved: &crate::config::layers::Resolved) -> Vec<Setting> {

@@ -10,7 +10,8 @@ use tracing::Level;
 
 use crate::complete::engines::Engines;
 use crate::config::current::Current;
-use crate::config::sources::Directories;
+use crate::config::sources::{Directories, WORKSPACE_FILE};
+use crate::config::watched::Watched;
 use crate::index;
 use crate::log::Log;
 use crate::model::Health;
@@ -66,9 +67,16 @@ impl ServeCompletions {
             }
         });
         let _entered = runtime.enter();
-        let engines = engines(directories, &roots, &log)?;
+        let settings = Current::load(directories);
+        settings.set_roots(roots.clone());
+        let serving = Serving {
+            settings,
+            roots,
+            log,
+        };
+        let engines = serving.engines(&Engines::default());
         runtime.block_on(async {
-            let endpoint = Endpoint::bind(self.port, roots, engines, token)
+            let endpoint = Endpoint::bind(self.port, serving.roots.clone(), engines.clone(), token)
                 .await
                 .with_context(|| format!("port {} could not be listened on", self.port))?;
             let address = endpoint.address()?;
@@ -80,6 +88,7 @@ impl ServeCompletions {
             )?;
             tokio::select! {
                 () = endpoint.serve() => {}
+                () = serving.follow_settings(engines, &endpoint) => {}
                 interrupted = tokio::signal::ctrl_c() => interrupted?,
             }
             Ok::<_, anyhow::Error>(())
@@ -89,39 +98,73 @@ impl ServeCompletions {
     }
 }
 
-/// The engines that the settings ask for, as the language server makes them. Learning goes on
-/// while the first questions come.
-fn engines(directories: Directories, roots: &[PathBuf], log: &Log) -> anyhow::Result<Engines> {
-    let settings = Current::load(directories);
-    settings.set_roots(roots.to_vec());
-    let resolved = settings.get();
-    let state = settings.directories().state.as_deref();
-    log.configure(&resolved.settings.log, state);
-    for problem in &resolved.problems {
-        tracing::warn!("settings: {problem}");
+/// What engines are made of.
+struct Serving {
+    settings: Current,
+    roots: Vec<PathBuf>,
+    log: Log,
+}
+
+impl Serving {
+    /// The engines that the settings ask for, as the language server makes them; what is unchanged
+    /// from `before` goes on. Learning goes on while the first questions come.
+    fn engines(&self, before: &Engines) -> Engines {
+        let resolved = self.settings.get();
+        let directories = self.settings.directories();
+        self.log
+            .configure(&resolved.settings.log, directories.state.as_deref());
+        for problem in &resolved.problems {
+            tracing::warn!("settings: {problem}");
+        }
+        let (mut engines, problems) =
+            before.with(Arc::new(resolved.settings.clone()), &self.roots, &[]);
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        if let Ok(cache) = index::cache_dir(directories)
+            && let Some(index) = engines.add_index(before, &self.roots, cache)
+        {
+            std::thread::spawn(move || index.load());
+        }
+        if let Some(model) = engines.model().cloned() {
+            model.warm();
+            tokio::spawn(async move { model.probe().await });
+        }
+        engines
     }
-    let before = Engines::default();
-    let (mut engines, problems) = before.with(Arc::new(resolved.settings.clone()), roots, &[]);
-    for problem in problems {
-        tracing::warn!("{problem}");
-    }
-    if let Ok(cache) = index::cache_dir(settings.directories())
-        && let Some(index) = engines.add_index(&before, roots, cache)
-    {
-        std::thread::spawn(move || index.load());
-    }
-    if let Some(model) = engines.model().cloned() {
-        model.warm();
-        let mut health = model.health();
-        tokio::spawn(async move { model.probe().await });
-        tokio::spawn(async move {
-            while health.changed().await.is_ok() {
-                let health = health.borrow_and_update().clone();
-                if let Health::Failing { why } | Health::Paused { why, .. } = health {
-                    tracing::warn!("{why}");
+
+    /// Has `endpoint` answer as the settings say whenever they change, and warns of a model that
+    /// fails. Never ends.
+    async fn follow_settings(&self, mut engines: Engines, endpoint: &Endpoint) {
+        // No editor tells of the files in the folders.
+        let of_folders = self.roots.iter().map(|root| root.join(WORKSPACE_FILE));
+        let user_file = self.settings.directories().user_file();
+        let mut watched = Watched::new(user_file.into_iter().chain(of_folders).collect());
+        let mut settings = self.settings.watch();
+        // What changed before the watch began was seen by nobody.
+        self.settings.reload();
+        let mut told_health = None;
+        loop {
+            let model = engines.model().cloned();
+            let health_changed = async {
+                match &model {
+                    Some(model) => model.health_unlike(told_health.as_ref()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = watched.changed() => self.settings.reload(),
+                Ok(()) = settings.changed() => {
+                    engines = self.engines(&engines);
+                    endpoint.set_engines(engines.clone());
+                }
+                health = health_changed => {
+                    if let Health::Failing { why } | Health::Paused { why, .. } = &health {
+                        tracing::warn!("{why}");
+                    }
+                    told_health = Some(health);
                 }
             }
-        });
+        }
     }
-    Ok(engines)
 }

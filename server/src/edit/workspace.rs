@@ -95,6 +95,13 @@ pub struct Outcome {
     pub conflicts: Vec<Conflict>,
 }
 
+/// A file beside what its undecided hunks would make of it, as bytes; `None` where no file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    pub before: Option<Vec<u8>>,
+    pub after: Option<Vec<u8>>,
+}
+
 impl Workspace {
     /// Opens a folder, with its state below `state`, and finishes what a crash cut off.
     ///
@@ -370,7 +377,7 @@ impl Drop for Exclusive<'_> {
 }
 
 /// The folder's own directory below `state`: readable, and told apart from others of its name.
-fn directory_of(folder: &Path, state: &Path) -> PathBuf {
+pub fn directory_of(folder: &Path, state: &Path) -> PathBuf {
     let hash = blake3::hash(folder.as_os_str().as_encoded_bytes()).to_hex();
     let name: String = folder
         .file_name()

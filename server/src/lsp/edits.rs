@@ -7,6 +7,7 @@
 //! Not here: what is decided and written (`edit::workspace`).
 
 mod actions;
+mod compare;
 mod documents;
 mod history;
 mod requests;

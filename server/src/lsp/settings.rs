@@ -1,17 +1,16 @@
 //! Settings while the server runs: asked of the client, watched on disk, put in force.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tower_lsp_server::gen_lsp_types as lsp;
 
 use super::Server;
 use super::sync::read;
 use crate::config::layers::Resolved;
+use crate::config::watched::Watched;
 use crate::index::{self, Indexes};
 use crate::local;
 use crate::model::Health;
@@ -116,28 +115,19 @@ impl Server {
     /// Puts every change of the settings and of the folders in force, and tells the client what
     /// follows from it. Nobody else does once this runs, so that the newest is what stays.
     async fn follow_settings(&self, mut settings: watch::Receiver<Arc<Resolved>>) {
-        let (mut watcher, mut file_changed) = watch_user_file(self);
+        // Clients tell of the files in workspaces.
+        let user_file = self.settings.directories().user_file();
+        let mut watched = Watched::new(user_file.into_iter().collect());
         // What changed before the watch began was seen by nobody.
         self.settings.reload();
         let mut told_health = None;
         loop {
-            let health = self
-                .completer
-                .engines()
-                .model()
-                .map(crate::model::Model::health);
+            let model = self.completer.engines().model().cloned();
             let learning = self.completer.engines().local.clone();
             self.status_may_have_changed();
             let health_changed = async {
-                match health {
-                    Some(mut health) => {
-                        let now = health.borrow_and_update().clone();
-                        if told_health.as_ref() != Some(&now) {
-                            return now;
-                        }
-                        let _ = health.changed().await;
-                        health.borrow().clone()
-                    }
+                match &model {
+                    Some(model) => model.health_unlike(told_health.as_ref()).await,
                     None => std::future::pending().await,
                 }
             };
@@ -156,12 +146,7 @@ impl Server {
                     told_health = Some(health);
                 }
                 () = self.roots_changed.notified() => self.put_in_force(&self.settings.get()),
-                Some(()) = file_changed.recv() => {
-                    // The folder of the file may be another one now, or there at last.
-                    drop(watcher);
-                    (watcher, file_changed) = watch_user_file(self);
-                    self.settings.reload();
-                }
+                () = watched.changed() => self.settings.reload(),
                 () = learnt(learning) => {}
             }
         }
@@ -258,43 +243,6 @@ async fn learnt(engine: Option<local::Engine>) {
         engine.wait_learnt(deadline)
     };
     let _ = tokio::task::spawn_blocking(wait).await;
-}
-
-/// Tells when the user's settings file may have changed. Its folder is watched, because editors
-/// replace files instead of writing them; while there is none, the nearest one above, in which it
-/// will be made.
-fn watch_user_file(server: &Server) -> (Option<RecommendedWatcher>, mpsc::Receiver<()>) {
-    let (sender, receiver) = mpsc::channel(1);
-    let Some(file) = server.settings.directories().user_file() else {
-        return (None, receiver);
-    };
-    let nearest = || file.ancestors().skip(1).find(|folder| folder.is_dir());
-    let concerns = file.clone();
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let is_on_the_way = |path: &PathBuf| concerns.starts_with(path);
-        if event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(is_on_the_way)) {
-            // One waiting notice is enough: the file is read after it.
-            let _ = sender.try_send(());
-        }
-    });
-    let watching = watcher.and_then(|mut watcher| {
-        let mut watched = None;
-        // A folder may be made before the one above it is watched.
-        while watched.as_deref() != nearest() {
-            watched = nearest().map(ToOwned::to_owned);
-            if let Some(folder) = &watched {
-                watcher.watch(folder, RecursiveMode::NonRecursive)?;
-            }
-        }
-        Ok(watcher)
-    });
-    match watching {
-        Ok(watcher) => (Some(watcher), receiver),
-        Err(why) => {
-            tracing::debug!(%why, "the settings file cannot be watched");
-            (None, receiver)
-        }
-    }
 }
 
 fn registration(method: &str, options: Value) -> lsp::Registration {

@@ -67,6 +67,20 @@ impl Buffers {
         }
     }
 
+    /// Puts other engines in force.
+    pub(super) fn set_engines(&self, engines: Engines) {
+        let before = self.completer.engines();
+        let is_new = engines.local_unlike(&before).is_some();
+        self.completer.set_engines(engines);
+        if is_new {
+            for document in self.session.snapshot().documents.iter().rev() {
+                self.completer.opened(document);
+            }
+        }
+        // The last one to let go of an engine waits for its thread, which may be at work.
+        drop(tokio::task::spawn_blocking(move || drop(before)));
+    }
+
     /// Takes up a question; `None` when what stands around its cursor is kept secret. Blocks for as
     /// long as it takes to read one file.
     pub(super) fn begin(&self, question: &Question) -> Option<Begun> {

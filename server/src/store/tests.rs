@@ -15,6 +15,42 @@ fn a_database_of_a_newer_version_is_left_alone() {
     );
 }
 
+/// The tables and indexes there are, as SQL.
+fn schema(connection: &Connection) -> Vec<String> {
+    let sql = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_database_of_any_older_version_is_brought_up_to_date_and_keeps_its_rows() {
+    let fresh = tempfile::tempdir().unwrap();
+    let fresh = Store::open(fresh.path()).unwrap();
+    let wanted = fresh.read(|c| Ok(schema(c))).unwrap();
+    for (n_steps, step) in (0_u32..).zip(0..=MIGRATIONS.len()) {
+        let directory = tempfile::tempdir().unwrap();
+        let old = Connection::open(directory.path().join(FILE)).unwrap();
+        for sql in &MIGRATIONS[..step] {
+            old.execute_batch(sql).unwrap();
+        }
+        old.pragma_update(None, "user_version", n_steps).unwrap();
+        let has_rows = n_steps > 0;
+        if has_rows {
+            let insert = "INSERT INTO blobs (hash, bytes) VALUES (x'00', x'01')";
+            old.execute(insert, []).unwrap();
+        }
+        drop(old);
+        let store = Store::open(directory.path()).unwrap();
+        let count = "SELECT count(*) FROM blobs WHERE bytes = x'01'";
+        let (found, n_rows): (_, u32) = store
+            .read(|c| Ok((schema(c), c.query_row(count, [], |row| row.get(0))?)))
+            .unwrap();
+        assert_eq!(found, wanted, "from step {n_steps}");
+        assert_eq!(n_rows, u32::from(has_rows), "from step {n_steps}");
+    }
+}
+
 #[test]
 fn what_fails_half_way_leaves_no_rows() {
     let directory = tempfile::tempdir().unwrap();

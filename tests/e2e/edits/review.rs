@@ -349,6 +349,50 @@ fn hunks_of_a_file_to_be_moved_are_seen_where_it_is() {
 }
 
 #[test]
+fn a_file_is_compared_with_what_all_its_hunks_would_make_of_it() {
+    let world = World::new(&[
+        ("a.txt", "1\n2\n3\n4\n"),
+        ("gone.txt", "x\n"),
+        ("old.txt", "1\n2\n"),
+        ("same.txt", "same\r\n"),
+    ]);
+    let mut editor = Editor::start(&world, Manner::Honest);
+    let compare = |editor: &mut Editor, path: &str| {
+        let params = json!({ "textDocument": { "uri": world.uri(path) } });
+        let answer = editor.ask("pairwright/diff/compare", &params);
+        (answer["before"].clone(), answer["after"].clone())
+    };
+    let a = world.uri("a.txt");
+    editor.open(&a, "1\n2\n3\n4\n");
+    editor.preview(&block("a.txt", "1\n", "one\n"));
+    let preview = editor.preview(&block("a.txt", "3\n", "three\n"));
+    editor.preview(
+        "*** Begin Patch\n*** Add File: new.txt\n+new\n*** Delete File: gone.txt\n\
+         *** Update File: old.txt\n*** Move to: moved.txt\n@@\n 1\n-2\n+two\n*** End Patch\n",
+    );
+    // Hunks of two proposals, and a line that the user types and does not save.
+    editor.type_lines(&a, 1, "typed\n");
+    for (path, before, after) in [
+        (
+            "a.txt",
+            json!("1\ntyped\n2\n3\n4\n"),
+            json!("one\ntyped\n2\nthree\n4\n"),
+        ),
+        ("new.txt", Value::Null, json!("new\n")),
+        ("gone.txt", json!("x\n"), Value::Null),
+        ("old.txt", json!("1\n2\n"), json!("1\ntwo\n")),
+        ("same.txt", json!("same\n"), json!("same\n")),
+    ] {
+        assert_eq!(compare(&mut editor, path), (before, after), "{path}");
+    }
+    let params = json!({ "proposal": preview["proposal"], "action": "reject" });
+    editor.ask("pairwright/diff/resolve", &params);
+    let (_, after) = compare(&mut editor, "a.txt");
+    assert_eq!(after, "one\ntyped\n2\n3\n4\n");
+    assert_eq!(editor.text(&a), "1\ntyped\n2\n3\n4\n", "nothing is written");
+}
+
+#[test]
 fn an_edit_in_the_users_way_is_a_conflict_and_nothing_is_lost() {
     let world = World::new(&[("a.txt", "1\n2\n3\n")]);
     let mut editor = Editor::start(&world, Manner::Honest);

@@ -6,6 +6,7 @@
 --- Not here: drawing (`draw.lua`), which keys do what (`keys.lua`).
 local config = require('pairwright.config')
 local draw = require('pairwright.draw')
+local menu = require('pairwright.menu')
 local nvim = require('pairwright.nvim')
 
 local M = {}
@@ -34,6 +35,8 @@ local INVOKED, AUTOMATIC = 1, 2
 ---@field index integer
 ---@field told table<integer, boolean> Items the server was told to be on screen.
 
+--- Buffers in which this shows ghost text.
+local attached = {} ---@type table<integer, true>
 local shown ---@type pairwright.Shown?
 local asking ---@type { client: vim.lsp.Client, id: integer }?
 local timer = nvim.uv.new_timer()
@@ -54,17 +57,12 @@ local function in_insert_mode()
   return api.nvim_get_mode().mode:sub(1, 1) == 'i'
 end
 
----@return boolean
-local function menu_is_open()
-  return vim.fn.pumvisible() == 1
-end
-
 ---@param buf integer
 ---@return boolean
 local function is_wanted(buf)
   return config.get().filetypes[vim.bo[buf].filetype] ~= false
     and vim.b[buf].pairwright_enabled ~= false
-    and not (menu_is_open() and config.get().hide_with_menu)
+    and not (menu.is_open() and config.get().hide_with_menu)
     and vim.fn.reg_executing() == ''
 end
 
@@ -221,16 +219,16 @@ end
 local function changed(buf)
   local row, column = cursor()
   local tick = api.nvim_buf_get_changedtick(buf)
-  local menu = menu_is_open()
+  local has_menu = menu.is_open()
   local is_same = seen.buf == buf
     and seen.tick == tick
     and seen.row == row
     and seen.column == column
-    and seen.menu == menu
+    and seen.menu == has_menu
   if is_same then
     return
   end
-  seen = { buf = buf, tick = tick, row = row, column = column, menu = menu }
+  seen = { buf = buf, tick = tick, row = row, column = column, menu = has_menu }
   local text = is_wanted(buf) and rest()
   if text then
     cancel()
@@ -396,6 +394,16 @@ function M.attach(client, buf)
   if who ~= 'plugin' then
     return
   end
+  menu.follow(function()
+    -- Told while the plugin draws.
+    vim.schedule(function()
+      local now = api.nvim_get_current_buf()
+      if in_insert_mode() and attached[now] then
+        changed(now)
+      end
+    end)
+  end)
+  attached[buf] = true
   local group = api.nvim_create_augroup('pairwright.ghost.' .. buf, {})
   local events = {
     'InsertEnter',
@@ -450,6 +458,7 @@ function M.detach(buf)
   if shown and shown.buf == buf then
     hide()
   end
+  attached[buf] = nil
   pcall(api.nvim_del_augroup_by_name, 'pairwright.ghost.' .. buf)
 end
 

@@ -86,7 +86,7 @@ local function meaning(name, key)
     return '<Cmd>lua vim.snippet.jump(1)<CR>'
   end
   if not always[name] then
-    if vim.fn.pumvisible() == 1 then
+    if require('pairwright.menu').is_open() then
       return key
     end
     if config.get().ghost == 'native' then

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Choice, EditError, Outcome, Workspace};
+use super::{Choice, Compared, EditError, Outcome, Workspace};
 use crate::edit::hunks::{Conflict, Hunk, HunkState, Proposal, ProposedFile, with_executable};
 use crate::edit::journal::{self, Entry, Image, Kind, LogRow, Note, ProposalRow, Purpose};
 use crate::edit::parse::EditSet;
@@ -165,6 +165,34 @@ impl Workspace {
         self.decide(documents, choice, HunkState::Rejected, request)
     }
 
+    /// Returns a file as it is, and as it would be with all its undecided hunks. Lines that a hunk is
+    /// in conflict with stay as they are.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn compare(
+        &self,
+        documents: &dyn Documents,
+        path: &RepoPath,
+    ) -> Result<Compared, EditError> {
+        self.refresh_decided();
+        let to = HunkState::Accepted;
+        let chosen = self.chosen(&Choice::File(path.clone()), to)?;
+        let change = self.change(documents, &chosen, to)?;
+        let now = self.look(documents, path)?;
+        let moved = |w: &&Wanted| w.moved_from.as_ref() == Some(path);
+        let after = match (change.wanted.iter().find(moved), change.written(path)) {
+            (Some(moved), _) => moved.after.as_ref(),
+            (None, Some(written)) => written.as_ref(),
+            (None, None) => now.as_ref(),
+        };
+        let after = after.map(|image| image.bytes.clone());
+        Ok(Compared {
+            before: now.map(|image| image.bytes),
+            after,
+        })
+    }
+
     fn decide(
         &self,
         documents: &dyn Documents,
@@ -177,14 +205,7 @@ impl Workspace {
             return Ok(done);
         }
         let chosen = self.chosen(choice, to)?;
-        let mut change = Change::default();
-        for (proposal, ids) in &chosen {
-            for file in &proposal.files {
-                if file.hunks.iter().any(|h| ids.contains(&h.id)) {
-                    self.change_file(&mut change, documents, file, ids, to)?;
-                }
-            }
-        }
+        let change = self.change(documents, &chosen, to)?;
         if !change.conflicts.is_empty() {
             return Err(EditError::Conflicts(change.conflicts));
         }
@@ -290,6 +311,24 @@ impl Workspace {
         }
         chosen.retain(|(_, ids)| !ids.is_empty());
         Ok(chosen)
+    }
+
+    /// What deciding these hunks asks to be written.
+    fn change(
+        &self,
+        documents: &dyn Documents,
+        chosen: &[Chosen],
+        to: HunkState,
+    ) -> Result<Change, EditError> {
+        let mut change = Change::default();
+        for (proposal, ids) in chosen {
+            for file in &proposal.files {
+                if file.hunks.iter().any(|h| ids.contains(&h.id)) {
+                    self.change_file(&mut change, documents, file, ids, to)?;
+                }
+            }
+        }
+        Ok(change)
     }
 
     /// Adds what deciding some hunks of one file asks to be written, on top of `change`.

@@ -147,6 +147,8 @@ pub(super) struct HunkItem {
     pub(super) is_edited: bool,
     old: String,
     new: String,
+    /// Lines of all that comes.
+    new_lines: usize,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -589,7 +591,7 @@ fn answer(
 }
 
 /// An edit error in the protocol's terms, with the refusals of each file as data.
-fn error(why: &EditError) -> jsonrpc::Error {
+pub(super) fn error(why: &EditError) -> jsonrpc::Error {
     let unknown = matches!(
         why,
         EditError::UnknownHunk(_)
@@ -678,6 +680,7 @@ fn file_hunks(
             },
             is_edited,
             old: quote(&before, old),
+            new_lines: new.len(),
             new: quote(&after, new),
         }
     });

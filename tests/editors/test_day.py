@@ -1,0 +1,192 @@
+"""A day at the editor in minutes: what the server keeps does not grow with what was typed.
+
+PAIRWRIGHT_DAY says how many edits, 100,000 for a day; fewer in every run.
+"""
+
+import json
+import os
+import queue
+import random
+import statistics
+import subprocess
+import threading
+import unittest
+
+from desk import PATIENCE, PRICES, SERVER, Desk, Timed, editors
+
+EDITS = int(os.environ.get("PAIRWRIGHT_DAY", "3000"))
+#: Lines of a file: three times those that are typed.
+LINES = 3 * PRICES.count("\n")
+#: What may be added between the first fifth of the day and its end.
+GROWTH = 1.2
+
+
+class Client:
+    """An editor in miniature, over the server's standard streams."""
+
+    def __init__(self, desk):
+        self.process = subprocess.Popen(
+            [SERVER, "lsp"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=desk.workspace,
+            env=desk.environment(),
+        )
+        editors.append(self.process)
+        self.answers = queue.Queue()
+        self.count = 0
+        threading.Thread(target=self.listen, daemon=True).start()
+        root = desk.workspace.as_uri()
+        self.ask("initialize", {"processId": os.getpid(), "rootUri": root, "capabilities": {}})
+        self.tell("initialized", {})
+
+    def listen(self):
+        while line := self.process.stdout.readline():
+            length = int(line.split(b":")[1])
+            self.process.stdout.readline()
+            message = json.loads(self.process.stdout.read(length))
+            if "method" not in message:
+                self.answers.put(message)
+            elif "id" in message:
+                self.send({"id": message["id"], "result": None})
+
+    def send(self, message):
+        body = json.dumps({"jsonrpc": "2.0", **message}).encode()
+        self.process.stdin.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        self.process.stdin.flush()
+
+    def tell(self, method, params):
+        self.send({"method": method, "params": params})
+
+    def ask(self, method, params):
+        self.count += 1
+        self.send({"id": self.count, "method": method, "params": params})
+        answer = self.answers.get(timeout=PATIENCE)
+        assert answer["id"] == self.count, answer
+        if "error" in answer:
+            raise AssertionError(f"{method}: {answer['error']}")
+        return answer["result"]
+
+    def memory(self):
+        """Bytes of its own, without files that are mapped."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            (line,) = (line for line in status if line.startswith("RssAnon:"))
+        return int(line.split()[1]) * 1024
+
+    def close(self):
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self.process.stdin.close()
+        self.process.stdout.close()
+        editors.remove(self.process)
+
+
+class Typist:
+    """Types lines that a file has already into it, one key at a time, with what goes with it."""
+
+    def __init__(self, client, desk, names, seed):
+        self.client, self.desk, self.names = client, desk, names
+        self.random = random.Random(seed)
+        self.open(names[0])
+
+    def open(self, name):
+        self.path = self.desk.workspace / name
+        self.uri = self.path.as_uri()
+        self.lines = self.path.read_text().split("\n")
+        self.version = 1
+        document = {"uri": self.uri, "languageId": "javascript", "version": 1, "text": "\n".join(self.lines)}
+        self.client.tell("textDocument/didOpen", {"textDocument": document})
+        self.begin_line()
+
+    def begin_line(self):
+        self.row = self.random.randrange(len(self.lines))
+        self.wanted = self.random.choice(PRICES.split("\n")) or "  return total;"
+        self.change(self.row, 0, self.row, 0, "\n")
+        self.column = 0
+
+    def change(self, row, column, end_row, end_column, text):
+        self.version += 1
+        head, tail = self.lines[row][:column], self.lines[end_row][end_column:]
+        self.lines[row : end_row + 1] = (head + text + tail).split("\n")
+        places = {"start": {"line": row, "character": column}, "end": {"line": end_row, "character": end_column}}
+        self.client.tell(
+            "textDocument/didChange",
+            {
+                "textDocument": {"uri": self.uri, "version": self.version},
+                "contentChanges": [{"range": places, "text": text}],
+            },
+        )
+
+    def key(self):
+        """One edit, and what an editor asks for after it."""
+        if self.column < len(self.wanted):
+            self.change(self.row, self.column, self.row, self.column, self.wanted[self.column])
+            self.column += 1
+        else:
+            # Files stay as long as they are, so that what grows is what the server keeps of them.
+            if len(self.lines) > LINES:
+                self.change(5, 0, 5 + len(self.lines) - LINES, 0, "")
+            self.begin_line()
+        place = {"textDocument": {"uri": self.uri}, "position": {"line": self.row, "character": self.column}}
+        answer = self.client.ask("textDocument/inlineCompletion", {**place, "context": {"triggerKind": 2}})
+        items = (answer or {}).get("items", [])
+        if items:
+            self.client.tell("textDocument/didShowCompletion", {"item": items[0]})
+            if self.random.random() < 0.1:
+                command = items[0]["command"]
+                self.client.ask("workspace/executeCommand", command)
+
+    def save(self):
+        self.path.write_text("\n".join(self.lines))
+        self.client.tell("textDocument/didSave", {"textDocument": {"uri": self.uri}})
+
+    def move(self):
+        """To another file."""
+        self.save()
+        self.client.tell("textDocument/didClose", {"textDocument": {"uri": self.uri}})
+        self.open(self.random.choice(self.names))
+
+    def review(self, n):
+        """Proposes an edit of a file that is not open, accepts it and takes it back."""
+        old = "first" if n == 0 else f"line {n - 1}"
+        answer = f"notes.txt\n<<<<<<< SEARCH\n{old}\n=======\nline {n}\n>>>>>>> REPLACE\n"
+        proposal = self.client.ask("pairwright/diff/preview", {"answer": answer})["proposal"]
+        done = self.client.ask("pairwright/diff/apply", {"proposal": proposal})
+        again = self.client.ask("pairwright/diff/rollback", {"rollbackToken": done["rollbackToken"]})
+        self.client.ask("pairwright/diff/rollback", {"rollbackToken": again["rollbackToken"]})
+
+
+class Day(Timed, unittest.TestCase):
+    seconds = 90 + EDITS // 20
+
+    def test_what_the_server_keeps_does_not_grow_with_the_day(self):
+        names = [f"shop/prices_{n}.js" for n in range(40)]
+        files = {name: PRICES.replace("total", f"total{n}") * 3 for n, name in enumerate(names)}
+        desk = self.closing(Desk({**files, "notes.txt": "first\n"}))
+        client = self.closing(Client(desk))
+        typist = Typist(client, desk, names, seed=7)
+        measured, reviews = [], 0
+        for n in range(1, EDITS + 1):
+            typist.key()
+            if n % 100 == 0:
+                typist.save()
+            if n % 300 == 0:
+                typist.move()
+            if n % (EDITS // 30) == 0:
+                typist.review(reviews)
+                reviews += 1
+            if n % (EDITS // 100) == 0:
+                measured.append(client.memory() / 2**20)
+        early, late = statistics.median(measured[15:25]), statistics.median(measured[-10:])
+        print(
+            f"day: {EDITS} edits, {reviews} reviewed: {measured[0]:.1f} MiB at the start, {early:.1f} after a "
+            f"fifth, {late:.1f} at the end",
+            flush=True,
+        )
+        self.assertLess(late, early * GROWTH)
+        self.assertEqual((desk.workspace / "notes.txt").read_text(), f"line {reviews - 1}\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
