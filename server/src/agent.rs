@@ -436,7 +436,8 @@ fn check_trust(setup: &Setup, mode: Mode) -> Result<(), UserError> {
         mode.name()
     );
     Err(refused(&message).with_hint(
-        "Trust it in the editor or by `workspace.trusted`, or use the modes read-only and plan.",
+        "Trust it by `pairwright trust` or in the editor (by `workspace.trusted`, where that is set), \
+         or use the modes read-only and plan.",
     ))
 }
 

@@ -127,6 +127,9 @@ impl TaskCommand {
     fn setup(&self, workspace: &Arc<Workspace>) -> anyhow::Result<Setup> {
         let directories = Directories::find();
         let current = Current::load(directories.clone());
+        if self.yes_policy.is_none() && !self.json {
+            super::trust::ask(&current, workspace.root().path())?;
+        }
         let resolved = current.get();
         for problem in &resolved.problems {
             writeln!(anstream::stderr(), "settings: {problem}")?;
@@ -154,7 +157,7 @@ impl TaskCommand {
             indexes,
             model,
             servers: Servers::of(settings),
-            is_trusted: settings.workspace.trusts(workspace.root().path()),
+            is_trusted: resolved.trust.trusts(workspace.root().path()),
             config: directories.config,
             policy: self.yes_policy.clone(),
             attendance: match self.yes_policy {

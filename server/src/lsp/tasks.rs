@@ -6,7 +6,7 @@
 mod diagnostics;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,7 @@ impl Server {
             limits: params.limits,
             request: params.request_id,
         };
+        self.ask_for_task(&root, ask.mode).await;
         let token = params.work_done_token;
         let handle = self
             .with_setup(root, token, move |server, setup| {
@@ -130,6 +131,14 @@ impl Server {
         let root = self.folder_of_session(&task).await?;
         if let Some(handle) = self.tasks.get(&task) {
             handle.settled().await;
+        }
+        let mode = {
+            let (root, task) = (root.clone(), task.clone());
+            self.on_disk(move |server| Ok(server.mode_of(&root, &task)))
+                .await?
+        };
+        if let Some(mode) = mode {
+            self.ask_for_task(&root, mode).await;
         }
         let handle = self
             .with_setup(root, None, move |server, setup| {
@@ -290,6 +299,11 @@ impl Server {
         .await
     }
 
+    fn mode_of(&self, root: &Path, task: &str) -> Option<Mode> {
+        let task = self.log_of(root).ok()?.task(task).ok()??;
+        Mode::of_name(&task.intake.mode)
+    }
+
     /// Runs `work` on a thread that may wait for the disk.
     pub(super) async fn on_disk<T: Send + 'static>(
         &self,
@@ -300,7 +314,7 @@ impl Server {
         done.unwrap_or_else(|why| Err(failed(&why.to_string())))
     }
 
-    fn policy(&self, root: &std::path::Path) -> jsonrpc::Result<Policy> {
+    fn policy(&self, root: &Path) -> jsonrpc::Result<Policy> {
         let config = self.settings.directories().config.clone();
         let sources = Sources {
             config: config.as_deref(),
@@ -331,7 +345,7 @@ impl Server {
                 let editor = server.ask_editor(&root);
                 let resolved = server.settings.get();
                 let settings = &resolved.settings;
-                let is_trusted = settings.workspace.trusts(&root);
+                let is_trusted = resolved.trust.trusts(&root);
                 let documents = EditorDocuments::new(server.clone(), root, canonical);
                 let setup = Setup {
                     workspace,
