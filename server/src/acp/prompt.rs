@@ -7,14 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Refusal;
 use super::session::{Mode, Session};
-use super::{Acp, update};
+use super::{Acp, servers, update};
 use crate::agent::governor::Limits;
 use crate::agent::{self, Attendance, Control, Handle, Setup};
 use crate::chat::{Ask, Reference, Surroundings};
+use crate::config::trust::{Standing, Word};
 use crate::edit::workspace::Choice;
-use crate::edit::worlds::NoDocuments;
 use crate::mcp::Servers;
 use crate::session::document::path_of;
+use crate::shown::printable;
 use crate::store::events::{
     Answer, Approval, Decision, Event, EventKind, GrantScope, Subject, TaskState,
 };
@@ -28,8 +29,8 @@ struct Prompt {
 /// How a task comes to run.
 enum Begin {
     New(String, agent::Mode),
-    /// The one of this id, or the newest that is not over.
-    Again(Option<String>),
+    /// Taken up again.
+    Again(String),
 }
 
 impl Acp {
@@ -49,7 +50,10 @@ impl Acp {
         let rest = rest.trim().to_owned();
         let reason = match (command, session.mode()) {
             ("/resume", _) => {
-                let task = (!rest.is_empty()).then_some(rest);
+                let task = match rest.is_empty() {
+                    true => newest_unfinished(session).await?,
+                    false => rest,
+                };
                 self.task(session, Begin::Again(task), stop).await?
             }
             ("/search", _) if !rest.is_empty() => {
@@ -88,7 +92,7 @@ impl Acp {
             question: prompt.text,
             references: prompt.references,
             surroundings: Surroundings::default(),
-            documents: Arc::new(NoDocuments),
+            documents: session.documents.clone(),
             index: folder.index.clone(),
             model,
             request: None,
@@ -136,17 +140,18 @@ impl Acp {
             )
         })?;
         let folder = &session.folder;
+        self.ask_to_trust(session, &begin).await?;
         let resolved = self.settings.get();
         let settings = &resolved.settings;
         let setup = Setup {
             workspace: Arc::clone(&folder.workspace),
             log: folder.log.clone(),
-            documents: Arc::new(NoDocuments),
+            documents: session.documents.clone(),
             editor: None,
             indexes: folder.index.clone(),
             model,
-            servers: Servers::of(settings),
-            is_trusted: settings.workspace.trusts(folder.workspace.root().path()),
+            servers: Servers::of(&servers::with(settings, &session.servers)),
+            is_trusted: resolved.trust.trusts(folder.workspace.root().path()),
             config: self.settings.directories().config.clone(),
             policy: None,
             attendance: Attendance::Attended,
@@ -165,16 +170,6 @@ impl Acp {
             }
             Begin::Again(id) => {
                 let log = setup.log.clone();
-                let id = match id {
-                    Some(id) => id,
-                    None => {
-                        let left = log.unfinished().map_err(Refusal::failed)?;
-                        let newest = left.into_iter().next();
-                        newest
-                            .ok_or_else(|| Refusal::failed("No task is left to take up."))?
-                            .id
-                    }
-                };
                 let known = log.read_from(&id, 1, usize::MAX).map_err(Refusal::failed)?;
                 let handle = acp.tasks.resume(setup, &id).map_err(Refusal::failed)?;
                 Ok((handle, known))
@@ -192,6 +187,57 @@ impl Acp {
             TaskState::Cancelled => "cancelled",
             _ => "end_turn",
         })
+    }
+
+    /// Asks whether the folder is trusted, where that is not known and the task would run what it
+    /// holds. No answer is no, and none of them is kept.
+    async fn ask_to_trust(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        begin: &Begin,
+    ) -> Result<(), Refusal> {
+        let folder = Arc::clone(&session.folder);
+        let root = folder.workspace.root().path().to_owned();
+        let mode = match begin {
+            Begin::New(_, mode) => Some(*mode),
+            Begin::Again(id) => {
+                let id = id.clone();
+                let reading = tokio::task::spawn_blocking(move || folder.log.task(&id));
+                let task = reading.await.map_err(|_| Refusal::bug())?;
+                let task = task.map_err(Refusal::failed)?;
+                task.and_then(|task| agent::Mode::of_name(&task.intake.mode))
+            }
+        };
+        if !mode.is_some_and(agent::Mode::changes) {
+            return Ok(());
+        }
+        let (acp, at) = (Arc::clone(self), root.clone());
+        let standing = tokio::task::spawn_blocking(move || {
+            acp.settings.reload();
+            acp.settings.get().trust.of(&at)
+        });
+        match standing.await.map_err(|_| Refusal::bug())? {
+            Standing::Unknown | Standing::Refused => {}
+            Standing::Trusted | Standing::Excluded => return Ok(()),
+        }
+        let why = "A task runs what the folder holds, its tests for example, in a sandbox.";
+        let call = json!({
+            "toolCallId": "trust",
+            "title": format!("Trust {}", printable(&root.display().to_string())),
+            "status": "pending",
+            "content": [update::content(why)],
+        });
+        let options = json!([
+            { "optionId": "trust", "name": "Trust this folder", "kind": "allow_always" },
+            { "optionId": "no", "name": "No", "kind": "reject_once" },
+        ]);
+        if self.permission(session, &call, &options).await.as_deref() == Some("trust") {
+            let acp = Arc::clone(self);
+            let said = move || acp.settings.say_of(&root, Word::Trusted);
+            let kept = tokio::task::spawn_blocking(said).await;
+            kept.map_err(|_| Refusal::bug())?.map_err(Refusal::failed)?;
+        }
+        Ok(())
     }
 
     /// Shows what a task does after what is `known` of it and passes on what it asks and had asked,
@@ -289,9 +335,10 @@ impl Acp {
         ]);
         let chosen = self.permission(session, &shown, &options).await;
         let choice = Choice::Proposal(id.to_owned());
+        let documents = Arc::clone(&session.documents);
         let deciding = tokio::task::spawn_blocking(move || match chosen.as_deref() {
-            Some("apply") => workspace.accept(&NoDocuments, &choice, None).map(Some),
-            Some("reject") => workspace.reject(&NoDocuments, &choice, None).map(|_| None),
+            Some("apply") => workspace.accept(&*documents, &choice, None).map(Some),
+            Some("reject") => workspace.reject(&*documents, &choice, None).map(|_| None),
             _ => Ok(None),
         });
         let (status, text) = match deciding.await.map_err(|_| Refusal::bug())? {
@@ -347,6 +394,15 @@ impl Acp {
         let chosen = answer.pointer("/outcome/optionId")?.as_str()?;
         Some(chosen.to_owned())
     }
+}
+
+async fn newest_unfinished(session: &Session) -> Result<String, Refusal> {
+    let log = session.folder.log.clone();
+    let reading = tokio::task::spawn_blocking(move || log.unfinished());
+    let left = reading.await.map_err(|_| Refusal::bug())?;
+    let newest = left.map_err(Refusal::failed)?.into_iter().next();
+    let newest = newest.ok_or_else(|| Refusal::failed("No task is left to take up."))?;
+    Ok(newest.id)
 }
 
 type Meaning = (String, Decision, GrantScope, Option<String>);

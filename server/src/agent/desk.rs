@@ -81,6 +81,11 @@ impl Desk {
         self.proposed.over(self.worlds())
     }
 
+    /// The same, for looking through many of them.
+    pub fn view_of_many(&self) -> View<'_> {
+        self.proposed.over(self.worlds().of_many())
+    }
+
     fn worlds(&self) -> Worlds<'_> {
         Worlds::new(self.workspace.root(), &*self.documents)
     }

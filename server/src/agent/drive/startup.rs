@@ -35,7 +35,7 @@ impl Driver {
     fn agents_file(&self) -> Option<String> {
         let path = RepoPath::parse("AGENTS.md").ok()?;
         self.desk.may_read(&path).ok()?;
-        let Ok(Some(Entry::File { bytes, .. })) = self.desk.view().read(&path) else {
+        let Ok(Some(Entry::File { bytes, .. })) = self.desk.view_of_many().read(&path) else {
             return None;
         };
         let text = String::from_utf8_lossy(&bytes);

@@ -41,7 +41,7 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
         if !is_here || desk.may_read(&path).is_err() {
             continue;
         }
-        let Ok(Some(Entry::File { bytes, .. })) = desk.view().read(&path) else {
+        let Ok(Some(Entry::File { bytes, .. })) = desk.view_of_many().read(&path) else {
             continue;
         };
         let Ok(content) = Text::decode(bytes, Breaks::Lf) else {

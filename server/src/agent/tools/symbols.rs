@@ -45,7 +45,7 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
     }
     files.extend(desk.proposed().files().map(|(path, _)| path.clone()));
 
-    let view = desk.view();
+    let view = desk.view_of_many();
     let (mut defined, mut used) = (Listed::new(DEFINITIONS), Listed::new(USES));
     for path in files {
         let Some(text) = shown_text(desk, &view, &path) else {
