@@ -8,6 +8,7 @@
 //! changed twice, and no command is silently run again.
 //! Not here: faces. They start tasks, follow their events and answer their questions.
 
+mod branch;
 pub mod desk;
 mod drive;
 pub mod governor;
@@ -46,8 +47,8 @@ use crate::mcp;
 use crate::model::TurnModel;
 use crate::store::StoreError;
 use crate::store::events::{
-    Answer, Approval, Durability, Event, EventKind, EventLog, Intake, Lease, Risk, Session, Target,
-    TaskState, new_id,
+    Answer, Approval, Branch, Durability, Event, EventKind, EventLog, Intake, Lease, Risk, Session,
+    Target, TaskState, new_id,
 };
 
 /// What a task may do.
@@ -143,6 +144,19 @@ pub struct Setup {
     /// Rules named for this task alone.
     pub policy: Option<PathBuf>,
     pub attendance: Attendance,
+    /// The branch of its own that the task works on; the tasks see to it.
+    pub branch: Option<Branch>,
+}
+
+/// Where a task works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In the folder: what it changes becomes hunks there.
+    #[default]
+    Folder,
+    /// On the new branch `agent/<task>`, in a git working tree of its own: what it changes becomes a
+    /// commit there, and the user's files stay as they are.
+    Branch,
 }
 
 /// What is to be done.
@@ -150,6 +164,7 @@ pub struct Setup {
 pub struct Ask {
     pub prompt: String,
     pub mode: Mode,
+    pub place: Place,
     /// Ceilings below those of the rules.
     pub limits: Limits,
     /// The client's key for asking the same thing twice.
@@ -253,10 +268,23 @@ impl Tasks {
             return Err(refused(&message));
         }
         check_trust(&setup, ask.mode)?;
+        if ask.place == Place::Branch && !ask.mode.changes() {
+            let message = format!(
+                "A task in the mode {} changes nothing and needs no branch.",
+                ask.mode.name()
+            );
+            return Err(refused(&message));
+        }
         let ceilings = Ceilings::of(&policy.limits().tighter(&ask.limits));
+        let id = new_id('t');
+        let root = setup.workspace.root().path().to_owned();
+        let branch = match ask.place {
+            Place::Folder => None,
+            Place::Branch => Some(Branch::make(&root, &id)?),
+        };
         let intake = Intake {
             prompt: ask.prompt,
-            root: setup.workspace.root().path().display().to_string(),
+            root: root.display().to_string(),
             mode: ask.mode.name().to_owned(),
             model: setup.model.endpoint().model.clone(),
             user: user(),
@@ -268,8 +296,8 @@ impl Tasks {
             },
             limits: serde_json::to_value(ceilings).unwrap_or_default(),
             request: ask.request,
+            branch: branch.clone(),
         };
-        let id = new_id('t');
         let target = Target {
             session: &id,
             turn: 1,
@@ -279,7 +307,7 @@ impl Tasks {
             .log
             .append(target, vec![EventKind::Intake(intake)], Durability::Synced)
             .map_err(broken)?;
-        self.drive(setup, id, policy)
+        self.drive(on(branch, setup)?, id, policy)
     }
 
     /// Takes up a task that was paused or whose process was killed. One that runs here is returned
@@ -315,7 +343,7 @@ impl Tasks {
         if let Some(mode) = Mode::of_name(&task.intake.mode) {
             check_trust(&setup, mode)?;
         }
-        self.drive(setup, id.to_owned(), policy)
+        self.drive(on(task.intake.branch, setup)?, id.to_owned(), policy)
     }
 
     fn drive(&self, setup: Setup, id: String, policy: Policy) -> Result<Handle, UserError> {
@@ -328,6 +356,7 @@ impl Tasks {
         let proposed = Proposed::load(setup.log.store(), &id).map_err(broken)?;
         let events = setup.log.read_from(&id, 1, usize::MAX).map_err(broken)?;
         let desk = Desk::new(
+            PathBuf::from(&task.intake.root),
             Arc::clone(&setup.workspace),
             Arc::clone(&setup.documents),
             setup.indexes.clone(),
@@ -416,6 +445,13 @@ fn note_broken(log: &EventLog, id: &str) {
     ];
     if let Err(why) = log.append(target, kinds, Durability::Synced) {
         tracing::error!(task = %id, "the end of a task cannot be written down: {why}");
+    }
+}
+
+fn on(branch: Option<Branch>, setup: Setup) -> Result<Setup, UserError> {
+    match branch {
+        Some(branch) => branch.enter(setup),
+        None => Ok(setup),
     }
 }
 

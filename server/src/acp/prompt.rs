@@ -9,7 +9,7 @@ use super::connection::Refusal;
 use super::session::{Mode, Session};
 use super::{Acp, servers, update};
 use crate::agent::governor::Limits;
-use crate::agent::{self, Attendance, Control, Handle, Setup};
+use crate::agent::{self, Attendance, Control, Handle, Place, Setup};
 use crate::chat::{Ask, Reference, Surroundings};
 use crate::config::trust::{Standing, Word};
 use crate::edit::workspace::Choice;
@@ -155,6 +155,7 @@ impl Acp {
             config: self.settings.directories().config.clone(),
             policy: None,
             attendance: Attendance::Attended,
+            branch: None,
         };
         let acp = Arc::clone(self);
         let starting = tokio::task::spawn_blocking(move || match begin {
@@ -162,6 +163,7 @@ impl Acp {
                 let ask = agent::Ask {
                     prompt,
                     mode,
+                    place: Place::Folder,
                     limits: Limits::default(),
                     request: None,
                 };

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::style::{self, paint};
 use crate::agent::governor::Limits;
-use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup, Tasks};
+use crate::agent::{Ask, Attendance, Control, Handle, Mode, Place, Setup, Tasks};
 use crate::config::current::Current;
 use crate::config::sources::Directories;
 use crate::edit::workspace::Workspace;
@@ -46,6 +46,10 @@ pub(super) struct TaskCommand {
     /// What the task may do
     #[arg(long, value_enum, default_value_t = Mode::Review, conflicts_with = "resume")]
     mode: Mode,
+    /// Work on the new branch agent/TASK, in a git working tree of its own: your files stay as they
+    /// are, and what it changes is committed there
+    #[arg(long, conflicts_with = "resume")]
+    worktree: bool,
     /// Take up a task that was paused or killed
     #[arg(long, value_name = "TASK", conflicts_with = "prompt")]
     resume: Option<String>,
@@ -98,6 +102,10 @@ impl TaskCommand {
                 Ask {
                     prompt: prompt.clone(),
                     mode: self.mode,
+                    place: match self.worktree {
+                        true => Place::Branch,
+                        false => Place::Folder,
+                    },
                     limits: Limits {
                         steps: self.steps,
                         tokens: self.tokens,
@@ -164,6 +172,7 @@ impl TaskCommand {
                 Some(_) => Attendance::Unattended,
                 None => Attendance::Attended,
             },
+            branch: None,
         })
     }
 

@@ -18,7 +18,7 @@ use super::Server;
 use super::edits::{EditorDocuments, failed};
 use crate::agent::governor::{Ceilings, Limits};
 use crate::agent::policy::{Policy, Sources};
-use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup};
+use crate::agent::{Ask, Attendance, Control, Handle, Mode, Place, Setup};
 use crate::error::UserError;
 use crate::mcp::Servers;
 use crate::store::events::{
@@ -36,6 +36,9 @@ pub(super) struct StartParams {
     prompt: String,
     #[serde(default)]
     mode: Mode,
+    /// Whether it works on a branch of its own, in a git working tree beside the user's.
+    #[serde(default)]
+    worktree: bool,
     /// A document of the folder to work in; the first folder when not given.
     #[serde(default)]
     text_document: Option<lsp::TextDocumentIdentifier>,
@@ -113,6 +116,10 @@ impl Server {
         let ask = Ask {
             prompt: params.prompt,
             mode: params.mode,
+            place: match params.worktree {
+                true => Place::Branch,
+                false => Place::Folder,
+            },
             limits: params.limits,
             request: params.request_id,
         };
@@ -359,6 +366,7 @@ impl Server {
                     config: server.settings.directories().config.clone(),
                     policy: None,
                     attendance: Attendance::Attended,
+                    branch: None,
                 };
                 let handle = work(server, setup).map_err(|why| failed(&why.to_string()))?;
                 Ok((handle, log))

@@ -37,7 +37,7 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
         let Ok(path) = RepoPath::parse(found.hit.path.as_str()) else {
             continue;
         };
-        let is_here = indexes.is_same(&found.root, desk.root());
+        let is_here = indexes.is_same(&found.root, desk.indexed());
         if !is_here || desk.may_read(&path).is_err() {
             continue;
         }

@@ -1,5 +1,7 @@
 //! Everything that can happen in a session.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -180,6 +182,24 @@ pub struct Intake {
     /// The client's key for asking the same thing twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// The branch of its own that it works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Branch>,
+}
+
+/// The branch of its own that a task works on, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Branch {
+    pub name: String,
+    /// The commit it begins at.
+    pub base: String,
+    /// The top of the working tree.
+    pub top: PathBuf,
+    /// The task's folder in it.
+    pub root: PathBuf,
+    /// The user's repository, which commands read.
+    pub repository: PathBuf,
 }
 
 #[derive(
