@@ -11,8 +11,10 @@
 mod connection;
 mod documents;
 mod prompt;
+mod questions;
 mod servers;
 mod session;
+mod task;
 mod update;
 
 use std::io::{BufRead, Write};

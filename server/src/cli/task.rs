@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::style::{self, paint};
 use crate::agent::governor::Limits;
-use crate::agent::{Ask, Attendance, Control, Handle, Mode, Place, Setup, Tasks};
+use crate::agent::{self, Ask, Attendance, Control, Handle, Mode, Place, Setup, Tasks};
 use crate::config::current::Current;
 use crate::config::sources::Directories;
 use crate::edit::workspace::Workspace;
@@ -135,10 +135,19 @@ impl TaskCommand {
     fn setup(&self, workspace: &Arc<Workspace>) -> anyhow::Result<Setup> {
         let directories = Directories::find();
         let current = Current::load(directories.clone());
-        if self.yes_policy.is_none() && !self.json {
+        let log = EventLog::new(Arc::clone(workspace.store()));
+        let mode = match &self.resume {
+            Some(id) => log.task(id)?.and_then(|t| Mode::of_name(&t.intake.mode)),
+            None => Some(self.mode),
+        };
+        if self.yes_policy.is_none() && !self.json && mode.is_some_and(Mode::changes) {
             super::trust::ask(&current, workspace.root().path())?;
         }
         let resolved = current.get();
+        let is_trusted = resolved.trust.trusts(workspace.root().path());
+        if let Some(mode) = mode {
+            agent::check_trust(is_trusted, mode)?;
+        }
         for problem in &resolved.problems {
             writeln!(anstream::stderr(), "settings: {problem}")?;
         }
@@ -158,14 +167,14 @@ impl TaskCommand {
             false => None,
         };
         Ok(Setup {
-            log: EventLog::new(Arc::clone(workspace.store())),
+            log,
             workspace: Arc::clone(workspace),
             documents: Arc::new(NoDocuments),
             editor: None,
             indexes,
             model,
             servers: Servers::of(settings),
-            is_trusted: resolved.trust.trusts(workspace.root().path()),
+            is_trusted,
             config: directories.config,
             policy: self.yes_policy.clone(),
             attendance: match self.yes_policy {

@@ -279,7 +279,7 @@ mod tests {
         );
         let long = format!("{{\"folders\": {{}}}}{}", " ".repeat(MAX_FILE as usize));
         let all = r#"{"folders": {"/": "yes"}}"#;
-        for text in ["", "[]", all, "\u{0}", &long[1..]] {
+        for text in ["", "[1]", all, "\u{0}", &long[1..]] {
             fs::write(&file, text).unwrap();
             assert_eq!(standing(&directories, &a), Standing::Unknown);
             let said = Words::say(&directories, &a, Word::Trusted).unwrap_err();

@@ -10,6 +10,8 @@ mod actions;
 mod documents;
 mod history;
 mod requests;
+mod shown;
+mod wire;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

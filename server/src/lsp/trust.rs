@@ -86,25 +86,31 @@ impl Server {
 
     /// Asks for trust in a folder whose files a task in this mode would run, unless that is known.
     pub(super) async fn ask_for_task(&self, root: &Path, mode: Mode) {
-        if !mode.changes() {
+        if !mode.changes() || !self.is_worth_asking(root).await {
             return;
         }
         let _asking = self.trust.one_at_a_time.lock().await;
-        // What was said elsewhere meanwhile, in a terminal for example, counts.
-        let (server, folder) = (self.clone(), root.to_owned());
-        let standing = tokio::task::spawn_blocking(move || {
-            server.settings.reload();
-            server.settings.get().trust.of(&folder)
-        });
-        let Ok(Standing::Unknown | Standing::Refused) = standing.await else {
+        // The question before may have been the same.
+        if !self.is_worth_asking(root).await {
             return;
-        };
+        }
         let question = format!(
             "Do you trust {}? A task runs what the folder holds, its tests for example, in a \
              sandbox.",
             shown(root)
         );
         self.ask_to_trust(root, question).await;
+    }
+
+    /// Whether nobody decided about a folder. What was said elsewhere, in a terminal for example,
+    /// counts.
+    async fn is_worth_asking(&self, root: &Path) -> bool {
+        let (server, root) = (self.clone(), root.to_owned());
+        let standing = tokio::task::spawn_blocking(move || {
+            server.settings.reload();
+            server.settings.get().trust.of(&root)
+        });
+        matches!(standing.await, Ok(Standing::Unknown | Standing::Refused))
     }
 
     /// From now on, folders whose settings are not read are asked about.
