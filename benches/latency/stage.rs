@@ -165,6 +165,7 @@ pub(crate) fn start(home: &Path) -> anyhow::Result<Client> {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", home)
+        .env("PAIRWRIGHT_WORKSPACE_TRUSTED", "[\"/\"]")
         .current_dir(home);
     Client::start(command)
 }

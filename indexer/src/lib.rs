@@ -11,7 +11,8 @@
 //!
 //! [`Index::open`] starts the writer; [`Index::reader`] gives the newest [`Reader`], which never
 //! changes and never waits. Everything a repository holds is taken as hostile: sizes, counts and
-//! times are capped, a bad file is a [`Fault`], and only the cache folder is written.
+//! times are capped, a bad file is a [`Fault`], and only the cache folder is written
+//! (and a [`Worktree`] that was asked for).
 
 mod context;
 pub mod fit;
@@ -36,6 +37,7 @@ pub use self::{
     repo::{
         Head,
         uncommitted::{Content, Uncommitted, uncommitted},
+        worktree::{self, Worktree, WorktreeError},
     },
     search::{ChunkHit, FileHit, Query, Reason, pack::Snippet, signal_names},
     store::StoreError,

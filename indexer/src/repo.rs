@@ -1,12 +1,13 @@
 //! What git knows: where HEAD is, what the last commits changed, what is not committed.
 //!
-//! Holds: only reads; runs no program, so hooks, filters and aliases of a hostile repository are
-//! never started; bounded to the last [`history::MAX_COMMITS`] commits. No git, a broken one, a
+//! Holds: only reads, except for what [`worktree`] is asked for; runs no program, so hooks, filters
+//! and aliases of a hostile repository are never started; bounded to the last [`history::MAX_COMMITS`] commits. No git, a broken one, a
 //! shallow clone or one in the middle of a rebase gives less, never an error that stops indexing.
 //! Not here: what is indexed of files, which is read from the working tree alone (`update`).
 
 pub(crate) mod history;
 pub(crate) mod uncommitted;
+pub mod worktree;
 
 use std::{
     path::{Path, PathBuf},

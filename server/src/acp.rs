@@ -5,23 +5,28 @@
 //! takes time is a task. Everything shown is an event of the log first. Files are changed by
 //! accepted hunks alone, which the client is asked about.
 //! Not here: what is answered (`chat`), what tasks do (`agent`), how events look to the client
-//! (`acp::update`). Models, tools and sandboxes stay on this side; MCP servers that a client names
-//! are not started.
+//! (`acp::update`), what MCP servers of a client may do (`agent::policy`, as for those of the
+//! settings). Models, tools and sandboxes stay on this side.
 
 mod connection;
+mod documents;
 mod prompt;
+mod questions;
+mod servers;
 mod session;
+mod task;
 mod update;
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::{Connection, Incoming, Refusal};
+use self::documents::Files;
 use self::session::{Mode, Sessions};
 use crate::agent::Tasks;
 use crate::config::current::Current;
@@ -37,6 +42,8 @@ struct Acp {
     models: Models,
     sessions: Sessions,
     tasks: Tasks,
+    /// What the client does with files, once it has said so.
+    files: OnceLock<Files>,
 }
 
 /// Serves one client until it closes its stream. Blocks; call it outside the runtime.
@@ -61,6 +68,7 @@ pub fn serve(
         models,
         sessions: Sessions::default(),
         tasks: Tasks::default(),
+        files: OnceLock::new(),
     });
     connection::read(input, |incoming| match incoming {
         Incoming::Response { id, result } => acp.connection.answered(&id, result),
@@ -102,20 +110,21 @@ impl Acp {
         stop: &CancellationToken,
     ) -> Result<Value, Refusal> {
         match method {
-            "initialize" => Ok(initialize()),
+            "initialize" => {
+                let _ = self.files.set(Files::of(&params));
+                Ok(initialize())
+            }
             // There is nothing to log in to.
             "authenticate" => Ok(json!({})),
             "session/new" => {
-                let root = folder(&params)?;
-                let session = self.open(root, None).await?;
+                let session = self.open(&params, None).await?;
                 self.announce_commands(&session.id);
                 self.tell_unfinished(&session).await?;
                 Ok(json!({ "sessionId": session.id, "modes": session.modes() }))
             }
             "session/load" => {
                 let id = text(&params, "sessionId")?;
-                let root = folder(&params)?;
-                let session = self.open(root, Some(id)).await?;
+                let session = self.open(&params, Some(id)).await?;
                 self.replay(&session).await?;
                 self.announce_commands(&session.id);
                 Ok(json!({ "modes": session.modes() }))
@@ -172,7 +181,7 @@ fn initialize() -> Value {
         "agentCapabilities": {
             "loadSession": true,
             "promptCapabilities": { "image": false, "audio": false, "embeddedContext": true },
-            "mcpCapabilities": { "http": false, "sse": false },
+            "mcpCapabilities": { "http": true, "sse": false },
             "sessionCapabilities": { "list": {} },
         },
         "agentInfo": {

@@ -8,6 +8,7 @@
 //! changed twice, and no command is silently run again.
 //! Not here: faces. They start tasks, follow their events and answer their questions.
 
+mod branch;
 pub mod desk;
 mod drive;
 pub mod governor;
@@ -20,35 +21,29 @@ pub mod sandbox;
 #[cfg(not(target_os = "linux"))]
 #[path = "agent/no_sandbox.rs"]
 pub mod sandbox;
+mod tasks;
 mod tool;
 mod tools;
 pub mod transcript;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use self::desk::{Desk, OpenDocuments};
-use self::drive::Driver;
-use self::governor::{Ceilings, Limits};
-use self::policy::{Policy, Sources};
-use self::proposed::Proposed;
+use self::desk::OpenDocuments;
+use self::governor::Limits;
+pub use self::tasks::{Tasks, check_trust};
 use crate::edit::path::RepoPath;
 use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
 use crate::index::Indexes;
 use crate::mcp;
 use crate::model::TurnModel;
-use crate::store::StoreError;
-use crate::store::events::{
-    Answer, Approval, Durability, Event, EventKind, EventLog, Intake, Lease, Risk, Session, Target,
-    TaskState, new_id,
-};
+use crate::store::events::{Answer, Approval, Branch, Event, EventKind, EventLog, TaskState};
 
 /// What a task may do.
 #[derive(
@@ -143,6 +138,19 @@ pub struct Setup {
     /// Rules named for this task alone.
     pub policy: Option<PathBuf>,
     pub attendance: Attendance,
+    /// The branch of its own that the task works on; the tasks see to it.
+    pub branch: Option<Branch>,
+}
+
+/// Where a task works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In the folder: what it changes becomes hunks there.
+    #[default]
+    Folder,
+    /// On the new branch `agent/<task>`, in a git working tree of its own: what it changes becomes a
+    /// commit there, and the user's files stay as they are.
+    Branch,
 }
 
 /// What is to be done.
@@ -150,6 +158,7 @@ pub struct Setup {
 pub struct Ask {
     pub prompt: String,
     pub mode: Mode,
+    pub place: Place,
     /// Ceilings below those of the rules.
     pub limits: Limits,
     /// The client's key for asking the same thing twice.
@@ -177,13 +186,6 @@ pub struct Handle {
     control: mpsc::Sender<Control>,
     state: watch::Receiver<Option<TaskState>>,
 }
-
-/// Controls that may wait to be minded.
-const CONTROLS: usize = 64;
-/// Longest prompt, in bytes.
-const MAX_PROMPT: usize = 256 << 10;
-/// Tasks that run at one time in one process.
-const MAX_TASKS: usize = 64;
 
 impl Handle {
     /// Hands a control to the task. Returns whether the task still runs and took it.
@@ -215,236 +217,6 @@ impl Handle {
     fn is_running(&self) -> bool {
         self.state.borrow().is_none() && self.state.has_changed().is_ok()
     }
-}
-
-/// The tasks of this process.
-#[derive(Debug, Default)]
-pub struct Tasks {
-    /// Held while a task is begun, so that asking twice at once begins one.
-    beginning: Mutex<()>,
-    running: Mutex<HashMap<String, Handle>>,
-}
-
-impl Tasks {
-    /// Takes in a task and starts it. Asking twice under one request key starts one. Call it where
-    /// it may wait for the disk, within a tokio runtime.
-    ///
-    /// # Errors
-    /// When the rules forbid it or cannot be read, or nothing can be written down.
-    pub fn start(&self, setup: Setup, ask: Ask) -> Result<Handle, UserError> {
-        let _beginning = self.begin();
-        if let Some(request) = &ask.request
-            && let Some(id) = setup.log.task_by_request(request).map_err(broken)?
-        {
-            return self.take_up(setup, &id);
-        }
-        if ask.prompt.trim().is_empty() || ask.prompt.len() > MAX_PROMPT {
-            return Err(refused("A task needs a prompt, of at most 256 KiB."));
-        }
-        ask.limits
-            .check()
-            .map_err(|why| refused(&format!("{why}.")))?;
-        let policy = load_policy(&setup)?;
-        if !policy.allows_mode(ask.mode.name()) {
-            let message = format!(
-                "The rules do not allow tasks in the mode {}.",
-                ask.mode.name()
-            );
-            return Err(refused(&message));
-        }
-        check_trust(&setup, ask.mode)?;
-        let ceilings = Ceilings::of(&policy.limits().tighter(&ask.limits));
-        let intake = Intake {
-            prompt: ask.prompt,
-            root: setup.workspace.root().path().display().to_string(),
-            mode: ask.mode.name().to_owned(),
-            model: setup.model.endpoint().model.clone(),
-            user: user(),
-            policy: policy.hash().to_owned(),
-            risk: match ask.mode {
-                Mode::ReadOnly | Mode::Plan => Risk::Low,
-                Mode::Review => Risk::Medium,
-                Mode::Auto => Risk::High,
-            },
-            limits: serde_json::to_value(ceilings).unwrap_or_default(),
-            request: ask.request,
-        };
-        let id = new_id('t');
-        let target = Target {
-            session: &id,
-            turn: 1,
-            lease: None,
-        };
-        setup
-            .log
-            .append(target, vec![EventKind::Intake(intake)], Durability::Synced)
-            .map_err(broken)?;
-        self.drive(setup, id, policy)
-    }
-
-    /// Takes up a task that was paused or whose process was killed. One that runs here is returned
-    /// as it is; one that has just told of its pause still does until it is
-    /// [settled](Handle::settled).
-    ///
-    /// # Errors
-    /// When there is no such task, it is over, or another process has it.
-    pub fn resume(&self, setup: Setup, id: &str) -> Result<Handle, UserError> {
-        let _beginning = self.begin();
-        self.take_up(setup, id)
-    }
-
-    fn take_up(&self, setup: Setup, id: &str) -> Result<Handle, UserError> {
-        if let Some(handle) = self.get(id) {
-            return Ok(handle);
-        }
-        let task = setup.log.task(id).map_err(broken)?;
-        let task =
-            task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))?;
-        if task.state.is_over() {
-            return Ok(Handle {
-                id: id.to_owned(),
-                began: false,
-                control: mpsc::channel(1).0,
-                state: watch::channel(Some(task.state)).1,
-            });
-        }
-        let policy = load_policy(&setup)?;
-        if !policy.allows_mode(&task.intake.mode) {
-            return Err(refused("The rules no longer allow tasks in this mode."));
-        }
-        if let Some(mode) = Mode::of_name(&task.intake.mode) {
-            check_trust(&setup, mode)?;
-        }
-        self.drive(setup, id.to_owned(), policy)
-    }
-
-    fn drive(&self, setup: Setup, id: String, policy: Policy) -> Result<Handle, UserError> {
-        let owner = uuid::Uuid::now_v7().to_string();
-        let lease = Lease::take(setup.log.store(), &id, &owner).map_err(broken)?;
-        let lease = lease.ok_or_else(|| refused("Another Pairwright is working on this task."))?;
-        let task = setup.log.task(&id).map_err(broken)?;
-        let task =
-            task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))?;
-        let proposed = Proposed::load(setup.log.store(), &id).map_err(broken)?;
-        let events = setup.log.read_from(&id, 1, usize::MAX).map_err(broken)?;
-        let desk = Desk::new(
-            Arc::clone(&setup.workspace),
-            Arc::clone(&setup.documents),
-            setup.indexes.clone(),
-            Arc::new(policy),
-            proposed,
-        );
-        let (control, controls) = mpsc::channel(CONTROLS);
-        let (tell, state) = watch::channel(None);
-        let handle = Handle {
-            id: id.clone(),
-            began: true,
-            control,
-            state,
-        };
-        {
-            let mut running = self.lock();
-            running.retain(|_, handle| handle.is_running());
-            if running.len() >= MAX_TASKS {
-                return Err(refused("Too many tasks run at the same time."));
-            }
-            let known = Handle {
-                began: false,
-                ..handle.clone()
-            };
-            running.insert(id.clone(), known);
-        }
-        let log = setup.log.clone();
-        let driver = Driver::new(setup, &task, lease, desk, &events, controls, id.clone());
-        tokio::spawn(async move {
-            let ended = match tokio::spawn(driver.run()).await {
-                Ok(ended) => ended,
-                Err(why) => {
-                    tracing::error!(task = %id, %why, "the driver of a task broke");
-                    let _ = tokio::task::spawn_blocking(move || note_broken(&log, &id)).await;
-                    TaskState::Failed
-                }
-            };
-            tell.send_replace(Some(ended));
-        });
-        Ok(handle)
-    }
-
-    /// Finds a task that runs here.
-    pub fn get(&self, id: &str) -> Option<Handle> {
-        self.lock().get(id).filter(|h| h.is_running()).cloned()
-    }
-
-    /// Lists the tasks of a folder that nobody works on and that somebody may want to take up. One
-    /// that is being started here is none: until it has its lease, it is waited for.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn unfinished(&self, log: &EventLog) -> Result<Vec<Session>, StoreError> {
-        let _beginning = self.begin();
-        log.unfinished()
-    }
-
-    fn begin(&self) -> MutexGuard<'_, ()> {
-        self.beginning
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Writes down that a task ended by a fault of ours.
-fn note_broken(log: &EventLog, id: &str) {
-    let why = "a fault in Pairwright; its log says more";
-    let target = Target {
-        session: id,
-        turn: 0,
-        lease: None,
-    };
-    let kinds = vec![
-        EventKind::Status {
-            state: TaskState::Failed,
-            why: Some(why.into()),
-        },
-        EventKind::Done {
-            reason: why.into(),
-            summary: None,
-        },
-    ];
-    if let Err(why) = log.append(target, kinds, Durability::Synced) {
-        tracing::error!(task = %id, "the end of a task cannot be written down: {why}");
-    }
-}
-
-fn load_policy(setup: &Setup) -> Result<Policy, UserError> {
-    Policy::load(Sources {
-        config: setup.config.as_deref(),
-        root: setup.workspace.root().path(),
-        task: setup.policy.as_deref(),
-    })
-}
-
-fn check_trust(setup: &Setup, mode: Mode) -> Result<(), UserError> {
-    if setup.is_trusted || !mode.changes() {
-        return Ok(());
-    }
-    let message = format!(
-        "The folder is not trusted: a task in the mode {} would run what it holds.",
-        mode.name()
-    );
-    Err(refused(&message).with_hint(
-        "Trust it in the editor or by `workspace.trusted`, or use the modes read-only and plan.",
-    ))
-}
-
-fn broken(why: impl std::fmt::Display) -> UserError {
-    UserError::new(
-        Kind::Workspace,
-        format!("The task cannot be written down: {why}."),
-    )
 }
 
 fn refused(message: &str) -> UserError {

@@ -23,6 +23,7 @@ mod serve;
 mod serve_completions;
 mod task;
 mod tour;
+mod trust;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -74,6 +75,8 @@ enum Command {
     Rollback(rollback::Rollback),
     /// Let a model carry out a task, with tools in a sandbox; you decide about its hunks
     Task(task::TaskCommand),
+    /// Say that you trust a folder: its settings are read, and tasks may run what it holds
+    Trust(trust::TrustCommand),
     /// Show, check or export what tasks and chats did
     Audit(audit::Audit),
     /// Count what became of chats, tasks and edits
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(rollback) => rollback.run(),
         Command::Edits(edits) => edits.run(),
         Command::Task(task) => task.run(),
+        Command::Trust(trust) => trust.run(),
         Command::Audit(audit) => audit.run(),
         Command::Metrics(metrics) => metrics.run(),
         Command::Doctor(doctor) => doctor.run(),

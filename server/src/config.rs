@@ -9,10 +9,11 @@ pub mod current;
 pub mod layers;
 pub mod reference;
 pub mod sources;
+pub mod trust;
 pub mod watched;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -191,25 +192,11 @@ impl Default for Local {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Workspace {
-    /// Folders that are trusted, with all below them. Unset: every folder that is opened. In others
+    /// Folders that are trusted, with all below them, and no others: nobody is asked then. Unset:
+    /// those that you trusted when you were asked, or by `pairwright trust`. In others
     /// `.pairwright.toml` is not read, and tasks look and plan without changing or running
     /// anything.
     pub trusted: Option<Vec<PathBuf>>,
-}
-
-impl Workspace {
-    /// Whether a folder is trusted. Reads the disk, to see where links lead.
-    pub fn trusts(&self, folder: &Path) -> bool {
-        let Some(trusted) = &self.trusted else {
-            return true;
-        };
-        let real = |path: &Path| path.canonicalize().ok().filter(|_| path.is_absolute());
-        let Some(folder) = real(folder) else {
-            return false;
-        };
-        let mut trusted = trusted.iter().filter_map(|path| real(path));
-        trusted.any(|path| folder.starts_with(path))
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -22,6 +22,7 @@ mod settings;
 mod status;
 mod sync;
 mod tasks;
+mod trust;
 mod unfinished;
 
 use std::io::{BufRead, Write};
@@ -134,6 +135,8 @@ pub fn serve(
     .custom_method("pairwright/task/resume", Server::task_resume)
     .custom_method("pairwright/task/stop", Server::task_stop)
     .custom_method("pairwright/task/steer", Server::task_steer)
+    .custom_method("pairwright/trust/get", Server::trust_get)
+    .custom_method("pairwright/trust/set", Server::trust_set)
     .custom_method("pairwright/policy/get", Server::policy_get)
     .custom_method("pairwright/policy/grant", Server::policy_grant)
     .custom_method("pairwright/policy/revoke", Server::policy_revoke)
@@ -167,6 +170,7 @@ struct Server {
     chats: Arc<chat::Chats>,
     tasks: Arc<Tasks>,
     logs: Arc<events::Logs>,
+    trust: Arc<trust::Questions>,
     settings: Arc<Current>,
     log: Log,
     exclude: Arc<[String]>,
@@ -197,6 +201,7 @@ impl Server {
             chats: Arc::default(),
             tasks: Arc::default(),
             logs: Arc::default(),
+            trust: Arc::default(),
             settings: Arc::new(settings),
             log,
             exclude: exclude.into(),

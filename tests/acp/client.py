@@ -1,7 +1,7 @@
 """`pairwright acp`, as the official client SDK of the Agent Client Protocol sees it.
 
     pip install -r tests/acp/requirements.txt
-    python tests/acp/client.py target/debug/pairwright
+    python tests/acp/client.py target/debug/pairwright [CHECK…]
 
 Starts a scripted model server, runs every check below against the real program, and exits with 1
 when one fails.
@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -25,8 +26,16 @@ from acp import (
 )
 from acp.schema import (
     AllowedOutcome,
+    ClientCapabilities,
     DeniedOutcome,
     EmbeddedResourceContentBlock,
+    EnvVariable,
+    FileSystemCapabilities,
+    HttpHeader,
+    HttpMcpServer,
+    McpServerStdio,
+    ReadTextFileResponse,
+    SseMcpServer,
     TextResourceContents,
 )
 
@@ -34,6 +43,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
 from scripted_model import ChatModel, Gate, call, in_turn  # noqa: E402
 
+SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
 MATHS = "def area_of_circle(radius):\n    return 3 * radius * radius\n"
 BETTER = "    return math.pi * radius ** 2\n"
 EDIT = (
@@ -53,6 +63,10 @@ class Client:
         self.questions = []
         self.choose = lambda options: options[0]
         self.changed = asyncio.Event()
+        #: Texts that are not saved, by path; `None` for a client that has no files.
+        self.buffers = None
+        self.read, self.written = [], []
+        self.may_write = True
 
     async def session_update(self, session_id, update, **_):
         self.updates.append(update)
@@ -65,6 +79,21 @@ class Client:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         outcome = AllowedOutcome(outcome="selected", option_id=chosen.option_id)
         return RequestPermissionResponse(outcome=outcome)
+
+    async def read_text_file(self, session_id, path, line=None, limit=None, **_):
+        self.read.append(path)
+        known = self.buffers.get(path)
+        try:
+            return ReadTextFileResponse(content=pathlib.Path(path).read_text() if known is None else known)
+        except OSError as why:
+            raise RequestError(-32002, str(why)) from why
+
+    async def write_text_file(self, session_id, path, content, **_):
+        """Into the buffer, which stays unsaved."""
+        self.written.append(path)
+        if not self.may_write:
+            raise RequestError(-32000, "it is locked")
+        self.buffers[path] = content
 
     def on_connect(self, conn):
         pass
@@ -87,9 +116,10 @@ class Stage:
 
     def __init__(self, program):
         self.program = program
-        self.home = pathlib.Path(tempfile.mkdtemp())
-        self.root = pathlib.Path(tempfile.mkdtemp())
-        (self.root / "src").mkdir()
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.home = pathlib.Path(self.folder.name, "home")
+        self.root = pathlib.Path(self.folder.name, "workspace")
+        (self.root / "src").mkdir(parents=True)
         self.file = self.root / "src/maths.py"
         self.file.write_text(MATHS)
         self.model = ChatModel(in_turn([]))
@@ -98,15 +128,30 @@ class Stage:
         self.config = config / "config.toml"
         self.config.write_text(f"[models.chat]\nurl = '{self.model.url}'\nmodel = 'script'\n")
 
+    def trust(self):
+        """What the user said once."""
+        subprocess.run([self.program, "trust", self.root], env=self.env(), check=True, stdout=subprocess.DEVNULL)
+
+    def script(self, *answers):
+        """Has the model give these answers from now on."""
+        n_asked = len(self.model.asked)
+        in_order = in_turn(*answers)
+        self.model.script = lambda body, n: in_order(body, n - n_asked)
+
+    def env(self):
+        return {"HOME": str(self.home), "PATH": os.environ["PATH"]}
+
     def connect(self, client):
-        env = {"HOME": str(self.home), "PATH": os.environ["PATH"]}
+        env = self.env()
         return spawn_agent_process(client, self.program, "acp", env=env, cwd=self.root)
 
 
-async def begin(connection, stage):
-    answer = await connection.initialize(protocol_version=PROTOCOL_VERSION)
+async def begin(connection, stage, client=None, mcp_servers=()):
+    files = client is not None and client.buffers is not None
+    capabilities = ClientCapabilities(fs=FileSystemCapabilities(read_text_file=files, write_text_file=files))
+    answer = await connection.initialize(protocol_version=PROTOCOL_VERSION, client_capabilities=capabilities)
     assert answer.protocol_version == PROTOCOL_VERSION and answer.agent_capabilities.load_session
-    session = await connection.new_session(cwd=str(stage.root), mcp_servers=[])
+    session = await connection.new_session(cwd=str(stage.root), mcp_servers=list(mcp_servers))
     assert session.modes.current_mode_id == "ask", session
     return session.session_id
 
@@ -268,6 +313,122 @@ async def task(stage):
     assert len(client.questions) == 1 and BETTER in stage.file.read_text(), client.questions
 
 
+async def unsaved_text(stage):
+    """A task reads, searches and changes what is unsaved in the client, through the client."""
+    other = stage.root / "src/other.py"
+    other.write_text("OTHER = 1\n")
+    unsaved = MATHS.replace("area_of_circle", "circle_area")
+    steps = [
+        [call("read_file", path="src/maths.py"), call("read_file", path="src/other.py")],
+        [call("grep", pattern="def ")],
+        [call("run", command="cat src/maths.py")],
+        [
+            call("edit", path="src/maths.py", oldString="3 * radius * radius", newString="math.pi * radius ** 2"),
+            call("edit", path="src/other.py", oldString="1", newString="2"),
+        ],
+        FINISH,
+    ]
+    # Whether the client lets us write, and what is in its buffer and the other file then.
+    for may_write, text, saved in ((False, unsaved, "1"), (True, unsaved.replace("    return 3 * radius * radius\n", BETTER), "2")):
+        stage.script(*steps)
+        client = Client()
+        client.buffers, client.may_write = {str(stage.file): unsaved}, may_write
+        n_asked = len(stage.model.asked)
+        async with stage.connect(client) as (connection, _):
+            session = await begin(connection, stage, client)
+            await connection.set_session_mode(session_id=session, mode_id="review")
+            await connection.prompt(session_id=session, prompt=[text_block("Make it exact.")])
+        told = [m["content"] for body in stage.model.asked[n_asked:] for m in body["messages"] if m["role"] == "tool"]
+        seen = [text for text in told if "circle_area" in text]
+        assert len(set(seen)) == 3 and not any("area_of_circle" in text for text in told), told
+        assert client.buffers == {str(stage.file): text}, client.buffers
+        assert stage.file.read_text() == MATHS, "it was changed behind the client's back"
+        assert other.read_text() == f"OTHER = {saved}\n", "all files change, or none"
+        assert set(client.written) == {str(stage.file)}, client.written
+
+
+async def files_are_not_asked_for_in_bulk(stage):
+    """Looking through many files asks a client for none of them."""
+    for n in range(200):
+        (stage.root / f"src/m{n}.py").write_text(f"def one_{n}(): pass\n")
+    stage.script([call("grep", pattern="one_1")], LOOKING, LOOKING, FINISH)
+    client = Client()
+    client.buffers = {}
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage, client)
+        await connection.set_session_mode(session_id=session, mode_id="plan")
+        await connection.prompt(session_id=session, prompt=[text_block("Look.")])
+    assert client.read == [str(stage.file)] * 2, client.read
+
+
+async def servers_of_the_client(stage):
+    """MCP servers that the client names are tools of a task, each call asked for, none of them in sessions without."""
+    log = stage.home / "mcp.log"
+    stage.config.write_text(stage.config.read_text() + (
+        "[mcp.servers.notes]\ncommand = 'no-such-program'\n"))
+    (stage.config.parent / "policy.toml").write_text("[[tool]]\nname = 'mcp__notes__*'\ndecision = 'allow'\n")
+    program = McpServerStdio(
+        name="notes", command=sys.executable, args=[str(SUPPORT / "mcp_server.py")],
+        env=[EnvVariable(name="LOG", value=str(log))])
+    http = subprocess.Popen(
+        [sys.executable, SUPPORT / "mcp_server.py", "--http"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**stage.env(), "LOG": str(log)}, text=True)
+    try:
+        key = HttpHeader(name="Authorization", value="Bearer hush-hush-hush")
+        address = HttpMcpServer(type="http", name="far away", url=http.stdout.readline().strip(), headers=[key])
+        add = [call("mcp__notes-2__add", a=1, b=2)]
+        stage.script(add, [call("mcp__far-away__add", a=20, b=22)], FINISH)
+        client = Client()
+        async with stage.connect(client) as (connection, _):
+            session = await begin(connection, stage, mcp_servers=[program, address])
+            await connection.set_session_mode(session_id=session, mode_id="review")
+            await connection.prompt(session_id=session, prompt=[text_block("Add.")])
+            asked = [tool_call.title for tool_call, _ in client.questions]
+            assert len(asked) == 2 and "mcp__notes-2__add" in asked[0] and "mcp__far-away__add" in asked[1], (asked, client.updates)
+            told = [m["content"] for m in stage.model.asked[-1]["messages"] if m["role"] == "tool"]
+            assert "\n3\n" in told[0] and "\n42\n" in told[1], told
+            assert "hush-hush" not in json.dumps(stage.model.asked), "the key was told"
+            stage.script(add, FINISH)
+            session = await begin(connection, stage)
+            await connection.set_session_mode(session_id=session, mode_id="review")
+            await connection.prompt(session_id=session, prompt=[text_block("Add.")])
+            told = [m["content"] for m in stage.model.asked[-1]["messages"] if m["role"] == "tool"]
+            assert "there is no tool" in told[0] and len(client.questions) == 2, told
+            try:
+                old = SseMcpServer(type="sse", name="old", url="http://127.0.0.1:9", headers=[])
+                await begin(connection, stage, mcp_servers=[old])
+                raise AssertionError("a server that cannot be spoken with was taken")
+            except RequestError as error:
+                assert error.code == -32602, error
+    finally:
+        http.kill()
+        http.wait()
+
+
+async def trust(stage):
+    """A task is refused in a folder that is not trusted; a yes is asked for once."""
+    cases = [(None, 1, False), ("reject_once", 1, False), ("allow_always", 1, True), ("reject_once", 0, True)]
+    for chosen, n_questions, is_done in cases:
+        client = Client()
+        client.choose = lambda options: next((one for one in options if one.kind == chosen), None)
+        async with stage.connect(client) as (connection, _):
+            session = await begin(connection, stage)
+            for mode, script in (("ask", in_turn(["It is there."])), ("plan", in_turn(FINISH))):
+                stage.model.script = script
+                await connection.set_session_mode(session_id=session, mode_id=mode)
+                await connection.prompt(session_id=session, prompt=[text_block("Look.")])
+                assert not client.questions, (mode, client.questions)
+            await connection.set_session_mode(session_id=session, mode_id="review")
+            n_asked = len(stage.model.asked)
+            try:
+                await connection.prompt(session_id=session, prompt=[text_block("Make it exact.")])
+                assert is_done, chosen
+            except RequestError as error:
+                assert not is_done and "not trusted" in str(error), (chosen, error)
+        assert len(client.questions) == n_questions, (chosen, client.questions)
+        assert (len(stage.model.asked) > n_asked) == is_done, chosen
+
+
 async def resume(stage):
     """A task whose process was killed is told of in the next session, and goes on when asked to."""
     stage.model.script = in_turn(LOOKING, [Gate()])
@@ -300,7 +461,7 @@ async def resume(stage):
 async def hostile(stage):
     """Messages that make no sense are answered with errors, and the next one is understood."""
     process = await asyncio.create_subprocess_exec(
-        stage.program, "acp", env={"HOME": str(stage.home), "PATH": os.environ["PATH"]},
+        stage.program, "acp", env=stage.env(),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )
     cases = [
@@ -320,15 +481,21 @@ async def hostile(stage):
     assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
 
 
-CHECKS = [answer_and_hunks, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search, task, resume, hostile]
+CHECKS = [
+    answer_and_hunks, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search,
+    task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, hostile,
+]
 
 
 def main():
     program = os.path.abspath(sys.argv[1])
     failed = 0
-    for check in CHECKS:
+    checks = [check for check in CHECKS if check.__name__ in sys.argv[2:] or not sys.argv[2:]]
+    for check in checks:
         try:
             stage = Stage(program)
+            if check is not trust:
+                stage.trust()
             asyncio.run(asyncio.wait_for(check(stage), 4 * PATIENCE))
             assert not stage.model.wrong, stage.model.wrong
             print(f"ok      {check.__name__}")
@@ -336,7 +503,9 @@ def main():
             failed += 1
             print(f"FAILED  {check.__name__}: {check.__doc__}")
             traceback.print_exc()
-    print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks passed")
+        finally:
+            stage.folder.cleanup()
+    print(f"{len(checks) - failed} of {len(checks)} checks passed")
     sys.exit(1 if failed else 0)
 
 

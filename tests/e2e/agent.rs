@@ -1,5 +1,6 @@
 //! Tasks through the real program: a scripted model, a real repository, a real sandbox.
 
+mod branch;
 mod cases;
 mod diagnostics;
 mod fallback;

@@ -100,7 +100,7 @@ fn a_file_that_is_no_toml_is_named_with_its_line() {
 
 #[test]
 fn a_workspace_can_neither_send_text_elsewhere_nor_run_a_command() {
-    let world = World::knowing();
+    let world = World::knowing().trusted();
     world.write(
         ".pairwright.toml",
         "[models.complete]\nurl = 'http://127.0.0.1:9'\napiKeyCommand = ['touch', 'pwned']\n\
@@ -130,13 +130,22 @@ fn a_workspace_can_neither_send_text_elsewhere_nor_run_a_command() {
 #[test]
 fn a_folder_that_is_not_trusted_sets_nothing_and_cannot_trust_itself() {
     let off = "[complete]\nenabled = false\n[workspace]\ntrusted = ['/']\n";
-    let cases = [("none", false), ("this one", true), ("unset", true)];
+    let cases = [
+        ("none", false),
+        ("this one", true),
+        ("unset", false),
+        ("unset, but asked once", true),
+        ("none, whatever was said", false),
+    ];
     for (trusted, is_trusted) in cases {
-        let world = World::knowing();
+        let world = match trusted.contains(',') {
+            true => World::knowing().trusted(),
+            false => World::knowing(),
+        };
         world.write(".pairwright.toml", off);
         let mut client = world.server();
         let settings = match trusted {
-            "none" => json!({ "workspace": { "trusted": [] } }),
+            "none" | "none, whatever was said" => json!({ "workspace": { "trusted": [] } }),
             "this one" => json!({ "workspace": { "trusted": [world.root()] } }),
             _ => json!({}),
         };
@@ -158,4 +167,70 @@ fn a_folder_that_is_not_trusted_sets_nothing_and_cannot_trust_itself() {
         let expected = (!is_trusted).then_some(WHOLE);
         assert_eq!(suggested(&client.inline(&uri, END)), expected, "{params}");
     }
+}
+
+#[test]
+fn a_folder_with_settings_is_asked_about_once_and_they_hold_from_the_yes_on() {
+    let world = World::knowing();
+    let ask = |chosen: &'static str| {
+        let mut client = world.server();
+        client.on_request("window/showMessageRequest", move |_| {
+            (Vec::new(), Some(json!({ "title": chosen })))
+        });
+        client.initialize(&world.root()).unwrap();
+        client.learnt();
+        client
+    };
+    let n_asked = |client: &pairwright::driver::Client| {
+        let asked = client.notices().iter();
+        asked
+            .filter(|n| n.method == "window/showMessageRequest")
+            .count()
+    };
+    let suggests = |client: &mut pairwright::driver::Client| {
+        let uri = world.uri("b.py");
+        client.open(&uri, "python", TYPED);
+        suggested(&client.inline(&uri, END)).map(str::to_owned)
+    };
+    // Nothing in it would take effect.
+    let mut client = ask("Trust");
+    assert_eq!(suggests(&mut client).as_deref(), Some(WHOLE));
+    assert_eq!((n_asked(&client), world.trust_file().exists()), (0, false));
+    client.leave().unwrap();
+
+    world.write(".pairwright.toml", "[complete]\nenabled = false\n");
+    let mut client = ask("Don't trust");
+    let is_asked = |asked: &Value| {
+        asked["message"]
+            .as_str()
+            .unwrap()
+            .contains(".pairwright.toml")
+    };
+    client
+        .wait_for("window/showMessageRequest", is_asked, soon())
+        .unwrap();
+    assert_eq!(suggests(&mut client).as_deref(), Some(WHOLE));
+    let deadline = soon();
+    loop {
+        let standing = client
+            .request("pairwright/trust/get", &Value::Null)
+            .unwrap();
+        if standing.result.unwrap()[0]["standing"] == "refused" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the answer was not kept");
+    }
+    client.leave().unwrap();
+    let mut client = ask("Trust");
+    assert_eq!(suggests(&mut client).as_deref(), Some(WHOLE));
+    assert_eq!(n_asked(&client), 0, "a no was asked again");
+    client.leave().unwrap();
+
+    std::fs::remove_file(world.trust_file()).unwrap();
+    let mut client = ask("Trust");
+    client
+        .wait_for("didChangeStatus", |s| s["kind"] == "Inactive", soon())
+        .unwrap();
+    assert_eq!(suggests(&mut client), None);
+    client.leave().unwrap();
 }

@@ -58,6 +58,18 @@ impl World {
         self
     }
 
+    /// As a user has it who said once that the workspace is trusted.
+    pub(crate) fn trusted(self) -> Self {
+        let root = self.root().canonicalize().unwrap();
+        let words = json!({ "folders": { root.to_str().unwrap(): "trusted" } });
+        write(&self.trust_file(), &words.to_string());
+        self
+    }
+
+    pub(crate) fn trust_file(&self) -> PathBuf {
+        self.home().join(".local/state/pairwright/trust.json")
+    }
+
     pub(crate) fn home(&self) -> PathBuf {
         self.dir.path().join("home")
     }

@@ -73,8 +73,9 @@ class Docs(unittest.TestCase):
         for text, is_good in ((rules, True), (rules.replace("deny", "perhaps"), False)):
             (settings / "policy.toml").write_text(text)
             task = [SERVER, "task", "x", "--json"]
+            environment = desk.environment(PAIRWRIGHT_WORKSPACE_TRUSTED='["/"]')
             done = subprocess.run(
-                task, cwd=desk.workspace, env=desk.environment(), capture_output=True, text=True, timeout=60
+                task, cwd=desk.workspace, env=environment, capture_output=True, text=True, timeout=60
             )
             self.assertEqual("policy.toml" not in done.stderr, is_good, done.stderr)
 

@@ -34,9 +34,10 @@ DONE = call("finish", summary="Two lines are changed.", succeeded=True)
 
 
 class TaskCase(Case):
-    def open(self, script, **settings):
+    def open(self, script, trusted=True, **settings):
         self.model = self.closing(ChatModel(script))
-        settings = {**self.model.settings(), **settings}
+        trust = {"workspace": {"trusted": ["/"]}} if trusted else {}
+        settings = {**self.model.settings(), **trust, **settings}
         return self.start({"a.txt": NUMBERS, "b.txt": "other\n"}, settings, SELECT + INPUT)
 
     def seen(self):
@@ -150,6 +151,21 @@ class TaskCase(Case):
         nvim.lua("write(...)", "Look first.")
         self.wait_task("It has succeeded")
         self.assertIn("Look first.", str(self.model.asked[1]))
+
+    def test_a_folder_is_asked_about_once_or_trusted_by_a_word(self):
+        nvim = self.open(in_turn([DONE]), trusted=False)
+        nvim.api.command("Pairwright task Do it.")
+        self.wait_asked("Do you trust")
+        self.choose("Don't trust")
+        self.wait_said("is not trusted")
+        self.assertEqual(self.model.asked, [])
+        nvim.api.command("Pairwright trust")
+        self.wait_said("workspace is trusted")
+        nvim.api.command("Pairwright task Do it.")
+        self.wait_task("It has succeeded")
+        self.assertEqual(len(self.lists()), 1)
+        nvim.api.command("Pairwright trust revoke")
+        self.wait_said("workspace is not trusted")
 
     def test_a_task_asks_what_neovim_shows_as_wrong(self):
         nvim = self.open(in_turn([call("diagnostics"), call("diagnostics", path="b.txt")], [DONE]))

@@ -142,7 +142,11 @@ class Attempt:
         config.write_text(f"[models.agent]\nurl = '{self.model.url}'\nmodel = 'script'\n")
 
     def command(self, *arguments):
-        environment = {"HOME": str(self.folder), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+        environment = {
+            "HOME": str(self.folder),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PAIRWRIGHT_WORKSPACE_TRUSTED": json.dumps([str(self.folder)]),
+        }
         return [self.program, *arguments], {"cwd": self.root, "env": environment, "text": True}
 
     def task(self):

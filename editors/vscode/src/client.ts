@@ -29,8 +29,11 @@ export function settings(extension: vscode.Extension<unknown>): Tree {
     .map((name) => name.slice('pairwright.'.length));
   const configuration = vscode.workspace.getConfiguration('pairwright');
   const made = explicit(keys, (key) => configuration.inspect(key) as Inspected | undefined);
-  // Trust is granted to a whole window, and once: then the server is started anew.
-  return vscode.workspace.isTrusted ? made : { ...made, workspace: { trusted: [] } };
+  // Trust is granted to a whole window, and once: then the server is started anew. What the window
+  // trusts is trusted here without a second question.
+  return vscode.workspace.isTrusted
+    ? { workspace: { trusted: ['/'] }, ...made }
+    : { ...made, workspace: { trusted: [] } };
 }
 
 /** Finds the program.

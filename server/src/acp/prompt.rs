@@ -1,4 +1,4 @@
-//! One prompt: answered by chat or by a task, with the questions it leads to.
+//! One prompt: read, and answered by chat or by a task.
 
 use std::sync::Arc;
 
@@ -7,29 +7,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Refusal;
 use super::session::{Mode, Session};
+use super::task::{Begin, newest_unfinished};
 use super::{Acp, update};
-use crate::agent::governor::Limits;
-use crate::agent::{self, Attendance, Control, Handle, Setup};
 use crate::chat::{Ask, Reference, Surroundings};
-use crate::edit::workspace::Choice;
-use crate::edit::worlds::NoDocuments;
-use crate::mcp::Servers;
 use crate::session::document::path_of;
-use crate::store::events::{
-    Answer, Approval, Decision, Event, EventKind, GrantScope, Subject, TaskState,
-};
+use crate::store::events::EventKind;
 
 /// What a prompt says, and what it points at.
 struct Prompt {
     text: String,
     references: Vec<Reference>,
-}
-
-/// How a task comes to run.
-enum Begin {
-    New(String, agent::Mode),
-    /// The one of this id, or the newest that is not over.
-    Again(Option<String>),
 }
 
 impl Acp {
@@ -49,7 +36,10 @@ impl Acp {
         let rest = rest.trim().to_owned();
         let reason = match (command, session.mode()) {
             ("/resume", _) => {
-                let task = (!rest.is_empty()).then_some(rest);
+                let task = match rest.is_empty() {
+                    true => newest_unfinished(session).await?,
+                    false => rest,
+                };
                 self.task(session, Begin::Again(task), stop).await?
             }
             ("/search", _) if !rest.is_empty() => {
@@ -88,7 +78,7 @@ impl Acp {
             question: prompt.text,
             references: prompt.references,
             surroundings: Surroundings::default(),
-            documents: Arc::new(NoDocuments),
+            documents: session.documents.clone(),
             index: folder.index.clone(),
             model,
             request: None,
@@ -123,293 +113,6 @@ impl Acp {
             }
         }
     }
-
-    async fn task(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        begin: Begin,
-        stop: &CancellationToken,
-    ) -> Result<&'static str, Refusal> {
-        let model = self.models.agent.clone().ok_or_else(|| {
-            Refusal::failed(
-                "There is no model for tasks. Set `models.agent.url` and `models.agent.model`.",
-            )
-        })?;
-        let folder = &session.folder;
-        let resolved = self.settings.get();
-        let settings = &resolved.settings;
-        let setup = Setup {
-            workspace: Arc::clone(&folder.workspace),
-            log: folder.log.clone(),
-            documents: Arc::new(NoDocuments),
-            editor: None,
-            indexes: folder.index.clone(),
-            model,
-            servers: Servers::of(settings),
-            is_trusted: settings.workspace.trusts(folder.workspace.root().path()),
-            config: self.settings.directories().config.clone(),
-            policy: None,
-            attendance: Attendance::Attended,
-        };
-        let acp = Arc::clone(self);
-        let starting = tokio::task::spawn_blocking(move || match begin {
-            Begin::New(prompt, mode) => {
-                let ask = agent::Ask {
-                    prompt,
-                    mode,
-                    limits: Limits::default(),
-                    request: None,
-                };
-                let handle = acp.tasks.start(setup, ask).map_err(Refusal::failed)?;
-                Ok((handle, Vec::new()))
-            }
-            Begin::Again(id) => {
-                let log = setup.log.clone();
-                let id = match id {
-                    Some(id) => id,
-                    None => {
-                        let left = log.unfinished().map_err(Refusal::failed)?;
-                        let newest = left.into_iter().next();
-                        newest
-                            .ok_or_else(|| Refusal::failed("No task is left to take up."))?
-                            .id
-                    }
-                };
-                let known = log.read_from(&id, 1, usize::MAX).map_err(Refusal::failed)?;
-                let handle = acp.tasks.resume(setup, &id).map_err(Refusal::failed)?;
-                Ok((handle, known))
-            }
-        });
-        let (handle, known) = starting.await.unwrap_or_else(|_| Err(Refusal::bug()))?;
-        session.set_task(Some(handle.clone()));
-        if stop.is_cancelled() {
-            handle.send(Control::Stop);
-        }
-        let followed = self.follow_task(session, &handle, &known).await;
-        session.set_task(None);
-        followed?;
-        Ok(match handle.ended().await {
-            TaskState::Cancelled => "cancelled",
-            _ => "end_turn",
-        })
-    }
-
-    /// Shows what a task does after what is `known` of it and passes on what it asks and had asked,
-    /// until its last event.
-    async fn follow_task(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        handle: &Handle,
-        known: &[Event],
-    ) -> Result<(), Refusal> {
-        for asked in agent::unanswered(known) {
-            self.pass_on(session, handle, asked);
-        }
-        let from = known.last().map_or(1, |event| event.seq + 1);
-        let mut events = session.folder.log.follow(&handle.id, from);
-        loop {
-            let heard = tokio::select! {
-                biased;
-                event = events.next() => vec![event.map_err(Refusal::failed)?],
-                _ = handle.ended() => {
-                    let rest = events.rest().await.map_err(Refusal::failed)?;
-                    if rest.is_empty() {
-                        return Ok(());
-                    }
-                    rest
-                }
-            };
-            for event in heard {
-                self.show_task(session, handle, &event).await?;
-            }
-        }
-    }
-
-    /// Shows one event of a task, and asks what it asks.
-    async fn show_task(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        handle: &Handle,
-        event: &Event,
-    ) -> Result<(), Refusal> {
-        if let Some(update) = update::of(&event.kind) {
-            self.connection.update(&session.id, &update);
-        }
-        match &event.kind {
-            EventKind::Approval(asked) => self.pass_on(session, handle, asked.clone()),
-            EventKind::Diff {
-                proposal: Some(proposal),
-                rollback_token: None,
-                ..
-            } => self.offer(session, proposal).await?,
-            EventKind::Diff {
-                rollback_token: Some(token),
-                ..
-            } => {
-                let text = format!("\n\nApplied; `pairwright rollback {token}` takes it back.");
-                let chunk = update::chunk("agent_message_chunk", &text);
-                self.connection.update(&session.id, &chunk);
-            }
-            EventKind::Done {
-                summary: Some(summary),
-                ..
-            } => {
-                let chunk = update::chunk("agent_message_chunk", summary);
-                self.connection.update(&session.id, &chunk);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Asks what a task asks; it goes on being shown while the user thinks.
-    fn pass_on(self: &Arc<Self>, session: &Arc<Session>, handle: &Handle, asked: Approval) {
-        let (acp, session) = (Arc::clone(self), Arc::clone(session));
-        let handle = handle.clone();
-        tokio::spawn(async move {
-            let answer = acp.ask_user(&session, &asked).await;
-            handle.send(Control::Answer(answer));
-        });
-    }
-
-    /// Shows a proposal and asks whether to apply it; without an answer it stays to be decided.
-    async fn offer(self: &Arc<Self>, session: &Arc<Session>, id: &str) -> Result<(), Refusal> {
-        let workspace = Arc::clone(&session.folder.workspace);
-        let listed = workspace.list();
-        let Some(proposal) = listed.iter().find(|known| known.id == id) else {
-            return Ok(());
-        };
-        let shown = update::proposal(&session.folder.root, proposal);
-        let mut call = shown.clone();
-        call["sessionUpdate"] = "tool_call".into();
-        self.connection.update(&session.id, &call);
-        let options = json!([
-            { "optionId": "apply", "name": "Apply", "kind": "allow_once" },
-            { "optionId": "reject", "name": "Reject", "kind": "reject_once" },
-        ]);
-        let chosen = self.permission(session, &shown, &options).await;
-        let choice = Choice::Proposal(id.to_owned());
-        let deciding = tokio::task::spawn_blocking(move || match chosen.as_deref() {
-            Some("apply") => workspace.accept(&NoDocuments, &choice, None).map(Some),
-            Some("reject") => workspace.reject(&NoDocuments, &choice, None).map(|_| None),
-            _ => Ok(None),
-        });
-        let (status, text) = match deciding.await.map_err(|_| Refusal::bug())? {
-            Ok(Some(outcome)) => match outcome.rollback_token {
-                Some(token) => {
-                    let text = format!("Applied; `pairwright rollback {token}` takes it back.");
-                    ("completed", text)
-                }
-                None => ("completed", "Nothing had to be changed.".to_owned()),
-            },
-            Ok(None) => ("failed", "Not applied.".to_owned()),
-            Err(why) => ("failed", why.to_string()),
-        };
-        let update = json!({
-            "sessionUpdate": "tool_call_update", "toolCallId": id, "status": status,
-            "content": [update::content(&text)],
-        });
-        self.connection.update(&session.id, &update);
-        Ok(())
-    }
-
-    /// Asks what a task asks; no answer is no.
-    async fn ask_user(&self, session: &Session, asked: &Approval) -> Answer {
-        let call = json!({
-            "toolCallId": asked.call.as_ref().unwrap_or(&asked.approval),
-            "title": asked.subject.in_words(),
-            "status": "pending",
-            "content": [update::content(&asked.reason)],
-        });
-        let options = options(asked);
-        let chosen = self.permission(session, &call, &json!(options.0)).await;
-        let chosen = chosen.and_then(|id| options.1.into_iter().find(|(known, ..)| *known == id));
-        let (decision, scope, text) = match chosen {
-            Some((_, decision, scope, text)) => (decision, scope, text),
-            None => (Decision::No, GrantScope::Once, None),
-        };
-        Answer {
-            approval: asked.approval.clone(),
-            decision,
-            scope,
-            text,
-            by: "user".into(),
-        }
-    }
-
-    /// Sends `session/request_permission`; returns the option that was chosen.
-    async fn permission(&self, session: &Session, call: &Value, options: &Value) -> Option<String> {
-        let params = json!({ "sessionId": session.id, "toolCall": call, "options": options });
-        let answer = self
-            .connection
-            .ask("session/request_permission", &params)
-            .await?;
-        let chosen = answer.pointer("/outcome/optionId")?.as_str()?;
-        Some(chosen.to_owned())
-    }
-}
-
-type Meaning = (String, Decision, GrantScope, Option<String>);
-
-/// The options of a question, and what each of them says.
-fn options(asked: &Approval) -> (Vec<Value>, Vec<Meaning>) {
-    let mut shown = Vec::new();
-    let mut meanings: Vec<Meaning> = Vec::new();
-    let mut add = |name: String, kind: &str, decision, scope, text: Option<String>| {
-        let id = format!("option-{}", meanings.len());
-        shown.push(json!({ "optionId": id, "name": name, "kind": kind }));
-        meanings.push((id, decision, scope, text));
-    };
-    if let Subject::Question { options, .. } = &asked.subject {
-        // Without options it can be answered by yes or no.
-        let yes = ["Yes".to_owned()];
-        let options = match options.is_empty() {
-            true => &yes[..],
-            false => options,
-        };
-        for option in options {
-            let text = Some(option.clone());
-            add(
-                option.clone(),
-                "allow_once",
-                Decision::Yes,
-                GrantScope::Once,
-                text,
-            );
-        }
-    } else {
-        add(
-            "Yes, once".into(),
-            "allow_once",
-            Decision::Yes,
-            GrantScope::Once,
-            None,
-        );
-        let rule = match &asked.subject {
-            Subject::Command { remembered, .. } => format!("`{remembered}`"),
-            Subject::Edit { path } => path.clone(),
-            Subject::Tool { tool, .. } => tool.clone(),
-            Subject::Network { host, .. } => host.clone(),
-            Subject::Budget { .. } | Subject::Question { .. } => String::new(),
-        };
-        for scope in &asked.scopes {
-            let until = match scope {
-                GrantScope::Once => continue,
-                GrantScope::Task => "for this task",
-                GrantScope::Repository => "for this repository",
-            };
-            let name = format!("Yes, {until}: {rule}");
-            add(name, "allow_always", Decision::Yes, *scope, None);
-        }
-    }
-    add(
-        "No".into(),
-        "reject_once",
-        Decision::No,
-        GrantScope::Once,
-        None,
-    );
-    (shown, meanings)
 }
 
 /// Reads the blocks of a prompt: what is said, and what it points at, by name in what is said.

@@ -1,6 +1,6 @@
 //! Sessions of a client: each is a chat session of a folder, with a mode that says who answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Refusal;
-use super::{Acp, text, update};
+use super::documents::ClientDocuments;
+use super::{Acp, servers, text, update};
 use crate::agent::{self, Control, Handle};
 use crate::chat::Chat;
+use crate::config::McpServer;
 use crate::edit::workspace::Workspace;
 use crate::index::{Indexes, cache_dir};
 use crate::shown::printable;
@@ -78,6 +80,9 @@ pub(super) struct Folder {
 pub(super) struct Session {
     pub(super) id: String,
     pub(super) folder: Arc<Folder>,
+    pub(super) documents: Arc<ClientDocuments>,
+    /// MCP servers that the client named for this session.
+    pub(super) servers: BTreeMap<String, McpServer>,
     state: Mutex<State>,
 }
 
@@ -158,12 +163,15 @@ impl Sessions {
 }
 
 impl Acp {
-    /// Opens a session in a folder: the one named, or a new one.
+    /// Opens a session in a folder: the one of the id, or a new one.
     pub(super) async fn open(
         self: &Arc<Self>,
-        root: PathBuf,
+        params: &Value,
         id: Option<String>,
     ) -> Result<Arc<Session>, Refusal> {
+        let (root, spelled) = (super::folder(params)?, PathBuf::from(text(params, "cwd")?));
+        let servers = servers::read(&params["mcpServers"])?;
+        let files = self.files.get().copied().unwrap_or_default();
         let acp = Arc::clone(self);
         let opening = tokio::task::spawn_blocking(move || {
             let folder = acp
@@ -177,9 +185,18 @@ impl Acp {
                 }
                 None => folder.chat.begin(),
             };
+            let documents = ClientDocuments::new(
+                acp.connection.clone(),
+                id.clone(),
+                files,
+                Arc::clone(&folder.workspace),
+                spelled,
+            );
             let session = Arc::new(Session {
                 id: id.clone(),
                 folder,
+                documents: Arc::new(documents),
+                servers,
                 state: Mutex::default(),
             });
             lock(&acp.sessions.open).insert(id, Arc::clone(&session));

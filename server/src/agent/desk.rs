@@ -27,6 +27,8 @@ pub type OpenDocuments = Arc<dyn Documents + Send + Sync>;
 #[derive(Clone)]
 pub struct Desk {
     root: PathBuf,
+    /// The folder as the index knows it: of a task on a branch of its own, the user's.
+    indexed: PathBuf,
     workspace: Arc<Workspace>,
     documents: OpenDocuments,
     indexes: Option<Indexes>,
@@ -36,6 +38,7 @@ pub struct Desk {
 
 impl Desk {
     pub fn new(
+        indexed: PathBuf,
         workspace: Arc<Workspace>,
         documents: OpenDocuments,
         indexes: Option<Indexes>,
@@ -44,6 +47,7 @@ impl Desk {
     ) -> Self {
         Self {
             root: workspace.root().path().to_owned(),
+            indexed,
             workspace,
             documents,
             indexes,
@@ -54,6 +58,10 @@ impl Desk {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub fn indexed(&self) -> &Path {
+        &self.indexed
     }
 
     pub fn workspace(&self) -> &Arc<Workspace> {
@@ -79,6 +87,11 @@ impl Desk {
     /// The files as the task has them.
     pub fn view(&self) -> View<'_> {
         self.proposed.over(self.worlds())
+    }
+
+    /// The same, for looking through many of them.
+    pub fn view_of_many(&self) -> View<'_> {
+        self.proposed.over(self.worlds().of_many())
     }
 
     fn worlds(&self) -> Worlds<'_> {

@@ -27,7 +27,7 @@ pub struct Ran {
 impl TaskSandbox {
     /// # Errors
     /// Always.
-    pub async fn open(_: &Path, _: u64) -> anyhow::Result<Self> {
+    pub async fn open(_: &Path, _: Vec<PathBuf>, _: u64) -> anyhow::Result<Self> {
         anyhow::bail!("there are no sandboxes on this system yet")
     }
 

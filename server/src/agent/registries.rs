@@ -13,6 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use url::Url;
 
@@ -157,19 +158,30 @@ fn rule(url: &str) -> Option<String> {
 /// What a program of this machine says; nothing when it fails. It runs outside every workspace,
 /// whose settings it would read.
 async fn ask(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
+    let started = Command::new(program)
         .args(arguments.iter().map(OsStr::new))
         .current_dir("/")
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
-        .output();
-    match tokio::time::timeout(PATIENCE, output).await {
-        Ok(Ok(output)) if output.status.success() && output.stdout.len() <= ANSWER => {
-            String::from_utf8(output.stdout).unwrap_or_default()
+        .spawn();
+    let Ok(mut child) = started else {
+        return String::new();
+    };
+    // Dropped with the child, which is killed then: one that says too much is not heard out.
+    let answer = async {
+        let mut said = Vec::new();
+        let limit = ANSWER as u64 + 1;
+        let mut output = child.stdout.take()?.take(limit);
+        output.read_to_end(&mut said).await.ok()?;
+        if said.len() > ANSWER || !child.wait().await.ok()?.success() {
+            return None;
         }
-        _ => String::new(),
-    }
+        String::from_utf8(said).ok()
+    };
+    let answer = tokio::time::timeout(PATIENCE, answer).await;
+    answer.ok().flatten().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -185,6 +197,22 @@ mod tests {
             "https://modules.test,https://second.test|direct\nsums.test+ab12 https://x.test\n";
         assert_eq!(go(said), ["modules.test", "second.test", "sums.test"]);
         assert_eq!(go("off\noff\n"), [""; 0]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_package_manager_that_says_too_much_or_fails_says_nothing() {
+        let said = async |line: &str| ask("sh", &["-c", line]).await;
+        assert_eq!(
+            said("echo https://packages.test").await,
+            "https://packages.test\n"
+        );
+        let most = format!("head -c {ANSWER} /dev/zero");
+        assert_eq!(said(&most).await.len(), ANSWER);
+        assert_eq!(said(&format!("{most}; echo")).await, "");
+        // Never ends, and would fill the memory until it is given up.
+        assert_eq!(said("exec cat /dev/zero").await, "");
+        assert_eq!(said("echo https://packages.test; exit 1").await, "");
     }
 
     #[test]

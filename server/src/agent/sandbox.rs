@@ -111,11 +111,15 @@ pub struct Started {
 }
 
 impl TaskSandbox {
-    /// Makes a sandbox over `root`.
+    /// Makes a sandbox over `root`, in which `reads` can be read, too.
     ///
     /// # Errors
     /// When this machine cannot, with the reason.
-    pub async fn open(root: &Path, command_seconds: u64) -> anyhow::Result<Self> {
+    pub async fn open(
+        root: &Path,
+        reads: Vec<PathBuf>,
+        command_seconds: u64,
+    ) -> anyhow::Result<Self> {
         let key = Key::generate().context("no key could be made")?;
         let service = Service::start_private(options(Workspaces::OfThisMachine, key))
             .context("the sandbox service could not be started")?;
@@ -129,6 +133,7 @@ impl TaskSandbox {
             timeout: Some(LIFETIME),
             pairwright: Some(LocalCreate {
                 workspace: Some(root.to_owned()),
+                read_roots: reads,
                 masks,
                 min_isolation: Some(Tier::Namespace),
                 limits: Some(LimitsAsked {

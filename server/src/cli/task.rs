@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::style::{self, paint};
 use crate::agent::governor::Limits;
-use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup, Tasks};
+use crate::agent::{self, Ask, Attendance, Control, Handle, Mode, Place, Setup, Tasks};
 use crate::config::current::Current;
 use crate::config::sources::Directories;
 use crate::edit::workspace::Workspace;
@@ -46,6 +46,10 @@ pub(super) struct TaskCommand {
     /// What the task may do
     #[arg(long, value_enum, default_value_t = Mode::Review, conflicts_with = "resume")]
     mode: Mode,
+    /// Work on the new branch agent/TASK, in a git working tree of its own: your files stay as they
+    /// are, and what it changes is committed there
+    #[arg(long, conflicts_with = "resume")]
+    worktree: bool,
     /// Take up a task that was paused or killed
     #[arg(long, value_name = "TASK", conflicts_with = "prompt")]
     resume: Option<String>,
@@ -98,6 +102,10 @@ impl TaskCommand {
                 Ask {
                     prompt: prompt.clone(),
                     mode: self.mode,
+                    place: match self.worktree {
+                        true => Place::Branch,
+                        false => Place::Folder,
+                    },
                     limits: Limits {
                         steps: self.steps,
                         tokens: self.tokens,
@@ -127,7 +135,19 @@ impl TaskCommand {
     fn setup(&self, workspace: &Arc<Workspace>) -> anyhow::Result<Setup> {
         let directories = Directories::find();
         let current = Current::load(directories.clone());
+        let log = EventLog::new(Arc::clone(workspace.store()));
+        let mode = match &self.resume {
+            Some(id) => log.task(id)?.and_then(|t| Mode::of_name(&t.intake.mode)),
+            None => Some(self.mode),
+        };
+        if self.yes_policy.is_none() && !self.json && mode.is_some_and(Mode::changes) {
+            super::trust::ask(&current, workspace.root().path())?;
+        }
         let resolved = current.get();
+        let is_trusted = resolved.trust.trusts(workspace.root().path());
+        if let Some(mode) = mode {
+            agent::check_trust(is_trusted, mode)?;
+        }
         for problem in &resolved.problems {
             writeln!(anstream::stderr(), "settings: {problem}")?;
         }
@@ -147,20 +167,21 @@ impl TaskCommand {
             false => None,
         };
         Ok(Setup {
-            log: EventLog::new(Arc::clone(workspace.store())),
+            log,
             workspace: Arc::clone(workspace),
             documents: Arc::new(NoDocuments),
             editor: None,
             indexes,
             model,
             servers: Servers::of(settings),
-            is_trusted: settings.workspace.trusts(workspace.root().path()),
+            is_trusted,
             config: directories.config,
             policy: self.yes_policy.clone(),
             attendance: match self.yes_policy {
                 Some(_) => Attendance::Unattended,
                 None => Attendance::Attended,
             },
+            branch: None,
         })
     }
 

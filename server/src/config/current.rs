@@ -2,7 +2,7 @@
 //! published.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -10,6 +10,8 @@ use tokio::sync::watch;
 
 use super::layers::{Layer, Problem, Resolved, resolve};
 use super::sources::{self, Directories};
+use super::trust::{Standing, Trust, Word, Words};
+use crate::error::UserError;
 
 /// All sources of settings and what they come to.
 #[derive(Debug)]
@@ -25,6 +27,14 @@ struct Editor {
     /// What the editor sent at start, and what it says now; the latter wins.
     initial: Option<Layer>,
     present: Option<Layer>,
+}
+
+/// What the sources hold.
+struct Found {
+    layers: Vec<Layer>,
+    problems: Vec<Problem>,
+    trust: Trust,
+    unread: Vec<PathBuf>,
 }
 
 impl Current {
@@ -77,12 +87,39 @@ impl Current {
         self.change(|_| {});
     }
 
+    /// Keeps what the user says of a folder, and puts what follows from it in force.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn say_of(&self, folder: &Path, word: Word) -> Result<(), UserError> {
+        Words::say(&self.directories, folder, word)?;
+        self.reload();
+        Ok(())
+    }
+
+    /// Takes trust in a folder back.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    pub fn revoke(&self, folder: &Path) -> Result<(), UserError> {
+        Words::revoke(&self.directories, folder)?;
+        self.reload();
+        Ok(())
+    }
+
     fn change(&self, change: impl FnOnce(&mut Editor)) {
         let mut editor = self.editor.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut editor);
-        let (layers, problems) = self.layers(&editor);
+        let Found {
+            layers,
+            problems,
+            trust,
+            unread,
+        } = self.find(&editor);
         let mut next = resolve(&layers);
         next.problems.extend(problems);
+        next.trust = trust;
+        next.unread = unread;
         self.resolved.send_if_modified(|resolved| {
             let changed = **resolved != next;
             if changed {
@@ -92,7 +129,7 @@ impl Current {
         });
     }
 
-    fn layers(&self, editor: &Editor) -> (Vec<Layer>, Vec<Problem>) {
+    fn find(&self, editor: &Editor) -> Found {
         let (user, problem) = sources::user_layer(&self.directories);
         let mut problems: Vec<Problem> = problem.into_iter().collect();
         let mut above: Vec<Layer> = editor
@@ -104,16 +141,27 @@ impl Current {
         above.push(sources::environment_layer(|name| env::var(name).ok()));
         // A folder has no say in whether it is trusted.
         let own: Vec<Layer> = user.iter().chain(&above).cloned().collect();
-        let trust = resolve(&own).settings.workspace;
+        let trust = Trust {
+            named: resolve(&own).settings.workspace.trusted,
+            words: Words::read(&self.directories),
+        };
         let mut layers: Vec<Layer> = user.into_iter().collect();
+        let mut unread = Vec::new();
         for root in &editor.roots {
             let (layer, problem) = sources::workspace_layer(root);
+            let standing = trust.of(root);
             match layer {
-                Some(layer) if !trust.trusts(root) => problems.push(Problem {
-                    origin: layer.origin,
-                    message: "not read, because the folder is not trusted (`workspace.trusted`)"
-                        .into(),
-                }),
+                Some(layer) if standing != Standing::Trusted => {
+                    if standing == Standing::Unknown && !layer.values.is_empty() {
+                        unread.push(root.clone());
+                    }
+                    problems.push(Problem {
+                        origin: layer.origin,
+                        message: "not read, because the folder is not trusted; `pairwright trust` \
+                                  says that it is"
+                            .into(),
+                    });
+                }
                 layer => {
                     layers.extend(layer);
                     problems.extend(problem);
@@ -121,6 +169,11 @@ impl Current {
             }
         }
         layers.extend(above);
-        (layers, problems)
+        Found {
+            layers,
+            problems,
+            trust,
+            unread,
+        }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::Settings;
 use super::reference::{KnownKeys, is_private, known_keys};
+use super::trust::Trust;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,10 @@ pub struct Resolved {
     /// Dotted key → the layer that set it; keys at their default are absent.
     pub origins: BTreeMap<String, Origin>,
     pub problems: Vec<Problem>,
+    /// Which folders are trusted.
+    pub trust: Trust,
+    /// Folders whose settings file is not read until the user was asked whether they are trusted.
+    pub unread: Vec<PathBuf>,
 }
 
 /// Keys a file inside a workspace may set: none of them names a program, a host or a file.
@@ -124,7 +129,7 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
 }
 
 /// Longest name of an MCP server: names of tools have 64 characters in all.
-const SERVER_NAME: usize = 24;
+pub const SERVER_NAME: usize = 24;
 
 fn leave_out_unusable_servers(resolved: &mut Resolved) {
     let is_name = |name: &str| {

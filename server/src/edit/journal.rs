@@ -286,10 +286,19 @@ pub fn recent(store: &Store, most: usize) -> Result<Vec<Entry>, StoreError> {
     entries(store, "state <> 'begun'", most)
 }
 
-/// The last transaction that stands: done, not taken back, and not itself a taking back.
+/// The last transaction that stands: done, not taken back, and an edit or one that was done again,
+/// which is the taking back of a taking back.
 pub fn last(store: &Store) -> Result<Option<Entry>, StoreError> {
-    let stands = "state = 'done' AND kind <> 'rollback' AND NOT EXISTS (
-        SELECT 1 FROM transactions u WHERE u.undoes = t.id AND u.state IN ('done', 'expired'))";
+    // A taking back that is no longer known to be of what does nothing again.
+    let stands = "state = 'done' AND NOT EXISTS (
+            SELECT 1 FROM transactions u WHERE u.undoes = t.id AND u.state IN ('done', 'expired'))
+        AND (kind <> 'rollback' OR (
+            WITH RECURSIVE up (kind, undoes, depth) AS (
+                SELECT t.kind, t.undoes, 0
+                UNION ALL
+                SELECT p.kind, p.undoes, depth + 1 FROM transactions p JOIN up ON p.id = up.undoes
+            )
+            SELECT depth % 2 = 0 FROM up WHERE kind <> 'rollback'))";
     Ok(entries(store, stands, 1)?.pop())
 }
 

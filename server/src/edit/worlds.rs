@@ -20,6 +20,12 @@ pub trait Documents {
     /// The document at `path` as it is now, if it is open.
     fn open(&self, path: &RepoPath) -> Option<Open>;
 
+    /// The same for one of many files that are looked through. Where documents are fetched, only
+    /// those are that are known to be others than on the disk.
+    fn open_among_many(&self, path: &RepoPath) -> Option<Open> {
+        self.open(path)
+    }
+
     /// The documents that are open in the folder.
     fn all(&self) -> Vec<RepoPath>;
 
@@ -89,6 +95,7 @@ impl Documents for NoDocuments {
 pub struct Worlds<'a> {
     root: &'a Root,
     documents: &'a dyn Documents,
+    looks_through_many: bool,
     /// Files of the folder by name, once one is searched for.
     named: OnceCell<BTreeMap<String, Vec<RepoPath>>>,
 }
@@ -98,7 +105,17 @@ impl<'a> Worlds<'a> {
         Self {
             root,
             documents,
+            looks_through_many: false,
             named: OnceCell::new(),
+        }
+    }
+
+    /// For reading one file after the other.
+    #[must_use]
+    pub fn of_many(self) -> Self {
+        Self {
+            looks_through_many: true,
+            ..self
         }
     }
 
@@ -133,7 +150,11 @@ impl Tree for Worlds<'_> {
     fn read(&self, path: &RepoPath) -> Result<Option<Entry>, Refusal> {
         let on_disk = self.root.read(path).map_err(|why| refusal(path, &why))?;
         let executable = |mode: u32| mode & 0o100 != 0;
-        if let Some(open) = self.documents.open(path) {
+        let open = match self.looks_through_many {
+            true => self.documents.open_among_many(path),
+            false => self.documents.open(path),
+        };
+        if let Some(open) = open {
             let executable = matches!(&on_disk, Content::File(file) if executable(file.mode));
             let bytes = open.text.into_bytes();
             return Ok(Some(Entry::File { bytes, executable }));

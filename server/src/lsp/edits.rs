@@ -11,6 +11,8 @@ mod compare;
 mod documents;
 mod history;
 mod requests;
+mod shown;
+mod wire;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

@@ -41,14 +41,15 @@ impl Server {
         let removed: Vec<_> = params.event.removed.iter().filter_map(path).collect();
         let mut roots = self.session.snapshot().roots.to_vec();
         roots.retain(|root| !removed.contains(root));
-        for added in params.event.added.iter().filter_map(path) {
-            if !roots.contains(&added) {
-                roots.push(added);
-            }
-        }
+        let mut added: Vec<_> = params.event.added.iter().filter_map(path).collect();
+        added.retain(|root| !roots.contains(root));
+        roots.extend(added.iter().cloned());
         self.session.set_roots(roots.clone());
         self.settings.set_roots(roots);
         self.roots_changed.notify_one();
+        if self.started.get().is_some() && !added.is_empty() {
+            tokio::spawn(self.clone().tell_unfinished(added));
+        }
     }
 
     /// Begins the background work: once, when the client is ready.
@@ -62,7 +63,10 @@ impl Server {
         let resolved = settings.borrow_and_update().clone();
         self.put_in_force(&resolved);
         self.recover_edits();
-        tokio::spawn(self.clone().tell_unfinished());
+        tokio::spawn(
+            self.clone()
+                .tell_unfinished(self.session.snapshot().roots.to_vec()),
+        );
         if let Some(Some(client)) = self.client_info.get() {
             let version = client.version.as_deref().unwrap_or("of unknown version");
             let own = env!("CARGO_PKG_VERSION");
@@ -92,6 +96,7 @@ impl Server {
             tracing::debug!(%why, "the client does not register what it said it would");
         }
         self.ask_for_settings().await;
+        self.may_ask_for_settings();
     }
 
     async fn ask_for_settings(&self) {
@@ -159,6 +164,7 @@ impl Server {
         for problem in &resolved.problems {
             tracing::warn!("Settings: {problem}");
         }
+        self.ask_for_settings_files();
         let roots = self.session.snapshot().roots;
         let before = self.completer.engines();
         let (mut engines, problems) =

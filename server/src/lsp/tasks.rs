@@ -6,7 +6,7 @@
 mod diagnostics;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use super::Server;
 use super::edits::{EditorDocuments, failed};
 use crate::agent::governor::{Ceilings, Limits};
 use crate::agent::policy::{Policy, Sources};
-use crate::agent::{Ask, Attendance, Control, Handle, Mode, Setup};
+use crate::agent::{Ask, Attendance, Control, Handle, Mode, Place, Setup};
 use crate::error::UserError;
 use crate::mcp::Servers;
 use crate::store::events::{
@@ -36,6 +36,9 @@ pub(super) struct StartParams {
     prompt: String,
     #[serde(default)]
     mode: Mode,
+    /// Whether it works on a branch of its own, in a git working tree beside the user's.
+    #[serde(default)]
+    worktree: bool,
     /// A document of the folder to work in; the first folder when not given.
     #[serde(default)]
     text_document: Option<lsp::TextDocumentIdentifier>,
@@ -113,9 +116,14 @@ impl Server {
         let ask = Ask {
             prompt: params.prompt,
             mode: params.mode,
+            place: match params.worktree {
+                true => Place::Branch,
+                false => Place::Folder,
+            },
             limits: params.limits,
             request: params.request_id,
         };
+        self.ask_for_task(&root, ask.mode).await;
         let token = params.work_done_token;
         let handle = self
             .with_setup(root, token, move |server, setup| {
@@ -130,6 +138,14 @@ impl Server {
         let root = self.folder_of_session(&task).await?;
         if let Some(handle) = self.tasks.get(&task) {
             handle.settled().await;
+        }
+        let mode = {
+            let (root, task) = (root.clone(), task.clone());
+            self.on_disk(move |server| Ok(server.mode_of(&root, &task)))
+                .await?
+        };
+        if let Some(mode) = mode {
+            self.ask_for_task(&root, mode).await;
         }
         let handle = self
             .with_setup(root, None, move |server, setup| {
@@ -290,6 +306,11 @@ impl Server {
         .await
     }
 
+    fn mode_of(&self, root: &Path, task: &str) -> Option<Mode> {
+        let task = self.log_of(root).ok()?.task(task).ok()??;
+        Mode::of_name(&task.intake.mode)
+    }
+
     /// Runs `work` on a thread that may wait for the disk.
     pub(super) async fn on_disk<T: Send + 'static>(
         &self,
@@ -300,7 +321,7 @@ impl Server {
         done.unwrap_or_else(|why| Err(failed(&why.to_string())))
     }
 
-    fn policy(&self, root: &std::path::Path) -> jsonrpc::Result<Policy> {
+    fn policy(&self, root: &Path) -> jsonrpc::Result<Policy> {
         let config = self.settings.directories().config.clone();
         let sources = Sources {
             config: config.as_deref(),
@@ -331,7 +352,7 @@ impl Server {
                 let editor = server.ask_editor(&root);
                 let resolved = server.settings.get();
                 let settings = &resolved.settings;
-                let is_trusted = settings.workspace.trusts(&root);
+                let is_trusted = resolved.trust.trusts(&root);
                 let documents = EditorDocuments::new(server.clone(), root, canonical);
                 let setup = Setup {
                     workspace,
@@ -345,6 +366,7 @@ impl Server {
                     config: server.settings.directories().config.clone(),
                     policy: None,
                     attendance: Attendance::Attended,
+                    branch: None,
                 };
                 let handle = work(server, setup).map_err(|why| failed(&why.to_string()))?;
                 Ok((handle, log))

@@ -1,10 +1,11 @@
-//! Tasks that were left when an editor or its server ended: told once, when the server starts.
+//! Tasks that were left when an editor or its server ended: told once, when the server starts or
+//! their folder is added.
 //!
 //! Holds: nothing is taken up by itself. A task that another process works on is not told. An
 //! editor without buttons shows the command that takes the task up.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc;
@@ -25,11 +26,11 @@ struct Left {
 }
 
 impl Server {
-    /// Tells of the newest task that is not over, and of how many more there are.
-    pub(super) async fn tell_unfinished(self) {
-        let found = self.on_disk(|server| {
+    /// Tells of the newest task in `roots` that is not over, and of how many more there are.
+    pub(super) async fn tell_unfinished(self, roots: Vec<PathBuf>) {
+        let found = self.on_disk(move |server| {
             let mut left = Vec::new();
-            for root in server.session.snapshot().roots.iter() {
+            for root in &roots {
                 match server.left_in(root) {
                     Ok(tasks) => left.extend(tasks),
                     Err(why) => {

@@ -116,6 +116,28 @@ fn an_editor_tells_of_a_task_that_was_left_and_takes_it_up_when_asked() {
 }
 
 #[test]
+fn a_folder_that_is_added_is_looked_at_too() {
+    let stage = Stage::of(&case("001_find_edit_test"));
+    let task = killed(&stage);
+    let elsewhere = stage.world.home().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let mut client = stage.world.server();
+    client.initialize(&elsewhere).unwrap().result.unwrap();
+    let added = json!({ "uri": uri_of(&stage.world.root()), "name": "workspace" });
+    let params = json!({ "event": { "added": [added], "removed": [] } });
+    client
+        .notify("workspace/didChangeWorkspaceFolders", &params)
+        .unwrap();
+    let is_told = |asked: &Value| asked["message"].as_str().unwrap().contains(&task);
+    let deadline = Instant::now() + PATIENCE * 6;
+    client
+        .wait_for("window/showMessageRequest", is_told, deadline)
+        .unwrap();
+    client.leave().unwrap();
+    stage.stop();
+}
+
+#[test]
 fn the_terminal_names_tasks_that_were_left_and_not_those_at_work() {
     let stage = Stage::of(&case("001_find_edit_test"));
     let left = killed(&stage);

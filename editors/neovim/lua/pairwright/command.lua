@@ -72,6 +72,24 @@ function commands.language(buf, name)
   end)
 end
 
+--- Says that the folder of the buffer is trusted, or no longer.
+function commands.trust(buf, what)
+  if what ~= nil and what ~= 'revoke' then
+    return nvim.complain('trust takes `revoke` or nothing, not ' .. what)
+  end
+  client.reach(buf, function(running)
+    local folder = running.config.root_dir and vim.uri_from_fname(running.config.root_dir)
+    local params = { folder = folder, trusted = what == nil }
+    client.ask(running, 'pairwright/trust/set', params, function(err, told)
+      if err then
+        return nvim.complain(err)
+      end
+      local name = vim.fn.fnamemodify(vim.uri_to_fname(told.folder), ':~')
+      say(told.standing == 'trusted' and name .. ' is trusted' or name .. ' is not trusted')
+    end, buf)
+  end)
+end
+
 function commands.snooze(buf, minutes)
   local n = tonumber(minutes or 30)
   if not n then
@@ -319,6 +337,8 @@ local function words_of(name)
     return { 'all', 'file' }
   elseif name == 'language' then
     return { vim.bo.filetype }
+  elseif name == 'trust' then
+    return { 'revoke' }
   end
   return vim.tbl_keys(verbs[name] or {})
 end

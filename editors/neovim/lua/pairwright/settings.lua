@@ -144,4 +144,4 @@
 ---@field proxy? string Proxy for model endpoints, for example `http://proxy:3128`. Unset: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.
 
 ---@class pairwright.Settings.workspace
----@field trusted? string[] Folders that are trusted, with all below them. Unset: every folder that is opened. In others `.pairwright.toml` is not read, and tasks look and plan without changing or running anything.
+---@field trusted? string[] Folders that are trusted, with all below them, and no others: nobody is asked then. Unset: those that you trusted when you were asked, or by `pairwright trust`. In others `.pairwright.toml` is not read, and tasks look and plan without changing or running anything.

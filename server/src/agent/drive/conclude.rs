@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::{Driver, End};
-use crate::agent::Mode;
+use crate::agent::branch::Told;
+use crate::agent::{Mode, user};
 use crate::edit::workspace::Choice;
 use crate::model::TurnUsage;
-use crate::store::events::{EventKind, TaskState};
+use crate::store::events::{Branch, EventKind, TaskState};
 
 /// Author of the hunks of tasks.
 const AUTHOR: &str = "agent";
@@ -34,12 +35,17 @@ impl Driver {
         let mut kinds = Vec::new();
         let (mut state, mut why) = (state, why);
         if state.is_over() {
-            match self.present(state).await {
+            match self.present(state, summary.as_deref()).await {
                 Ok(presented) => kinds.extend(presented),
                 Err(cause) => {
                     // Resuming it presents them again.
                     state = TaskState::Paused;
-                    why = Some(format!("its hunks cannot be presented: {cause}"));
+                    why = Some(match &self.setup.branch {
+                        Some(branch) => {
+                            format!("it cannot be committed on {}: {cause}", branch.name)
+                        }
+                        None => format!("its hunks cannot be presented: {cause}"),
+                    });
                 }
             }
         }
@@ -66,8 +72,15 @@ impl Driver {
     }
 
     /// Makes the changes hunks that can be decided; in the mode `auto` of a task that succeeded,
-    /// accepts them. Doing it twice does it once.
-    async fn present(&mut self, state: TaskState) -> Result<Vec<EventKind>, String> {
+    /// accepts them. On a branch of its own they become a commit. Doing it twice does it once.
+    async fn present(
+        &mut self,
+        state: TaskState,
+        summary: Option<&str>,
+    ) -> Result<Vec<EventKind>, String> {
+        if let Some(branch) = self.setup.branch.clone() {
+            return self.commit(branch, state, summary).await;
+        }
         let Some(plan) = self.desk.proposed().plan() else {
             return Ok(Vec::new());
         };
@@ -106,5 +119,39 @@ impl Driver {
             rollback_token,
         };
         Ok(std::iter::once(diff).chain(notice).collect())
+    }
+
+    async fn commit(
+        &mut self,
+        branch: Branch,
+        state: TaskState,
+        summary: Option<&str>,
+    ) -> Result<Vec<EventKind>, String> {
+        let files = self.desk.proposed().summary();
+        let (desk, id, prompt) = (self.desk.clone(), self.id.clone(), self.prompt.clone());
+        let summary = summary.map(str::to_owned);
+        let model = self.setup.model.endpoint().model.clone();
+        let committed = tokio::task::spawn_blocking(move || {
+            let told = Told {
+                task: &id,
+                prompt: &prompt,
+                summary: summary.as_deref(),
+                model: &model,
+                policy: desk.policy().hash(),
+                outcome: state.name(),
+                user: &user(),
+            };
+            branch.commit(desk.workspace(), desk.proposed(), &told)
+        });
+        let text = committed.await.map_err(|why| why.to_string())??;
+        let diff = (!files.is_empty()).then_some(EventKind::Diff {
+            files,
+            proposal: None,
+            rollback_token: None,
+        });
+        Ok(diff
+            .into_iter()
+            .chain([EventKind::Notice { text }])
+            .collect())
     }
 }

@@ -35,7 +35,7 @@ impl Driver {
     fn agents_file(&self) -> Option<String> {
         let path = RepoPath::parse("AGENTS.md").ok()?;
         self.desk.may_read(&path).ok()?;
-        let Ok(Some(Entry::File { bytes, .. })) = self.desk.view().read(&path) else {
+        let Ok(Some(Entry::File { bytes, .. })) = self.desk.view_of_many().read(&path) else {
             return None;
         };
         let text = String::from_utf8_lossy(&bytes);
@@ -45,7 +45,7 @@ impl Driver {
 
     async fn map(&self) -> Option<String> {
         let indexes = self.desk.indexes()?.clone();
-        let root = self.desk.root().to_owned();
+        let root = self.desk.indexed().to_owned();
         let map = tokio::task::spawn_blocking(move || indexes.map(&root, MAP)).await;
         map.ok().flatten()
     }
@@ -62,7 +62,9 @@ impl Driver {
     pub(super) async fn open_sandbox(&mut self) -> anyhow::Result<&mut TaskSandbox> {
         if self.sandbox.is_none() {
             let seconds = self.governor.ceilings().command;
-            self.sandbox = Some(TaskSandbox::open(self.desk.root(), seconds).await?);
+            let repository = self.setup.branch.as_ref().map(|b| b.repository.clone());
+            let reads = repository.into_iter().collect();
+            self.sandbox = Some(TaskSandbox::open(self.desk.root(), reads, seconds).await?);
         }
         self.sandbox
             .as_mut()

@@ -37,7 +37,7 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
         Some(text) => path(text, desk.root())?,
         None => None,
     };
-    let view = desk.view();
+    let view = desk.view_of_many();
     let mut text = String::new();
     let mut n_matches = 0;
     for file in desk.files(below.as_ref())? {

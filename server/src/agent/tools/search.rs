@@ -37,11 +37,11 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
         let Ok(path) = RepoPath::parse(found.hit.path.as_str()) else {
             continue;
         };
-        let is_here = indexes.is_same(&found.root, desk.root());
+        let is_here = indexes.is_same(&found.root, desk.indexed());
         if !is_here || desk.may_read(&path).is_err() {
             continue;
         }
-        let Ok(Some(Entry::File { bytes, .. })) = desk.view().read(&path) else {
+        let Ok(Some(Entry::File { bytes, .. })) = desk.view_of_many().read(&path) else {
             continue;
         };
         let Ok(content) = Text::decode(bytes, Breaks::Lf) else {

@@ -37,7 +37,7 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
         return Err("that is no name; use search for questions and grep for text".into());
     }
     let word = word(name).map_err(|why| format!("that is no name: {why}"))?;
-    let named = indexes.named(desk.root(), name);
+    let named = indexes.named(desk.indexed(), name);
     let mut files: BTreeSet<RepoPath> = BTreeSet::new();
     let known = named.definitions.iter().map(|(path, _)| path);
     for path in known.chain(&named.files) {
@@ -45,7 +45,7 @@ pub(in crate::agent) fn run(desk: &Desk, arguments: &Arguments) -> Said {
     }
     files.extend(desk.proposed().files().map(|(path, _)| path.clone()));
 
-    let view = desk.view();
+    let view = desk.view_of_many();
     let (mut defined, mut used) = (Listed::new(DEFINITIONS), Listed::new(USES));
     for path in files {
         let Some(text) = shown_text(desk, &view, &path) else {

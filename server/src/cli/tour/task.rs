@@ -115,6 +115,9 @@ fn open(home: &Path, root: &Path, url: &str) -> anyhow::Result<Client> {
         command.env(format!("PAIRWRIGHT_MODELS_{mode}_HTTP"), "h2c");
     }
     let mut client = Client::start(command)?;
+    client.on_request("window/showMessageRequest", |_| {
+        (Vec::new(), Some(json!({ "title": "Trust" })))
+    });
     client.on_request("pairwright/approval/request", |_| {
         (Vec::new(), Some(json!({ "decision": "yes" })))
     });
@@ -167,6 +170,7 @@ fn work(client: &mut Client, out: &mut impl Write) -> anyhow::Result<String> {
         &json!({ "prompt": PROMPT }),
     )?;
     writeln!(out, "  you    {PROMPT}")?;
+    writeln!(out, "  asked  trust this folder? yes, once for all")?;
     let task = started["task"].as_str().unwrap_or_default().to_owned();
     let is_end = |event: &Value| event["session"] == task && event["kind"] == "done";
     let done = client.wait_for("pairwright/event", is_end, began + TASK)?;

@@ -231,6 +231,28 @@ fn tokens_roll_back_in_any_order_and_forward_again() {
 }
 
 #[test]
+fn the_last_edit_is_the_one_that_was_done_again_if_that_was_last() {
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let last = || workspace.last().unwrap().map(|entry| entry.token);
+    let undo = |token: &Token| rollback(&workspace, token).unwrap().rollback_token.unwrap();
+    assert_eq!(last(), None);
+    let first = apply(&workspace, &block("a.txt", "2\n", "two\n"));
+    let second = apply(&workspace, &block("a.txt", "8\n", "eight\n"));
+    let undone = undo(&second);
+    assert_eq!(last().as_ref(), Some(&first));
+    let redone = undo(&undone);
+    assert_eq!(last().as_ref(), Some(&redone));
+    let undone = undo(&redone);
+    assert_eq!(last().as_ref(), Some(&first));
+    let redone = undo(&undone);
+    undo(&first);
+    assert_eq!(last().as_ref(), Some(&redone));
+    undo(&redone);
+    assert_eq!((last(), folder.read("a.txt")), (None, ten()));
+}
+
+#[test]
 fn overlapping_edits_roll_back_only_newest_first() {
     let folder = folder(&[("a.txt", &ten())]);
     let workspace = folder.open();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc;
 
-use super::requests::HunkItem;
+use super::wire::HunkItem;
 use crate::edit::hunks::HunkState;
 use crate::lsp::Server;
 

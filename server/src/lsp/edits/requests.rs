@@ -4,29 +4,29 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rustc_hash::FxHashSet;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc;
 
 use super::documents::EditorDocuments;
 use super::failed;
-use crate::edit::hunks::{Conflict, Hunk, HunkState, Proposal, ProposedFile, What};
+use super::shown::file_hunks;
+use super::wire::{
+    Action, ApplyParams, ApplyResponse, FileHunks, ListParams, ListResponse, PreviewParams,
+    PreviewResponse, ResolveParams, RollbackMode, RollbackParams,
+};
+use crate::edit::hunks::HunkState;
 use crate::edit::journal::Token;
 use crate::edit::parse::{EditSet, Format, Parser};
 use crate::edit::path::RepoPath;
 use crate::edit::plan::Options;
 use crate::edit::rollback::Mode;
-use crate::edit::text::{Breaks, Text};
 use crate::edit::workspace::{Choice, EditError, Outcome, Workspace};
-use crate::edit::worlds::Documents;
 use crate::lsp::Server;
 use crate::lsp::commands::{read, unknown, write};
 
 /// Author of proposals whose sender names none.
 const AUTHOR: &str = "editor";
-/// Bytes of old and new text that go with a hunk at most.
-const MAX_SHOWN: usize = 64 << 10;
 
 /// Commands of hunks for editors without a plugin, as advertised; the rest are requests as well.
 pub(in crate::lsp) const COMMANDS: &[&str] = &[
@@ -36,164 +36,6 @@ pub(in crate::lsp) const COMMANDS: &[&str] = &[
     "pairwright.rejectAll",
     "pairwright.undoLastEdit",
 ];
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(in crate::lsp) struct ListParams {
-    /// Only hunks of this document.
-    text_document: Option<lsp::TextDocumentIdentifier>,
-}
-
-/// A model's answer with edits in it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::lsp) struct PreviewParams {
-    answer: String,
-    /// How it writes them; found out when not given.
-    #[serde(default)]
-    format: Option<String>,
-    /// The document that edits without a path are for; says also which folder is meant.
-    #[serde(default)]
-    text_document: Option<lsp::TextDocumentIdentifier>,
-    #[serde(default)]
-    author: Option<String>,
-    #[serde(default)]
-    step: Option<String>,
-    /// The answer is still being written: shows the edits that are complete, keeps nothing.
-    #[serde(default)]
-    partial: bool,
-    /// What files were when the model read them, by path within the folder: a file that moved on
-    /// since is merged three ways.
-    #[serde(default)]
-    bases: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(in crate::lsp) struct ApplyParams {
-    proposal: Option<String>,
-    hunks: Option<Vec<String>>,
-    /// All undecided hunks of this document.
-    text_document: Option<lsp::TextDocumentIdentifier>,
-    /// Asking again under the same key does nothing more and answers the same.
-    request_id: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::lsp) struct ResolveParams {
-    #[serde(flatten)]
-    which: ApplyParams,
-    action: Action,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Action {
-    Accept,
-    Reject,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(in crate::lsp) struct RollbackParams {
-    /// The last edit that stands, when not given.
-    rollback_token: Option<String>,
-    mode: RollbackMode,
-    request_id: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RollbackMode {
-    #[default]
-    AllOrNothing,
-    CleanOnly,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::lsp) struct ListResponse {
-    pub(super) files: Vec<FileHunks>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::lsp) struct PreviewResponse {
-    /// `None` for a partial answer.
-    proposal: Option<String>,
-    files: Vec<FileHunks>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct FileHunks {
-    pub(super) uri: String,
-    moved_from: Option<String>,
-    pub(super) hunks: Vec<HunkItem>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct HunkItem {
-    pub(super) id: String,
-    pub(super) proposal: String,
-    pub(super) author: String,
-    kind: &'static str,
-    pub(super) state: HunkState,
-    /// Whole lines of the text as it is now: what gives way, or what is there if accepted.
-    pub(super) range: lsp::Range,
-    /// Somebody changed these lines since; deciding it may be a conflict.
-    pub(super) is_edited: bool,
-    old: String,
-    new: String,
-    /// Lines of all that comes.
-    new_lines: usize,
-}
-
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::lsp) struct ApplyResponse {
-    /// The last of `rollback_tokens`.
-    rollback_token: Option<String>,
-    /// One for each folder whose files changed.
-    rollback_tokens: Vec<String>,
-    /// Ids of the hunks that were decided; empty where a conflict kept all of them back.
-    applied: Vec<String>,
-    paths: Vec<String>,
-    conflicts: Vec<Conflict>,
-}
-
-impl ApplyResponse {
-    /// Adds what was done in another folder.
-    fn add(&mut self, other: Self) {
-        self.rollback_token = other.rollback_token.or(self.rollback_token.take());
-        self.rollback_tokens.extend(other.rollback_tokens);
-        self.applied.extend(other.applied);
-        self.paths.extend(other.paths);
-        self.conflicts.extend(other.conflicts);
-    }
-
-    /// The failure in one folder, with what stays done in others as `data.done`.
-    fn with_failure(self, mut why: jsonrpc::Error) -> jsonrpc::Error {
-        if self.applied.is_empty() {
-            return why;
-        }
-        let tokens = self.rollback_tokens.join(", ");
-        why.message = match tokens.is_empty() {
-            true => format!("{}; what was decided in other folders stays", why.message),
-            false => format!(
-                "{}; other folders were changed, which {tokens} takes back",
-                why.message
-            ),
-        }
-        .into();
-        let mut data = why.data.take().unwrap_or_else(|| json!({}));
-        data["done"] = json!(self);
-        why.data = Some(data);
-        why
-    }
-}
 
 impl Server {
     pub(in crate::lsp) async fn diff_list(
@@ -608,85 +450,4 @@ pub(super) fn error(why: &EditError) -> jsonrpc::Error {
         error.data = Some(json!({ "refused": refused }));
     }
     error
-}
-
-/// The hunks of a proposed file where they are now.
-fn file_hunks(
-    workspace: &Workspace,
-    documents: &EditorDocuments,
-    proposal: &Proposal,
-    file: &ProposedFile,
-) -> FileHunks {
-    let is_in = |h: &Hunk| h.state == HunkState::Accepted;
-    let version = file.with(is_in);
-    let open = documents.open(&version.path).map(|o| o.text.into_bytes());
-    let now = open.or_else(|| match workspace.root().read(&version.path) {
-        Ok(crate::edit::disk::Content::File(file)) => Some(file.bytes),
-        Ok(_) | Err(_) => None,
-    });
-    let base = version.bytes.as_deref().map(std::str::from_utf8);
-    let followed = match base {
-        Some(Ok(base)) => documents.followed(&version.path, base),
-        _ => None,
-    };
-    let places = match &now {
-        Some(now) => file.places(now, followed.as_ref(), is_in),
-        None => Vec::new(),
-    };
-    let text = |bytes: Option<&crate::edit::hunks::Bytes>| {
-        let bytes = bytes.map(|b| b.0.clone()).unwrap_or_default();
-        Text::decode(bytes, Breaks::Lf).ok()
-    };
-    let (before, after) = (text(file.before.as_ref()), text(file.after.as_ref()));
-    let quote = |text: &Option<Text>, lines: std::ops::Range<usize>| {
-        let mut quoted = String::new();
-        for idx in lines {
-            let Some(text) = text else { break };
-            if quoted.len() > MAX_SHOWN {
-                break;
-            }
-            quoted.push_str(text.line(idx));
-            quoted.push('\n');
-        }
-        quoted
-    };
-    let hunks = file.hunks.iter().enumerate().map(|(idx, hunk)| {
-        let n_lines = |text: &Option<Text>| text.as_ref().map_or(0, Text::n_lines);
-        let (kind, old, new) = match &hunk.what {
-            What::Lines(c) => ("lines", c.before.clone(), c.after.clone()),
-            What::Create => ("create", 0..0, 0..n_lines(&after)),
-            What::Delete => ("delete", 0..n_lines(&before), 0..0),
-            What::Move => ("move", 0..0, 0..0),
-            What::Mode => ("mode", 0..0, 0..0),
-        };
-        let place = places.iter().find(|(i, ..)| *i == idx);
-        let (lines, is_edited) = match place {
-            Some((_, lines, is_edited)) => (lines.clone(), *is_edited),
-            None => (0..0, false),
-        };
-        let position = |line: usize| lsp::Position {
-            line: u32::try_from(line).unwrap_or(u32::MAX),
-            character: 0,
-        };
-        HunkItem {
-            id: hunk.id.clone(),
-            proposal: proposal.id.clone(),
-            author: proposal.author.clone(),
-            kind,
-            state: hunk.state,
-            range: lsp::Range {
-                start: position(lines.start),
-                end: position(lines.end),
-            },
-            is_edited,
-            old: quote(&before, old),
-            new_lines: new.len(),
-            new: quote(&after, new),
-        }
-    });
-    FileHunks {
-        uri: documents.uri(&version.path),
-        moved_from: file.moved_from.as_ref().map(ToString::to_string),
-        hunks: hunks.collect(),
-    }
 }

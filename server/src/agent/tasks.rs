@@ -1,0 +1,288 @@
+//! The tasks of one process: taken in, started, taken up again.
+//!
+//! Holds: asking twice under one key begins one task; a task is written down before anything is done
+//! for it, and is worked on by one process at a time. Rules and trust are looked at whenever one
+//! begins to run.
+//! Not here: what running is (`agent::drive`).
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+
+use super::desk::Desk;
+use super::drive::Driver;
+use super::governor::Ceilings;
+use super::policy::{Policy, Sources};
+use super::proposed::Proposed;
+use super::{Ask, Handle, Mode, Place, Setup, refused, user};
+use crate::error::{Kind, UserError};
+use crate::store::StoreError;
+use crate::store::events::{
+    Branch, Durability, EventKind, EventLog, Intake, Lease, Risk, Session, Target, TaskState,
+    new_id,
+};
+
+/// Controls that may wait to be minded.
+const CONTROLS: usize = 64;
+/// Longest prompt, in bytes.
+const MAX_PROMPT: usize = 256 << 10;
+/// Tasks that run at one time in one process.
+const MAX_TASKS: usize = 64;
+
+/// The tasks of this process.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    /// Held while a task is begun, so that asking twice at once begins one.
+    beginning: Mutex<()>,
+    running: Mutex<HashMap<String, Handle>>,
+}
+
+impl Tasks {
+    /// Takes in a task and starts it. Asking twice under one request key starts one. Call it where
+    /// it may wait for the disk, within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the rules forbid it or cannot be read, or nothing can be written down.
+    pub fn start(&self, setup: Setup, ask: Ask) -> Result<Handle, UserError> {
+        let _beginning = self.begin();
+        if let Some(request) = &ask.request
+            && let Some(id) = setup.log.task_by_request(request).map_err(broken)?
+        {
+            return self.take_up(setup, &id);
+        }
+        if ask.prompt.trim().is_empty() || ask.prompt.len() > MAX_PROMPT {
+            return Err(refused("A task needs a prompt, of at most 256 KiB."));
+        }
+        ask.limits
+            .check()
+            .map_err(|why| refused(&format!("{why}.")))?;
+        let policy = load_policy(&setup)?;
+        if !policy.allows_mode(ask.mode.name()) {
+            let message = format!(
+                "The rules do not allow tasks in the mode {}.",
+                ask.mode.name()
+            );
+            return Err(refused(&message));
+        }
+        check_trust(setup.is_trusted, ask.mode)?;
+        if ask.place == Place::Branch && !ask.mode.changes() {
+            let message = format!(
+                "A task in the mode {} changes nothing and needs no branch.",
+                ask.mode.name()
+            );
+            return Err(refused(&message));
+        }
+        let ceilings = Ceilings::of(&policy.limits().tighter(&ask.limits));
+        let id = new_id('t');
+        let root = setup.workspace.root().path().to_owned();
+        let branch = match ask.place {
+            Place::Folder => None,
+            Place::Branch => Some(Branch::make(&root, &id)?),
+        };
+        let intake = Intake {
+            prompt: ask.prompt,
+            root: root.display().to_string(),
+            mode: ask.mode.name().to_owned(),
+            model: setup.model.endpoint().model.clone(),
+            user: user(),
+            policy: policy.hash().to_owned(),
+            risk: match ask.mode {
+                Mode::ReadOnly | Mode::Plan => Risk::Low,
+                Mode::Review => Risk::Medium,
+                Mode::Auto => Risk::High,
+            },
+            limits: serde_json::to_value(ceilings).unwrap_or_default(),
+            request: ask.request,
+            branch: branch.clone(),
+        };
+        let target = Target {
+            session: &id,
+            turn: 1,
+            lease: None,
+        };
+        setup
+            .log
+            .append(target, vec![EventKind::Intake(intake)], Durability::Synced)
+            .map_err(broken)?;
+        self.drive(on(branch, setup)?, id, policy)
+    }
+
+    /// Takes up a task that was paused or whose process was killed. One that runs here is returned
+    /// as it is; one that has just told of its pause still does until it is
+    /// [settled](Handle::settled).
+    ///
+    /// # Errors
+    /// When there is no such task, it is over, or another process has it.
+    pub fn resume(&self, setup: Setup, id: &str) -> Result<Handle, UserError> {
+        let _beginning = self.begin();
+        self.take_up(setup, id)
+    }
+
+    fn take_up(&self, setup: Setup, id: &str) -> Result<Handle, UserError> {
+        if let Some(handle) = self.get(id) {
+            return Ok(handle);
+        }
+        let task = setup.log.task(id).map_err(broken)?;
+        let task =
+            task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))?;
+        if task.state.is_over() {
+            return Ok(Handle {
+                id: id.to_owned(),
+                began: false,
+                control: mpsc::channel(1).0,
+                state: watch::channel(Some(task.state)).1,
+            });
+        }
+        let policy = load_policy(&setup)?;
+        if !policy.allows_mode(&task.intake.mode) {
+            return Err(refused("The rules no longer allow tasks in this mode."));
+        }
+        if let Some(mode) = Mode::of_name(&task.intake.mode) {
+            check_trust(setup.is_trusted, mode)?;
+        }
+        self.drive(on(task.intake.branch, setup)?, id.to_owned(), policy)
+    }
+
+    fn drive(&self, setup: Setup, id: String, policy: Policy) -> Result<Handle, UserError> {
+        let owner = uuid::Uuid::now_v7().to_string();
+        let lease = Lease::take(setup.log.store(), &id, &owner).map_err(broken)?;
+        let lease = lease.ok_or_else(|| refused("Another Pairwright is working on this task."))?;
+        let task = setup.log.task(&id).map_err(broken)?;
+        let task =
+            task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))?;
+        let proposed = Proposed::load(setup.log.store(), &id).map_err(broken)?;
+        let events = setup.log.read_from(&id, 1, usize::MAX).map_err(broken)?;
+        let desk = Desk::new(
+            PathBuf::from(&task.intake.root),
+            Arc::clone(&setup.workspace),
+            Arc::clone(&setup.documents),
+            setup.indexes.clone(),
+            Arc::new(policy),
+            proposed,
+        );
+        let (control, controls) = mpsc::channel(CONTROLS);
+        let (tell, state) = watch::channel(None);
+        let handle = Handle {
+            id: id.clone(),
+            began: true,
+            control,
+            state,
+        };
+        {
+            let mut running = self.lock();
+            running.retain(|_, handle| handle.is_running());
+            if running.len() >= MAX_TASKS {
+                return Err(refused("Too many tasks run at the same time."));
+            }
+            let known = Handle {
+                began: false,
+                ..handle.clone()
+            };
+            running.insert(id.clone(), known);
+        }
+        let log = setup.log.clone();
+        let driver = Driver::new(setup, &task, lease, desk, &events, controls, id.clone());
+        tokio::spawn(async move {
+            let ended = match tokio::spawn(driver.run()).await {
+                Ok(ended) => ended,
+                Err(why) => {
+                    tracing::error!(task = %id, %why, "the driver of a task broke");
+                    let _ = tokio::task::spawn_blocking(move || note_broken(&log, &id)).await;
+                    TaskState::Failed
+                }
+            };
+            tell.send_replace(Some(ended));
+        });
+        Ok(handle)
+    }
+
+    /// Finds a task that runs here.
+    pub fn get(&self, id: &str) -> Option<Handle> {
+        self.lock().get(id).filter(|h| h.is_running()).cloned()
+    }
+
+    /// Lists the tasks of a folder that nobody works on and that somebody may want to take up. One
+    /// that is being started here is none: until it has its lease, it is waited for.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn unfinished(&self, log: &EventLog) -> Result<Vec<Session>, StoreError> {
+        let _beginning = self.begin();
+        log.unfinished()
+    }
+
+    fn begin(&self) -> MutexGuard<'_, ()> {
+        self.beginning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes down that a task ended by a fault of ours.
+fn note_broken(log: &EventLog, id: &str) {
+    let why = "a fault in Pairwright; its log says more";
+    let target = Target {
+        session: id,
+        turn: 0,
+        lease: None,
+    };
+    let kinds = vec![
+        EventKind::Status {
+            state: TaskState::Failed,
+            why: Some(why.into()),
+        },
+        EventKind::Done {
+            reason: why.into(),
+            summary: None,
+        },
+    ];
+    if let Err(why) = log.append(target, kinds, Durability::Synced) {
+        tracing::error!(task = %id, "the end of a task cannot be written down: {why}");
+    }
+}
+
+fn on(branch: Option<Branch>, setup: Setup) -> Result<Setup, UserError> {
+    match branch {
+        Some(branch) => branch.enter(setup),
+        None => Ok(setup),
+    }
+}
+
+fn load_policy(setup: &Setup) -> Result<Policy, UserError> {
+    Policy::load(Sources {
+        config: setup.config.as_deref(),
+        root: setup.workspace.root().path(),
+        task: setup.policy.as_deref(),
+    })
+}
+
+/// Checks whether a task in this mode may run in a folder that is trusted or not.
+///
+/// # Errors
+/// When it would run what the folder holds, with how to trust it.
+pub fn check_trust(is_trusted: bool, mode: Mode) -> Result<(), UserError> {
+    if is_trusted || !mode.changes() {
+        return Ok(());
+    }
+    let message = format!(
+        "The folder is not trusted: a task in the mode {} would run what it holds.",
+        mode.name()
+    );
+    Err(refused(&message).with_hint(
+        "Trust it by `pairwright trust` or in the editor (by `workspace.trusted`, where that is set), \
+         or use the modes read-only and plan.",
+    ))
+}
+
+fn broken(why: impl std::fmt::Display) -> UserError {
+    UserError::new(
+        Kind::Workspace,
+        format!("The task cannot be written down: {why}."),
+    )
+}
