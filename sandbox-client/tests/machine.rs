@@ -8,18 +8,24 @@ use rustix::process::{Pid, Signal, kill_process};
 use sandbox_client::client::{ClientError, End, Event, Stdin};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
-use sandbox_client::service::{self, Host, Machines};
+use sandbox_client::service::{self, Host, Machines, Options};
 use sandbox_client::tier::Tier;
 
 use crate::machines;
 use crate::world::{World, asking, options, run, shell, told, tree};
 
-/// A service of machines that see no home directory.
-fn world() -> Option<World> {
+/// How a service of machines is set up that see no home directory. Templates are shared with all
+/// other tests: the first makes one.
+pub(crate) fn with_machines() -> Option<Options> {
     let mut options = options();
     options.host = Host::find(None, None);
     options.machines.kernel = Some(machines::kernel()?);
-    Some(World::with(options))
+    options.state = Some(env!("CARGO_TARGET_TMPDIR").into());
+    Some(options)
+}
+
+fn world() -> Option<World> {
+    Some(World::with(with_machines()?))
 }
 
 fn emulated(world: &World) -> LocalCreate {

@@ -10,12 +10,12 @@ use std::time::Duration;
 use sandbox_client::client::Sandbox;
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
-use sandbox_client::service::{Caps, Host};
+use sandbox_client::service::Caps;
 use sandbox_client::tier::Tier;
 use serde::Deserialize;
 
 use crate::egress::{Outside, denials};
-use crate::machines;
+use crate::machine::with_machines;
 use crate::world::{World, asking, options, run, shell, told, tree};
 
 #[derive(Debug, Deserialize)]
@@ -47,15 +47,14 @@ fn table(name: &str) -> Table {
 /// Runs every case of a table in one sandbox, so that each also shows that it survived the last.
 async fn check(name: &str, tier: Tier, limits: LimitsAsked) {
     let table = table(name);
-    let mut options = options();
+    let options = match tier.is_machine() {
+        true => with_machines(),
+        false => Some(options()),
+    };
+    let Some(mut options) = options else {
+        return;
+    };
     options.limits.processes = 128;
-    if tier.is_machine() {
-        let Some(kernel) = machines::kernel() else {
-            return;
-        };
-        options.host = Host::find(None, None);
-        options.machines.kernel = Some(kernel);
-    }
     let world = World::with(options);
     world.write("victim.txt", "whole");
     let secret = format!("secret{}", world.root().display()).replace('/', "");

@@ -5,9 +5,9 @@
 //! one ends the connection. Source: `doc/proto.md` of NetworkBlockDevice/nbd.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
 
-use super::image::Image;
+use super::image::{Image, MOST_BYTES, Reader};
 
 const HELLO: u64 = u64::from_be_bytes(*b"NBDMAGIC");
 const OPTION: u64 = u64::from_be_bytes(*b"IHAVEOPT");
@@ -39,13 +39,24 @@ const MOST: usize = 32 << 20;
 /// No option is longer.
 const OPTION_BYTES: u32 = 4096;
 
+/// What is on a disk. Zeros, until there is something; after that it is no other. All disks have
+/// one size, so that a machine need not hear of it when something comes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Contents(Arc<OnceLock<Arc<Image>>>);
+
+impl Contents {
+    pub(super) fn put(&self, image: Arc<Image>) {
+        self.0.get_or_init(|| image);
+    }
+}
+
 /// Serves until the other end closes.
 ///
 /// # Errors
 /// When it says what cannot be, or leaves in the middle.
-pub(super) fn serve(mut image: Image, mut socket: UnixStream) -> io::Result<()> {
-    if negotiate(&image, &mut socket)? {
-        transmit(&mut image, &mut socket)?;
+pub(super) fn serve(contents: &Contents, mut socket: impl Read + Write) -> io::Result<()> {
+    if negotiate(&mut socket)? {
+        transmit(contents, &mut socket)?;
     }
     Ok(())
 }
@@ -54,14 +65,14 @@ fn wrong(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
-fn read<const N: usize>(socket: &mut UnixStream) -> io::Result<[u8; N]> {
+fn read<const N: usize>(socket: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     socket.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Agrees on the one export. Returns whether requests follow.
-fn negotiate(image: &Image, socket: &mut UnixStream) -> io::Result<bool> {
+fn negotiate(socket: &mut (impl Read + Write)) -> io::Result<bool> {
     let mut hello = Vec::new();
     hello.extend(HELLO.to_be_bytes());
     hello.extend(OPTION.to_be_bytes());
@@ -91,7 +102,7 @@ fn negotiate(image: &Image, socket: &mut UnixStream) -> io::Result<bool> {
         match option {
             OPTION_GO | OPTION_INFO => {
                 let mut about = vec![0, 0];
-                about.extend(image.size().to_be_bytes());
+                about.extend(MOST_BYTES.to_be_bytes());
                 about.extend(EXPORT.to_be_bytes());
                 socket.write_all(&reply(INFORMATION, &about))?;
                 socket.write_all(&reply(ACKNOWLEDGED, &[]))?;
@@ -108,8 +119,9 @@ fn negotiate(image: &Image, socket: &mut UnixStream) -> io::Result<bool> {
     }
 }
 
-fn transmit(image: &mut Image, socket: &mut UnixStream) -> io::Result<()> {
+fn transmit(contents: &Contents, socket: &mut (impl Read + Write)) -> io::Result<()> {
     const HEAD: usize = 16;
+    let mut reader: Option<Reader> = None;
     let mut answer = Vec::new();
     loop {
         let request: [u8; 28] = match read(socket) {
@@ -131,9 +143,12 @@ fn transmit(image: &mut Image, socket: &mut UnixStream) -> io::Result<()> {
         let error = match kind {
             READ if length <= MOST => {
                 answer.resize(HEAD + length, 0);
-                match image.read(offset, &mut answer[HEAD..]) {
-                    Ok(()) => 0,
-                    Err(_) => INPUT_OUTPUT_ERROR,
+                if reader.is_none() {
+                    reader = contents.0.get().map(|image| Reader::new(Arc::clone(image)));
+                }
+                match reader.as_mut().map(|r| r.read(offset, &mut answer[HEAD..])) {
+                    None | Some(Ok(())) => 0,
+                    Some(Err(_)) => INPUT_OUTPUT_ERROR,
                 }
             }
             FLUSH => 0,
