@@ -19,9 +19,13 @@ pub(crate) async fn measure(client: &Client, root: &Path) -> Outcome<()> {
     machine(client, root).await?.kill().await?;
     Times(vec![since(started)]).row("the first machine: listed, booted, written down, cloned")?;
 
-    let names = ["machine ready (a clone)", "its first `true`", "machine destroyed"];
+    let names = [
+        "machine ready (a clone)",
+        "its first `true`",
+        "machine destroyed",
+    ];
     let mut times = names.map(|_| Times(Vec::new()));
-    for _ in 0..20 {
+    for _ in 0..5 {
         let started = Instant::now();
         let sandbox = machine(client, root).await?;
         times[0].0.push(since(started));
@@ -44,6 +48,21 @@ pub(crate) async fn measure(client: &Client, root: &Path) -> Outcome<()> {
         inside.0.push(since(started));
     }
     inside.row("`true`, in a machine that has run some")?;
+    // What of that is the machine's own: the same without us.
+    let started = Instant::now();
+    let loops = "n=0; while [ $n -lt 50 ]; do /bin/true; n=$((n+1)); done";
+    run(&sandbox, &["/bin/sh", "-c", loops], root).await?;
+    Times(vec![since(started) / 50.0]).row("`true`, 50 by one shell in the machine")?;
+    let mut asks = Times(Vec::new());
+    for _ in 0..50 {
+        let started = Instant::now();
+        let absent = sandbox.read_file("/none", 1).await;
+        if absent.is_ok() {
+            return Err("/none is there".into());
+        }
+        asks.0.push(since(started));
+    }
+    asks.row("asking the agent for a file that is not there")?;
     let edit = "for n in $(seq 20); do echo changed > d0/f$n; done";
     run(&sandbox, &["/bin/sh", "-c", edit], root).await?;
     let mut diffs = Times(Vec::new());

@@ -77,6 +77,7 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
         egress: EgressOptions::default(),
         state: None,
         sandboxes: 64,
+        ready: 0,
     };
     let mut options = options;
     options.machines.kernel = std::env::var_os("PAIRWRIGHT_KERNEL").map(PathBuf::from);

@@ -60,6 +60,9 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Sandboxes at one time.
     pub sandboxes: usize,
+    /// Clones of virtual machines that may wait for someone at one time. How many do follows from
+    /// how often one is asked for; none do before the first, and when nobody came for two minutes.
+    pub ready: usize,
 }
 
 /// The program that becomes process 1, and how it is told to.
@@ -266,6 +269,7 @@ impl Service {
         for (_, sandbox) in all {
             sandbox.destroy().await;
         }
+        self.state.stock.close().await;
     }
 }
 

@@ -70,12 +70,25 @@ fn a_command_runs_in_a_machine_with_a_kernel_of_its_own_and_its_changes_are_show
     );
     let left = fs::read_to_string(workspace.path().join("a.txt")).unwrap();
     assert_eq!(left, "one\n");
-    // What it does not have it does not pretend to have.
-    let hosts = ["--tier", "vm-emulated", "--net", "host.invalid"];
-    let refused = run(&world, workspace.path(), &hosts, "true");
-    let told = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{told}");
-    assert!(told.contains("reaches no hosts"), "{told}");
+    // The next goes on from where the first had booted, and reaches hosts through the same proxy.
+    let arguments = [&arguments[..], &["--net", "host.invalid"]].concat();
+    let ask = "exec 3<>/dev/tcp/127.0.0.1/3128; \
+               printf 'GET http://other.invalid/ HTTP/1.1\\r\\nHost: other.invalid\\r\\n\\r\\n' >&3; \
+               read -r line <&3; echo \"$line\"";
+    let output = run(
+        &world,
+        workspace.path(),
+        &arguments,
+        &format!("bash -c '{}'", ask.replace('\'', "'\\''")),
+    );
+    let told = String::from_utf8(output.stderr).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("403 Forbidden"), "{said}{told}");
+    assert!(
+        told.contains("denied") && told.contains("other.invalid"),
+        "{told}"
+    );
+    assert!(!told.contains("booted"), "{told}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 """The local sandbox service, as E2B's own unmodified client sees it.
 
-    pip install -r tests/sandbox/requirements.txt
+    pip install e2b==VERSION
     python tests/sandbox/e2b_client.py target/debug/pairwright
 
 Starts `pairwright sandboxd`, runs every check below, and exits with 1 when one fails.

@@ -2,11 +2,12 @@
 //! the host.
 //!
 //! The host shows its programs on a read-only disk, and speaks through serial ports; there is no
-//! network device. When that disk is in place the machine says so and waits ([`spec::Wake`]). It
-//! may be written down then, and go on many times elsewhere; so what is one machine's alone comes
-//! with waking: the time, randomness, the other disks. Then this program starts itself as the agent
-//! of an ordinary sandbox ([`crate::jail`]), as a user without powers: so commands meet the same
-//! walls as outside a machine, and the machine's around them.
+//! network device. When that disk is in place this program starts itself as the agent of an ordinary
+//! sandbox ([`crate::jail`]), as a user without powers: so commands meet the same walls as outside a
+//! machine, and the machine's around them. The agent builds what of its walls is the same for
+//! everyone; then the machine says that it has booted, and waits ([`Wake`]). It may be written down
+//! then, and go on many times elsewhere; so what is one machine's alone comes with waking: the time,
+//! randomness, the other disks, and what is left of the walls.
 //!
 //! Holds: when the agent ends, the machine does. What fails is said on the console, which the host
 //! reads. Not here: the walls, and anything the service decides.
@@ -17,28 +18,29 @@ use std::fs::{self, File};
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::ARGUMENT;
-use crate::jail::{Step, at};
-use crate::spec::{self, Disk, USER, Wake};
+use crate::jail::{HOST, Step, at};
+use crate::spec::{self, Boot, Disk, Mount, Told, USER, Verdict, Wake};
 
 /// Where the initial file system has the kernel's modules, in the order to load them.
 const MODULES: &str = "/modules";
 /// A port to the host; `virtio_console` names it by its bus and number.
 const PORT: &str = "vport";
 /// Where disks are, of which parts are shown at their own paths.
-const DISKS: &str = "/disks";
+const DISKS: &str = "disks";
 /// Directories that are not the image's.
 const OWN: [&str; 5] = ["dev", "proc", "sys", "tmp", "disks"];
 /// What nearly every command needs, read before the machine is written down: clones have it in
@@ -79,7 +81,7 @@ fn run() -> Step<()> {
     }
     let missing = load_modules()?;
     for disk in Disk::ALL {
-        let path = device(disk);
+        let path = device(Path::new("/"), disk);
         await_device(|| path.exists().then_some(()))
             .ok_or_else(|| format!("find its disk {}{missing}", disk.device()))?;
     }
@@ -92,6 +94,8 @@ fn run() -> Step<()> {
     let mut channel = open(spec::AGENT_PORT)?;
     let outward = open(spec::OUTWARD_PORT)?;
     at("mount the host's image", enter_image()).map_err(|step| step + &missing)?;
+    let boot: Boot = at("learn what to show", spec::read_frame(&mut channel))?;
+    let agent = Agent::prepare(boot.mounts)?;
     for path in WARM {
         let _ = fs::read(path);
     }
@@ -104,8 +108,8 @@ fn run() -> Step<()> {
         tv_nsec: wake.nanoseconds.into(),
     };
     at("set its clock", clock_settime(ClockId::Realtime, now))?;
-    at("show what is on its disks", show(&wake))?;
-    serve(&channel, outward)
+    at("show what is on its disks", agent.show(&wake))?;
+    agent.serve(&channel, outward)
 }
 
 /// Loads every module there is. Returns words about those that could not be, to end a message.
@@ -164,8 +168,9 @@ fn await_device<T>(look: impl Fn() -> Option<T>) -> Option<T> {
     }
 }
 
-fn device(disk: Disk) -> PathBuf {
-    Path::new("/dev").join(disk.device())
+/// A disk's device, below `root`.
+fn device(root: &Path, disk: Disk) -> PathBuf {
+    root.join("dev").join(disk.device())
 }
 
 fn port(number: u8) -> Option<PathBuf> {
@@ -196,7 +201,7 @@ fn enter_image() -> io::Result<()> {
     rustix::process::chroot(".")?;
     rustix::process::chdir("/")?;
 
-    let image = mount_disk(Disk::System)?;
+    let image = mount_disk(Path::new("/"), Disk::System)?;
     for entry in fs::read_dir(&image)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -215,32 +220,27 @@ fn enter_image() -> io::Result<()> {
     Ok(())
 }
 
-fn mount_disk(disk: Disk) -> io::Result<PathBuf> {
-    let on = Path::new(DISKS).join(disk.device());
+/// Mounts a disk where disks are below `root`, and returns where that is.
+fn mount_disk(root: &Path, disk: Disk) -> io::Result<PathBuf> {
+    let on = root.join(DISKS).join(disk.device());
     fs::create_dir(&on)?;
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount(device(disk), &on, "erofs", flags, None::<&std::ffi::CStr>)?;
+    mount(
+        device(root, disk),
+        &on,
+        "erofs",
+        flags,
+        None::<&std::ffi::CStr>,
+    )?;
     Ok(on)
 }
 
-/// Shows directories of the disks that only this sandbox has.
-fn show(wake: &Wake) -> io::Result<()> {
-    let mut mounted: Vec<(Disk, PathBuf)> = Vec::new();
-    for shown in &wake.shown {
-        let there = mounted.iter().find(|(disk, _)| *disk == shown.disk);
-        let on = match there {
-            Some((_, on)) => on.clone(),
-            None => {
-                let on = mount_disk(shown.disk)?;
-                mounted.push((shown.disk, on.clone()));
-                on
-            }
-        };
-        let from = on.join(shown.path.strip_prefix("/").unwrap_or(&shown.path));
-        fs::create_dir_all(&shown.path)?;
-        mount_bind(from, &shown.path)?;
-    }
-    Ok(())
+/// Process 1 begins with its root and directory in common with threads of the kernel, whose would
+/// change with its own.
+#[expect(unsafe_code, reason = "a system call that the library calls unsafe")]
+fn leave_kernel_threads() -> io::Result<()> {
+    // SAFETY: no descriptor and no memory changes.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::FS) }?)
 }
 
 /// Mixes new bytes into the kernel's generator and makes it begin anew with them.
@@ -278,30 +278,85 @@ fn reseed(seed: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Runs the agent and passes bytes between it and the host until it ends.
-fn serve(channel: &File, outward: File) -> Step<()> {
-    let (own, agents) = at("make a socket", UnixStream::pair())?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "starts this program again, as the agent"
-    )]
-    let mut agent = Command::new("/proc/self/exe");
-    agent
-        .arg(ARGUMENT)
-        .env_clear()
-        .uid(USER)
-        .gid(USER)
-        .stdin(OwnedFd::from(agents));
-    let mut running = at("start the agent", agent.spawn())?;
-    // It holds the other end of the socket, which must close when the agent ends.
-    drop(agent);
-    let copy = |file: &File| at("copy a descriptor", file.try_clone());
-    let socket = |own: &UnixStream| at("copy a socket", own.try_clone());
-    let (from, to, end) = (copy(channel)?, socket(&own)?, socket(&own)?);
-    std::thread::spawn(move || pass_on(from, to, &end));
-    let (from, to) = (own, copy(channel)?);
-    std::thread::spawn(move || pass_on_from_agent(&from, to, outward));
-    at("wait for the agent", running.wait()).map(drop)
+/// The agent, from before it is known whose sandbox it builds.
+struct Agent {
+    /// Its first process.
+    process: Child,
+    socket: UnixStream,
+}
+
+impl Agent {
+    /// Starts it, and has it build what of the walls does not depend on whose they are.
+    fn prepare(mounts: Vec<Mount>) -> Step<Self> {
+        let (mut socket, agents) = at("make a socket", UnixStream::pair())?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "starts this program again, as the agent"
+        )]
+        let mut agent = Command::new("/proc/self/exe");
+        agent
+            .arg(ARGUMENT)
+            .env_clear()
+            .uid(USER)
+            .gid(USER)
+            .stdin(OwnedFd::from(agents));
+        let process = at("start the agent", agent.spawn())?;
+        // It holds the other end of the socket, which must close when the agent ends.
+        drop(agent);
+        let told = socket
+            .write_all(&[1])
+            .and_then(|()| spec::write_frame(&mut socket, &Told::Prepare(mounts)));
+        at("tell the agent to begin", told)?;
+        match at("hear from the agent", spec::read_frame(&mut socket))? {
+            Verdict::Ready { .. } => Ok(Self { process, socket }),
+            Verdict::Failed { step } => Err(step),
+        }
+    }
+
+    /// Shows directories of the disks that only this sandbox has. The agent has its own mounts
+    /// already, among them this machine's root; so this process goes there.
+    fn show(&self, wake: &Wake) -> io::Result<()> {
+        let first = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"))?;
+        let second: u32 = children
+            .trim()
+            .parse()
+            .map_err(|_| io::Error::other("the agent has no process 1"))?;
+        let mounts = File::open(format!("/proc/{second}/ns/mnt"))?;
+        leave_kernel_threads()?;
+        let kind = Some(LinkNameSpaceType::Mount);
+        move_into_link_name_space(mounts.as_fd(), kind)?;
+        let root = Path::new(HOST);
+        let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+        let mut mounted: Vec<(Disk, PathBuf)> = Vec::new();
+        for shown in &wake.shown {
+            let there = mounted.iter().find(|(disk, _)| *disk == shown.disk);
+            let on = match there {
+                Some((_, on)) => on.clone(),
+                None => {
+                    let on = mount_disk(root, shown.disk)?;
+                    mounted.push((shown.disk, on.clone()));
+                    on
+                }
+            };
+            let from = on.join(shown.path.strip_prefix("/").unwrap_or(&shown.path));
+            let to = below(&shown.path);
+            fs::create_dir_all(&to)?;
+            mount_bind(from, to)?;
+        }
+        Ok(())
+    }
+
+    /// Passes bytes between it and the host until it ends.
+    fn serve(mut self, channel: &File, outward: File) -> Step<()> {
+        let copy = |file: &File| at("copy a descriptor", file.try_clone());
+        let socket = || at("copy a socket", self.socket.try_clone());
+        let (from, to, end) = (copy(channel)?, socket()?, socket()?);
+        std::thread::spawn(move || pass_on(from, to, &end));
+        let (from, to) = (socket()?, copy(channel)?);
+        std::thread::spawn(move || pass_on_from_agent(&from, to, outward));
+        at("wait for the agent", self.process.wait()).map(drop)
+    }
 }
 
 /// Copies until either end closes, and closes the socket then.

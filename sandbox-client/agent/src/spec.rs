@@ -1,9 +1,9 @@
 //! What the service tells the agent, and what the agent answers before it speaks HTTP.
 //!
 //! On the socket, in order: the service sends one byte when limits from outside (control groups)
-//! are in place; then a frame with [`Spec`]; the agent answers a frame with [`Verdict`], and, where
-//! [`Spec::proxy`] asks for one, one byte that carries a listening socket. A frame is a big-endian
-//! `u32` length and JSON.
+//! are in place; then frames with [`Told`], each answered by a frame with [`Verdict`]. After the
+//! last, [`Told::Build`], where [`Spec::proxy`] asks for one, the agent sends one byte that carries a
+//! listening socket. A frame is a big-endian `u32` length and JSON.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -38,6 +38,17 @@ pub const ETC: [&str; 14] = [
     "services",
     "ssl",
 ];
+
+/// What the agent is told to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Told {
+    /// Build what of the walls does not depend on whose sandbox it becomes, and show these, which
+    /// are read-only. Not more than once.
+    Prepare(Vec<Mount>),
+    /// Build the walls, or what is left of them.
+    Build(Box<Spec>),
+}
 
 /// A sandbox, in full. What is not named here does not exist inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,12 +143,21 @@ pub enum Verdict {
     Failed { step: String },
 }
 
-/// What process 1 of a virtual machine sends when it has booted and waits for [`Wake`].
+/// What process 1 of a virtual machine sends when it has booted, all that can be is prepared, and it
+/// waits for [`Wake`].
 pub const BOOTED: u8 = 1;
 /// The port of a machine that carries the socket of its agent.
 pub const AGENT_PORT: u8 = 1;
 /// The port of a machine that carries what goes out of its sandbox.
 pub const OUTWARD_PORT: u8 = 2;
+
+/// The first frame on the port of a machine's agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Boot {
+    /// What of its first disk every sandbox shows.
+    pub mounts: Vec<Mount>,
+}
 
 /// What makes a machine that has booted, or was cloned from one that had, the machine of one
 /// sandbox. A frame on its agent's port; the agent's own bytes follow.

@@ -25,6 +25,7 @@ mod stock;
 mod template;
 mod tree;
 mod view;
+mod warm;
 
 use std::fs::File;
 use std::io;
@@ -44,7 +45,7 @@ use self::kernel::{Kernel, Loaded};
 use self::monitor::{Memory, Monitor, Running, Start, Why, in_memory};
 use self::qmp::Qmp;
 pub(super) use self::stock::Stock;
-use self::stock::{Clone as Cloned, Key};
+use self::stock::{Copied, Key, Wanted};
 use self::template::NoTemplate;
 use self::view::View;
 use super::cgroup::Groups;
@@ -153,8 +154,15 @@ pub(super) async fn start(
         ));
     }
 
+    let wanted = Wanted {
+        options: options.clone(),
+        parts,
+        limits: *limits,
+        key,
+        system: Arc::clone(&view.system),
+    };
     let cloned = match view.is_usual {
-        true => clone(stock, options, &parts, limits, &key, &view, &spec).await,
+        true => clone(stock, &wanted, &view, &spec).await,
         false => Err(NoTemplate::Copy(
             "a file that is hidden is among the system's".to_owned(),
         )),
@@ -164,7 +172,7 @@ pub(super) async fn start(
         Err(NoTemplate::Launch(error)) => return Err(error),
         Err(NoTemplate::Copy(why)) => {
             notes.push(format!("booted, not cloned: {why}"));
-            boot(options, &parts, limits, &view, spec).await?
+            boot(options, &wanted.parts, limits, &view, spec).await?
         }
     };
     let (running, groups) = made;
@@ -186,29 +194,24 @@ pub(super) async fn start(
 
 /// A machine that goes on from a template.
 async fn clone(
-    stock: &Stock,
-    options: &Options,
-    parts: &Parts,
-    limits: &Limits,
-    key: &Key,
+    stock: &Arc<Stock>,
+    wanted: &Wanted,
     view: &View,
     spec: &Spec,
 ) -> Result<(Running, Groups), NoTemplate> {
-    let Cloned {
+    let Copied {
         mut monitor,
         groups,
-    } = stock
-        .clone_one(options, parts, limits, key, &view.system)
-        .await?;
+    } = stock.take(wanted).await?;
     let woken = async {
         monitor.tell(Qmp::go_on).await?;
-        wake(monitor, parts.shape.tier, view, spec.clone()).await
+        wake(monitor, wanted.parts.shape.tier, view, spec.clone()).await
     };
     match woken.await {
         Ok(running) => Ok((running, groups)),
         Err(why) => {
             groups.remove().await;
-            stock.discard(options, key, &why).await;
+            stock.discard(&wanted.options, &wanted.key, &why).await;
             Err(NoTemplate::Copy(why))
         }
     }
@@ -228,7 +231,9 @@ async fn boot(
         let system = Arc::clone(&view.system);
         let (start, _) = parts.start(system, Memory::Empty).await?;
         let mut monitor = Monitor::start(options, &groups, start).await?;
-        let booted = monitor.booted(boot_patience(tier)).await;
+        let booted = monitor
+            .booted(options.host.system_mounts(), boot_patience(tier))
+            .await;
         booted.map_err(|why| refused(tier, why))?;
         let woken = wake(monitor, tier, view, spec).await;
         woken.map_err(|why| refused(tier, why))
@@ -298,7 +303,8 @@ impl Parts {
         let parts = self.clone();
         let tier = self.shape.tier;
         let made = tokio::task::spawn_blocking(move || {
-            let unreadable = |error| format!("the kernel {}: {error}", parts.kernel.image.display());
+            let unreadable =
+                |error| format!("the kernel {}: {error}", parts.kernel.image.display());
             let loaded = parts.kernel.load().map_err(unreadable)?;
             let kernel = in_memory(loaded.bytes()).map_err(unreadable)?;
             let initramfs = initramfs::build(&parts.agent, &parts.kernel)

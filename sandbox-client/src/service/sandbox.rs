@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use sandbox_agent::spec::{self, Access, Mount, Spec, Verdict};
+use sandbox_agent::spec::{self, Access, Mount, Spec, Told, Verdict};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,9 +23,9 @@ use super::cgroup::Groups;
 use super::egress::{self, Egress, Outlet, Policy};
 use super::host::is_plain_directory;
 use super::key::{Key, random_hex};
-use super::{Limits, Options, Workspaces};
 use super::machine::{self, Stock};
 use super::verdicts;
+use super::{Limits, Options, Workspaces};
 use crate::protocol::{Create, LocalCreate};
 use crate::service::route::Forwarded;
 use crate::tier::Tier;
@@ -36,6 +36,8 @@ const LAUNCH: Duration = Duration::from_secs(10);
 const OPEN_FILES: u64 = 4096;
 /// Files are held in memory; each costs about a kilobyte.
 const BYTES_A_FILE: u64 = 4 << 10;
+/// Directories that a sandbox has of its own.
+const OWN: [&str; 2] = ["/proc", "/sys"];
 /// Paths that one sandbox may hide.
 const MASKS: usize = 4_000;
 
@@ -120,7 +122,8 @@ impl Asked {
             if options.workspaces == Workspaces::None {
                 return refuse("this service shows no directories of its machine".into());
             }
-            if !is_plain_directory(path) || path.parent().is_none() {
+            let is_own = OWN.iter().any(|own| path.starts_with(own));
+            if is_own || !is_plain_directory(path) || path.parent().is_none() {
                 let path = path.display();
                 return refuse(format!(
                     "{path} cannot be shown: it must be a directory below /, named without links"
@@ -461,6 +464,8 @@ pub(super) async fn start(
     if let Some(pid) = process.id() {
         groups.take(pid).map_err(LaunchError::Start)?;
     }
+    let told = own.try_clone().and_then(|mut own| own.write_all(&[1]));
+    told.map_err(LaunchError::Start)?;
     let agreed = agree(own, spec, LAUNCH).await?;
     Ok((process, agreed))
 }
@@ -475,8 +480,7 @@ pub(super) async fn agree(
     let answered = tokio::task::spawn_blocking(move || {
         channel.set_read_timeout(Some(patience))?;
         channel.set_write_timeout(Some(patience))?;
-        channel.write_all(&[1])?;
-        spec::write_frame(&mut channel, &spec)?;
+        spec::write_frame(&mut channel, &Told::Build(Box::new(spec)))?;
         let verdict: Verdict = spec::read_frame(&mut channel)?;
         let proxy = match verdict {
             Verdict::Ready { .. } if has_proxy => take_over(&channel)?,

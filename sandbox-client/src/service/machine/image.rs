@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -60,6 +60,7 @@ pub(super) struct Image {
     head: Vec<u8>,
     /// By their first blocks, which follow the head.
     extents: Vec<Extent>,
+    digest: OnceLock<blake3::Hash>,
 }
 
 /// Someone who reads an image.
@@ -133,19 +134,22 @@ impl Image {
             tree,
             head,
             extents,
+            digest: OnceLock::new(),
         })
     }
 
     /// Tells images apart by all that is in them but the contents of files.
     pub(super) fn digest(&self) -> blake3::Hash {
-        let mut digest = blake3::Hasher::new();
-        digest.update(&self.head);
-        for extent in &self.extents {
-            if let Source::Bytes(bytes) = &extent.source {
-                digest.update(bytes);
+        *self.digest.get_or_init(|| {
+            let mut digest = blake3::Hasher::new();
+            digest.update(&self.head);
+            for extent in &self.extents {
+                if let Source::Bytes(bytes) = &extent.source {
+                    digest.update(bytes);
+                }
             }
-        }
-        digest.finalize()
+            digest.finalize()
+        })
     }
 
     /// Whether no directory has changed since it was made: nothing was added, removed or renamed.

@@ -100,7 +100,9 @@ fn read(place: &Path) -> io::Result<Template> {
 fn copy(from: &File, to: &File, state: &[u8], kernel: &[u8]) -> io::Result<blake3::Hash> {
     let mut digest = blake3::Hasher::new();
     for part in [state, kernel] {
-        digest.update(&(part.len() as u64).to_le_bytes()).update(part);
+        digest
+            .update(&(part.len() as u64).to_le_bytes())
+            .update(part);
     }
     let size = from.metadata()?.len();
     let mut piece = vec![0; PIECE];
@@ -184,4 +186,3 @@ fn tidy(all: &Path) {
         let _ = fs::remove_dir_all(path);
     }
 }
-

@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::fs::MemfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sandbox_agent::spec::{
-    self, AGENT_PORT, Access, Disk, FIRST_DESCRIPTOR, MOST_DESCRIPTORS, Mount, OUTWARD_PORT,
+    self, AGENT_PORT, Access, Boot, Disk, FIRST_DESCRIPTOR, MOST_DESCRIPTORS, Mount, OUTWARD_PORT,
     Program, Spec,
 };
 use tokio::process::Child;
@@ -192,12 +192,18 @@ impl Monitor {
         })
     }
 
-    /// Waits until the machine has booted.
-    pub(super) async fn booted(&mut self, patience: Duration) -> Result<(), Why> {
+    /// Waits until the machine has booted. It shows `mounts` then, of the system's disk.
+    pub(super) async fn booted(
+        &mut self,
+        mounts: Vec<Mount>,
+        patience: Duration,
+    ) -> Result<(), Why> {
         let channel = self.channel.try_clone();
         let said = tokio::task::spawn_blocking(move || {
             let mut channel = channel?;
             channel.set_read_timeout(Some(patience))?;
+            channel.set_write_timeout(Some(patience))?;
+            spec::write_frame(&mut channel, &Boot { mounts })?;
             let mut byte = [0];
             channel.read_exact(&mut byte)?;
             io::Result::Ok(byte == [spec::BOOTED])
@@ -237,6 +243,11 @@ impl Monitor {
     /// Waits until QEMU has ended, which it was told to.
     pub(super) async fn over(mut self) {
         self.console.over(PATIENCE).await;
+        let _ = self.process.kill().await;
+    }
+
+    /// Ends the machine.
+    pub(super) async fn end(mut self) {
         let _ = self.process.kill().await;
     }
 
@@ -340,19 +351,31 @@ fn arguments(shape: Shape, memory: &Memory) -> Vec<String> {
     let [console, port, outward, qmp] = [0, 1, 2, 3].map(|n| FIRST_DESCRIPTOR + n);
     let first_disk = FIRST_DESCRIPTOR + 4;
     let [kernel, initramfs, file] = [7, 8, 9].map(|n| FIRST_DESCRIPTOR + n);
-    let (accelerator, processor) = match shape.tier {
-        Tier::Vm => ("kvm", "host"),
-        Tier::Namespace | Tier::VmEmulated | Tier::Remote => ("tcg,tb-size=128", "max"),
+    // Emulation translates a program anew wherever it lies, so a command takes five times as long
+    // where each lies elsewhere.
+    let (accelerator, processor, layout) = match shape.tier {
+        Tier::Vm => ("kvm", "host", ""),
+        Tier::Namespace | Tier::VmEmulated | Tier::Remote => {
+            ("tcg,tb-size=128", "max", " norandmaps")
+        }
     };
     const MACHINE: &str = "q35,hpet=off,usb=off,sata=off,smbus=off,graphics=off,vmport=off";
     let size = shape.memory_bytes >> 20;
     let in_a_file = |share: &str| {
-        format!("memory-backend-file,id=memory,size={size}M,mem-path=/proc/self/fd/{file},share={share}")
+        format!(
+            "memory-backend-file,id=memory,size={size}M,mem-path=/proc/self/fd/{file},share={share}"
+        )
     };
     let (backend, machine) = match memory {
         Memory::Empty => (None, MACHINE.to_owned()),
-        Memory::Kept(_) => (Some(in_a_file("on")), format!("{MACHINE},memory-backend=memory")),
-        Memory::Copied { .. } => (Some(in_a_file("off")), format!("{MACHINE},memory-backend=memory")),
+        Memory::Kept(_) => (
+            Some(in_a_file("on")),
+            format!("{MACHINE},memory-backend=memory"),
+        ),
+        Memory::Copied { .. } => (
+            Some(in_a_file("off")),
+            format!("{MACHINE},memory-backend=memory"),
+        ),
     };
     let mut words: Vec<(&str, String)> = vec![
         ("-machine", machine),
@@ -372,12 +395,23 @@ fn arguments(shape: Shape, memory: &Memory) -> Vec<String> {
     ];
     words.extend(backend.map(|backend| ("-object", backend)));
     for (number, descriptor) in [(AGENT_PORT, port), (OUTWARD_PORT, outward)] {
-        words.push(("-chardev", format!("socket,id=port{number},fd={descriptor}")));
-        words.push(("-device", format!("virtserialport,chardev=port{number},nr={number}")));
+        words.push((
+            "-chardev",
+            format!("socket,id=port{number},fd={descriptor}"),
+        ));
+        words.push((
+            "-device",
+            format!("virtserialport,chardev=port{number},nr={number}"),
+        ));
     }
     for (disk, descriptor) in Disk::ALL.iter().zip(first_disk..) {
         let name = disk.device();
-        words.push(("-blockdev", format!("driver=nbd,node-name={name},read-only=on,server.type=fd,server.str={descriptor}")));
+        words.push((
+            "-blockdev",
+            format!(
+                "driver=nbd,node-name={name},read-only=on,server.type=fd,server.str={descriptor}"
+            ),
+        ));
         words.push(("-device", format!("virtio-blk-pci,drive={name}")));
     }
     words.push(("-kernel", format!("/proc/self/fd/{kernel}")));
@@ -385,7 +419,7 @@ fn arguments(shape: Shape, memory: &Memory) -> Vec<String> {
     words.push((
         "-append",
         format!(
-            "console=ttyS0 loglevel=3 panic=-1 random.trust_cpu=on rdinit=/init -- {}",
+            "console=ttyS0 loglevel=3 panic=-1 random.trust_cpu=on{layout} rdinit=/init -- {}",
             sandbox_agent::GUEST_ARGUMENT
         ),
     ));

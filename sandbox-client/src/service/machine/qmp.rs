@@ -68,8 +68,8 @@ impl Qmp {
         socket.set_read_timeout(Some(patience))?;
         socket.set_write_timeout(Some(patience))?;
         self.execute("qmp_capabilities", Value::Null)?;
-        let capabilities = ["x-ignore-shared", "events"]
-            .map(|name| json!({ "capability": name, "state": true }));
+        let capabilities =
+            ["x-ignore-shared", "events"].map(|name| json!({ "capability": name, "state": true }));
         let wanted = json!({ "capabilities": capabilities });
         self.execute("migrate-set-capabilities", wanted)?;
         self.is_open = true;

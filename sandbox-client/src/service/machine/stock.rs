@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::OnceCell;
@@ -13,6 +14,7 @@ use super::image::Image;
 use super::monitor::{Monitor, Why};
 use super::template::{self, NoTemplate, Template};
 use super::view::Images;
+use super::warm::Warm;
 use super::{Parts, Shape, kept};
 use crate::service::cgroup::Groups;
 use crate::service::key::random_hex;
@@ -21,9 +23,10 @@ use crate::service::{Limits, Options};
 use crate::tier::Tier;
 
 /// Of a service.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(in crate::service) struct Stock {
     pub(super) images: Images,
+    warm: Warm,
     templates: Mutex<HashMap<Key, Slot>>,
 }
 
@@ -93,38 +96,83 @@ fn processor() -> String {
     let all = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let first = all.lines().take_while(|line| !line.is_empty());
     let lasting = first.filter(|line| {
-        ["vendor_id", "cpu family", "model", "stepping", "microcode", "flags"]
-            .iter()
-            .any(|name| line.starts_with(name))
+        [
+            "vendor_id",
+            "cpu family",
+            "model",
+            "stepping",
+            "microcode",
+            "flags",
+        ]
+        .iter()
+        .any(|name| line.starts_with(name))
     });
     lasting.collect::<Vec<_>>().join("\n")
 }
 
 /// A machine that went on from a template and stands still, and its groups.
-pub(super) struct Clone {
+pub(super) struct Copied {
     pub(super) monitor: Monitor,
     pub(super) groups: Groups,
 }
 
+impl Copied {
+    async fn end(self) {
+        self.monitor.end().await;
+        self.groups.remove().await;
+    }
+}
+
+/// What a clone is made of.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    pub(super) options: Options,
+    pub(super) parts: Parts,
+    pub(super) limits: Limits,
+    pub(super) key: Key,
+    pub(super) system: Arc<Image>,
+}
+
 impl Stock {
     fn templates(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
-        self.templates.lock().unwrap_or_else(PoisonError::into_inner)
+        self.templates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a clone that is ready, or makes one; and sees to those that come next.
+    pub(super) async fn take(self: &Arc<Self>, wanted: &Wanted) -> Result<Copied, NoTemplate> {
+        let taken = match self.warm.take(&wanted.key) {
+            Some(ready) => Ok(ready),
+            None => self.make(wanted).await,
+        };
+        if taken.is_ok() && self.warm.begin(&wanted.key, wanted.options.ready) {
+            tokio::spawn(hold_ready(Arc::downgrade(self), wanted.clone()));
+        }
+        taken
+    }
+
+    /// Ends all that are ready.
+    pub(in crate::service) async fn close(&self) {
+        for clone in self.warm.close() {
+            clone.end().await;
+        }
     }
 
     /// Makes a clone, and the template before where there is none yet.
-    pub(super) async fn clone_one(
-        &self,
-        options: &Options,
-        parts: &Parts,
-        limits: &Limits,
-        key: &Key,
-        system: &Arc<Image>,
-    ) -> Result<Clone, NoTemplate> {
-        let template = self.template(options, parts, limits, key, system).await?;
+    async fn make(&self, wanted: &Wanted) -> Result<Copied, NoTemplate> {
+        let Wanted {
+            options,
+            parts,
+            limits,
+            key,
+            system,
+        } = wanted;
+        let template = self.template(wanted).await?;
         let groups = groups(limits).map_err(NoTemplate::Launch)?;
         let cloned = template.clone_it(options, parts, &groups, Arc::clone(system));
         match cloned.await {
-            Ok(monitor) => Ok(Clone { monitor, groups }),
+            Ok(monitor) => Ok(Copied { monitor, groups }),
             Err(why) => {
                 groups.remove().await;
                 if let NoTemplate::Copy(why) = &why {
@@ -135,14 +183,14 @@ impl Stock {
         }
     }
 
-    async fn template(
-        &self,
-        options: &Options,
-        parts: &Parts,
-        limits: &Limits,
-        key: &Key,
-        system: &Arc<Image>,
-    ) -> Result<Arc<Template>, NoTemplate> {
+    async fn template(&self, wanted: &Wanted) -> Result<Arc<Template>, NoTemplate> {
+        let Wanted {
+            options,
+            parts,
+            limits,
+            key,
+            system,
+        } = wanted;
         let slot = Arc::clone(self.templates().entry(key.clone()).or_default());
         let made = slot.get_or_try_init(|| async {
             if let Some(loaded) = load(options, key).await {
@@ -171,10 +219,42 @@ impl Stock {
     pub(super) async fn discard(&self, options: &Options, key: &Key, why: &str) {
         let broken = OnceCell::new_with(Some(Err(why.to_owned())));
         self.templates().insert(key.clone(), Arc::new(broken));
+        self.close().await;
         if let Some(state) = options.state.clone() {
             let key = key.clone();
             let discarded = tokio::task::spawn_blocking(move || kept::discard(&state, &key));
             let _ = discarded.await;
+        }
+    }
+}
+
+/// Makes as many clones as are to wait, and ends them when nobody comes.
+async fn hold_ready(stock: Weak<Stock>, wanted: Wanted) {
+    loop {
+        let Some(stock) = stock.upgrade() else { return };
+        let began = Instant::now();
+        let made = stock.make(&wanted).await.ok();
+        let is_made = made.is_some();
+        stock.warm.put(&wanted.key, made, began.elapsed());
+        if !is_made || !stock.warm.begin(&wanted.key, wanted.options.ready) {
+            break;
+        }
+    }
+    if !stock.upgrade().is_some_and(|stock| stock.warm.watch()) {
+        return;
+    }
+    loop {
+        let Some(looked) = stock.upgrade().map(|stock| stock.warm.tidy()) else {
+            return;
+        };
+        match looked {
+            Ok(next) => tokio::time::sleep_until(next.into()).await,
+            Err(unwanted) => {
+                for clone in unwanted {
+                    clone.end().await;
+                }
+                return;
+            }
         }
     }
 }

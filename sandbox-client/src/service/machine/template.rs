@@ -68,7 +68,9 @@ impl Template {
             .await
             .map_err(launch)?;
         let tier = parts.shape.tier;
-        let booted = monitor.booted(boot_patience(tier)).await;
+        let booted = monitor
+            .booted(options.host.system_mounts(), boot_patience(tier))
+            .await;
         booted.map_err(|why| launch(refused(tier, why)))?;
         let state = in_memory(&[]).map_err(lost)?;
         let to = state.try_clone().map_err(lost)?;

@@ -144,14 +144,17 @@ fn names() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let bytes = prop_oneof![
         // Few, so that paths meet.
         "[a-c]".prop_map(String::into_bytes),
-        vec((1u8..=255).prop_filter("no name has it", |b| *b != b'/'), 1..255),
+        vec(
+            (1u8..=255).prop_filter("no name has it", |b| *b != b'/'),
+            1..255
+        ),
     ];
     let name = bytes.prop_filter("not a name", |name| name != b"." && name != b"..");
     vec(name, 1..4)
 }
 
 fn entries() -> impl Strategy<Value = Entry> {
-    let size = prop_oneof![0usize..40, 4_090..4_100, 8_190..8_200];
+    let size = prop_oneof![0usize..40, 4_090usize..4_100, 8_190usize..8_200];
     prop_oneof![
         Just(Entry::Directory),
         (size, any::<u8>()).prop_map(|(size, byte)| Entry::File(vec![byte; size])),
