@@ -4,6 +4,8 @@
 //! command, that command is compared too, in turns, and its changes are collected. With
 //! `PAIRWRIGHT_KERNEL=FILE` emulated virtual machines with that kernel are measured instead.
 
+mod machines;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -75,10 +77,13 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
         egress: EgressOptions::default(),
         state: None,
         sandboxes: 64,
+        ready: 0,
     };
     let mut options = options;
     options.machines.kernel = std::env::var_os("PAIRWRIGHT_KERNEL").map(PathBuf::from);
     let emulated = options.machines.kernel.is_some();
+    let kept = tempfile::tempdir()?;
+    options.state = emulated.then(|| kept.path().to_owned());
     let service = Service::start_private(options)?;
     let client = Client::new(service.endpoint().clone())?;
     let workspace = tempfile::tempdir()?;
@@ -94,7 +99,7 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
     )?;
 
     if emulated {
-        machines(&client, &root).await?;
+        machines::measure(&client, &root).await?;
         service.stop().await;
         return Ok(());
     }
@@ -182,63 +187,6 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
     Ok(())
 }
 
-/// Virtual machines: start to answer, a command, changes, memory.
-async fn machines(client: &Client, root: &Path) -> Outcome<()> {
-    let (mut ready, mut gone) = (Times(Vec::new()), Times(Vec::new()));
-    for _ in 0..5 {
-        let started = Instant::now();
-        let sandbox = create_in(client, root, Some(512 << 20), Tier::VmEmulated).await?;
-        ready.0.push(since(started));
-        let started = Instant::now();
-        sandbox.kill().await?;
-        gone.0.push(since(started));
-    }
-    ready.row("machine ready, with a workspace of 1,400 files, 56 MB")?;
-    gone.row("machine destroyed")?;
-    let sandbox = create_in(client, root, Some(512 << 20), Tier::VmEmulated).await?;
-    let mut inside = Times(Vec::new());
-    for _ in 0..50 {
-        let started = Instant::now();
-        run(&sandbox, &["/bin/true"], root).await?;
-        inside.0.push(since(started));
-    }
-    inside.row("`true`, in the machine")?;
-    let edit = "for n in $(seq 20); do echo changed > d0/f$n; done";
-    run(&sandbox, &["/bin/sh", "-c", edit], root).await?;
-    let mut diffs = Times(Vec::new());
-    for _ in 0..10 {
-        let started = Instant::now();
-        let changes = changes::collect(&sandbox, root, Bounds::default()).await?;
-        if changes.files.len() != 20 {
-            return Err(format!("{} changes, not 20", changes.files.len()).into());
-        }
-        diffs.0.push(since(started));
-    }
-    diffs.row("changes of 20 files out")?;
-    for line in monitor_memory()? {
-        writeln!(std::io::stdout(), "QEMU: {line}")?;
-    }
-    Ok(sandbox.kill().await?)
-}
-
-/// What the kernel says of the memory of the QEMU that runs.
-fn monitor_memory() -> Outcome<Vec<String>> {
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        if !name.starts_with("qemu-system") {
-            continue;
-        }
-        let memory = std::fs::read_to_string(entry.path().join("smaps_rollup"))?;
-        let lines = memory.lines().filter(|line| {
-            ["Rss:", "Pss:", "Private_Dirty:"]
-                .iter()
-                .any(|name| line.starts_with(name))
-        });
-        return Ok(lines.map(str::to_owned).collect());
-    }
-    Err("QEMU does not run".into())
-}
-
 /// A real command, plain and in a sandbox, in turns.
 async fn compare(client: &Client, root: &Path, command: &[String]) -> Outcome<()> {
     let root = root.canonicalize()?;
@@ -264,15 +212,6 @@ async fn compare(client: &Client, root: &Path, command: &[String]) -> Outcome<()
 }
 
 async fn create(client: &Client, root: &Path, bytes: Option<u64>) -> Outcome<Sandbox> {
-    create_in(client, root, bytes, Tier::Namespace).await
-}
-
-async fn create_in(
-    client: &Client,
-    root: &Path,
-    bytes: Option<u64>,
-    tier: Tier,
-) -> Outcome<Sandbox> {
     let limits = LimitsAsked {
         memory_bytes: bytes,
         disk_bytes: bytes,
@@ -280,6 +219,15 @@ async fn create_in(
         processors: Some(2),
         command_seconds: Some(600),
     };
+    create_in(client, root, limits, Tier::Namespace).await
+}
+
+async fn create_in(
+    client: &Client,
+    root: &Path,
+    limits: LimitsAsked,
+    tier: Tier,
+) -> Outcome<Sandbox> {
     let create = Create {
         template_id: "base".to_owned(),
         timeout: Some(3_600),

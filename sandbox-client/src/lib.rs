@@ -8,6 +8,7 @@
 //! Holds: every sandbox says which [`tier::Tier`] it really is; a request for at least one tier is
 //! never met by a weaker one.
 
+pub mod capacity;
 pub mod changes;
 pub mod client;
 pub mod output;

@@ -34,6 +34,7 @@ pub use self::egress::{Caps, EgressOptions, Names};
 pub use self::host::Host;
 pub use self::key::Key;
 pub use self::machine::Machines;
+use self::machine::Stock;
 pub use self::sandbox::LaunchError;
 use self::sandbox::Sandbox;
 use crate::client::{Address, Addressing, Endpoint};
@@ -59,6 +60,9 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Sandboxes at one time.
     pub sandboxes: usize,
+    /// Clones of virtual machines that may wait for someone at one time. How many do follows from
+    /// how often one is asked for; none do before the first, and when nobody came for two minutes.
+    pub ready: usize,
 }
 
 /// The program that becomes process 1, and how it is told to.
@@ -166,6 +170,7 @@ impl Drop for Socket {
 /// What all requests share.
 struct State {
     options: Options,
+    stock: Arc<Stock>,
     sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
     /// Counted up with `sandboxes` locked.
     n_starting: AtomicUsize,
@@ -264,6 +269,7 @@ impl Service {
         for (_, sandbox) in all {
             sandbox.destroy().await;
         }
+        self.state.stock.close().await;
     }
 }
 
@@ -289,6 +295,7 @@ impl State {
         cgroup::sweep();
         Arc::new(Self {
             options,
+            stock: Arc::default(),
             sandboxes: Mutex::default(),
             n_starting: AtomicUsize::new(0),
         })
@@ -301,7 +308,7 @@ impl State {
 /// # Errors
 /// The step that this machine refuses.
 pub async fn probe(options: &Options, tier: Tier) -> Result<Vec<String>, LaunchError> {
-    let made = Sandbox::launch(options, sandbox::Asked::probe(tier)).await;
+    let made = Sandbox::launch(&Arc::default(), options, sandbox::Asked::probe(tier)).await;
     if tier.is_machine() {
         let problem = made.as_ref().err().map(ToString::to_string);
         verdicts::keep(options, tier, problem.as_deref()).await;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use sandbox_client::client::{Event, Sandbox};
 use sandbox_client::protocol::{HostRule, LocalCreate, Network, Transform};
-use sandbox_client::service::{Caps, EgressOptions, Names};
+use sandbox_client::service::{Caps, EgressOptions, Names, Options};
+use sandbox_client::tier::Tier;
 
 use crate::peer::Peers;
 use crate::world::{World, asking, options, run, shell, told};
@@ -27,9 +28,12 @@ pub(crate) struct Outside {
 
 impl Outside {
     pub(crate) async fn with(caps: Caps) -> Self {
+        Self::beside(options(), caps).await
+    }
+
+    pub(crate) async fn beside(mut options: Options, caps: Caps) -> Self {
         let peers = Peers::start().await;
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let mut options = options();
         options.egress = EgressOptions {
             names: names(Arc::clone(&asked)),
             local: BTreeSet::from([peers.tls, peers.plain]),
@@ -51,17 +55,22 @@ impl Outside {
 
     /// A sandbox that may reach these, where `TLS_PORT` and `PLAIN_PORT` stand for the servers' ports.
     pub(crate) async fn sandbox(&self, allowed: &[&str]) -> Sandbox {
-        let allow_out = allowed.iter().map(|rule| self.ports(rule)).collect();
-        self.sandbox_with(Network {
-            allow_out,
-            ..Network::none()
-        })
-        .await
+        self.sandbox_of(Tier::Namespace, allowed).await
     }
 
-    async fn sandbox_with(&self, network: Network) -> Sandbox {
+    pub(crate) async fn sandbox_of(&self, tier: Tier, allowed: &[&str]) -> Sandbox {
+        let allow_out = allowed.iter().map(|rule| self.ports(rule)).collect();
+        let network = Network {
+            allow_out,
+            ..Network::none()
+        };
+        self.sandbox_with(tier, network).await
+    }
+
+    async fn sandbox_with(&self, tier: Tier, network: Network) -> Sandbox {
         let mut create = asking(LocalCreate {
             workspace: Some(self.world.root()),
+            tier: Some(tier),
             ..LocalCreate::default()
         });
         create.network = Some(network);
@@ -208,7 +217,7 @@ async fn a_credential_reaches_its_host_over_tls_and_is_not_inside() {
         ..Network::none()
     };
     assert!(!format!("{network:?}").contains("hush"));
-    let sandbox = outside.sandbox_with(network).await;
+    let sandbox = outside.sandbox_with(Tier::Namespace, network).await;
     let with_one =
         "get http://allowed.test:TLS_PORT/ 'Host: allowed.test:TLS_PORT' 'Authorization: mine'";
     let said = outside.ask(&sandbox, with_one).await;

@@ -1,25 +1,33 @@
 //! Commands in virtual machines: real ones, emulated by QEMU with a distribution's kernel.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox_client::client::{ClientError, End, Event, Stdin};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
-use sandbox_client::service::{self, Host, Machines};
+use sandbox_client::service::{self, Host, Machines, Options};
 use sandbox_client::tier::Tier;
 
 use crate::machines;
 use crate::world::{World, asking, options, run, shell, told, tree};
 
-/// A service of machines that see no home directory.
-fn world() -> Option<World> {
+/// How a service of machines is set up that see no home directory. Templates are shared with all
+/// other tests: the first makes one.
+pub(crate) fn with_machines() -> Option<Options> {
     let mut options = options();
     options.host = Host::find(None, None);
     options.machines.kernel = Some(machines::kernel()?);
-    Some(World::with(options))
+    options.state = Some(env!("CARGO_TARGET_TMPDIR").into());
+    Some(options)
+}
+
+fn world() -> Option<World> {
+    Some(World::with(with_machines()?))
 }
 
 fn emulated(world: &World) -> LocalCreate {
@@ -48,6 +56,7 @@ async fn commands_in_a_machine_are_as_in_any_sandbox() {
     local.masks = vec![world.root().join("secret")];
     let sandbox = world.client.create(asking(local)).await.unwrap();
     assert_eq!(sandbox.tier(), Tier::VmEmulated);
+    assert!(!sandbox.label().contains("booted"), "{}", sandbox.label());
 
     let own = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let said = run(&sandbox, "uname -r; cat secret; echo no >&2; exit 7").await;
@@ -103,6 +112,116 @@ async fn commands_in_a_machine_are_as_in_any_sandbox() {
     sandbox.kill().await.unwrap();
 }
 
+/// What clones would have in common if nobody saw to it.
+#[tokio::test]
+async fn clones_have_their_own_randomness_time_disks_and_token() {
+    let Some(world) = world() else { return };
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join("own"), "other").unwrap();
+    world.write("own", "first");
+    let mut of_other = emulated(&world);
+    of_other.workspace = Some(other.path().canonicalize().unwrap());
+    let script = "cat own; date +%s; od -An -tx1 -N16 /dev/urandom; \
+                  cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id";
+    let mut all = Vec::new();
+    for local in [emulated(&world), of_other, emulated(&world)] {
+        let sandbox = world.client.create(asking(local)).await.unwrap();
+        assert!(!sandbox.label().contains("booted"), "{}", sandbox.label());
+        let said = run(&sandbox, script).await.stdout.text();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let (contents, rest) = said.split_at(5);
+        let (seconds, random) = rest.split_once('\n').unwrap();
+        let seconds: u64 = seconds.parse().unwrap();
+        assert!(now.unwrap().as_secs().abs_diff(seconds) <= 5, "{said}");
+        let random: Vec<String> = random.lines().map(str::to_owned).collect();
+        assert_eq!(random.len(), 3, "{said}");
+        all.push((contents.to_owned(), random, sandbox));
+    }
+    let contents: Vec<&str> = all.iter().map(|(contents, ..)| contents.as_str()).collect();
+    assert_eq!(contents, ["first", "other", "first"]);
+    for line in 0..3 {
+        let said: BTreeSet<&String> = all.iter().map(|(_, random, _)| &random[line]).collect();
+        assert_eq!(said.len(), all.len(), "{said:?}");
+    }
+    // What one writes, no other sees, and not the next either.
+    run(&all[0].2, "echo mine > own; echo mine > /tmp/note").await;
+    let seen = run(&all[2].2, "cat own; cat /tmp/note").await;
+    assert!(!told(&seen).contains("mine"), "{}", told(&seen));
+}
+
+#[tokio::test]
+async fn a_template_that_is_broken_is_made_again() {
+    let Some(mut options) = with_machines() else {
+        return;
+    };
+    let state = tempfile::tempdir().unwrap();
+    options.state = Some(state.path().to_owned());
+    let label = async || {
+        let world = World::with(options.clone());
+        let sandbox = world.client.create(asking(emulated(&world))).await.unwrap();
+        assert_eq!(told(&run(&sandbox, "echo here").await), "Exited(0)\nhere\n");
+        sandbox.label()
+    };
+    let kept = || {
+        let machines = fs::read_dir(state.path().join("machines")).unwrap();
+        let paths = machines.map(|entry| entry.unwrap().path());
+        paths.collect::<Vec<_>>()
+    };
+    let first = label().await;
+    assert!(!first.contains("booted"), "{first}");
+    let [template] = kept().try_into().unwrap();
+    let mode = fs::metadata(template.join("memory")).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600, "others can read a generator's state");
+
+    // One byte of what a machine would go on from is another.
+    let checksum = fs::read(template.join("manifest.json")).unwrap();
+    let memory = File::options().write(true).open(template.join("memory"));
+    memory.unwrap().write_all_at(b"\xee", 5 << 20).unwrap();
+    let second = label().await;
+    assert!(!second.contains("booted"), "{second}");
+    let again = fs::read(template.join("manifest.json")).unwrap();
+    assert_ne!(again, checksum, "a broken one was taken");
+
+    // All is as its manifest says, and no machine goes on from it.
+    let states = template.join("state");
+    let mut bytes = fs::read(&states).unwrap();
+    bytes[..64].fill(0);
+    fs::write(&states, &bytes).unwrap();
+    resign(&template);
+    let third = label().await;
+    assert!(
+        third.contains("booted, not cloned: QEMU did not"),
+        "{third}"
+    );
+    assert!(kept().is_empty(), "it is thrown away");
+}
+
+/// Makes a manifest agree with what is beside it.
+fn resign(template: &Path) {
+    const PIECE: usize = 64 << 10;
+    let read = |name: &str| fs::read(template.join(name)).unwrap();
+    let mut digest = blake3::Hasher::new();
+    for part in [read("state"), read("kernel")] {
+        digest
+            .update(&(part.len() as u64).to_le_bytes())
+            .update(&part);
+    }
+    let memory = read("memory");
+    for (n, piece) in memory.chunks(PIECE).enumerate() {
+        if piece.iter().any(|byte| *byte != 0) {
+            digest
+                .update(&((n * PIECE) as u64).to_le_bytes())
+                .update(piece);
+        }
+    }
+    let told = format!(
+        r#"{{"memoryBytes":{},"checksum":"{}"}}"#,
+        memory.len(),
+        digest.finalize().to_hex()
+    );
+    fs::write(template.join("manifest.json"), told).unwrap();
+}
+
 #[tokio::test]
 async fn what_is_missing_is_said_with_what_would_help() {
     let cases = [
@@ -131,8 +250,8 @@ async fn what_is_missing_is_said_with_what_would_help() {
     }
 }
 
-/// The process of this process's machine that has `memory`, in MiB.
-fn monitor_with(memory: u64) -> Option<Pid> {
+/// The processes of this process's machines that have `memory`, in MiB.
+fn monitors_with(memory: u64) -> Vec<Pid> {
     let words = format!("\0-m\0{memory}\0");
     let parent = |pid: &i32| -> Option<i32> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -142,12 +261,51 @@ fn monitor_with(memory: u64) -> Option<Pid> {
     let own = i32::try_from(std::process::id()).unwrap();
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let mut monitors = pids.filter(|pid| {
+    let monitors = pids.filter(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let is_it = String::from_utf8_lossy(&line).contains(&words);
         is_it && std::iter::successors(Some(*pid), parent).any(|pid| pid == own)
     });
-    monitors.next().and_then(Pid::from_raw)
+    monitors.filter_map(Pid::from_raw).collect()
+}
+
+/// Waits until so many machines of this memory are there.
+async fn until_there_are(n_monitors: usize, memory: u64) {
+    let there = async {
+        while monitors_with(memory).len() != n_monitors {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    let found = tokio::time::timeout(patience, there).await;
+    found.unwrap_or_else(|_| panic!("there are {}", monitors_with(memory).len()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_more_machine_waits_for_who_comes_next_and_ends_with_the_service() {
+    const MEMORY: u64 = 334;
+    let Some(mut options) = with_machines() else {
+        return;
+    };
+    options.ready = 1;
+    let world = World::with(options);
+    let mut local = emulated(&world);
+    local.limits = Some(LimitsAsked {
+        memory_bytes: Some(MEMORY << 20),
+        ..LimitsAsked::default()
+    });
+    let first = world.client.create(asking(local.clone())).await.unwrap();
+    until_there_are(2, MEMORY).await;
+    world.write("since", "the one that waits has not seen it\n");
+    let second = world.client.create(asking(local)).await.unwrap();
+    let said = run(&second, "cat since").await;
+    assert_eq!(said.stdout.text(), "the one that waits has not seen it\n");
+    // It took the one that waited, and another waits now.
+    until_there_are(3, MEMORY).await;
+    assert_eq!(world.client.list().await.unwrap().len(), 2);
+    assert_ne!(first.id(), second.id());
+    world.service.stop().await;
+    until_there_are(0, MEMORY).await;
 }
 
 #[tokio::test]
@@ -162,7 +320,7 @@ async fn a_machine_that_dies_is_a_sandbox_that_is_gone() {
     let sandbox = world.client.create(asking(local)).await.unwrap();
     let mut running = sandbox.start(shell("echo up; sleep 300")).await.unwrap();
     assert_eq!(running.next().await, Ok(Event::Stdout("up\n".into())));
-    let monitor = monitor_with(MEMORY).unwrap();
+    let monitor = monitors_with(MEMORY)[0];
     kill_process(monitor, Signal::KILL).unwrap();
     assert_eq!(running.next().await, Err(ClientError::Gone));
     let after = sandbox.start(shell("true")).await.err();

@@ -10,12 +10,12 @@ use std::time::Duration;
 use sandbox_client::client::Sandbox;
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
-use sandbox_client::service::{Caps, Host};
+use sandbox_client::service::{Caps, Options};
 use sandbox_client::tier::Tier;
 use serde::Deserialize;
 
 use crate::egress::{Outside, denials};
-use crate::machines;
+use crate::machine::with_machines;
 use crate::world::{World, asking, options, run, shell, told, tree};
 
 #[derive(Debug, Deserialize)]
@@ -47,15 +47,14 @@ fn table(name: &str) -> Table {
 /// Runs every case of a table in one sandbox, so that each also shows that it survived the last.
 async fn check(name: &str, tier: Tier, limits: LimitsAsked) {
     let table = table(name);
-    let mut options = options();
+    let options = match tier.is_machine() {
+        true => with_machines(),
+        false => Some(options()),
+    };
+    let Some(mut options) = options else {
+        return;
+    };
     options.limits.processes = 128;
-    if tier.is_machine() {
-        let Some(kernel) = machines::kernel() else {
-            return;
-        };
-        options.host = Host::find(None, None);
-        options.machines.kernel = Some(kernel);
-    }
     let world = World::with(options);
     world.write("victim.txt", "whole");
     let secret = format!("secret{}", world.root().display()).replace('/', "");
@@ -96,7 +95,10 @@ async fn play(sandbox: &Sandbox, table: &Table, filled: impl Fn(&str) -> String)
         let name = &case.name;
         let mut command = shell(&filled(&case.run));
         command.program = "/bin/bash".to_owned();
-        command.timeout = Duration::from_secs(10);
+        command.timeout = match sandbox.tier() {
+            Tier::VmEmulated => Duration::from_secs(40),
+            Tier::Namespace | Tier::Vm | Tier::Remote => Duration::from_secs(10),
+        };
         let finished = sandbox.run(command, Cap(16 << 10)).await.unwrap();
         let told = told(&finished);
         for text in case.expect.iter().map(|text| filled(text)) {
@@ -176,16 +178,24 @@ mod in_a_machine {
     async fn nothing_is_typed() {
         check("terminal.toml", Tier::VmEmulated, SOME).await;
     }
+
+    /// Through the port of a machine, which has no network device.
+    #[tokio::test]
+    async fn nothing_is_reached_through_the_proxy_but_what_is_allowed() {
+        let Some(options) = with_machines() else {
+            return;
+        };
+        check_egress(Tier::VmEmulated, options, Duration::from_secs(5)).await;
+    }
 }
 
 /// `*.test` are names of a table: see `egress::names`.
-#[tokio::test]
-async fn nothing_is_reached_through_the_proxy_but_what_is_allowed() {
+async fn check_egress(tier: Tier, options: Options, beginning: Duration) {
     let caps = Caps {
-        beginning: Duration::from_secs(1),
+        beginning,
         ..Caps::default()
     };
-    let outside = Outside::with(caps).await;
+    let outside = Outside::beside(options, caps).await;
     let allowed = [
         "allowed.test:TLS_PORT",
         "allowed.test:PLAIN_PORT",
@@ -201,7 +211,7 @@ async fn nothing_is_reached_through_the_proxy_but_what_is_allowed() {
         "169.254.169.254",
         "[::ffff:169.254.169.254]",
     ];
-    let sandbox = outside.sandbox(&allowed).await;
+    let sandbox = outside.sandbox_of(tier, &allowed).await;
     let table = table("egress.toml");
     play(&sandbox, &table, |text| outside.ports(text)).await;
     let reached = table.case.iter().flat_map(|c| &c.expect);
@@ -210,4 +220,9 @@ async fn nothing_is_reached_through_the_proxy_but_what_is_allowed() {
     let n_reached = n_reached + 6;
     let n_connections = outside.peers.n_connections.load(Ordering::SeqCst);
     assert_eq!(n_connections, n_reached, "something else was connected to");
+}
+
+#[tokio::test]
+async fn nothing_is_reached_through_the_proxy_but_what_is_allowed() {
+    check_egress(Tier::Namespace, options(), Duration::from_secs(1)).await;
 }

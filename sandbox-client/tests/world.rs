@@ -29,6 +29,7 @@ pub(crate) fn options() -> Options {
         egress: EgressOptions::default(),
         state: None,
         sandboxes: 64,
+        ready: 0,
     }
 }
 

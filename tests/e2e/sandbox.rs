@@ -70,12 +70,18 @@ fn a_command_runs_in_a_machine_with_a_kernel_of_its_own_and_its_changes_are_show
     );
     let left = fs::read_to_string(workspace.path().join("a.txt")).unwrap();
     assert_eq!(left, "one\n");
-    // What it does not have it does not pretend to have.
-    let hosts = ["--tier", "vm-emulated", "--net", "host.invalid"];
-    let refused = run(&world, workspace.path(), &hosts, "true");
-    let told = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{told}");
-    assert!(told.contains("reaches no hosts"), "{told}");
+    // The next goes on from where the first had booted, and asks the same proxy for hosts.
+    let ask = "exec 3<>/dev/tcp/127.0.0.1/3128\n\
+               printf 'GET http://other.invalid/ HTTP/1.1\\r\\nHost: other.invalid\\r\\n\\r\\n' >&3\n\
+               head -n 1 <&3\n";
+    fs::write(workspace.path().join("ask.sh"), ask).unwrap();
+    let arguments = [&arguments[..], &["--net", "host.invalid"]].concat();
+    let output = run(&world, workspace.path(), &arguments, "bash ask.sh");
+    let told = String::from_utf8(output.stderr).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("403 Forbidden"), "{said}{told}");
+    assert!(told.contains("denied: other.invalid:80"), "{told}");
+    assert!(!told.contains("booted"), "{told}");
 }
 
 #[test]

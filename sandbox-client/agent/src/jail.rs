@@ -33,8 +33,11 @@ use rustix::thread::{
 };
 
 pub(crate) use self::confine::Confinement;
+use self::confine::Filters;
+pub(crate) use self::root::HOST;
+use self::root::Root;
 use crate::INIT_ARGUMENT;
-use crate::spec::{Limits, Spec, USER, Verdict, read_frame, write_frame};
+use crate::spec::{Limits, Mount, Spec, Told, USER, Verdict, read_frame, write_frame};
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -123,10 +126,27 @@ pub(crate) fn init() -> ExitCode {
     let Ok(mut channel) = channel() else {
         return ExitCode::from(2);
     };
-    let Ok(spec) = read_frame::<Spec>(&mut channel) else {
-        return ExitCode::FAILURE;
+    let mut prepared = None;
+    let spec = loop {
+        match read_frame(&mut channel) {
+            Ok(Told::Build(spec)) => break *spec,
+            Ok(Told::Prepare(mounts)) if prepared.is_none() => {
+                let outcome = Prepared::prepare(mounts);
+                let verdict = match &outcome {
+                    Ok(_) => Verdict::Ready { landlock: false },
+                    Err(step) => Verdict::Failed { step: step.clone() },
+                };
+                let answered = write_frame(&mut channel, &verdict);
+                let (Ok(outcome), Ok(())) = (outcome, answered) else {
+                    return ExitCode::FAILURE;
+                };
+                prepared = Some(outcome);
+            }
+            Ok(Told::Prepare(_)) | Err(_) => return ExitCode::FAILURE,
+        }
     };
-    let built = build(&spec);
+    let prepared = prepared.map_or_else(|| Prepared::prepare(Vec::new()), Ok);
+    let built = prepared.and_then(|prepared| prepared.build(&spec));
     let verdict = match &built {
         Ok(built) => Verdict::Ready {
             landlock: built.confinement.has_landlock(),
@@ -170,20 +190,35 @@ struct Built {
     proxy: Option<TcpListener>,
 }
 
-fn build(spec: &Spec) -> Step<Built> {
-    at("set the host name", rustix::system::sethostname(b"sandbox"))?;
-    raise_loopback()?;
-    let listen = |port| at("listen for the proxy", TcpListener::bind((LOOPBACK, port)));
-    let proxy = spec.proxy.map(listen).transpose()?;
-    let upper = root::build(spec)?;
-    enter_inner_user()?;
-    limit(&spec.limits)?;
-    let confinement = Confinement::prepare(spec)?;
-    Ok(Built {
-        upper,
-        confinement,
-        proxy,
-    })
+/// What of the walls stands before it is known whose they are.
+struct Prepared {
+    root: Root,
+    filters: Filters,
+}
+
+impl Prepared {
+    fn prepare(mounts: Vec<Mount>) -> Step<Self> {
+        at("set the host name", rustix::system::sethostname(b"sandbox"))?;
+        raise_loopback()?;
+        Ok(Self {
+            root: root::prepare(mounts)?,
+            filters: Filters::prepare()?,
+        })
+    }
+
+    fn build(self, spec: &Spec) -> Step<Built> {
+        let listen = |port| at("listen for the proxy", TcpListener::bind((LOOPBACK, port)));
+        let proxy = spec.proxy.map(listen).transpose()?;
+        let upper = self.root.finish(spec)?;
+        enter_inner_user()?;
+        limit(&spec.limits)?;
+        let confinement = Confinement::prepare(self.filters, spec)?;
+        Ok(Built {
+            upper,
+            confinement,
+            proxy,
+        })
+    }
 }
 
 /// Gives the service a socket of the network inside.
@@ -200,7 +235,7 @@ fn hand_over(channel: &UnixStream, listener: &impl AsFd) -> std::io::Result<()> 
 /// Leaves the user namespace that owns the mounts for one that owns nothing.
 ///
 /// The outer one then has as many descendants as it may have, so no process inside can make
-/// another and be mighty in it. Root has set that limit in [`root::build`].
+/// another and be mighty in it. Root has set that limit in [`root::prepare`].
 fn enter_inner_user() -> Step<()> {
     at(
         "make the inner user namespace",

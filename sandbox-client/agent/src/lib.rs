@@ -45,7 +45,7 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = std::ffi::OsString>) ->
     } else if first == INIT_ARGUMENT {
         Some(jail::init())
     } else if first == GUEST_ARGUMENT && std::process::id() == 1 {
-        Some(guest::init(arguments.next().as_deref()))
+        Some(guest::init())
     } else {
         None
     }

@@ -1,9 +1,9 @@
 //! What the service tells the agent, and what the agent answers before it speaks HTTP.
 //!
 //! On the socket, in order: the service sends one byte when limits from outside (control groups)
-//! are in place; then a frame with [`Spec`]; the agent answers a frame with [`Verdict`], and, where
-//! [`Spec::proxy`] asks for one, one byte that carries a listening socket. A frame is a big-endian
-//! `u32` length and JSON.
+//! are in place; then frames with [`Told`], each answered by a frame with [`Verdict`]. After the
+//! last, [`Told::Build`], where [`Spec::proxy`] asks for one, the agent sends one byte that carries a
+//! listening socket. A frame is a big-endian `u32` length and JSON.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::wire::Base64;
 
 /// No frame is longer.
 const FRAME_BYTES: u32 = 1 << 20;
@@ -36,6 +38,17 @@ pub const ETC: [&str; 14] = [
     "services",
     "ssl",
 ];
+
+/// What the agent is told to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Told {
+    /// Build what of the walls does not depend on whose sandbox it becomes, and show these, which
+    /// are read-only. Not more than once.
+    Prepare(Vec<Mount>),
+    /// Build the walls, or what is left of them.
+    Build(Box<Spec>),
+}
 
 /// A sandbox, in full. What is not named here does not exist inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +89,7 @@ pub struct Program {
 /// The number of the first open file that a kept program is given. Process 1 itself has fewer.
 pub const FIRST_DESCRIPTOR: i32 = 32;
 /// Open files that a kept program may be given.
-pub const MOST_DESCRIPTORS: usize = 8;
+pub const MOST_DESCRIPTORS: usize = 16;
 
 /// A part of the host's file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +141,69 @@ pub enum Verdict {
     },
     /// The step that failed and why.
     Failed { step: String },
+}
+
+/// What process 1 of a virtual machine sends when it has booted, all that can be is prepared, and it
+/// waits for [`Wake`].
+pub const BOOTED: u8 = 1;
+/// The port of a machine that carries the socket of its agent.
+pub const AGENT_PORT: u8 = 1;
+/// The port of a machine that carries what goes out of its sandbox.
+pub const OUTWARD_PORT: u8 = 2;
+
+/// The first frame on the port of a machine's agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Boot {
+    /// What of its first disk every sandbox shows.
+    pub mounts: Vec<Mount>,
+}
+
+/// What makes a machine that has booted, or was cloned from one that had, the machine of one
+/// sandbox. A frame on its agent's port; the agent's own bytes follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wake {
+    /// The time since 1970.
+    pub seconds: i64,
+    pub nanoseconds: u32,
+    /// Random bytes that no other machine gets: clones have the same generator.
+    pub seed: Base64,
+    /// What the disks have, each at its own path. Parents come before children.
+    pub shown: Vec<OnDisk>,
+}
+
+/// A directory of the host that is on a disk of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OnDisk {
+    pub disk: Disk,
+    pub path: PathBuf,
+}
+
+/// Disks of a machine, in the order of their devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Disk {
+    /// The host's programs, which a machine has before it is woken.
+    System,
+    /// Toolchains of a home directory.
+    Toolchains,
+    /// The workspace, and what else only this sandbox sees.
+    Own,
+}
+
+impl Disk {
+    pub const ALL: [Self; 3] = [Self::System, Self::Toolchains, Self::Own];
+
+    /// The machine's name for it.
+    pub fn device(self) -> &'static str {
+        match self {
+            Self::System => "vda",
+            Self::Toolchains => "vdb",
+            Self::Own => "vdc",
+        }
+    }
 }
 
 /// Reads one frame.

@@ -2,7 +2,8 @@
 //!
 //! A sandbox has no network device. Process 1 opens a listening socket on the loopback inside and
 //! hands it to the service, which accepts and decides outside: `CONNECT` for TLS, absolute-form
-//! requests for plain HTTP ([`proxy`]).
+//! requests for plain HTTP ([`proxy`]). A virtual machine keeps the socket and carries what it
+//! accepts to the service as streams of HTTP/2 on a port; the rest is the same.
 //!
 //! Holds: nothing is reached that the [`policy`] does not name; names are resolved here, and only
 //! names that may be reached are; of the addresses found, those that are not global are refused
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -116,10 +117,19 @@ struct Shared {
     n_bytes: AtomicU64,
 }
 
+/// Where connections come from.
+#[derive(Debug)]
+pub(super) enum Outlet {
+    /// A socket of the sandbox's own network.
+    Listener(std::net::TcpListener),
+    /// A machine's port.
+    Port(std::os::unix::net::UnixStream),
+}
+
 impl Egress {
-    /// Answers on `listener`, a socket of the sandbox's own network. Without one there is no way out.
+    /// Answers on a sandbox's way out.
     pub(super) fn start(
-        listener: Option<std::net::TcpListener>,
+        outlet: Outlet,
         options: EgressOptions,
         policy: Policy,
     ) -> io::Result<Self> {
@@ -130,10 +140,17 @@ impl Egress {
             n_bytes: AtomicU64::new(0),
         });
         let mut serving = JoinSet::new();
-        if let Some(listener) = listener {
-            listener.set_nonblocking(true)?;
-            let listener = TcpListener::from_std(listener)?;
-            serving.spawn(proxy::serve(Arc::clone(&shared), listener));
+        match outlet {
+            Outlet::Listener(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = TcpListener::from_std(listener)?;
+                serving.spawn(proxy::serve(Arc::clone(&shared), listener));
+            }
+            Outlet::Port(port) => {
+                port.set_nonblocking(true)?;
+                let port = UnixStream::from_std(port)?;
+                serving.spawn(proxy::serve_machine(Arc::clone(&shared), port));
+            }
         }
         Ok(Self {
             shared,

@@ -54,6 +54,12 @@ impl Host {
             .collect()
     }
 
+    /// Of what can be read, the directories of programs.
+    pub(super) fn system_mounts(&self) -> Vec<Mount> {
+        let system = self.mounts.iter().filter(|mount| is_system(&mount.path));
+        system.cloned().collect()
+    }
+
     /// Finds programs, and the toolchains below `home`. `path` is a search path to take what is
     /// readable inside from.
     pub fn find(home: Option<&Path>, path: Option<&std::ffi::OsStr>) -> Self {

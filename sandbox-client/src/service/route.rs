@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use super::State;
 use super::egress::Policy;
-use super::sandbox::{Asked, LaunchError, NO_WAY_OUT, Sandbox};
+use super::sandbox::{Asked, LaunchError, Sandbox};
 use crate::protocol::{
     Create, Created, ENVD_PORT, ENVD_VERSION, Info, KEY_HEADER, LocalCreated, Network, PORT_HEADER,
     Refused, SANDBOX_HEADER, SetTimeout, TOKEN_HEADER,
@@ -293,9 +293,6 @@ async fn one(
             let asked: Network = read(request).await?;
             let policy =
                 Policy::read(&asked).or_else(|why| refuse(StatusCode::BAD_REQUEST, why))?;
-            if sandbox.tier.is_machine() && policy.allows_any() {
-                return refuse(StatusCode::BAD_REQUEST, NO_WAY_OUT);
-            }
             sandbox.egress.set(policy);
             empty(StatusCode::NO_CONTENT)
         }
@@ -341,7 +338,7 @@ async fn create(state: &Arc<State>, request: Request<Incoming>) -> Outcome {
         let why = format!("{} sandboxes run already", state.options.sandboxes);
         return refuse(StatusCode::TOO_MANY_REQUESTS, why);
     };
-    let sandbox = Sandbox::launch(&state.options, asked)
+    let sandbox = Sandbox::launch(&state.stock, &state.options, asked)
         .await
         .or_else(|error| launch_refused(&error))?;
     let sandbox = Arc::new(sandbox);

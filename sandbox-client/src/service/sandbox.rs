@@ -14,17 +14,18 @@ use std::time::{Duration, SystemTime};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use sandbox_agent::spec::{self, Access, Mount, Spec, Verdict};
+use sandbox_agent::spec::{self, Access, Mount, Spec, Told, Verdict};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cgroup::Groups;
-use super::egress::{self, Egress, Policy};
+use super::egress::{self, Egress, Outlet, Policy};
 use super::host::is_plain_directory;
 use super::key::{Key, random_hex};
+use super::machine::{self, Stock};
+use super::verdicts;
 use super::{Limits, Options, Workspaces};
-use super::{machine, verdicts};
 use crate::protocol::{Create, LocalCreate};
 use crate::service::route::Forwarded;
 use crate::tier::Tier;
@@ -35,6 +36,8 @@ const LAUNCH: Duration = Duration::from_secs(10);
 const OPEN_FILES: u64 = 4096;
 /// Files are held in memory; each costs about a kilobyte.
 const BYTES_A_FILE: u64 = 4 << 10;
+/// Directories that a sandbox has of its own.
+const OWN: [&str; 2] = ["/proc", "/sys"];
 /// Paths that one sandbox may hide.
 const MASKS: usize = 4_000;
 
@@ -56,10 +59,6 @@ pub enum LaunchError {
     #[error("{0}")]
     Asked(String),
 }
-
-/// Why a machine is given no network.
-pub(super) const NO_WAY_OUT: &str =
-    "a virtual machine reaches no hosts yet; leave allowOut empty, or take the namespace tier";
 
 /// What a creator asked for, checked.
 #[derive(Debug, Clone)]
@@ -104,13 +103,12 @@ impl Asked {
         let network = Policy::read(&network).map_err(LaunchError::Asked)?;
         let local = create.pairwright.unwrap_or_default();
         let wanted = local.min_isolation.unwrap_or(Tier::Namespace);
-        let reaches_any = network.allows_any();
         let memory = local.limits.and_then(|limits| limits.memory_bytes);
         let is_small = memory.is_some_and(|bytes| bytes < machine::LEAST_MEMORY);
         let mut weaker = match (local.tier, local.strongest) {
             (Some(tier), _) => vec![tier],
             (None, false) => vec![wanted.min(Tier::Vm)],
-            (None, true) => strongest(wanted, !reaches_any && !is_small),
+            (None, true) => strongest(wanted, !is_small),
         };
         let has = weaker.remove(0);
         if has < wanted {
@@ -119,15 +117,13 @@ impl Asked {
         if has == Tier::Remote {
             return refuse("sandboxes of this service are on its own machine".into());
         }
-        if has.is_machine() && reaches_any {
-            return refuse(NO_WAY_OUT.into());
-        }
         let named = local.workspace.iter().chain(&local.read_roots);
         for path in named {
             if options.workspaces == Workspaces::None {
                 return refuse("this service shows no directories of its machine".into());
             }
-            if !is_plain_directory(path) || path.parent().is_none() {
+            let is_own = OWN.iter().any(|own| path.starts_with(own));
+            if is_own || !is_plain_directory(path) || path.parent().is_none() {
                 let path = path.display();
                 return refuse(format!(
                     "{path} cannot be shown: it must be a directory below /, named without links"
@@ -149,18 +145,15 @@ impl Asked {
         })
     }
 
-    fn spec(&self, options: &Options, limits: &Limits, groups: &Groups) -> Spec {
+    fn spec(&self, options: &Options, limits: &Limits, limits_memory: bool) -> Spec {
         let mut mounts = options.host.mounts.clone();
         mounts.extend(self.local.read_roots.iter().map(|path| Mount {
             path: path.clone(),
             access: Access::ReadOnly,
         }));
         let mut env = options.host.env.clone();
-        if !self.tier.is_machine() {
-            env.extend(proxy_variables(&options.egress.local));
-        }
+        env.extend(proxy_variables(&options.egress.local));
         env.extend(self.env.clone());
-        let limits_memory = groups.limits_memory || self.tier.is_machine();
         Spec {
             workspace: self.local.workspace.clone(),
             mounts,
@@ -174,7 +167,7 @@ impl Asked {
                 data_bytes: (!limits_memory).then_some(limits.memory_bytes),
                 command_ms: limits.command_seconds * 1_000,
             },
-            proxy: (!self.tier.is_machine()).then_some(egress::PORT),
+            proxy: Some(egress::PORT),
             keep: None,
         }
     }
@@ -234,12 +227,16 @@ pub(super) struct Sandbox {
 impl Sandbox {
     /// Makes a sandbox of the tier asked for, or of the next that may take its place where this
     /// computer has no such machine. What it has not is in the notes.
-    pub(super) async fn launch(options: &Options, mut asked: Asked) -> Result<Self, LaunchError> {
+    pub(super) async fn launch(
+        stock: &Arc<Stock>,
+        options: &Options,
+        mut asked: Asked,
+    ) -> Result<Self, LaunchError> {
         let mut missing = Vec::new();
         for weaker in std::mem::take(&mut asked.weaker) {
             let why = match verdicts::recall(options, asked.tier).await {
                 Some(why) => why,
-                None => match Self::build(options, asked.clone()).await {
+                None => match Self::build(stock, options, asked.clone()).await {
                     Err(error @ LaunchError::Machine { .. }) => {
                         let why = error.to_string();
                         verdicts::keep(options, asked.tier, Some(&why)).await;
@@ -251,7 +248,7 @@ impl Sandbox {
             missing.push(why);
             asked.tier = weaker;
         }
-        let made = Self::build(options, asked).await;
+        let made = Self::build(stock, options, asked).await;
         made.map(|sandbox| sandbox.with_notes(missing))
     }
 
@@ -262,33 +259,26 @@ impl Sandbox {
     }
 
     /// Builds the walls and waits until they stand.
-    async fn build(options: &Options, asked: Asked) -> Result<Self, LaunchError> {
+    async fn build(
+        stock: &Arc<Stock>,
+        options: &Options,
+        asked: Asked,
+    ) -> Result<Self, LaunchError> {
         let id = random_hex().map_err(LaunchError::Start)?;
         let token = random_hex().map_err(LaunchError::Start)?;
         let limits = options.limits.with(asked.local.limits.unwrap_or_default());
-        let groups = match asked.tier {
-            Tier::Namespace | Tier::Remote => Groups::make(&id, &limits),
-            Tier::VmEmulated | Tier::Vm => Groups::make(&id, &machine::around(&limits)),
-        };
-        let launched = Launched::launch(options, &asked, &limits, &groups).await;
         let Launched {
             process,
             agreed,
             control,
+            outlet,
+            groups,
             mut notes,
-        } = match launched {
-            Ok(launched) => launched,
-            Err(error) => {
-                groups.remove().await;
-                return Err(error);
-            }
-        };
+        } = Launched::launch(stock, options, &asked, &limits, &id).await?;
         let Agreed {
-            channel,
-            landlock,
-            proxy,
+            channel, landlock, ..
         } = agreed;
-        let egress = Egress::start(proxy, options.egress.clone(), asked.network);
+        let egress = Egress::start(outlet, options.egress.clone(), asked.network);
         let egress = egress.map_err(LaunchError::Start)?;
         let channel = tokio::net::UnixStream::from_std(channel).map_err(LaunchError::Start)?;
         let (envd, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
@@ -402,6 +392,8 @@ struct Launched {
     process: Child,
     agreed: Agreed,
     control: Option<UnixStream>,
+    outlet: Outlet,
+    groups: Groups,
     notes: Vec<String>,
 }
 
@@ -409,34 +401,46 @@ struct Launched {
 pub(super) struct Agreed {
     pub(super) channel: UnixStream,
     pub(super) landlock: bool,
-    /// The sandbox's end of its way out, where it has one.
+    /// The sandbox's end of its way out. A machine keeps it to itself.
     pub(super) proxy: Option<TcpListener>,
 }
 
 impl Launched {
     async fn launch(
+        stock: &Arc<Stock>,
         options: &Options,
         asked: &Asked,
         limits: &Limits,
-        groups: &Groups,
+        id: &str,
     ) -> Result<Self, LaunchError> {
-        let spec = asked.spec(options, limits, groups);
         if asked.tier.is_machine() {
-            let machine = machine::start(options, asked.tier, limits, groups, spec).await?;
+            let spec = asked.spec(options, limits, true);
+            let machine = machine::start(stock, options, asked.tier, limits, spec).await?;
             return Ok(Self {
                 process: machine.process,
                 agreed: machine.agreed,
                 control: Some(machine.control),
+                outlet: Outlet::Port(machine.outward),
+                groups: machine.groups,
                 notes: machine.notes,
             });
         }
-        let (process, agreed) = start(options, groups, spec).await?;
-        Ok(Self {
-            process,
-            agreed,
-            control: None,
-            notes: Vec::new(),
-        })
+        let groups = Groups::make(id, limits);
+        let spec = asked.spec(options, limits, groups.limits_memory);
+        match start(options, &groups, spec).await {
+            Ok((process, mut agreed)) => Ok(Self {
+                process,
+                outlet: Outlet::Listener(agreed.proxy.take().ok_or(LaunchError::Ended)?),
+                agreed,
+                control: None,
+                groups,
+                notes: Vec::new(),
+            }),
+            Err(why) => {
+                groups.remove().await;
+                Err(why)
+            }
+        }
     }
 }
 
@@ -460,6 +464,8 @@ pub(super) async fn start(
     if let Some(pid) = process.id() {
         groups.take(pid).map_err(LaunchError::Start)?;
     }
+    let told = own.try_clone().and_then(|mut own| own.write_all(&[1]));
+    told.map_err(LaunchError::Start)?;
     let agreed = agree(own, spec, LAUNCH).await?;
     Ok((process, agreed))
 }
@@ -474,11 +480,10 @@ pub(super) async fn agree(
     let answered = tokio::task::spawn_blocking(move || {
         channel.set_read_timeout(Some(patience))?;
         channel.set_write_timeout(Some(patience))?;
-        channel.write_all(&[1])?;
-        spec::write_frame(&mut channel, &spec)?;
+        spec::write_frame(&mut channel, &Told::Build(Box::new(spec)))?;
         let verdict: Verdict = spec::read_frame(&mut channel)?;
         let proxy = match verdict {
-            Verdict::Ready { .. } if has_proxy => Some(take_over(&channel)?),
+            Verdict::Ready { .. } if has_proxy => take_over(&channel)?,
             Verdict::Ready { .. } | Verdict::Failed { .. } => None,
         };
         channel.set_read_timeout(None)?;
@@ -503,21 +508,23 @@ pub(super) async fn agree(
     }
 }
 
-/// Receives the socket that the agent opened inside.
-fn take_over(channel: &UnixStream) -> std::io::Result<TcpListener> {
+/// Receives the socket that the agent opened inside, unless that stayed in its machine.
+fn take_over(channel: &UnixStream) -> std::io::Result<Option<TcpListener>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
-    recvmsg(
+    let received = recvmsg(
         channel,
         &mut [IoSliceMut::new(&mut byte)],
         &mut message,
         RecvFlags::CMSG_CLOEXEC,
     )?;
+    if received.bytes == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
     let socket = message.drain().find_map(|part| match part {
         RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
         _ => None,
     });
-    let socket = socket.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-    Ok(TcpListener::from(socket))
+    Ok(socket.map(TcpListener::from))
 }

@@ -49,6 +49,7 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
         egress: EgressOptions::default(),
         state: Directories::find().state,
         sandboxes: 64,
+        ready: 0,
     }
 }
 

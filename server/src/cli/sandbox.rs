@@ -1,5 +1,6 @@
 //! `pairwright sandbox`: a command in a sandbox of this machine, tried by hand.
 
+mod capacity;
 mod doctor;
 mod network;
 
@@ -21,6 +22,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::capacity::Capacity;
 use self::doctor::Doctor;
 use self::network::Denials;
 use super::style::{self, harmless, paint};
@@ -49,6 +51,8 @@ enum What {
     Run(Run),
     /// Say whether this machine can run sandboxes, and why not
     Doctor(Doctor),
+    /// Compute how many virtual machines a service needs, running and ready, and how much memory
+    Capacity(Capacity),
 }
 
 #[derive(Debug, clap::Args)]
@@ -156,6 +160,7 @@ impl SandboxCommand {
         let code = match self.what {
             What::Run(run) => runtime.block_on(run.run()),
             What::Doctor(doctor) => runtime.block_on(doctor.run()),
+            What::Capacity(capacity) => capacity.run(),
         };
         runtime.shutdown_background();
         code

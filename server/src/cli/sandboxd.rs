@@ -28,6 +28,10 @@ pub(super) struct Sandboxd {
     key_file: PathBuf,
     #[command(flatten)]
     machines: MachineFiles,
+    /// Virtual machines that may wait for someone at one time, so that nobody waits for them. How
+    /// many do follows from how often one is asked for
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    ready: usize,
     /// Let callers see folders of this machine that this user can read
     #[arg(long)]
     share_folders: bool,
@@ -42,6 +46,7 @@ impl Sandboxd {
         };
         let mut options = super::sandbox::options(workspaces, key);
         options.machines = self.machines.into();
+        options.ready = self.ready;
         let runtime = super::runtime()?;
         runtime.block_on(async {
             let service = match self.listen.parse::<SocketAddr>() {

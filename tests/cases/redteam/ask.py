@@ -5,13 +5,11 @@ ask.py get URL [HEADER...]        a request over plain HTTP, with these headers 
 ask.py follow URL                 the same, following redirects
 ask.py send TEXT                  the bytes of TEXT, with escapes
 ask.py hold N                     N connections that say nothing, until they are closed
+ask.py … and …                    one after the other
 """
 
 import socket
-import ssl
 import sys
-import urllib.error
-import urllib.request
 
 PROXY = ("127.0.0.1", 3128)
 
@@ -40,6 +38,9 @@ def connect(target, name=None):
     if b" 200 " not in head.split(b"\r\n")[0]:
         print(read(connection))
         return
+    # Only who needs these waits for them: they take a second where a processor is emulated.
+    import ssl
+
     context = ssl._create_unverified_context()
     name = name or target.rsplit(":", 1)[0]
     try:
@@ -58,6 +59,9 @@ def get(url, *headers):
 
 
 def follow(url):
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(url, timeout=8) as answer:
             print(answer.status, answer.read().decode())
@@ -80,4 +84,11 @@ def hold(count):
         print(read(connection))
 
 
-globals()[sys.argv[1]](*sys.argv[2:])
+asks = [[]]
+for word in sys.argv[1:]:
+    if word == "and":
+        asks.append([])
+    else:
+        asks[-1].append(word)
+for what, *arguments in filter(None, asks):
+    globals()[what](*arguments)

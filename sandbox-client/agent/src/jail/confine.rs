@@ -84,6 +84,15 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
+/// The part of it that is the same in every sandbox.
+pub(super) struct Filters(Arc<[BpfProgram]>);
+
+impl Filters {
+    pub(super) fn prepare() -> Step<Self> {
+        Ok(Self(at("prepare seccomp", filters())?.into()))
+    }
+}
+
 /// Put on by each command.
 #[derive(Debug, Clone)]
 pub(crate) struct Confinement {
@@ -93,11 +102,10 @@ pub(crate) struct Confinement {
 }
 
 impl Confinement {
-    pub(super) fn prepare(spec: &Spec) -> Step<Self> {
-        let filters = at("prepare seccomp", filters())?;
+    pub(super) fn prepare(filters: Filters, spec: &Spec) -> Step<Self> {
         let landlock = at("prepare Landlock", landlock(spec))?;
         Ok(Self {
-            filters: filters.into(),
+            filters: filters.0,
             landlock: landlock.map(Arc::new),
         })
     }

@@ -21,7 +21,7 @@ use super::{Step, at};
 use crate::spec::{Access, ETC, HOME, Mount, Spec};
 
 /// Where the host's file system is while the new one is built.
-const HOST: &str = "/old";
+pub(crate) const HOST: &str = "/old";
 /// Where the new one is built.
 const NEW: &str = "/new";
 /// All that can be written.
@@ -72,34 +72,64 @@ const PROC_EMPTY: [&str; 19] = [
     "vmallocinfo",
 ];
 
-/// Builds the file system and makes it the root. Returns the workspace's layer of changes.
-pub(super) fn build(spec: &Spec) -> Step<Option<OwnedFd>> {
+/// A file system that is being built beside the host's.
+pub(super) struct Root {
+    /// What is shown already.
+    shown: Vec<Mount>,
+    overlays: u32,
+}
+
+/// Begins with what every sandbox has, and with `mounts`, which are read-only.
+pub(super) fn prepare(mounts: Vec<Mount>) -> Step<Root> {
     leave_host()?;
-    scratch(spec)?;
-    let mut overlays = 0;
-    for mount in &spec.mounts {
-        let step = format!("show {}", mount.path.display());
-        at(&step, show(mount, &mut overlays))?;
-    }
-    let upper = match &spec.workspace {
-        None => None,
-        Some(path) => {
-            let step = format!("lay a layer over {}", path.display());
-            let upper = at(&step, overlay(path, &mut overlays))?;
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            Some(at(&step, rustix::fs::open(&upper, flags, Mode::empty()))?)
-        }
-    };
     etc()?;
     at("make /dev", devices())?;
     proc()?;
-    for path in &spec.masks {
-        at(&format!("hide {}", path.display()), mask(&inside(path)))?;
+    let mut root = Root {
+        shown: Vec::new(),
+        overlays: 0,
+    };
+    for mount in mounts {
+        if mount.access == Access::ReadOnly {
+            root.show(&mount)?;
+            root.shown.push(mount);
+        }
     }
-    let sealed = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    at("seal the root", mount_remount(NEW, sealed, ""))?;
-    at("enter the root", enter())?;
-    Ok(upper)
+    Ok(root)
+}
+
+impl Root {
+    /// Adds what one sandbox has, and makes all of it the root. Returns the workspace's layer of
+    /// changes.
+    pub(super) fn finish(mut self, spec: &Spec) -> Step<Option<OwnedFd>> {
+        scratch(spec)?;
+        for mount in &spec.mounts {
+            if !self.shown.contains(mount) {
+                self.show(mount)?;
+            }
+        }
+        let upper = match &spec.workspace {
+            None => None,
+            Some(path) => {
+                let step = format!("lay a layer over {}", path.display());
+                let upper = at(&step, overlay(path, &mut self.overlays))?;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                Some(at(&step, rustix::fs::open(&upper, flags, Mode::empty()))?)
+            }
+        };
+        for path in &spec.masks {
+            at(&format!("hide {}", path.display()), mask(&inside(path)))?;
+        }
+        let sealed = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+        at("seal the root", mount_remount(NEW, sealed, ""))?;
+        at("enter the root", enter())?;
+        Ok(upper)
+    }
+
+    fn show(&mut self, mount: &Mount) -> Step<()> {
+        let step = format!("show {}", mount.path.display());
+        at(&step, show(mount, &mut self.overlays))
+    }
 }
 
 /// Makes a memory file system the root, with the host's at [`HOST`].

@@ -195,11 +195,6 @@ impl Policy {
         })
     }
 
-    /// Whether anything at all is allowed.
-    pub(in crate::service) fn allows_any(&self) -> bool {
-        !self.rules.is_empty()
-    }
-
     /// What is allowed, as it was asked for.
     pub(super) fn names(&self) -> Vec<String> {
         self.rules.iter().map(ToString::to_string).collect()

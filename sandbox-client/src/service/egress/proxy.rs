@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{Either, Full};
+use http_body_util::{Either, Empty, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Shared;
@@ -26,6 +28,11 @@ use crate::protocol::{DenialOp, DenialReason};
 const HEAD_BYTES: usize = 16 << 10;
 const HEADERS: usize = 64;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Connections of a machine that are told that there are too many, at one time.
+const ALSO_REFUSED: u32 = 16;
+const REFUSAL: Duration = Duration::from_secs(1);
+/// A machine says nothing in the headers of a stream.
+const MACHINE_HEADERS: u32 = 1 << 10;
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-sandbox-deny: too-many-connections\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 pub(super) type Body = Either<Full<Bytes>, Metered>;
@@ -38,24 +45,57 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
-        while connections.try_join_next().is_some() {}
-        if connections.len() >= shared.options.caps.connections {
-            shared.deny(
-                DenialOp::Connection,
-                "",
-                DenialReason::TooManyConnections,
-                None,
-            );
+        match Connection::admit(&shared, &mut connections) {
+            Some(connection) => _ = connections.spawn(connection.serve(stream)),
             // Nobody is waited for who does not hear it.
-            let _ = stream.try_write(BUSY);
-            continue;
+            None => _ = stream.try_write(BUSY),
         }
-        let connection = Connection {
-            shared: Arc::clone(&shared),
-            n_passed: AtomicU64::new(0),
-            opened: Mutex::default(),
+    }
+}
+
+/// The same for connections that a machine carries here, each as a stream of HTTP/2.
+pub(super) async fn serve_machine(shared: Arc<Shared>, port: UnixStream) {
+    let (tell, mut told) = mpsc::channel(1);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let tell = tell.clone();
+        async move {
+            let mut answer = Response::new(Empty::<Bytes>::new());
+            if *request.method() != Method::CONNECT {
+                *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            } else if tell.send(hyper::upgrade::on(request)).await.is_err() {
+                *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let most = u32::try_from(shared.options.caps.connections).unwrap_or(u32::MAX);
+    let mut server = http2::Builder::new(TokioExecutor::new());
+    server
+        .timer(TokioTimer::new())
+        .max_header_list_size(MACHINE_HEADERS)
+        .max_concurrent_streams(most.saturating_add(ALSO_REFUSED));
+    let carried = server.serve_connection(TokioIo::new(port), service);
+    tokio::pin!(carried);
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            // What breaks the protocol has lost its way out.
+            _ = &mut carried => return,
+            Some(stream) = told.recv() => stream,
         };
-        connections.spawn(Arc::new(connection).serve(stream));
+        let connection = Connection::admit(&shared, &mut connections);
+        connections.spawn(async move {
+            let Ok(stream) = stream.await else { return };
+            let mut stream = TokioIo::new(stream);
+            match connection {
+                Some(connection) => connection.serve(stream).await,
+                None => {
+                    // Nobody is waited for who does not hear it.
+                    let told = stream.write_all(BUSY);
+                    let _ = tokio::time::timeout(REFUSAL, told).await;
+                }
+            }
+        });
     }
 }
 
@@ -68,7 +108,22 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    async fn serve(self: Arc<Self>, stream: TcpStream) {
+    /// One more, unless there are too many.
+    fn admit(shared: &Arc<Shared>, connections: &mut JoinSet<()>) -> Option<Arc<Self>> {
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= shared.options.caps.connections {
+            let reason = DenialReason::TooManyConnections;
+            shared.deny(DenialOp::Connection, "", reason, None);
+            return None;
+        }
+        Some(Arc::new(Self {
+            shared: Arc::clone(shared),
+            n_passed: AtomicU64::new(0),
+            opened: Mutex::default(),
+        }))
+    }
+
+    async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let caps = self.shared.options.caps;
         let service = service_fn(|request| {
             let own = Arc::clone(&self);

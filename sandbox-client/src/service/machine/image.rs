@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -32,6 +32,8 @@ const SLOT: usize = 32;
 const ENTRY: usize = 12;
 /// Blocks of one image: their numbers have 32 bits.
 const MOST_BLOCKS: u64 = u32::MAX as u64;
+/// No image is larger, in bytes.
+pub(super) const MOST_BYTES: u64 = MOST_BLOCKS * BLOCK as u64;
 /// Files kept open for the next read.
 const OPEN: usize = 64;
 
@@ -50,7 +52,7 @@ struct Extent {
     source: Source,
 }
 
-/// An image, to be read by anyone who has it.
+/// An image, to be read by anyone who has it, through a [`Reader`].
 #[derive(Debug)]
 pub(super) struct Image {
     tree: Tree,
@@ -58,7 +60,14 @@ pub(super) struct Image {
     head: Vec<u8>,
     /// By their first blocks, which follow the head.
     extents: Vec<Extent>,
-    n_blocks: u64,
+    digest: OnceLock<blake3::Hash>,
+}
+
+/// Someone who reads an image.
+#[derive(Debug)]
+pub(super) struct Reader {
+    image: Arc<Image>,
+    /// Files kept open for the next read.
     open: VecDeque<(u32, Arc<File>)>,
 }
 
@@ -125,14 +134,37 @@ impl Image {
             tree,
             head,
             extents,
-            n_blocks: next,
-            open: VecDeque::new(),
+            digest: OnceLock::new(),
         })
     }
 
-    /// Its size in bytes.
-    pub(super) fn size(&self) -> u64 {
-        self.n_blocks * BLOCK as u64
+    /// Tells images apart by all that is in them but the contents of files.
+    pub(super) fn digest(&self) -> blake3::Hash {
+        *self.digest.get_or_init(|| {
+            let mut digest = blake3::Hasher::new();
+            digest.update(&self.head);
+            for extent in &self.extents {
+                if let Source::Bytes(bytes) = &extent.source {
+                    digest.update(bytes);
+                }
+            }
+            digest.finalize()
+        })
+    }
+
+    /// Whether no directory has changed since it was made: nothing was added, removed or renamed.
+    /// A file that was written in place is read as it is now.
+    pub(super) fn is_current(&self) -> bool {
+        self.tree.is_current()
+    }
+}
+
+impl Reader {
+    pub(super) fn new(image: Arc<Image>) -> Self {
+        Self {
+            image,
+            open: VecDeque::new(),
+        }
     }
 
     /// Reads a piece. What lies outside is zeros.
@@ -142,16 +174,17 @@ impl Image {
     pub(super) fn read(&mut self, offset: u64, to: &mut [u8]) -> io::Result<()> {
         to.fill(0);
         let end = offset.saturating_add(to.len() as u64);
-        let head = self.head.len() as u64;
+        let image = Arc::clone(&self.image);
+        let head = image.head.len() as u64;
         if offset < head {
-            let from = &self.head[offset as usize..end.min(head) as usize];
+            let from = &image.head[offset as usize..end.min(head) as usize];
             to[..from.len()].copy_from_slice(from);
         }
         let block = BLOCK as u64;
-        let mut at = self
+        let mut at = image
             .extents
             .partition_point(|extent| extent.first * block + extent.size <= offset);
-        while let Some(extent) = self.extents.get(at) {
+        while let Some(extent) = image.extents.get(at) {
             let start = extent.first * block;
             if start >= end {
                 break;
@@ -181,7 +214,7 @@ impl Image {
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let opened = rustix::fs::openat2(
             root,
-            self.tree.path(number),
+            self.image.tree.path(number),
             OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
             Mode::empty(),
             ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::BENEATH,
@@ -323,28 +356,4 @@ impl Inode {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-    use crate::service::machine::tree::{Owner, Shown};
-
-    #[test]
-    fn more_than_block_numbers_can_tell_is_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["a", "b"] {
-            // As sparse as can be.
-            let file = File::create(folder.path().join(name)).unwrap();
-            file.set_len(9 << 40).unwrap();
-        }
-        let mut tree = Tree::new(&[]);
-        let masks = HashSet::new();
-        let shown = Shown {
-            owner: Owner::User,
-            masks: &masks,
-        };
-        tree.add(folder.path(), shown).unwrap();
-        let why = Image::of(tree).map(drop).unwrap_err().to_string();
-        assert!(why.contains("is too large: 16 TiB"), "{why}");
-    }
-}
+mod tests;

@@ -91,16 +91,12 @@ pub(super) struct Shown<'m> {
 }
 
 impl Tree {
-    /// A root with empty directories of these names.
-    pub(super) fn new(empty: &[&str]) -> Self {
-        let mut tree = Self {
+    /// A root without anything.
+    pub(super) fn new() -> Self {
+        Self {
             nodes: vec![Node::directory(0, &[])],
             whole: HashSet::new(),
-        };
-        for name in empty {
-            tree.directory(0, name.as_bytes());
         }
-        tree
     }
 
     fn child(&self, parent: u32, name: &[u8]) -> Option<u32> {
@@ -227,6 +223,21 @@ impl Tree {
         (is_directory && !hidden).then_some(number)
     }
 
+    /// Whether every directory that was listed has the time that it had then.
+    pub(super) fn is_current(&self) -> bool {
+        (0..).zip(&self.nodes).all(|(number, node)| {
+            // One without a time only leads to others.
+            let is_listed = matches!(node.kind, Kind::Directory(_))
+                && (node.seconds, node.nanoseconds) != (0, 0);
+            !is_listed
+                || fs::symlink_metadata(Path::new("/").join(self.path(number))).is_ok_and(|now| {
+                    now.is_dir()
+                        && now.mtime() == node.seconds
+                        && now.mtime_nsec() == i64::from(node.nanoseconds)
+                })
+        })
+    }
+
     /// Where a file is on this machine, below `/`.
     pub(super) fn path(&self, number: u32) -> PathBuf {
         let (mut names, mut at) = (Vec::new(), number);
@@ -257,7 +268,7 @@ mod tests {
             owner,
             masks: &masks,
         };
-        let mut tree = Tree::new(&[]);
+        let mut tree = Tree::new();
         tree.add(&at("tool/bin"), shown(Owner::Root)).unwrap();
         // Made since: what was added stays as it was.
         fs::write(at("tool/bin/later"), "text").unwrap();
