@@ -210,7 +210,7 @@ fn a_key_ends_the_request_for_the_next_edit_at_the_model() {
         "position": { "line": 3, "character": 0 },
     });
     let asked = client
-        .send("textDocument/copilotInlineEdit", &params)
+        .ask("textDocument/copilotInlineEdit", &params)
         .unwrap();
     runtime.block_on(server.wait("a question", |log| (!log.requests.is_empty()).then_some(())));
     let key = json!({

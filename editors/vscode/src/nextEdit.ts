@@ -140,13 +140,13 @@ export class NextEdits implements vscode.Disposable {
       const ranges = shown && isThere ? [shown.range] : [];
       isSeen ||= isThere && editor.visibleRanges.some((range) => range.contains(shown.range));
       editor.setDecorations(this.removed, ranges);
-      const after = { contentText: shown?.text ?? '' };
+      const after = { contentText: onOneLine(shown?.text ?? '') };
       editor.setDecorations(this.added, ranges.map((range) => ({ range, renderOptions: { after } })));
       editor.setDecorations(this.pointer, []);
     }
     if (shown && !isSeen && active) {
       const file = shown.document === active.document ? '' : `${vscode.workspace.asRelativePath(shown.document.uri)}, `;
-      const new_ = shown.text === '' ? 'delete' : shown.text.slice(0, SHORT);
+      const new_ = shown.text === '' ? 'delete' : onOneLine(shown.text).slice(0, SHORT);
       const after = { contentText: `→ ${file}line ${shown.range.start.line + 1}: ${new_}` };
       const line = active.document.lineAt(active.selection.active.line);
       active.setDecorations(this.pointer, [{ range: line.range, renderOptions: { after } }]);
@@ -201,6 +201,11 @@ export class NextEdits implements vscode.Disposable {
   private async tell(command: string, id: unknown): Promise<void> {
     await this.request('workspace/executeCommand', { command, arguments: [id] });
   }
+}
+
+/** A decoration is one line. */
+function onOneLine(text: string): string {
+  return text.replace(/\r?\n/g, '⏎');
 }
 
 /** Reads an edit of the server; `undefined` when it is for a text that is not open as it was. */

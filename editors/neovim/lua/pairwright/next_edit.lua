@@ -22,8 +22,9 @@ local PAUSE = 300
 ---@field buf integer
 ---@field tick integer
 ---@field row integer
----@field first integer Bytes of the row that give way.
----@field last integer
+---@field first integer Byte of the row from which text gives way,
+---@field end_row integer
+---@field last integer to this byte of this row.
 ---@field text string
 ---@field command table
 
@@ -55,17 +56,19 @@ end
 
 ---@param edit pairwright.NextEdit
 local function draw(edit)
-  local new = edit.text == '' and 'delete' or edit.text
+  -- A line of the screen holds no ends of lines.
+  local new = edit.text == '' and 'delete' or edit.text:gsub('\r?\n', '⏎')
   if is_in_sight(edit) then
-    if edit.last > edit.first then
+    if edit.end_row > edit.row or edit.last > edit.first then
       api.nvim_buf_set_extmark(edit.buf, namespace, edit.row, edit.first, {
+        end_row = edit.end_row,
         end_col = edit.last,
         hl_group = 'PairwrightRemoved',
       })
     end
     if edit.text ~= '' then
-      api.nvim_buf_set_extmark(edit.buf, namespace, edit.row, edit.last, {
-        virt_text = { { edit.text, 'PairwrightAdded' } },
+      api.nvim_buf_set_extmark(edit.buf, namespace, edit.end_row, edit.last, {
+        virt_text = { { new, 'PairwrightAdded' } },
         virt_text_pos = nvim.has_inline_text and 'inline' or 'eol',
       })
     end
@@ -93,17 +96,27 @@ local function read(result, encoding)
     return nil
   end
   local from, to = edit.range.start, edit.range['end']
-  local line = api.nvim_buf_get_lines(buf, from.line, from.line + 1, false)[1]
-  if not line or to.line ~= from.line then
+  local first = api.nvim_buf_get_lines(buf, from.line, from.line + 1, false)[1]
+  local last = api.nvim_buf_get_lines(buf, to.line, to.line + 1, false)[1]
+  local text, end_row = edit.text, to.line
+  if first and not last and to.character == 0 and to.line > from.line then
+    -- Up to the end of the last line, which has no row after it here.
+    end_row = to.line - 1
+    last = api.nvim_buf_get_lines(buf, end_row, end_row + 1, false)[1]
+    to = { line = end_row, character = nvim.character(last, #last, encoding) }
+    text = text:gsub('\r?\n$', '')
+  end
+  if not first or not last then
     return nil
   end
   return {
     buf = buf,
     tick = api.nvim_buf_get_changedtick(buf),
     row = from.line,
-    first = nvim.byte_column(line, from.character, encoding),
-    last = nvim.byte_column(line, to.character, encoding),
-    text = edit.text,
+    first = nvim.byte_column(first, from.character, encoding),
+    end_row = end_row,
+    last = nvim.byte_column(last, to.character, encoding),
+    text = text,
     command = edit.command,
   }
 end
@@ -208,8 +221,8 @@ end
 ---@param edit pairwright.NextEdit
 local function make(edit)
   hide()
-  local lines = vim.split(edit.text, '\n', { plain = true })
-  api.nvim_buf_set_text(edit.buf, edit.row, edit.first, edit.row, edit.last, lines)
+  local lines = vim.split(edit.text, '\r?\n')
+  api.nvim_buf_set_text(edit.buf, edit.row, edit.first, edit.end_row, edit.last, lines)
   local is_one_line = #lines == 1
   local column = (is_one_line and edit.first or 0) + #lines[#lines]
   api.nvim_win_set_cursor(0, { edit.row + #lines, math.max(column - 1, 0) })

@@ -17,7 +17,7 @@
 ---@field enabled? boolean Whether ghost text is offered at all.
 ---@field languages? table<string, boolean> Switches ghost text per language id, for example `{ "markdown": false }`. Languages not named here are on.
 ---@field maxLines? integer Most lines of one suggestion.
----@field nextEdit? boolean Whether, after an edit, the edit that follows from it elsewhere is proposed: a renamed name, a call whose arguments changed.
+---@field nextEdit? boolean Whether, after an edit, the edit that follows from it elsewhere is proposed: a renamed name, a call whose arguments changed, or what the model of `models.edit` says.
 
 ---@class pairwright.Settings.index
 ---@field enabled? boolean Whether the workspace is indexed, in the user's cache directory. Without it a model is shown open files only.
@@ -49,6 +49,7 @@
 ---@field chat? pairwright.Settings.models.chat The model that answers in chat. Unset: questions are answered with the best places of the repository, by search alone.
 ---@field chatFallbacks? pairwright.Settings.models.chatFallbacks[] Models that answer in chat when the one of `models.chat` cannot be reached, fails or limits requests for longer than is waited; in this order.
 ---@field complete? pairwright.Settings.models.complete The model that writes ghost text. Unset: the embedded engine alone.
+---@field edit? pairwright.Settings.models.edit The model that proposes the next edit where the user's last one does not say it by itself; a quick one. It is asked at each pause in typing, with parts of the open files. Unset: only what repeats the last edit is proposed.
 ---@field embed? pairwright.Settings.models.embed The model that turns code and questions into vectors for search: any endpoint that answers `POST /embeddings` as OpenAI does. It is sent every indexed piece of the workspace once; `api` and `template` mean nothing here. Unset: embedded vectors, on this machine.
 
 ---@class pairwright.Settings.models.agent
@@ -128,6 +129,23 @@
 ---@field model? string The model's name, as the endpoint knows it.
 ---@field template? string Fill-in-the-middle template to use instead of the one found by the model's name.
 ---@field url? string The endpoint's base URL, for example `http://localhost:8080` or `https://api.example.com/v1`.
+
+---@class pairwright.Settings.models.edit
+---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyEnv? string The environment variable that holds the API key.
+---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
+---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
+---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
+---@field model? string The model's name, as the endpoint knows it.
+---@field prices? pairwright.Settings.models.edit.prices What the model costs, for budgets and reports. Unset: what the server says, if it does.
+---@field thinkingTokens? integer Tokens the model may think before it answers, where the dialect can say so (`anthropic`; for `ollama` 0 switches thinking off). Unset: as the server likes.
+---@field url? string The endpoint's base URL, for example `http://localhost:11434` or `https://api.example.com/v1`.
+
+---@class pairwright.Settings.models.edit.prices
+---@field cached? number Tokens read from the server's cache. Unset: a tenth of `input`.
+---@field input? number Tokens read.
+---@field output? number Tokens written.
 
 ---@class pairwright.Settings.models.embed
 ---@field api? 'openai'|'fim'|'llamacpp'|'ollama'|'mistral'|'deepseek' The dialect the endpoint speaks: `openai` (completions with a suffix), `fim` (completions with the model family's own fill-in-the-middle tokens), `llamacpp` (/infill), `ollama` (/api/generate), `mistral` or `deepseek`.
