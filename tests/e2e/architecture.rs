@@ -18,9 +18,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     (
         "complete",
-        &[
-            "lsp", "openai", "acp", "cli", "agent", "chat", "edit", "store",
-        ],
+        &["lsp", "openai", "acp", "cli", "agent", "chat", "store"],
     ),
     (
         "chat",

@@ -396,6 +396,7 @@ async fn the_embedded_engine_answers_where_there_is_no_model() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_settings_is_in_force_without_a_restart() {
     let (_model, world) = with_model(|seen| Answer::honest(seen, "one(two)")).await;
+    let world = world.trusted();
     let endpoint = Endpoint::start(&world);
     let ask = async |prompt: &str| {
         let asked = json!({ "prompt": prompt, "suffix": "\n" });

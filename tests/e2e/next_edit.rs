@@ -99,7 +99,7 @@ fn what_was_turned_down_is_not_proposed_again_and_a_setting_switches_all_off() {
 
 /// A body that was rewritten, a use of it that nothing but a model could know, and a secret.
 const SHOP: &str = "\
-KEY = 'sk-live-0123456789abcdefghijklmnop'
+API_KEY = 'a1b2c3d4e5f6g7h8'
 
 def total(prices):
     return sum(prices)
@@ -184,7 +184,7 @@ fn where_nothing_repeats_the_last_edit_a_model_says_what_follows() {
         "{request}"
     );
     assert!(request.contains("# Returns the sum."), "{request}");
-    for secret in ["hunter2", "sk-live-0123"] {
+    for secret in ["hunter2", "a1b2c3d4"] {
         assert!(!request.contains(secret), "{request}");
     }
 
