@@ -1,7 +1,7 @@
 //! Requests: to the control plane, or on to a sandbox's `envd`.
 //!
-//! A request that names a sandbox is for that sandbox, and shows its token; every other is for the
-//! control plane, and shows the service's key.
+//! A request that names a sandbox is for that sandbox, and shows its token, or does not name it and
+//! shows a token nevertheless; every other is for the control plane, and shows the service's key.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ where
 }
 
 async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body> {
-    let outcome = match target(&request) {
+    let outcome = match target(&request).or_else(|| shown(state, &request)) {
         Some(target) => forward(state, request, target).await,
         None => control(state, request).await,
     };
@@ -147,10 +147,7 @@ fn target(request: &Request<Incoming>) -> Option<Target> {
     let header = |name: &str| request.headers().get(name)?.to_str().ok();
     let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
     // E2B's client 2.20 names the sandbox also to the control plane, whose paths no `envd` has.
-    if ["/sandboxes", "/v2/sandboxes"]
-        .iter()
-        .any(|own| path.starts_with(own))
-    {
+    if is_control(path) {
         return None;
     }
     if let Some(id) = header(SANDBOX_HEADER) {
@@ -177,6 +174,28 @@ fn target(request: &Request<Incoming>) -> Option<Target> {
         port: port.parse().ok()?,
         path: path.to_owned(),
     })
+}
+
+/// The sandbox whose token a request shows: E2B's client 2.20 does not name one that it connected to.
+fn shown(state: &State, request: &Request<Incoming>) -> Option<Target> {
+    let token = request.headers().get(TOKEN_HEADER)?.to_str().ok()?;
+    let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    if is_control(path) {
+        return None;
+    }
+    let sandboxes = state.sandboxes();
+    let found = sandboxes.values().find(|sandbox| sandbox.token.is(token));
+    Some(Target {
+        // No sandbox has an empty one: whose token this was is gone.
+        id: found.map(|sandbox| sandbox.id.clone()).unwrap_or_default(),
+        port: ENVD_PORT,
+        path: path.to_owned(),
+    })
+}
+
+fn is_control(path: &str) -> bool {
+    let own = ["/sandboxes", "/v2/sandboxes"];
+    own.iter().any(|own| path.starts_with(own))
 }
 
 /// Passes a request on to a sandbox, body and answer as they stream.
