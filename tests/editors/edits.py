@@ -2,6 +2,8 @@
 
 import difflib
 
+from scripted_model import ChatModel, in_turn
+
 NUMBERS = "".join(f"line {n}\n" for n in range(1, 21))
 OTHER = "alpha\nbeta\n"
 THIRD = "one\ntwo\n"
@@ -47,3 +49,19 @@ def large():
     after = [line.upper() if n % 10 < 5 else line for n, line in enumerate(before)]
     diff = difflib.unified_diff(before, after, "a/a.txt", "b/a.txt", n=1)
     return {"a.txt": "".join(before), "answer.md": "".join(diff)}, "".join(after)
+
+
+#: A text whose first word is to be made `max`, and what a model says that follows: over two lines.
+PRICES = "sum(prices)\n\n# Adds\n# all prices.\nprices = [1]\n"
+FOLLOWS = "prices.py\n<<<<<<< SEARCH\n# Adds\n# all prices.\n=======\n# The largest.\n>>>>>>> REPLACE\n"
+FOLLOWED = "max(prices)\n\n# The largest.\nprices = [1]\n"
+
+
+class EditModel(ChatModel):
+    """A model that proposes that."""
+
+    def __init__(self):
+        super().__init__(in_turn([FOLLOWS]))
+
+    def settings(self):
+        return {"local": {"enabled": False}, "models": {"edit": self.endpoint()}}

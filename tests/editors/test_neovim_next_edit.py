@@ -3,6 +3,7 @@
 import unittest
 
 from desk import until
+from edits import FOLLOWED, PRICES, EditModel
 from nvim import Case, in_versions
 
 FILLER = "pass\n" * 60
@@ -88,6 +89,20 @@ class NextEditCase(Case):
         until(lambda: self.desk.commands("pairwright.didRejectEdit"), "the server is told")
         nvim.type("<M-e>")
         self.wait_said("nothing follows")
+
+    def test_what_a_model_says_may_be_of_several_lines(self):
+        model = self.closing(EditModel())
+        nvim = self.start({"prices.py": PRICES}, model.settings(), "", "prices.py")
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is open")
+        nvim.type("cwmax<Esc>")
+        self.wait_marks((2, "-Adds"), (3, "+The largest"))
+        nvim.type("<M-e>")
+        until(lambda: nvim.now()["row"] == 2, "the cursor is there")
+        nvim.type("<M-e>")
+        nvim.wait_text(FOLLOWED.rstrip("\n"))
+        nvim.type("u")
+        nvim.wait_text(PRICES.replace("sum", "max", 1).rstrip("\n"))
+        self.assertEqual((self.desk.broken(), model.wrong), ([], []))
 
     def test_it_can_be_switched_off_and_keys_that_are_mapped_stay(self):
         mine = "vim.keymap.set('n', '<M-e>', function() _G.mine = true end)\n"

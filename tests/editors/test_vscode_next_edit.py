@@ -3,6 +3,7 @@
 import unittest
 
 from desk import until
+from edits import FOLLOWED, PRICES, EditModel
 from vscode import Case, installed
 
 MAIN = "total = 1\nprint(total)\n" + "pass\n" * 80 + "print(total)\n"
@@ -50,6 +51,21 @@ class NextEdit(Case):
         window.press("Control+Home", "Tab")
         self.assertEqual(window.save("user.py").lstrip(), USER)
         self.assertEqual(self.desk.broken(), [])
+
+    def test_what_a_model_says_may_be_of_several_lines(self):
+        model = self.closing(EditModel())
+        window = self.window({"prices.py": PRICES}, model=model)
+        window.open("prices.py")
+        until(lambda: self.desk.sent("textDocument/didOpen"), "the server knows of it")
+        window.press("Control+Home", "Control+Shift+ArrowRight")
+        window.type("max")
+        until(lambda: "The largest" in self.behind(window), "the next edit")
+        window.press("Tab")
+        window.wait_at("prices.py:3")
+        window.press("Tab")
+        until(lambda: self.desk.commands("pairwright.didAcceptEdit"), "made")
+        self.assertEqual(window.save("prices.py"), FOLLOWED)
+        self.assertEqual((self.desk.broken(), model.wrong), ([], []))
 
 
 if __name__ == "__main__":
