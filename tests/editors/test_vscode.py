@@ -90,7 +90,8 @@ class VsCode(Case):
 
         with self.subTest("settings change while it runs"):
             window.run_command("Pairwright: Switch Ghost Text for This Language")
-            changed = {"settings": {"pairwright": {"complete": {"languages": {"javascript": False}}}}}
+            languages = {"languages": {"javascript": False}}
+            changed = {"settings": {"pairwright": {"complete": languages, "workspace": {"trusted": ["/"]}}}}
             until(lambda: changed in self.desk.sent("workspace/didChangeConfiguration"), "told")
 
             def owed():
