@@ -16,7 +16,6 @@ mod call;
 pub(super) mod model;
 mod scope;
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -33,10 +32,6 @@ const MAX_DOCUMENTS: usize = 12;
 const MAX_TEXT: usize = 200;
 /// Shortest expression that says enough to be followed.
 const MIN_EXPRESSION: usize = 6;
-
-/// Proposals that can still be told to have been taken or turned down, and changes that are not
-/// wanted.
-const REMEMBERED: usize = 64;
 
 /// A proposed edit of one document.
 #[derive(Debug, Clone)]
@@ -65,45 +60,6 @@ pub enum Change {
         old: String,
         new: String,
     },
-}
-
-/// What became of proposals.
-#[derive(Debug, Default)]
-pub struct Proposals {
-    made: VecDeque<(u64, Change)>,
-    unwanted: VecDeque<Change>,
-}
-
-impl Proposals {
-    pub fn add(&mut self, id: u64, change: Change) {
-        self.made.push_front((id, change));
-        self.made.truncate(REMEMBERED);
-    }
-
-    /// Whether the user turned down the same change.
-    pub fn is_unwanted(&self, change: &Change) -> bool {
-        self.unwanted.contains(change)
-    }
-
-    /// Notes that a proposal was taken; `false` when it is not known, or was answered already.
-    pub fn accepted(&mut self, id: u64) -> bool {
-        self.take(id).is_some()
-    }
-
-    /// Notes that a proposal was turned down; `false` as for [`accepted`](Self::accepted).
-    pub fn rejected(&mut self, id: u64) -> bool {
-        let Some(change) = self.take(id) else {
-            return false;
-        };
-        self.unwanted.push_front(change);
-        self.unwanted.truncate(REMEMBERED);
-        true
-    }
-
-    fn take(&mut self, id: u64) -> Option<Change> {
-        let at = self.made.iter().position(|(made, _)| *made == id)?;
-        Some(self.made.remove(at)?.1)
-    }
 }
 
 /// Finds the next place for what was rewritten last, seen from byte `cursor` of `document`.

@@ -57,20 +57,12 @@ impl Server {
             return Ok(InlineEdits::default());
         };
         off_the_reader().await;
-        let (snapshot, document, cursor) = (ask.snapshot, ask.document, ask.offset);
-        let (completer, seen, at) = (self.completer.clone(), snapshot.clone(), document.clone());
-        let found = tokio::task::spawn_blocking(move || completer.next_edit(&seen, &at, cursor));
-        let found = match found.await.ok().flatten() {
-            Some(found) => Some(found),
-            None => {
-                let by_model = self
-                    .completer
-                    .next_edit_by_model(&snapshot, &document, cursor);
-                by_model.await
-            }
-        };
+        let found = self
+            .completer
+            .next_edit(&ask.snapshot, &ask.document, ask.offset)
+            .await;
         let edits = found.into_iter().map(|(id, edit)| InlineEdit {
-            range: convert::range(&edit.document, &edit.range, snapshot.encoding),
+            range: convert::range(&edit.document, &edit.range, ask.snapshot.encoding),
             text: edit.text,
             text_document: EditedDocument {
                 uri: edit.document.uri.to_string(),

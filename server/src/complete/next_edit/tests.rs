@@ -183,16 +183,15 @@ fn what_says_little_by_itself_is_followed_once_it_was_done_twice() {
 }
 
 #[test]
-fn a_change_that_was_turned_down_is_not_proposed_again() {
+fn a_change_that_is_unwanted_is_not_proposed() {
     let session = Session::default();
     session.open(Document::new("file:///a", "python", 1, "area = 1\narea\n"));
     let cursor = type_over(&session, "file:///a", 0..4, "surface");
-    let edit = proposed(&session, cursor, &[]).unwrap();
-    let mut proposals = Proposals::default();
-    proposals.add(7, edit.change.clone());
-    assert!(!proposals.is_unwanted(&edit.change));
-    assert!(proposals.rejected(7) && !proposals.rejected(7) && !proposals.accepted(7));
-    assert!(proposals.is_unwanted(&edit.change));
+    let unwanted = proposed(&session, cursor, &[]).unwrap().change;
+    let snapshot = session.snapshot();
+    let document = snapshot.documents.first().unwrap();
+    let found = next_edit(&snapshot, document, cursor, |_| false, |c| *c == unwanted);
+    assert!(found.is_none());
 }
 
 mod hostile {
