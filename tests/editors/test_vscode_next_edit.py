@@ -19,6 +19,12 @@ class NextEdit(Case):
     def behind(self, window):
         return [text.replace("\u00a0", " ").strip('"') for text in window.page.evaluate(BEHIND)]
 
+    def rename_first(self, window, to, proposed):
+        """Renames the first word of the file, and waits for what is `proposed` then."""
+        window.press("Control+Home", "Control+Shift+ArrowRight")
+        window.type(to)
+        until(lambda: proposed in self.behind(window), "the next edit")
+
     def test_a_rename_is_followed_by_one_key_and_escape_turns_it_down(self):
         settings = {"pairwright.local.enabled": False}
         window = self.window({"main.py": MAIN, "user.py": USER}, settings=settings)
@@ -26,9 +32,7 @@ class NextEdit(Case):
         until(lambda: self.desk.sent("textDocument/didOpen"), "the server knows of one")
         # Of the other it is told with the first change.
         window.find("main.py")
-        window.press("Control+Home", "Control+Shift+ArrowRight")
-        window.type("sum")
-        until(lambda: "sum" in self.behind(window), "the next edit")
+        self.rename_first(window, "sum", "sum")
         window.picture("vscode-next-edit")
         window.press("Tab")
         window.wait_at("main.py:2")
@@ -57,9 +61,7 @@ class NextEdit(Case):
         window = self.window({"prices.py": PRICES}, model=model)
         window.open("prices.py")
         until(lambda: self.desk.sent("textDocument/didOpen"), "the server knows of it")
-        window.press("Control+Home", "Control+Shift+ArrowRight")
-        window.type("max")
-        until(lambda: "The largest" in self.behind(window), "the next edit")
+        self.rename_first(window, "max", "The largest")
         window.press("Tab")
         window.wait_at("prices.py:3")
         window.press("Tab")

@@ -1,10 +1,37 @@
 use std::{
     fs,
+    io::Write as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
 use super::*;
 use crate::text::score::QueryTerm;
+
+/// Has git itself make a repository, or judge what was made of it, by no settings of the user: what
+/// it prints.
+pub(super) fn git(folder: &Path, arguments: &[&str], input: &[u8]) -> String {
+    #[expect(clippy::disallowed_methods, reason = "tests need git to compare with")]
+    let mut command = Command::new("git");
+    command
+        .args(["-c", "user.name=t", "-c", "user.email=t@t"])
+        .args(["-c", "commit.gpgsign=false"])
+        .args(arguments)
+        .current_dir(folder)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "git {arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
+}
 
 /// A repository made by git itself.
 struct Fixture(tempfile::TempDir);
@@ -16,28 +43,8 @@ impl Fixture {
         fixture
     }
 
-    fn git(&self, args: &[&str]) {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test needs git to make a repository"
-        )]
-        let status = Command::new("git")
-            .args([
-                "-c",
-                "user.name=t",
-                "-c",
-                "user.email=t@t",
-                "-c",
-                "commit.gpgsign=false",
-            ])
-            .args(args)
-            .current_dir(self.0.path())
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success(), "git {args:?}");
+    fn git(&self, arguments: &[&str]) {
+        git(self.0.path(), arguments, b"");
     }
 
     fn commit(&self, message: &str, files: &[(&str, &str)]) {

@@ -16,9 +16,8 @@ use std::{
 
 use gix::{
     ObjectId, Repository,
-    bstr::{BStr, BString, ByteSlice as _},
-    index::entry::{Flags, Mode, Stat},
-    objs::tree::{EntryKind, EntryMode},
+    bstr::{BString, ByteSlice as _},
+    objs::tree::EntryKind,
     refs::{Target, transaction::PreviousValue},
 };
 
@@ -118,7 +117,8 @@ impl Worktree {
         let below = root.strip_prefix(top).map_err(|_| outside())?;
         let base = repository.head_id().map_err(|_| WorktreeError::NoCommit)?;
         let base = base.detach();
-        let files = list(&repository, tree_of(&repository, base)?)?;
+        let tree = tree_of(&repository, base)?;
+        let files = list(&repository, tree)?;
         let name = branch.rsplit('/').next().unwrap_or(branch);
         let admin = common.join("worktrees").join(name);
         if at.exists() || admin.exists() {
@@ -130,7 +130,8 @@ impl Worktree {
         repository
             .reference(full(branch), base, PreviousValue::MustNotExist, message)
             .map_err(git)?;
-        let made = fill(&repository, &files, &admin, at, branch);
+        let made = fill(&repository, &files, &admin, at, branch)
+            .and_then(|()| write_index(&repository, tree, admin.join("index")));
         if let Err(why) = made {
             let _ = fs::remove_dir_all(at);
             let _ = fs::remove_dir_all(&admin);
@@ -166,7 +167,9 @@ impl Worktree {
         if last.lines().any(|line| line == run) {
             return Ok(tip.to_string());
         }
-        let mut files = list(&repository, tree_of(&repository, tip)?)?;
+        let tree = tree_of(&repository, tip)?;
+        let tree = repository.find_tree(tree).map_err(git)?;
+        let mut edited = tree.edit().map_err(git)?;
         let below = self.root.strip_prefix(&self.top).ok();
         let below = below.and_then(Path::to_str).unwrap_or_default();
         for change in changes {
@@ -174,16 +177,10 @@ impl Worktree {
                 "" => change.path.clone(),
                 below => format!("{below}/{}", change.path),
             };
-            let known = files.get(BStr::new(&path));
-            let is_as_said = match (known, &change.before) {
-                (None, None) => true,
-                (Some(entry), Some(before)) => {
-                    let found = repository.find_object(entry.id).map_err(git)?;
-                    found.data == *before
-                }
-                (None, Some(_)) | (Some(_), None) => false,
-            };
-            if !is_as_said {
+            let known = tree.lookup_entry_by_path(&path).map_err(git)?;
+            let known = known.map(|entry| entry.object()).transpose();
+            let known = known.map_err(git)?;
+            if known.as_ref().map(|file| &file.data) != change.before.as_ref() {
                 return Err(WorktreeError::Moved(path));
             }
             let kind = match change.executable {
@@ -192,15 +189,15 @@ impl Worktree {
             };
             match &change.after {
                 Some(bytes) => {
-                    let id = repository.write_blob(bytes).map_err(git)?.detach();
-                    files.insert(path.into(), Entry { kind, id });
+                    let id = repository.write_blob(bytes).map_err(git)?;
+                    edited.upsert(path, kind, id).map_err(git)?;
                 }
                 None => {
-                    files.remove(BStr::new(&path));
+                    edited.remove(path).map_err(git)?;
                 }
             }
         }
-        let tree = write_tree(&repository, &files)?;
+        let tree = edited.write().map_err(git)?.detach();
         let committer = repository.committer().and_then(std::result::Result::ok);
         let committer = committer.ok_or_else(|| WorktreeError::Git("nobody can commit".into()))?;
         let author = gix::actor::Signature {
@@ -220,7 +217,7 @@ impl Worktree {
             )
             .map_err(git)?
             .detach();
-        write_index(&repository, &files, &repository.git_dir().join("index"))?;
+        write_index(&repository, tree, repository.index_path())?;
         Ok(commit.to_string())
     }
 
@@ -334,7 +331,7 @@ fn list(repository: &Repository, tree: ObjectId) -> Result<Files> {
     Ok(files)
 }
 
-/// Writes git's own entry of the working tree, its files and its index.
+/// Writes git's own entry of the working tree, and its files.
 fn fill(
     repository: &Repository,
     files: &Files,
@@ -378,7 +375,7 @@ fn fill(
         let object = repository.find_object(entry.id).map_err(git)?;
         write_file(&path, entry.kind, &object.data).map_err(|why| failed(&path, why))?;
     }
-    write_index(repository, files, &admin.join("index"))
+    Ok(())
 }
 
 fn write_file(path: &Path, kind: EntryKind, bytes: &[u8]) -> io::Result<()> {
@@ -399,80 +396,12 @@ fn write_file(path: &Path, kind: EntryKind, bytes: &[u8]) -> io::Result<()> {
     options.open(path)?.write_all(bytes)
 }
 
-/// Writes the index of a working tree whose files are as `files` say. What the disk knows of them
+/// Writes the index of a working tree whose files are as `tree` says. What the disk knows of them
 /// git looks up when it is asked next.
-fn write_index(repository: &Repository, files: &Files, at: &Path) -> Result<()> {
-    let mut state = gix::index::State::new(repository.object_hash());
-    for (path, entry) in files {
-        let mode = match entry.kind {
-            EntryKind::Link => Mode::SYMLINK,
-            EntryKind::Commit => Mode::COMMIT,
-            EntryKind::BlobExecutable => Mode::FILE_EXECUTABLE,
-            EntryKind::Blob | EntryKind::Tree => Mode::FILE,
-        };
-        state.dangerously_push_entry(
-            Stat::default(),
-            entry.id,
-            Flags::empty(),
-            mode,
-            path.as_bstr(),
-        );
-    }
-    state.sort_entries();
-    let mut index = gix::index::File::from_state(state, at);
+fn write_index(repository: &Repository, tree: ObjectId, at: PathBuf) -> Result<()> {
+    let mut index = repository.index_from_tree(&tree).map_err(git)?;
+    index.set_path(at);
     index.write(Default::default()).map_err(git)
-}
-
-/// Writes the tree of `files` with all trees in it.
-fn write_tree(repository: &Repository, files: &Files) -> Result<ObjectId> {
-    // By depth, so that a tree's trees are known before it.
-    let mut folders: BTreeMap<BString, Vec<gix::objs::tree::Entry>> = BTreeMap::new();
-    folders.insert(BString::default(), Vec::new());
-    for (path, entry) in files {
-        let (folder, name) = split(path.as_bstr());
-        let entry = gix::objs::tree::Entry {
-            mode: EntryMode::from(entry.kind),
-            filename: name.to_owned(),
-            oid: entry.id,
-        };
-        let mut above = folder;
-        while !folders.contains_key(above) {
-            folders.insert(above.to_owned(), Vec::new());
-            above = split(above).0;
-        }
-        folders.entry(folder.to_owned()).or_default().push(entry);
-    }
-    let depth = |path: &BString| match path.is_empty() {
-        true => 0,
-        false => 1 + path.find_iter("/").count(),
-    };
-    let mut deepest_first: Vec<BString> = folders.keys().cloned().collect();
-    deepest_first.sort_by_key(|path| std::cmp::Reverse(depth(path)));
-    let mut last = ObjectId::empty_tree(repository.object_hash());
-    for path in deepest_first {
-        let mut entries = folders.remove(&path).unwrap_or_default();
-        entries.sort();
-        let tree = gix::objs::Tree { entries };
-        last = repository.write_object(&tree).map_err(git)?.detach();
-        if !path.is_empty() {
-            let (above, name) = split(path.as_bstr());
-            let entry = gix::objs::tree::Entry {
-                mode: EntryMode::from(EntryKind::Tree),
-                filename: name.to_owned(),
-                oid: last,
-            };
-            folders.entry(above.to_owned()).or_default().push(entry);
-        }
-    }
-    Ok(last)
-}
-
-/// A path's folder, `""` at the top, and its name.
-fn split(path: &BStr) -> (&BStr, &BStr) {
-    match path.rfind_byte(b'/') {
-        Some(at) => (path[..at].as_bstr(), path[at + 1..].as_bstr()),
-        None => (BStr::new(""), path),
-    }
 }
 
 fn text_of(message: Message<'_>, run: &str) -> String {

@@ -1,9 +1,5 @@
-use std::{
-    io::Write as _,
-    process::{Command, Stdio},
-};
-
 use super::*;
+use crate::repo::tests::git;
 
 /// A repository made by git itself, and a place for a working tree.
 struct Stage {
@@ -42,39 +38,7 @@ impl Stage {
     }
 
     fn git(&self, arguments: &[&str]) -> String {
-        self.git_at(&self.user(), arguments, b"")
-    }
-
-    fn git_at(&self, folder: &Path, arguments: &[&str], input: &[u8]) -> String {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test needs git to make a repository and to judge what was made of it"
-        )]
-        let mut command = Command::new("git");
-        command
-            .args([
-                "-c",
-                "user.name=t",
-                "-c",
-                "user.email=t@t",
-                "-c",
-                "commit.gpgsign=false",
-            ])
-            .args(arguments)
-            .current_dir(folder)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("HOME", self.folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "git {arguments:?}: {said}");
-        String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned()
+        git(&self.user(), arguments, b"")
     }
 
     fn create(&self) -> Result<Worktree> {
@@ -125,7 +89,7 @@ fn a_working_tree_is_what_git_makes_of_one_and_the_users_is_untouched() {
     let before = stage.state();
     let made = stage.create().unwrap();
     assert_eq!(stage.state(), before);
-    let git = |arguments: &[&str]| stage.git_at(&made.top, arguments, b"");
+    let git = |arguments: &[&str]| git(&made.top, arguments, b"");
     assert_eq!(git(&["status", "--short", "--branch"]), "## agent/t_1");
     assert_eq!(
         git(&["ls-files", "--stage"]),
@@ -173,7 +137,7 @@ fn a_commit_has_the_changes_and_who_made_them_and_is_made_once() {
     let mut executable = changes.to_vec();
     executable[2].executable = true;
     let commit = made.commit(&executable, MESSAGE).unwrap();
-    let git = |arguments: &[&str]| stage.git_at(&made.top, arguments, b"");
+    let git = |arguments: &[&str]| git(&made.top, arguments, b"");
     assert_eq!(git(&["status", "--short"]), "");
     assert_eq!(
         git(&["rev-parse", "HEAD", "HEAD~1"]),
@@ -216,7 +180,7 @@ fn a_commit_has_the_changes_and_who_made_them_and_is_made_once() {
 fn what_moved_on_the_branch_is_not_committed_over() {
     let stage = Stage::new();
     let made = stage.create().unwrap();
-    let git = |arguments: &[&str]| stage.git_at(&made.top, arguments, b"");
+    let git = |arguments: &[&str]| git(&made.top, arguments, b"");
     fs::write(made.top.join("sub/a.txt"), "mine\n").unwrap();
     git(&["commit", "-q", "-a", "-m", "By hand"]);
     let theirs = git(&["rev-parse", "HEAD"]);
@@ -304,8 +268,8 @@ fn a_tree_that_leads_elsewhere_makes_no_working_tree() {
         (".git ", "040000"),
     ] {
         let stage = Stage::new();
-        let blob = stage.git_at(&stage.user(), &["hash-object", "-w", "--stdin"], b"x");
-        let inner = stage.git_at(
+        let blob = git(&stage.user(), &["hash-object", "-w", "--stdin"], b"x");
+        let inner = git(
             &stage.user(),
             &["mktree"],
             format!("100644 blob {blob}\tconfig\n").as_bytes(),
@@ -315,7 +279,7 @@ fn a_tree_that_leads_elsewhere_makes_no_working_tree() {
         let mut raw = format!("{} {name}\0", mode.trim_start_matches('0')).into_bytes();
         raw.extend_from_slice(ObjectId::from_hex(id.as_bytes()).unwrap().as_slice());
         let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
-        let tree = stage.git_at(&stage.user(), &hash, &raw);
+        let tree = git(&stage.user(), &hash, &raw);
         let commit = stage.git(&["commit-tree", &tree, "-m", "Evil"]);
         stage.git(&["update-ref", "refs/heads/main", &commit]);
         let refused = stage.create().unwrap_err();
@@ -334,14 +298,14 @@ fn a_link_never_leads_a_write_out_of_the_working_tree() {
     let outside = stage.folder.path().join("outside");
     fs::create_dir(&outside).unwrap();
     let blob = |text: &str| {
-        stage.git_at(
+        git(
             &stage.user(),
             &["hash-object", "-w", "--stdin"],
             text.as_bytes(),
         )
     };
     let (link, file) = (blob(outside.to_str().unwrap()), blob("owned\n"));
-    let inner = stage.git_at(
+    let inner = git(
         &stage.user(),
         &["mktree"],
         format!("100644 blob {file}\tfile\n").as_bytes(),
@@ -353,7 +317,7 @@ fn a_link_never_leads_a_write_out_of_the_working_tree() {
         raw.extend_from_slice(ObjectId::from_hex(id.as_bytes()).unwrap().as_slice());
     }
     let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
-    let tree = stage.git_at(&stage.user(), &hash, &raw);
+    let tree = git(&stage.user(), &hash, &raw);
     let commit = stage.git(&["commit-tree", &tree, "-m", "Evil"]);
     stage.git(&["update-ref", "refs/heads/main", &commit]);
     stage.create().unwrap_err();
