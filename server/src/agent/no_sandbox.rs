@@ -5,7 +5,7 @@
     reason = "the same functions as where there are sandboxes"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::proposed::Proposed;

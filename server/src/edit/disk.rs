@@ -14,13 +14,13 @@ mod walk;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, fchmod, fsync, openat, renameat_with};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, fsync, openat, renameat_with};
 use rustix::io::Errno;
 
 use super::faults::{self, Step};
@@ -215,8 +215,8 @@ impl Spot {
             let old = like.open(OFlags::RDONLY)?;
             attributes::copy(&old, &temp).map_err(|why| failed("copying attributes", why))?;
         }
-        fchmod(&temp, Mode::from_raw_mode(mode))
-            .map_err(|why| failed("setting the mode", why.into()))?;
+        temp.set_permissions(Permissions::from_mode(mode))
+            .map_err(|why| failed("setting the mode", why))?;
         Ok(())
     }
 
@@ -326,7 +326,8 @@ impl Spot {
             .map_err(failed)?;
         let has_mode = file.metadata().map_err(failed)?.mode() & 0o7777 == mode;
         if !has_mode {
-            fchmod(&file, Mode::from_raw_mode(mode)).map_err(|why| failed(why.into()))?;
+            file.set_permissions(Permissions::from_mode(mode))
+                .map_err(failed)?;
         }
         file.sync_all().map_err(failed)
     }

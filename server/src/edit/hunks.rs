@@ -494,6 +494,6 @@ fn umask() -> u32 {
         // It can only be read by setting it.
         let mask = rustix::process::umask(Mode::from_raw_mode(0o077));
         rustix::process::umask(mask);
-        mask.as_raw_mode()
+        mask.as_raw_mode() as u32
     })
 }
