@@ -11,11 +11,16 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::{Buf, Bytes};
+use futures_util::StreamExt as _;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use sandbox_agent::wire::{Base64, Change, ChangeKind};
+use sandbox_agent::wire::{self, Base64, Change, ChangeKind};
 use serde::Serialize;
 
 use crate::client::{ClientError, Sandbox};
+use crate::copy::{ByDirectory, Copied};
+
+/// Files of a copy that are read at a time.
+const READS: usize = 8;
 
 /// How much may come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +124,29 @@ pub async fn collect(
     workspace: &Path,
     bounds: Bounds,
 ) -> Result<Changes, ClientError> {
+    walk(Source::Overlay(sandbox), workspace, bounds).await
+}
+
+/// The same for a workspace that was `copied` there.
+///
+/// # Errors
+/// As [`collect`].
+pub async fn collect_copied(
+    sandbox: &Sandbox,
+    workspace: &Path,
+    copied: &Copied,
+    bounds: Bounds,
+) -> Result<Changes, ClientError> {
+    let changes = copied.changes(sandbox).await?;
+    let source = Source::Copy(sandbox, copied, changes);
+    walk(source, workspace, bounds).await
+}
+
+async fn walk(
+    source: Source<'_>,
+    workspace: &Path,
+    bounds: Bounds,
+) -> Result<Changes, ClientError> {
     let mut walk = Walk {
         workspace,
         rules: HashMap::new(),
@@ -130,11 +158,7 @@ pub async fn collect(
     };
     let mut level = vec![String::new()];
     while !level.is_empty() {
-        let asked: Vec<Base64> = level
-            .iter()
-            .map(|path| Base64(path.clone().into()))
-            .collect();
-        let answer = sandbox.changes_in(asked).await?;
+        let answer = source.changes_in(&level).await?;
         walk.changes.truncated |= answer.truncated;
         walk.n_seen += answer.entries.len();
         if walk.n_seen > bounds.entries {
@@ -152,7 +176,7 @@ pub async fn collect(
         }
         level = next;
     }
-    walk.fetch(sandbox).await?;
+    walk.fetch(&source).await?;
     let files = walk.files.into_iter().map(|(path, kind)| FileChange {
         class: class_of(&path),
         path,
@@ -162,6 +186,82 @@ pub async fn collect(
         files: files.collect(),
         ..walk.changes
     })
+}
+
+/// Who tells what changed.
+enum Source<'a> {
+    /// The sandbox itself, which was given the workspace to look at.
+    Overlay(&'a Sandbox),
+    /// A look at the copy in it.
+    Copy(&'a Sandbox, &'a Copied, ByDirectory),
+}
+
+impl Source<'_> {
+    async fn changes_in(&self, directories: &[String]) -> Result<wire::Changes, ClientError> {
+        match self {
+            Self::Overlay(sandbox) => sandbox.changes_in(as_bytes(directories)).await,
+            Self::Copy(_, _, changes) => {
+                let told = directories
+                    .iter()
+                    .filter_map(|at| changes.get(at.as_bytes()));
+                Ok(wire::Changes {
+                    entries: told.flatten().cloned().collect(),
+                    truncated: false,
+                })
+            }
+        }
+    }
+
+    /// The contents of files, in one length and order with `paths`; `None` for one that cannot be
+    /// read. Together they have at most `cap` bytes.
+    async fn contents_of(
+        &self,
+        paths: &[String],
+        cap: u64,
+    ) -> Result<Vec<Option<Bytes>>, ClientError> {
+        let cap = usize::try_from(cap).unwrap_or(usize::MAX);
+        match self {
+            Self::Overlay(sandbox) => {
+                let cap = cap + size_of_val(paths);
+                let mut stream = sandbox.contents_of(as_bytes(paths), cap).await?;
+                paths.iter().map(|_| next_file(&mut stream)).collect()
+            }
+            Self::Copy(sandbox, copied, _) => {
+                let mut left = cap;
+                let mut contents = Vec::with_capacity(paths.len());
+                // Collected, so that what holds them over an await names no closure.
+                let reads = paths.iter().map(|path| copied.read(sandbox, path, cap));
+                let reads: Vec<_> = reads.collect();
+                let mut reads = futures_util::stream::iter(reads).buffered(READS);
+                while let Some(read) = reads.next().await {
+                    let read = match read {
+                        Ok(bytes) => Some(bytes).filter(|bytes| bytes.len() <= left),
+                        Err(ClientError::Refused { .. } | ClientError::Protocol(_)) => None,
+                        Err(lost) => return Err(lost),
+                    };
+                    left -= read.as_ref().map_or(0, Bytes::len);
+                    contents.push(read);
+                }
+                Ok(contents)
+            }
+        }
+    }
+}
+
+fn as_bytes(paths: &[String]) -> Vec<Base64> {
+    let bytes = |path: &String| Base64(path.clone().into());
+    paths.iter().map(bytes).collect()
+}
+
+/// Takes the next file of a stream: its length, all ones where there is none, and its contents.
+fn next_file(stream: &mut Bytes) -> Result<Option<Bytes>, ClientError> {
+    let short = || ClientError::Protocol("contents that end early".to_owned());
+    let length = stream.try_get_u64().map_err(|_| short())?;
+    if length == u64::MAX {
+        return Ok(None);
+    }
+    let length = usize::try_from(length).ok().filter(|n| *n <= stream.len());
+    Ok(Some(stream.split_to(length.ok_or_else(short)?)))
 }
 
 struct Walk<'a> {
@@ -308,34 +408,28 @@ impl Walk<'_> {
     }
 
     /// Gets the contents, within the bounds, and leaves out what is as it was.
-    async fn fetch(&mut self, sandbox: &Sandbox) -> Result<(), ClientError> {
+    async fn fetch(&mut self, source: &Source<'_>) -> Result<(), ClientError> {
         let mut total = 0;
-        let mut wanted = Vec::new();
+        let (mut paths, mut modes) = (Vec::new(), Vec::new());
         for (path, size, executable) in std::mem::take(&mut self.wanted) {
             total += size;
             if total > self.bounds.total_bytes {
                 self.changes.truncated = true;
                 self.refuse(path.as_bytes(), Reason::TooLarge);
             } else {
-                wanted.push((path, size, executable));
+                paths.push(path);
+                modes.push(executable);
             }
         }
-        if wanted.is_empty() {
+        if paths.is_empty() {
             return Ok(());
         }
-        let paths = wanted.iter().map(|(path, ..)| Base64(path.clone().into()));
-        let framing = wanted.len() * size_of::<u64>();
-        let cap = usize::try_from(self.bounds.total_bytes).unwrap_or(usize::MAX) + framing;
-        let mut stream = sandbox.contents_of(paths.collect(), cap).await?;
-        for (path, _, executable) in wanted {
-            let short = || ClientError::Protocol("contents that end early".to_owned());
-            let length = stream.try_get_u64().map_err(|_| short())?;
-            if length == u64::MAX {
+        let contents = source.contents_of(&paths, self.bounds.total_bytes).await?;
+        for ((path, executable), contents) in paths.into_iter().zip(modes).zip(contents) {
+            let Some(contents) = contents else {
                 self.refuse(path.as_bytes(), Reason::Unreadable);
                 continue;
-            }
-            let length = usize::try_from(length).ok().filter(|n| *n <= stream.len());
-            let contents = stream.split_to(length.ok_or_else(short)?);
+            };
             if !self.is_as_it_was(&path, &contents, executable) {
                 let kind = Kind::Written {
                     contents,
@@ -420,7 +514,7 @@ fn is_plain_name(name: &str) -> bool {
 }
 
 /// Whether some file system takes the name for `.git`.
-fn is_git(name: &str) -> bool {
+pub(crate) fn is_git(name: &str) -> bool {
     let plain: String = name
         .chars()
         .filter(|c| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
@@ -431,7 +525,7 @@ fn is_git(name: &str) -> bool {
 }
 
 /// Whether a link at `path` leads to somewhere in the workspace, and not into `.git`.
-fn stays_inside(path: &str, target: &str) -> bool {
+pub(crate) fn stays_inside(path: &str, target: &str) -> bool {
     let mut depth = path.split('/').count() - 1;
     for component in Path::new(target).components() {
         match component {

@@ -46,6 +46,12 @@ impl Capped {
         self.total - (self.head.len() + self.tail.len()) as u64
     }
 
+    /// All of it, if all of it is kept.
+    pub(crate) fn whole(&self) -> Option<Vec<u8>> {
+        let all = self.head.iter().chain(&self.tail).copied();
+        (self.elided() == 0).then(|| all.collect())
+    }
+
     /// The text, with a line that says what was left out. Bytes that are no UTF-8 become U+FFFD.
     pub fn text(&self) -> String {
         let tail: Vec<u8> = self.tail.iter().copied().collect();

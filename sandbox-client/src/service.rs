@@ -16,6 +16,7 @@ mod key;
 mod machine;
 mod route;
 mod sandbox;
+mod tls;
 mod verdicts;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 pub use self::egress::{Caps, EgressOptions, Names};
 pub use self::host::Host;
@@ -37,6 +39,7 @@ pub use self::machine::Machines;
 use self::machine::Stock;
 pub use self::sandbox::LaunchError;
 use self::sandbox::Sandbox;
+pub use self::tls::Certificate;
 use crate::client::{Address, Addressing, Endpoint};
 use crate::protocol::LimitsAsked;
 use crate::tier::Tier;
@@ -234,11 +237,32 @@ impl Service {
     /// # Errors
     /// When the address cannot be had.
     pub async fn start_tcp(address: SocketAddr, options: Options) -> io::Result<Self> {
+        Self::listen(address, None, options).await
+    }
+
+    /// The same over TLS, for callers from other machines.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or the certificate and its key cannot be used.
+    pub async fn start_tls(
+        address: SocketAddr,
+        certificate: &Certificate,
+        options: Options,
+    ) -> io::Result<Self> {
+        Self::listen(address, Some(certificate.acceptor()?), options).await
+    }
+
+    async fn listen(
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        options: Options,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let address = Address::Url(format!("http://{}", listener.local_addr()?));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = Address::Url(format!("{scheme}://{}", listener.local_addr()?));
         let state = State::new(options);
         let mut serving = JoinSet::new();
-        serving.spawn(route::serve_tcp(Arc::clone(&state), listener));
+        serving.spawn(route::serve_tcp(Arc::clone(&state), listener, tls));
         Ok(Self::new(state, address, serving))
     }
 

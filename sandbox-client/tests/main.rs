@@ -6,6 +6,9 @@
 mod commands;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
+mod copied;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod egress;
 #[cfg(test)]
 #[cfg(target_os = "linux")]

@@ -16,10 +16,6 @@ pub mod policy;
 mod prompt;
 pub mod proposed;
 pub mod registries;
-#[cfg(target_os = "linux")]
-pub mod sandbox;
-#[cfg(not(target_os = "linux"))]
-#[path = "agent/no_sandbox.rs"]
 pub mod sandbox;
 mod tasks;
 mod tool;
@@ -37,6 +33,7 @@ use tokio::sync::{mpsc, watch};
 use self::desk::OpenDocuments;
 use self::governor::Limits;
 pub use self::tasks::{Tasks, check_trust};
+use crate::config;
 use crate::edit::path::RepoPath;
 use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
@@ -131,6 +128,8 @@ pub struct Setup {
     pub model: TurnModel,
     /// Servers whose tools the task may use.
     pub servers: mcp::Servers,
+    /// Where its commands run.
+    pub sandbox: config::Sandbox,
     /// Whether the user trusts the folder. In others tasks change and run nothing.
     pub is_trusted: bool,
     /// The user's settings directory, where rules may be.

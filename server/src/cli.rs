@@ -91,6 +91,13 @@ enum Command {
     /// Serve sandboxes to other programs, by E2B's protocol
     #[cfg(target_os = "linux")]
     Sandboxd(sandboxd::Sandboxd),
+    /// Say why there are no sandboxes of this machine
+    #[cfg(not(target_os = "linux"))]
+    #[command(alias = "sandboxd")]
+    Sandbox {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {
@@ -139,6 +146,8 @@ pub fn main() -> ExitCode {
         Command::Sandbox(sandbox) => sandbox.run(),
         #[cfg(target_os = "linux")]
         Command::Sandboxd(sandboxd) => sandboxd.run(),
+        #[cfg(not(target_os = "linux"))]
+        Command::Sandbox { .. } => Err(crate::sandbox::nowhere().into()),
         Command::Man(man) => man.run(Arguments::command()),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -32,6 +32,8 @@ pub struct Settings {
     pub local: Local,
     /// The repository index, which finds the code a model is shown.
     pub index: Index,
+    /// Where the commands of tasks run.
+    pub sandbox: Sandbox,
     /// Tools of other programs, for tasks.
     pub mcp: Mcp,
     /// Which folders may set anything or have their code run.
@@ -211,6 +213,68 @@ impl Default for Index {
     fn default() -> Self {
         Self { enabled: true }
     }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sandbox {
+    /// The weakest sandbox of this machine that commands may run in: `namespace` (shares this
+    /// machine's kernel), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one
+    /// that the processor separates). The strongest that starts here is taken, an emulated one only
+    /// where it is demanded; where none is as strong as this, no command runs.
+    pub min_isolation: Isolation,
+    /// A service that makes sandboxes elsewhere, by E2B's protocol. Set: all commands of tasks run
+    /// there, in a copy of the folder without git's files, ignored files and files of secrets.
+    pub remote: Option<RemoteSandbox>,
+}
+
+/// How strong a sandbox of this machine must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    #[default]
+    Namespace,
+    VmEmulated,
+    Vm,
+}
+
+/// A service of sandboxes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RemoteSandbox {
+    /// Its base URL, for example `https://api.example.com`, or that of `pairwright sandboxd` on a
+    /// Linux machine.
+    pub url: String,
+    /// The environment variable that holds its key.
+    pub api_key_env: Option<String>,
+    /// A command whose output is its key: the program and its arguments, run without a shell.
+    pub api_key_command: Option<Vec<String>>,
+    /// The template that sandboxes are made of. It needs a shell, tar, GNU find and what the
+    /// project's commands need.
+    pub template: String,
+    /// How requests name the sandbox they are for: `header`, `subdomain` (of the URL's host) or
+    /// `path`. Unset: `subdomain` where the URL's host begins with `api.`, else `header`.
+    pub addressing: Option<SandboxAddressing>,
+}
+
+impl Default for RemoteSandbox {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            api_key_env: None,
+            api_key_command: None,
+            template: "base".to_owned(),
+            addressing: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxAddressing {
+    Header,
+    Subdomain,
+    Path,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

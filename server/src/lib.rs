@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod model;
 pub mod models;
 pub mod openai;
+pub mod sandbox;
 pub mod secret;
 pub mod session;
 pub mod shown;

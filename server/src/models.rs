@@ -141,7 +141,8 @@ fn turn_endpoint(model: &config::TurnModel, section: &'static str) -> TurnEndpoi
     }
 }
 
-fn key(variable: Option<&String>, command: Option<&Vec<String>>) -> Option<KeySource> {
+/// Where a key comes from, by the two settings of every endpoint.
+pub(crate) fn key(variable: Option<&String>, command: Option<&Vec<String>>) -> Option<KeySource> {
     match (variable, command) {
         (Some(name), _) => Some(KeySource::Env(name.clone())),
         (None, Some(argv)) => Some(KeySource::Command(argv.clone())),

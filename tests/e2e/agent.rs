@@ -3,6 +3,8 @@
 mod branch;
 mod cases;
 mod diagnostics;
+#[cfg(target_os = "linux")]
+mod elsewhere;
 mod fallback;
 mod kill;
 mod lsp;

@@ -4,6 +4,8 @@
 //! shows a token nevertheless; every other is for the control plane, and shows the service's key.
 
 use std::convert::Infallible;
+use std::future::{Future, ready};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -20,6 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::State;
 use super::egress::Policy;
@@ -56,28 +59,34 @@ pub(super) async fn serve_unix(state: Arc<State>, listener: UnixListener) {
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => keep(&mut connections, &state, stream).await,
+            Ok((stream, _)) => keep(&mut connections, &state, ready(Ok(stream))).await,
             Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
         }
     }
 }
 
-pub(super) async fn serve_tcp(state: Arc<State>, listener: TcpListener) {
+pub(super) async fn serve_tcp(state: Arc<State>, listener: TcpListener, tls: Option<TlsAcceptor>) {
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let _ = stream.set_nodelay(true);
-                keep(&mut connections, &state, stream).await;
+                match &tls {
+                    Some(tls) => keep(&mut connections, &state, tls.accept(stream)).await,
+                    None => keep(&mut connections, &state, ready(Ok(stream))).await,
+                }
             }
             Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
         }
     }
 }
 
-/// Serves a connection beside the others; a full house waits for one to leave.
-async fn keep<S>(connections: &mut JoinSet<()>, state: &Arc<State>, stream: S)
-where
+/// Serves a connection beside the others, once it stands; a full house waits for one to leave.
+async fn keep<S>(
+    connections: &mut JoinSet<()>,
+    state: &Arc<State>,
+    stream: impl Future<Output = io::Result<S>> + Send + 'static,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     while connections.try_join_next().is_some() {}
@@ -86,6 +95,9 @@ where
     }
     let state = Arc::clone(state);
     connections.spawn(async move {
+        let Ok(Ok(stream)) = tokio::time::timeout(HEADERS, stream).await else {
+            return;
+        };
         let service = service_fn(move |request| {
             let state = Arc::clone(&state);
             async move { Ok::<_, Infallible>(answer(&state, request).await) }

@@ -11,89 +11,34 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
-use sandbox_client::client::{Client, Command, End, Event, Running, Sandbox, Stdin};
+use sandbox_client::client::{Command, End, Event, Running, Stdin};
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, Denial, LimitsAsked, LocalCreate};
-use sandbox_client::service::{
-    Agent, EgressOptions, Host, Key, Limits, Machines, Options, Service, Workspaces,
-};
-use sandbox_client::tier::Tier;
 
 use super::proposed::Proposed;
-use crate::config::sources::Directories;
+use crate::config;
 use crate::edit::parse::Format;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{FilePlan, Plan};
-use crate::secret;
+use crate::sandbox::{Place, secrets_of};
 
-/// Files looked at for secrets.
-const FILES: usize = 200_000;
 /// Output kept of each end of each stream.
 const KEPT: Cap = Cap(8 << 10);
 /// A sandbox lives as long as a task may, and a little more.
 const LIFETIME: u64 = 3_600;
 
-/// A service for this user alone.
-pub fn options(workspaces: Workspaces, key: Key) -> Options {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let path = std::env::var_os("PATH");
-    Options {
-        agent: Agent::this_program(),
-        key,
-        host: Host::find(home.as_deref(), path.as_deref()),
-        machines: Machines::default(),
-        workspaces,
-        limits: Limits::default(),
-        egress: EgressOptions::default(),
-        state: Directories::find().state,
-        sandboxes: 64,
-        ready: 0,
-    }
-}
-
-/// Files of a workspace that hold secrets, by their paths. They are empty inside.
-///
-/// # Errors
-/// When there are too many files to look at all of them: one that was not looked at could be read.
-pub fn secrets_of(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    secrets_among(root, FILES)
-}
-
-fn secrets_among(root: &Path, most: usize) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = ignore::WalkBuilder::new(root);
-    // Ignored files are where secrets are; what is installed or built is not.
-    files.standard_filters(false).filter_entry(|entry| {
-        !matches!(
-            entry.file_name().to_str(),
-            Some(".git" | "node_modules" | "target")
-        )
-    });
-    let mut secrets = Vec::new();
-    for (n, entry) in files.build().flatten().enumerate() {
-        if n >= most {
-            bail!("the folder has more than {most} files, so its secret files cannot be told");
-        }
-        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        if is_file && secret::is_path(&entry.path().to_string_lossy()) {
-            secrets.push(entry.into_path());
-        }
-    }
-    Ok(secrets)
-}
-
 /// A sandbox with a task's files in it.
 pub struct TaskSandbox {
     root: PathBuf,
-    sandbox: Sandbox,
+    place: Place,
     /// What was last brought in, by the hash of its contents; `None` where it was removed.
     brought: BTreeMap<RepoPath, Option<blake3::Hash>>,
     /// Texts of the editor that were last brought in.
     unsaved: BTreeMap<RepoPath, Vec<u8>>,
     /// The number of the last denial that was told of.
     n_denials: u64,
-    service: Service,
 }
 
 /// A command that ran to its end.
@@ -112,19 +57,16 @@ pub struct Started {
 }
 
 impl TaskSandbox {
-    /// Makes a sandbox over `root`, in which `reads` can be read, too.
+    /// Makes a sandbox over `root` as the settings say. One of this machine can read `reads`, too.
     ///
     /// # Errors
-    /// When this machine cannot, with the reason.
+    /// When there can be none, with the reason.
     pub async fn open(
+        settings: &config::Sandbox,
         root: &Path,
         reads: Vec<PathBuf>,
         command_seconds: u64,
     ) -> anyhow::Result<Self> {
-        let key = Key::generate().context("no key could be made")?;
-        let service = Service::start_private(options(Workspaces::OfThisMachine, key))
-            .context("the sandbox service could not be started")?;
-        let client = Client::new(service.endpoint().clone())?;
         let masks = {
             let root = root.to_owned();
             tokio::task::spawn_blocking(move || secrets_of(&root)).await??
@@ -132,27 +74,24 @@ impl TaskSandbox {
         let create = Create {
             template_id: "base".to_owned(),
             timeout: Some(LIFETIME),
-            pairwright: Some(LocalCreate {
-                workspace: Some(root.to_owned()),
-                read_roots: reads,
-                masks,
-                min_isolation: Some(Tier::Namespace),
-                limits: Some(LimitsAsked {
-                    command_seconds: Some(command_seconds),
-                    ..LimitsAsked::default()
-                }),
-                ..LocalCreate::default()
-            }),
             ..Create::default()
         };
-        let sandbox = client.create(create).await?;
+        let local = LocalCreate {
+            workspace: Some(root.to_owned()),
+            read_roots: reads,
+            masks,
+            limits: Some(LimitsAsked {
+                command_seconds: Some(command_seconds),
+                ..LimitsAsked::default()
+            }),
+            ..LocalCreate::default()
+        };
         Ok(Self {
             root: root.to_owned(),
-            sandbox,
+            place: Place::open(settings, create, local).await?,
             brought: BTreeMap::new(),
             unsaved: BTreeMap::new(),
             n_denials: 0,
-            service,
         })
     }
 
@@ -161,8 +100,8 @@ impl TaskSandbox {
     /// # Errors
     /// When a host is none, with the reason.
     pub async fn set_network(&self, hosts: &[String]) -> anyhow::Result<()> {
-        if self.sandbox.network().as_deref() != Some(hosts) {
-            self.sandbox.set_network(hosts.to_vec()).await?;
+        if self.place.sandbox.network().as_deref() != Some(hosts) {
+            self.place.sandbox.set_network(hosts.to_vec()).await?;
         }
         Ok(())
     }
@@ -172,14 +111,18 @@ impl TaskSandbox {
     /// # Errors
     /// When the sandbox does not tell.
     pub async fn denials(&mut self) -> anyhow::Result<Vec<Denial>> {
-        let denials = self.sandbox.denials(self.n_denials, Duration::ZERO).await?;
+        let denials = self
+            .place
+            .sandbox
+            .denials(self.n_denials, Duration::ZERO)
+            .await?;
         self.n_denials = denials.last().map_or(self.n_denials, |last| last.seq);
         Ok(denials)
     }
 
     /// What separates commands from the machine, in the words users see.
     pub fn label(&self) -> String {
-        self.sandbox.label()
+        self.place.label()
     }
 
     /// Brings the files inside to what the task has. `unsaved` are the texts of the editor that
@@ -193,7 +136,7 @@ impl TaskSandbox {
         unsaved: Vec<(RepoPath, Vec<u8>)>,
     ) -> anyhow::Result<()> {
         let lifetime = Duration::from_secs(LIFETIME);
-        self.sandbox.set_lifetime(lifetime).await?;
+        self.place.sandbox.set_lifetime(lifetime).await?;
         self.unsaved = unsaved.into_iter().collect();
         let mut wanted: BTreeMap<RepoPath, Option<Vec<u8>>> = self
             .unsaved
@@ -213,13 +156,13 @@ impl TaskSandbox {
             if self.brought.get(&path) == Some(&hash) {
                 continue;
             }
-            let inside = path.under(&self.root);
-            let inside = inside.to_str().context("a path that is not text")?;
+            let inside = self.place.inside(path.as_str());
             match bytes {
-                Some(bytes) => self.sandbox.write_file(inside, bytes.into()).await?,
+                Some(bytes) => self.place.sandbox.write_file(&inside, bytes.into()).await?,
                 None => {
-                    let remove = command("rm", &["-f", "--", inside], Duration::from_secs(10));
-                    self.sandbox.run(remove, KEPT).await?;
+                    let patience = Duration::from_secs(10);
+                    let remove = self.command("rm", &["-f", "--", &inside], patience);
+                    self.place.sandbox.run(remove, KEPT).await?;
                 }
             }
             self.brought.insert(path, hash);
@@ -232,16 +175,8 @@ impl TaskSandbox {
     /// # Errors
     /// When the sandbox is gone or has no shell.
     pub async fn start(&self, line: &str, timeout: Duration) -> anyhow::Result<Started> {
-        // The rules read the line as bash does.
-        let shell = if Path::new("/bin/bash").exists() {
-            "/bin/bash"
-        } else {
-            "/bin/sh"
-        };
-        let running = self
-            .sandbox
-            .start(command(shell, &["-c", line], timeout))
-            .await?;
+        let command = self.command(self.place.shell(), &["-c", line], timeout);
+        let running = self.place.sandbox.start(command).await?;
         Ok(Started {
             running,
             output: Capped::new(KEPT),
@@ -268,7 +203,7 @@ impl TaskSandbox {
         &mut self,
         proposed: &Proposed,
     ) -> anyhow::Result<(Option<Plan>, Vec<String>)> {
-        let found = changes::collect(&self.sandbox, &self.root, Bounds::default()).await?;
+        let found = self.place.changes(Bounds::default()).await?;
         let mut left_out: Vec<String> = found
             .refused
             .iter()
@@ -330,7 +265,23 @@ impl TaskSandbox {
 
     /// Destroys it.
     pub async fn close(self) {
-        self.service.stop().await;
+        self.place.close().await;
+    }
+
+    fn command(&self, program: &str, arguments: &[&str], timeout: Duration) -> Command {
+        Command {
+            program: program.to_owned(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            directory: self.place.directory().map(str::to_owned),
+            env: BTreeMap::from([
+                ("CI".to_owned(), "1".to_owned()),
+                ("NO_COLOR".to_owned(), "1".to_owned()),
+                // A file edited twice within a second would be run as it was before.
+                ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
+            ]),
+            input: Stdin::Nothing,
+            timeout,
+        }
     }
 }
 
@@ -369,38 +320,4 @@ async fn outside(root: &Path, path: &RepoPath) -> Option<Original> {
     let (root, path) = (root.to_owned(), path.to_string());
     let read = move || changes::original(&root, &path, Bounds::default().total_bytes);
     tokio::task::spawn_blocking(read).await.ok().flatten()
-}
-
-fn command(program: &str, arguments: &[&str], timeout: Duration) -> Command {
-    Command {
-        program: program.to_owned(),
-        arguments: arguments.iter().map(ToString::to_string).collect(),
-        directory: None,
-        env: BTreeMap::from([
-            ("CI".to_owned(), "1".to_owned()),
-            ("NO_COLOR".to_owned(), "1".to_owned()),
-            // A file edited twice within a second would be run as it was before.
-            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
-        ]),
-        input: Stdin::Nothing,
-        timeout,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_too_large_to_be_looked_through_gets_no_sandbox() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["a.rs", "b.rs", ".env"] {
-            std::fs::write(folder.path().join(name), "x").unwrap();
-        }
-        // The folder itself counts.
-        let found = secrets_among(folder.path(), 4).unwrap();
-        assert_eq!(found, [folder.path().join(".env")]);
-        let why = secrets_among(folder.path(), 3).unwrap_err();
-        assert!(why.to_string().contains("more than 3 files"), "{why}");
-    }
 }

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::complete::engines::Engines;
-use crate::config::Settings;
 use crate::config::current::Current;
 use crate::config::reference::is_private;
 use crate::config::sources::Directories;
+use crate::config::{self, Settings};
 use crate::edit::workspace::directory_of;
 use crate::error::UserError;
 use crate::local;
@@ -53,6 +53,8 @@ struct Report {
     fallbacks: Vec<TurnModelReport>,
     edit: Option<TurnModelReport>,
     embed: Option<EmbedderReport>,
+    /// The service of `sandbox.remote`.
+    sandbox: Option<SandboxReport>,
     /// Servers that answered; why others did not is among the problems.
     mcp: Vec<Found>,
     engine: Option<EngineReport>,
@@ -92,6 +94,14 @@ struct EmbedderReport {
     answer_ms: Option<f64>,
     /// Of one vector.
     numbers: Option<usize>,
+}
+
+/// A service of sandboxes.
+#[derive(Debug, Serialize)]
+struct SandboxReport {
+    place: String,
+    /// Sandboxes that run there; `None` when it did not answer, as `problems` says.
+    running: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -201,6 +211,10 @@ async fn examine(root: &Path) -> Report {
         Some(model) => Some(examine_embedder(model, &mut problems).await),
         None => None,
     };
+    let sandbox = match &resolved.settings.sandbox.remote {
+        Some(remote) => Some(examine_sandboxes(remote, &mut problems).await),
+        None => None,
+    };
     let mcp = examine_servers(&resolved.settings, &mut problems).await;
     let engine = engines
         .local
@@ -220,6 +234,7 @@ async fn examine(root: &Path) -> Report {
         fallbacks,
         edit,
         embed,
+        sandbox,
         mcp,
         engine,
         problems,
@@ -261,7 +276,7 @@ fn unusable_store(directories: &Directories, root: &Path) -> Option<Problem> {
     })
 }
 
-fn settings(resolved: &crate::config::layers::Resolved) -> Vec<Setting> {
+fn settings(resolved: &config::layers::Resolved) -> Vec<Setting> {
     let values = serde_json::to_value(&resolved.settings).unwrap_or_default();
     let value = |key: &str| {
         key.split('.')
@@ -276,7 +291,7 @@ fn settings(resolved: &crate::config::layers::Resolved) -> Vec<Setting> {
         (false, serde_json::Value::String(text)) => secret::redact(&text).into(),
         (false, value) => value,
     };
-    let setting = |(key, origin): (&String, &crate::config::layers::Origin)| Setting {
+    let setting = |(key, origin): (&String, &config::layers::Origin)| Setting {
         key: key.clone(),
         value: shown(key),
         origin: origin.to_string(),
@@ -310,6 +325,27 @@ async fn examine_model(model: &Model, problems: &mut Vec<Problem>) -> ModelRepor
         first_text_ms: ms(probe.first_text),
         answer_ms: ms(probe.answer),
         models: probe.models.clone(),
+    }
+}
+
+async fn examine_sandboxes(
+    remote: &config::RemoteSandbox,
+    problems: &mut Vec<Problem>,
+) -> SandboxReport {
+    let place = without_secrets(&remote.url);
+    let running = crate::sandbox::look(remote).await;
+    if let Err(why) = &running {
+        problems.push(match why.downcast_ref::<UserError>() {
+            Some(why) => Problem::from(why),
+            None => Problem {
+                message: format!("Commands of tasks cannot run at {place}: {why:#}."),
+                hint: Some("Check `sandbox.remote`; without it they run on this machine.".into()),
+            },
+        });
+    }
+    SandboxReport {
+        place,
+        running: running.ok(),
     }
 }
 

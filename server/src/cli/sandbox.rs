@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::builder::RangedU64ValueParser;
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
-use sandbox_client::client::{Client, Command, End, Event, Sandbox, Stdin};
+use sandbox_client::client::{Command, End, Event, Stdin};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
-use sandbox_client::service::{Key, Limits, Machines, Service, Workspaces};
+use sandbox_client::service::{Key, Limits, Machines, Workspaces};
 use sandbox_client::tier::Tier;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -26,10 +26,12 @@ use self::capacity::Capacity;
 use self::doctor::Doctor;
 use self::network::Denials;
 use super::style::{self, harmless, paint};
-pub(super) use crate::agent::sandbox::options;
-use crate::agent::sandbox::secrets_of;
+use crate::config::current::Current;
+use crate::config::sources::Directories;
 use crate::edit::diff::unified;
 use crate::error::{Kind as ErrorKind, UserError};
+pub(super) use crate::sandbox::options;
+use crate::sandbox::{Place, secrets_of};
 
 /// What `timeout(1)` exits with.
 const TIMED_OUT: u8 = 124;
@@ -115,6 +117,8 @@ enum TierName {
     VmEmulated,
     /// A virtual machine by KVM
     Vm,
+    /// The service that the settings name (`sandbox.remote`), with a copy of DIR
+    Remote,
 }
 
 impl TierName {
@@ -125,6 +129,7 @@ impl TierName {
             Self::Namespace => Some(Tier::Namespace),
             Self::VmEmulated => Some(Tier::VmEmulated),
             Self::Vm => Some(Tier::Vm),
+            Self::Remote => Some(Tier::Remote),
         }
     }
 }
@@ -175,66 +180,80 @@ impl Run {
             .iter()
             .map(|path| real_directory(path))
             .collect::<anyhow::Result<_>>()?;
+        let create = Create {
+            template_id: "base".to_owned(),
+            timeout: Some(self.timeout + 60),
+            network: Some(self.network(&root).await?),
+            ..Create::default()
+        };
+        let local = LocalCreate {
+            workspace: Some(root.clone()),
+            masks: secrets_of(&root)?,
+            read_roots,
+            limits: Some(LimitsAsked {
+                memory_bytes: Some(self.memory << 20),
+                disk_bytes: Some(self.disk << 20),
+                processors: Some(self.processors),
+                command_seconds: Some(self.timeout),
+            }),
+            ..LocalCreate::default()
+        };
+        let place = match self.tier {
+            TierName::Remote => elsewhere(create, local).await?,
+            TierName::Auto | TierName::Namespace | TierName::VmEmulated | TierName::Vm => {
+                self.here(create, local).await?
+            }
+        };
+        let directory = std::env::current_dir().ok();
+        let directory = directory.and_then(|at| at.strip_prefix(&root).map(Path::to_owned).ok());
+        let directory = directory.map(|below| place.inside(&below.to_string_lossy()));
+        let outcome = self.show(&place, &root, directory).await;
+        place.close().await;
+        outcome
+    }
+
+    async fn here(&self, create: Create, local: LocalCreate) -> anyhow::Result<Place> {
         let key = Key::generate().context("no key could be made")?;
         let mut options = options(Workspaces::OfThisMachine, key);
         options.egress.local.extend(&self.net_local);
         options.machines = self.machines.clone().into();
         let tier = self.tier.tier();
-        let service =
-            Service::start_private(options).context("the sandbox service could not be started")?;
-        let client = Client::new(service.endpoint().clone())?;
-        let create = Create {
-            template_id: "base".to_owned(),
-            timeout: Some(self.timeout + 60),
-            network: Some(self.network(&root).await?),
-            pairwright: Some(LocalCreate {
-                workspace: Some(root.clone()),
-                masks: secrets_of(&root)?,
-                read_roots,
-                tier,
-                min_isolation: tier,
-                strongest: true,
-                limits: Some(LimitsAsked {
-                    memory_bytes: Some(self.memory << 20),
-                    disk_bytes: Some(self.disk << 20),
-                    processors: Some(self.processors),
-                    command_seconds: Some(self.timeout),
-                }),
-            }),
-            ..Create::default()
+        let local = LocalCreate {
+            tier,
+            min_isolation: tier,
+            strongest: true,
+            ..local
         };
-        let sandbox = client.create(create).await.map_err(|error| {
-            UserError::new(
-                ErrorKind::Workspace,
-                format!("There is no sandbox: {error}."),
-            )
-            .with_hint("`pairwright sandbox doctor` says what this machine can do.")
+        let create = Create {
+            pairwright: Some(local),
+            ..create
+        };
+        let place = Place::here(options, create).await.map_err(|error| {
+            let what = format!("There is no sandbox: {error:#}.");
+            UserError::new(ErrorKind::Workspace, what)
+                .with_hint("`pairwright sandbox doctor` says what this machine can do.")
         })?;
-        let directory = std::env::current_dir()
-            .ok()
-            .filter(|at| at.starts_with(&root));
-        let outcome = self.show(&sandbox, &root, directory.as_deref()).await;
-        service.stop().await;
-        outcome
+        Ok(place)
     }
 
     async fn show(
         &self,
-        sandbox: &Sandbox,
+        place: &Place,
         root: &Path,
-        directory: Option<&Path>,
+        directory: Option<String>,
     ) -> anyhow::Result<ExitCode> {
+        let sandbox = &place.sandbox;
         let (program, arguments) = self.command.split_first().context("a command is needed")?;
         let command = Command {
             program: program.clone(),
             arguments: arguments.to_vec(),
-            directory: directory.map(|at| at.to_string_lossy().into_owned()),
+            directory,
             env: BTreeMap::new(),
             input: Stdin::Nothing,
             timeout: Duration::from_secs(self.timeout),
         };
         if !self.json {
-            let label = paint(style::FAINT, sandbox.label());
+            let label = paint(style::FAINT, place.label());
             writeln!(anstream::stderr(), "{label}")?;
         }
         let started = Instant::now();
@@ -269,7 +288,7 @@ impl Run {
         };
         let took = started.elapsed();
         denials.show(&sandbox.denials(denials.last, Duration::ZERO).await?)?;
-        let changes = changes::collect(sandbox, root, Bounds::default()).await?;
+        let changes = place.changes(Bounds::default()).await?;
         if self.json {
             let ended = Ended {
                 end: &end,
@@ -296,6 +315,18 @@ impl Run {
             End::TimedOut => ExitCode::from(TIMED_OUT),
         })
     }
+}
+
+/// A sandbox of the service that the settings name.
+async fn elsewhere(create: Create, local: LocalCreate) -> anyhow::Result<Place> {
+    let current = Current::load(Directories::find());
+    let Some(remote) = current.get().settings.sandbox.remote.clone() else {
+        let why = "The settings name no service of sandboxes.";
+        return Err(UserError::new(ErrorKind::Settings, why)
+            .with_hint("Set `sandbox.remote.url` and `sandbox.remote.apiKeyEnv` in ~/.config/pairwright/config.toml.")
+            .into());
+    };
+    Place::elsewhere(&remote, create, local).await
 }
 
 fn real_directory(path: &Path) -> anyhow::Result<PathBuf> {

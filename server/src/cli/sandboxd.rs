@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use sandbox_client::service::{Key, Service, Workspaces};
+use sandbox_client::service::{Certificate, Key, Service, Workspaces};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::sandbox::MachineFiles;
@@ -20,9 +20,15 @@ const SHORTEST: usize = 16;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Sandboxd {
-    /// Loopback address and port, or the path of a socket
+    /// Address and port, or the path of a socket; one that other machines reach needs a certificate
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: String,
+    /// Certificate to show callers, in PEM form, with those between it and an authority
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// Private key of the certificate, in PEM form
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// File with the key that callers show as X-API-Key; made with a new key when it is not there
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
@@ -47,21 +53,30 @@ impl Sandboxd {
         let mut options = super::sandbox::options(workspaces, key);
         options.machines = self.machines.into();
         options.ready = self.ready;
+        let certificate = self.tls_certificate.zip(self.tls_key);
+        let certificate = certificate.map(|(chain, key)| Certificate { chain, key });
         let runtime = super::runtime()?;
         runtime.block_on(async {
-            let service = match self.listen.parse::<SocketAddr>() {
-                Ok(address) if !address.ip().is_loopback() => bail!(
-                    "{address} can be reached by others, and this service has no encryption: \
-                     listen on 127.0.0.1 or a socket, behind something that has it"
+            let at = |address| format!("{address} could not be listened on");
+            let service = match (self.listen.parse::<SocketAddr>(), certificate) {
+                (Ok(address), Some(certificate)) => {
+                    Service::start_tls(address, &certificate, options)
+                        .await
+                        .with_context(|| at(address))?
+                }
+                (Ok(address), None) if !address.ip().is_loopback() => bail!(
+                    "{address} can be reached by others: give a certificate (--tls-certificate and \
+                     --tls-key), or listen on 127.0.0.1 or a socket, behind something that has one"
                 ),
-                Ok(address) => Service::start_tcp(address, options)
+                (Ok(address), None) => Service::start_tcp(address, options)
                     .await
-                    .with_context(|| format!("{address} could not be listened on"))?,
-                Err(_) if self.listen.contains('/') => {
+                    .with_context(|| at(address))?,
+                (Err(_), Some(_)) => bail!("a certificate is for addresses with a port"),
+                (Err(_), None) if self.listen.contains('/') => {
                     Service::start_unix(PathBuf::from(&self.listen), options)
                         .with_context(|| format!("{} could not be made", self.listen))?
                 }
-                Err(_) => bail!(
+                (Err(_), None) => bail!(
                     "{} is neither an address with a port nor a path",
                     self.listen
                 ),

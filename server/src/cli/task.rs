@@ -174,6 +174,7 @@ impl TaskCommand {
             indexes,
             model,
             servers: Servers::of(settings),
+            sandbox: settings.sandbox.clone(),
             is_trusted,
             config: directories.config,
             policy: self.yes_policy.clone(),

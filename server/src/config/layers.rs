@@ -123,7 +123,7 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
         };
         resolved.problems.extend(problems.into_iter().map(problem));
     }
-    leave_out_models_without_url(&mut resolved);
+    leave_out_what_has_no_url(&mut resolved);
     leave_out_unusable_servers(&mut resolved);
     resolved
 }
@@ -162,7 +162,7 @@ fn leave_out_unusable_servers(resolved: &mut Resolved) {
     }
 }
 
-fn leave_out_models_without_url(resolved: &mut Resolved) {
+fn leave_out_what_has_no_url(resolved: &mut Resolved) {
     let models = &mut resolved.settings.models;
     let mut nowhere = Vec::new();
     if models.complete.take_if(|m| m.url.is_empty()).is_some() {
@@ -179,6 +179,10 @@ fn leave_out_models_without_url(resolved: &mut Resolved) {
     }
     if models.edit.take_if(|m| m.url.is_empty()).is_some() {
         nowhere.push("models.edit");
+    }
+    let remote = &mut resolved.settings.sandbox.remote;
+    if remote.take_if(|r| r.url.is_empty()).is_some() {
+        nowhere.push("sandbox.remote");
     }
     for (section, fallbacks) in [
         ("models.chatFallbacks", &mut models.chat_fallbacks),
@@ -198,7 +202,7 @@ fn leave_out_models_without_url(resolved: &mut Resolved) {
         let origin = resolved.origins.iter().find(|(key, _)| inside(key));
         resolved.problems.push(Problem {
             origin: origin.map_or(Origin::Default, |(_, origin)| origin.clone()),
-            message: format!("`{section}` has no `url`; no model is used until it has one"),
+            message: format!("`{section}` has no `url`; it is not used until it has one"),
         });
     }
 }

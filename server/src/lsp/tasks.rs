@@ -362,6 +362,7 @@ impl Server {
                     indexes,
                     model,
                     servers: Servers::of(settings),
+                    sandbox: settings.sandbox.clone(),
                     is_trusted,
                     config: server.settings.directories().config.clone(),
                     policy: None,

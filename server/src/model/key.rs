@@ -86,7 +86,8 @@ impl KeyRing {
     }
 }
 
-async fn read(source: &KeySource) -> Outcome {
+/// Reads a key. The error is a clause that says why not.
+pub(crate) async fn read(source: &KeySource) -> Outcome {
     let text = match source {
         KeySource::Env(name) => match std::env::var(name) {
             Ok(text) => text,

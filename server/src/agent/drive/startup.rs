@@ -64,7 +64,9 @@ impl Driver {
             let seconds = self.governor.ceilings().command;
             let repository = self.setup.branch.as_ref().map(|b| b.repository.clone());
             let reads = repository.into_iter().collect();
-            self.sandbox = Some(TaskSandbox::open(self.desk.root(), reads, seconds).await?);
+            let settings = &self.setup.sandbox;
+            let sandbox = TaskSandbox::open(settings, self.desk.root(), reads, seconds).await?;
+            self.sandbox = Some(sandbox);
         }
         self.sandbox
             .as_mut()

@@ -74,6 +74,13 @@ pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()
             writeln!(out, "  answered in {ms} ms with {numbers} numbers")?;
         }
     }
+    if let Some(sandbox) = &report.sandbox {
+        writeln!(out, "\n{}", paint(style::TITLE, "Sandboxes"))?;
+        writeln!(out, "  commands of tasks run at {}", sandbox.place)?;
+        if let Some(running) = sandbox.running {
+            writeln!(out, "  it answers; {running} run now")?;
+        }
+    }
     if !report.mcp.is_empty() {
         writeln!(out, "\n{}", paint(style::TITLE, "MCP servers"))?;
     }

@@ -9,8 +9,8 @@ use sandbox_client::tier::Tier;
 use serde::Serialize;
 
 use super::MachineFiles;
-use crate::agent::sandbox::options;
 use crate::cli::style::{self, paint};
+use crate::sandbox::options;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Doctor {

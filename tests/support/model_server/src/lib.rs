@@ -20,4 +20,5 @@ pub use self::answer::{Answer, Ending, Text};
 pub use self::log::{Connection, End, Log, Protocol, Seen};
 pub use self::route::{Hole, Route};
 pub use self::serve::{Listen, ModelServer, Speak};
+pub use self::tls::{Issued, issue};
 pub use self::turn::{Call, NOW, Turn, broken_prefix};

@@ -1,0 +1,195 @@
+//! Workspaces that are copied into sandboxes that cannot see this machine.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use sandbox_client::changes::{self, Changes, Class, Kind};
+use sandbox_client::client::Sandbox;
+use sandbox_client::copy::{Bounds, Copied, CopyError};
+use sandbox_client::protocol::LocalCreate;
+
+use crate::world::{World, asking, run, shell, told};
+
+/// A sandbox that sees nothing of the workspace.
+async fn blind(world: &World) -> Sandbox {
+    let create = asking(LocalCreate::default());
+    world.client.create(create).await.unwrap()
+}
+
+async fn copy(world: &World, sandbox: &Sandbox, hidden: &[&str], bounds: Bounds) -> Copied {
+    let hidden: Vec<PathBuf> = hidden.iter().map(|path| world.root().join(path)).collect();
+    Copied::bring(sandbox, &world.root(), hidden, bounds)
+        .await
+        .unwrap()
+}
+
+/// Runs a line in the copy: how it ended and what it wrote.
+async fn run_in(sandbox: &Sandbox, copied: &Copied, line: &str) -> String {
+    let line = format!("cd '{}' && {line}", copied.directory());
+    told(&run(sandbox, &line).await)
+}
+
+async fn changes(world: &World, sandbox: &Sandbox, copied: &Copied) -> Changes {
+    changes::collect_copied(sandbox, &world.root(), copied, changes::Bounds::default())
+        .await
+        .unwrap()
+}
+
+/// Each change in a word and its path.
+fn shown(changes: &Changes) -> Vec<String> {
+    let show = |file: &changes::FileChange| {
+        let runs = match file.class {
+            Class::Ordinary => "",
+            Class::RunsOnYourMachine => "!",
+        };
+        match &file.kind {
+            Kind::Written {
+                contents,
+                executable,
+            } => {
+                let how = if *executable { "x" } else { "w" };
+                let text = String::from_utf8_lossy(contents);
+                format!("{how}{runs} {}: {text}", file.path)
+            }
+            Kind::Link { target } => format!("l{runs} {} → {target}", file.path),
+            Kind::Deleted => format!("d{runs} {}", file.path),
+        }
+    };
+    changes.files.iter().map(show).collect()
+}
+
+#[tokio::test]
+async fn what_git_ignores_or_is_hidden_never_leaves_and_the_rest_arrives_as_it_is() {
+    let world = World::new();
+    for (path, text) in [
+        (".gitignore", "built/\n"),
+        (".git/config", "[core]"),
+        ("sub/.GIT/config", "[core]"),
+        ("built/large", "x"),
+        (".env", "KEY=1"),
+        ("secret/key", "1"),
+        ("a b\nc.txt", "odd"),
+        ("run.sh", "#!/bin/sh\necho ran\n"),
+        ("sub/deep/er/f.txt", "deep"),
+        ("huge.bin", "0123456789"),
+    ] {
+        world.write(path, text);
+    }
+    let script = world.root().join("run.sh");
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("sub/deep", world.root().join("in")).unwrap();
+    symlink("/etc/passwd", world.root().join("out")).unwrap();
+    fs::create_dir(world.root().join("empty")).unwrap();
+    let sandbox = blind(&world).await;
+    let bounds = Bounds {
+        file_bytes: 19,
+        ..Bounds::default()
+    };
+    let world_root = world.root();
+    fs::write(world_root.join("huge.bin"), [b'x'; 20]).unwrap();
+
+    let copied = copy(&world, &sandbox, &[".env", "secret"], bounds).await;
+    let found = run_in(
+        &sandbox,
+        &copied,
+        "find . ! -name . -print0 | sort -z | tr '\\0' '|'; ./run.sh; cat in/er/f.txt",
+    )
+    .await;
+    let expected = "./.gitignore|./a b\nc.txt|./empty|./in|./run.sh|./sub|./sub/deep|./sub/deep/er|./sub/deep/er/f.txt|ran\ndeep";
+    assert!(found.contains(expected), "{found}");
+    assert_eq!(copied.left_out(), ["huge.bin"]);
+    assert_eq!(changes(&world, &sandbox, &copied).await, Changes::default());
+}
+
+#[tokio::test]
+async fn what_a_command_did_to_the_copy_comes_back() {
+    let world = World::new();
+    for (path, text) in [
+        ("a.txt", "one"),
+        ("b.txt", "two"),
+        ("gone/x.txt", "x"),
+        ("gone/deep/y.txt", "y"),
+        ("gone/.env", "KEY=1"),
+        ("back.txt", "same"),
+        ("run.sh", "echo"),
+    ] {
+        world.write(path, text);
+    }
+    let sandbox = blind(&world).await;
+    let copied = copy(&world, &sandbox, &["gone/.env"], Bounds::default()).await;
+    let script = "printf ONE > a.txt; touch -r b.txt ref; printf TWO > b.txt; touch -r ref b.txt; rm ref;
+        rm -r gone; printf other > back.txt; printf same > back.txt; chmod +x run.sh;
+        mkdir -p n/ew .github/workflows; printf new > n/ew/f; printf on > .github/workflows/w.yml;
+        ln -s a.txt link; ln -s /etc/passwd out; mkfifo pipe; mkdir -p v/.git; printf x > v/.git/config;
+        printf x > \"$(printf 'nl\\001x')\"; printf x > closed; chmod 0 closed";
+    run_in(&sandbox, &copied, script).await;
+
+    let found = changes(&world, &sandbox, &copied).await;
+    assert_eq!(
+        shown(&found),
+        [
+            "w! .github/workflows/w.yml: on",
+            "w a.txt: ONE",
+            "w b.txt: TWO",
+            "d gone/deep/y.txt",
+            "d gone/x.txt",
+            "l link → a.txt",
+            "w n/ew/f: new",
+            "x run.sh: echo",
+        ],
+        "{:?}",
+        found.refused
+    );
+    let mut refused: Vec<_> = found.refused.iter().map(|r| r.path.as_str()).collect();
+    refused.sort_unstable();
+    let refused: Vec<_> = refused
+        .into_iter()
+        .filter(|path| *path != "closed")
+        .collect();
+    assert_eq!(refused, ["nl\\u{1}x", "out", "pipe"]);
+}
+
+#[tokio::test]
+async fn a_large_workspace_goes_in_parts_and_one_too_large_not_at_all() {
+    let world = World::new();
+    for part in 0..3 {
+        let bytes = vec![b'0' + part; 9 << 20];
+        fs::write(world.root().join(format!("{part}.bin")), bytes).unwrap();
+    }
+    let sandbox = blind(&world).await;
+    let copied = copy(&world, &sandbox, &[], Bounds::default()).await;
+    let found = run_in(&sandbox, &copied, "cat *.bin | wc -c; ls ..").await;
+    assert!(found.contains(&(27 << 20).to_string()), "{found}");
+    assert!(!found.contains("tar.gz"), "{found}");
+
+    let bounds = Bounds {
+        files: 2,
+        ..Bounds::default()
+    };
+    let why = Copied::bring(&sandbox, &world.root(), Vec::new(), bounds).await;
+    assert!(matches!(why, Err(CopyError::TooLarge(_))), "{why:?}");
+}
+
+#[tokio::test]
+async fn a_sandbox_without_what_copying_needs_says_so() {
+    let world = World::new();
+    world.write("a.txt", "one");
+    let sandbox = blind(&world).await;
+    // A folder of that name that nothing can be written to.
+    let name = world
+        .root()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let ran = sandbox.run(
+        shell(&format!("printf x > ~/{name}")),
+        sandbox_client::output::Cap(100),
+    );
+    ran.await.unwrap();
+    let why = Copied::bring(&sandbox, &world.root(), Vec::new(), Bounds::default()).await;
+    let why = why.unwrap_err().to_string();
+    assert!(why.starts_with("in the sandbox, mkdir"), "{why}");
+}

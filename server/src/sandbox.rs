@@ -1,0 +1,331 @@
+//! Where commands run: in a sandbox of this machine, or of the service that the settings name.
+//!
+//! Holds: a sandbox of this machine is no weaker than the settings accept; secret files are empty in
+//! it, and of one elsewhere they never leave this machine. Where there is no sandbox there is an
+//! error with the next step, and no command runs.
+//! Not here: what runs in it (`agent::sandbox`, `cli`), how sandboxes are built (`sandbox-client`).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use sandbox_client::changes::{self, Bounds, Changes};
+use sandbox_client::client::{Address, Addressing, Client, ClientError, Endpoint, Sandbox};
+use sandbox_client::copy::{self, Copied};
+use sandbox_client::protocol::{Create, LocalCreate};
+#[cfg(target_os = "linux")]
+use sandbox_client::service::{
+    Agent, EgressOptions, Host, Key, Limits, Machines, Options, Service, Workspaces,
+};
+use sandbox_client::tier::Tier;
+
+use crate::config::{self, Isolation, SandboxAddressing};
+use crate::error::{Kind, UserError};
+use crate::secret;
+use crate::{model, models};
+
+/// Files looked at for secrets.
+const FILES: usize = 200_000;
+/// Files that a label names.
+const SHOWN: usize = 3;
+
+/// A service of sandboxes on this machine, for this user alone.
+#[cfg(target_os = "linux")]
+pub fn options(workspaces: Workspaces, key: Key) -> Options {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let path = std::env::var_os("PATH");
+    Options {
+        agent: Agent::this_program(),
+        key,
+        host: Host::find(home.as_deref(), path.as_deref()),
+        machines: Machines::default(),
+        workspaces,
+        limits: Limits::default(),
+        egress: EgressOptions::default(),
+        state: config::sources::Directories::find().state,
+        sandboxes: 64,
+        ready: 0,
+    }
+}
+
+/// A sandbox with a folder in it. Dropping it ends one of this machine; one elsewhere ends by
+/// [`close`](Self::close), or when its time is over.
+pub struct Place {
+    root: PathBuf,
+    pub sandbox: Sandbox,
+    /// The folder, where the sandbox cannot see the one of this machine.
+    copied: Option<Copied>,
+    #[cfg(target_os = "linux")]
+    service: Option<Service>,
+}
+
+impl Place {
+    /// Makes a sandbox as the settings say, over the folder that `create` names.
+    ///
+    /// # Errors
+    /// When there is none so strong, or the service elsewhere does not make one, with the reason.
+    pub async fn open(
+        settings: &config::Sandbox,
+        mut create: Create,
+        local: LocalCreate,
+    ) -> anyhow::Result<Self> {
+        if let Some(remote) = &settings.remote {
+            return Self::elsewhere(remote, create, local).await;
+        }
+        create.pairwright = Some(LocalCreate {
+            min_isolation: Some(weakest(settings.min_isolation)),
+            strongest: true,
+            ..local
+        });
+        #[cfg(target_os = "linux")]
+        {
+            let key = Key::generate().context("no key could be made")?;
+            Self::here(options(Workspaces::OfThisMachine, key), create).await
+        }
+        #[cfg(not(target_os = "linux"))]
+        Err(nowhere().into())
+    }
+
+    /// Makes a sandbox of this machine.
+    ///
+    /// # Errors
+    /// When this machine cannot, with the reason.
+    #[cfg(target_os = "linux")]
+    pub async fn here(options: Options, create: Create) -> anyhow::Result<Self> {
+        let local = create.pairwright.as_ref();
+        let root = local.and_then(|local| local.workspace.clone());
+        let service =
+            Service::start_private(options).context("the sandbox service could not be started")?;
+        let client = Client::new(service.endpoint().clone())?;
+        Ok(Self {
+            root: root.unwrap_or_default(),
+            sandbox: client.create(create).await?,
+            copied: None,
+            service: Some(service),
+        })
+    }
+
+    /// Makes a sandbox of a service elsewhere, and copies the folder there.
+    ///
+    /// # Errors
+    /// When there is no key, the service does not make one, or the folder cannot be copied.
+    pub async fn elsewhere(
+        remote: &config::RemoteSandbox,
+        create: Create,
+        local: LocalCreate,
+    ) -> anyhow::Result<Self> {
+        let client = Client::new(endpoint(remote).await?)?;
+        let sandbox = client
+            .create(Create {
+                template_id: remote.template.clone(),
+                // Nothing of what this machine looks like.
+                pairwright: Some(LocalCreate {
+                    limits: local.limits,
+                    ..LocalCreate::default()
+                }),
+                ..create
+            })
+            .await?;
+        let root = local.workspace.unwrap_or_default();
+        let copied = Copied::bring(&sandbox, &root, local.masks, copy::Bounds::default()).await;
+        match copied {
+            Ok(copied) => Ok(Self {
+                root,
+                sandbox,
+                copied: Some(copied),
+                #[cfg(target_os = "linux")]
+                service: None,
+            }),
+            Err(error) => {
+                // Its time ends it where this does not.
+                let _ = sandbox.kill().await;
+                Err(anyhow::Error::new(error).context("the folder could not be copied"))
+            }
+        }
+    }
+
+    /// What separates commands from the machine, in the words users see.
+    pub fn label(&self) -> String {
+        let mut label = self.sandbox.label();
+        if let Some(copied) = &self.copied {
+            label.push_str(", with a copy of the folder");
+            let left_out = copied.left_out();
+            if !left_out.is_empty() {
+                let shown = left_out[..left_out.len().min(SHOWN)].join(", ");
+                label.push_str(&format!(" without {} files: {shown}", left_out.len()));
+            }
+        }
+        label
+    }
+
+    /// Where the folder is inside, if it is not where it is on this machine.
+    pub fn directory(&self) -> Option<&str> {
+        self.copied.as_ref().map(Copied::directory)
+    }
+
+    /// The path inside of one below the folder.
+    pub fn inside(&self, path: &str) -> String {
+        match self.directory() {
+            Some(directory) => format!("{directory}/{path}"),
+            None => self.root.join(path).to_string_lossy().into_owned(),
+        }
+    }
+
+    /// What runs lines inside. The rules of tasks read a line as bash does.
+    pub fn shell(&self) -> &str {
+        match &self.copied {
+            Some(copied) => copied.shell(),
+            None if Path::new("/bin/bash").exists() => "/bin/bash",
+            None => "/bin/sh",
+        }
+    }
+
+    /// What commands changed in the folder.
+    ///
+    /// # Errors
+    /// When the sandbox does not tell.
+    pub async fn changes(&self, bounds: Bounds) -> Result<Changes, ClientError> {
+        match &self.copied {
+            Some(copied) => {
+                changes::collect_copied(&self.sandbox, &self.root, copied, bounds).await
+            }
+            None => changes::collect(&self.sandbox, &self.root, bounds).await,
+        }
+    }
+
+    /// Destroys the sandbox.
+    pub async fn close(self) {
+        #[cfg(target_os = "linux")]
+        if let Some(service) = self.service {
+            return service.stop().await;
+        }
+        if let Err(error) = self.sandbox.kill().await {
+            tracing::warn!(%error, "a sandbox elsewhere runs until its time is over");
+        }
+    }
+}
+
+fn weakest(isolation: Isolation) -> Tier {
+    match isolation {
+        Isolation::Namespace => Tier::Namespace,
+        Isolation::VmEmulated => Tier::VmEmulated,
+        Isolation::Vm => Tier::Vm,
+    }
+}
+
+/// Why no command runs on a machine without sandboxes.
+#[cfg(not(target_os = "linux"))]
+pub fn nowhere() -> UserError {
+    UserError::new(
+        Kind::Workspace,
+        "Pairwright makes sandboxes on Linux only, so commands cannot run here.",
+    )
+    .with_hint("Name a service that makes them, by `sandbox.remote.url` in the settings: E2B's, or `pairwright sandboxd` on a Linux machine.")
+}
+
+/// Asks the service that the settings name which sandboxes run: how many.
+///
+/// # Errors
+/// When it has no key, or does not answer.
+pub async fn look(remote: &config::RemoteSandbox) -> anyhow::Result<usize> {
+    let client = Client::new(endpoint(remote).await?)?;
+    Ok(client.list().await?.len())
+}
+
+/// The service that the settings name, with its key.
+async fn endpoint(remote: &config::RemoteSandbox) -> anyhow::Result<Endpoint> {
+    let source = models::key(remote.api_key_env.as_ref(), remote.api_key_command.as_ref());
+    let key = match source {
+        Some(source) => model::read_key(&source).await.map_err(|why| {
+            let what = format!("The key of the sandbox service could not be read: {why}.");
+            UserError::new(Kind::Settings, what)
+                .with_hint("Check `sandbox.remote.apiKeyEnv` or `sandbox.remote.apiKeyCommand`.")
+        })?,
+        None => bail!("the sandbox service has no key: set `sandbox.remote.apiKeyEnv`"),
+    };
+    let url = remote.url.trim_end_matches('/').to_owned();
+    Ok(Endpoint {
+        addressing: addressing(remote.addressing, &url),
+        address: Address::Url(url),
+        key: key.expose().to_owned(),
+    })
+}
+
+/// How requests name a sandbox, where the settings do not say: by the host, of a service at
+/// `https://api.DOMAIN` as E2B's is, and else by headers.
+fn addressing(asked: Option<SandboxAddressing>, url: &str) -> Addressing {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let domain = host.strip_prefix("api.");
+    match (asked, domain) {
+        (Some(SandboxAddressing::Header), _) | (None, None) => Addressing::Header,
+        (Some(SandboxAddressing::Path), _) => Addressing::Path,
+        (Some(SandboxAddressing::Subdomain) | None, domain) => {
+            Addressing::Subdomain(domain.unwrap_or(host).to_owned())
+        }
+    }
+}
+
+/// Files of a workspace that hold secrets, by their paths.
+///
+/// # Errors
+/// When there are too many files to look at all of them: one that was not looked at could be read.
+pub fn secrets_of(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    secrets_among(root, FILES)
+}
+
+fn secrets_among(root: &Path, most: usize) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = ignore::WalkBuilder::new(root);
+    // Ignored files are where secrets are; what is installed or built is not.
+    files.standard_filters(false).filter_entry(|entry| {
+        !matches!(
+            entry.file_name().to_str(),
+            Some(".git" | "node_modules" | "target")
+        )
+    });
+    let mut secrets = Vec::new();
+    for (n, entry) in files.build().flatten().enumerate() {
+        if n >= most {
+            bail!("the folder has more than {most} files, so its secret files cannot be told");
+        }
+        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+        if is_file && secret::is_path(&entry.path().to_string_lossy()) {
+            secrets.push(entry.into_path());
+        }
+    }
+    Ok(secrets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_too_large_to_be_looked_through_gets_no_sandbox() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.rs", "b.rs", ".env"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        // The folder itself counts.
+        let found = secrets_among(folder.path(), 4).unwrap();
+        assert_eq!(found, [folder.path().join(".env")]);
+        let why = secrets_among(folder.path(), 3).unwrap_err();
+        assert!(why.to_string().contains("more than 3 files"), "{why}");
+    }
+
+    #[test]
+    fn sandboxes_are_addressed_as_the_service_does_it() {
+        let subdomain = |domain: &str| Addressing::Subdomain(domain.to_owned());
+        let by = |asked, url| addressing(asked, url);
+        assert_eq!(
+            by(None, "https://api.example.com"),
+            subdomain("example.com")
+        );
+        assert_eq!(by(None, "http://10.0.0.5:3000"), Addressing::Header);
+        let asked = Some(SandboxAddressing::Subdomain);
+        assert_eq!(
+            by(asked, "https://boxes.example.com"),
+            subdomain("boxes.example.com")
+        );
+        let asked = Some(SandboxAddressing::Header);
+        assert_eq!(by(asked, "https://api.example.com"), Addressing::Header);
+    }
+}

@@ -1,0 +1,237 @@
+//! Tasks whose commands run in the sandboxes of a service elsewhere: another home's `sandboxd`.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use super::run::{Script, Stage, case, files};
+use crate::world::World;
+
+/// A service of sandboxes that shows nothing of its machine.
+struct Service {
+    child: Child,
+    world: World,
+    url: String,
+}
+
+impl Service {
+    fn start() -> Self {
+        Self::with(World::knowing(), &[])
+    }
+
+    fn with(world: World, arguments: &[&str]) -> Self {
+        let key = world.root().join("key");
+        let own = ["sandboxd", "--key-file", key.to_str().unwrap()];
+        let mut command = world.command(&[&own[..], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap();
+        Self {
+            url: url.to_owned(),
+            child,
+            world,
+        }
+    }
+
+    /// Settings that name it.
+    fn settings(&self) -> String {
+        let key = self.world.root().join("key");
+        format!(
+            "[sandbox.remote]\nurl = '{}'\napiKeyCommand = ['cat', '{}']\n",
+            self.url,
+            key.display()
+        )
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn results(events: &[Value]) -> Vec<&Value> {
+    events
+        .iter()
+        .filter(|e| e["kind"] == "tool_result")
+        .collect()
+}
+
+/// Checks that a workspace is as the task found it, whatever its commands did.
+fn unchanged(root: &Path, before: &impl PartialEq<std::collections::BTreeMap<String, String>>) {
+    assert!(*before == files(root));
+}
+
+#[test]
+fn commands_run_there_with_the_tasks_files_and_what_they_change_comes_back() {
+    const SCRIPT: &str = "
+        answers = [{ decision = 'yes', scope = 'task' }, { decision = 'yes', scope = 'task' }]
+        never_sent = ['hush']
+        [[turn]]
+        [[turn.call]]
+        name = 'edit'
+        arguments = { path = 'a.txt', oldString = 'one', newString = 'two' }
+        [[turn]]
+        [[turn.call]]
+        name = 'run'
+        arguments = { command = 'cat a.txt sub/b.txt; cat .env ignored/c.txt; sed -i s/two/three/ a.txt; rm sub/b.txt; touch new.txt', keepChanges = true }
+        [[turn]]
+        [[turn.call]]
+        name = 'run'
+        arguments = { command = 'cat a.txt; ls; pwd', keepChanges = true }
+        [[turn]]
+        [[turn.call]]
+        name = 'finish'
+        arguments = { summary = 'Done.' }
+    ";
+    let service = Service::start();
+    let script: Script = toml::from_str(SCRIPT).unwrap();
+    let world = World::new(&[
+        ("a.txt", "one\n"),
+        ("sub/b.txt", "b\n"),
+        (".env", "TOKEN=hush\n"),
+        (".gitignore", "ignored/\n"),
+        ("ignored/c.txt", "hush\n"),
+    ]);
+    let stage = Stage::with(script, world);
+    stage.add_settings(&service.settings());
+    let before = files(&stage.world.root());
+    let (events, code) = stage.task().until_it_ends();
+    assert_eq!(code, 0, "{events:#?}");
+    stage.check_requests();
+    let told = format!("{:#?}", results(&events));
+    assert!(
+        told.contains("Remote sandbox: isolation as that service states"),
+        "{told}"
+    );
+    assert!(told.contains("with a copy of the folder"), "{told}");
+    for said in ["two\\nb\\n", "three\\n", "new.txt", "No such file"] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    let root = stage.world.root();
+    assert!(!told.contains(root.to_str().unwrap()), "{told}");
+    // Nothing is written until hunks are accepted.
+    unchanged(&root, &before);
+    let proposed: Vec<_> = events
+        .iter()
+        .filter(|e| e["kind"] == "diff")
+        .flat_map(|e| e["files"].as_array().cloned().unwrap_or_default())
+        .map(|f| f["path"].as_str().unwrap().to_owned())
+        .collect();
+    for path in ["a.txt", "sub/b.txt", "new.txt"] {
+        assert!(proposed.iter().any(|p| p == path), "{path}: {proposed:?}");
+    }
+    stage.stop();
+}
+
+#[test]
+fn without_its_key_or_the_service_no_command_runs_and_it_is_said_why() {
+    let service = Service::start();
+    for (settings, why) in [
+        (
+            format!(
+                "[sandbox.remote]\nurl = '{}'\napiKeyEnv = 'NO_SUCH_KEY'\n",
+                service.url
+            ),
+            "NO_SUCH_KEY is not set",
+        ),
+        (
+            format!(
+                "[sandbox.remote]\nurl = '{}'\napiKeyCommand = ['echo', 'wrong']\n",
+                service.url
+            ),
+            "refused (401)",
+        ),
+        (
+            "[sandbox.remote]\nurl = 'http://127.0.0.1:1'\napiKeyCommand = ['echo', 'k']\n"
+                .to_owned(),
+            "could not be reached",
+        ),
+        (
+            "[sandbox]\nminIsolation = 'vm'\n".to_owned(),
+            "no sandbox of the tier vm",
+        ),
+    ] {
+        let stage = Stage::of(&case("001_find_edit_test"));
+        stage.add_settings(&settings);
+        let (events, _) = stage.task().until_it_ends();
+        let told = format!("{:#?}", results(&events));
+        assert!(
+            told.contains("there is no sandbox") && told.contains(why),
+            "{why}: {told}"
+        );
+        assert!(!told.contains("exit code 0"), "{told}");
+        stage.stop();
+    }
+}
+
+#[test]
+fn a_command_at_the_prompt_runs_there_too() {
+    let mut service = Service::start();
+    let world = World::new(&[("sub/a.txt", "one\n"), (".env", "hush\n")]);
+    world.write_settings(&service.settings());
+    let root = world.root();
+    let arguments = ["sandbox", "run", "--tier", "remote", "--root"];
+    let script = ["--", "/bin/sh", "-c", "ls -A; sed -i s/one/two/ sub/a.txt"];
+    let arguments = [&arguments[..], &[root.to_str().unwrap()], &script].concat();
+    let output = world.command(&arguments).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "sub\nsub/a.txt changed\n@@ -1,1 +1,1 @@\n-one\n+two\n",
+        "{told}"
+    );
+    assert!(told.contains("Remote sandbox"), "{told}");
+    assert_eq!(fs::read_to_string(root.join("sub/a.txt")).unwrap(), "one\n");
+
+    let doctor = || {
+        let output = world.command(&["doctor", "--json"]).output().unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(doctor()["sandbox"]["running"], 0);
+    service.child.kill().unwrap();
+    service.child.wait().unwrap();
+    let told = doctor()["problems"].to_string();
+    assert!(told.contains("could not be reached"), "{told}");
+}
+
+#[test]
+fn a_service_for_other_machines_is_encrypted_and_known_by_its_certificate() {
+    let issued = model_server::issue().unwrap();
+    let papers = tempfile::tempdir().unwrap();
+    let paper = |name: &str, text: &str| {
+        let path = papers.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let certificate = paper("certificate.pem", &issued.certificate);
+    let key = paper("key.pem", &issued.key);
+    let authority = paper("authority.pem", &issued.authority);
+    let listen = ["--listen", "0.0.0.0:0", "--tls-certificate", &certificate];
+    let arguments = [&listen[..], &["--tls-key", &key]].concat();
+    let mut service = Service::with(World::knowing(), &arguments);
+    service.url = service.url.replace("0.0.0.0", "localhost");
+    assert!(service.url.starts_with("https://"), "{}", service.url);
+
+    let world = World::new(&[("a.txt", "one\n")]);
+    world.write_settings(&service.settings());
+    let arguments = ["sandbox", "run", "--tier", "remote", "--", "cat", "a.txt"];
+    let mut command = world.command(&arguments);
+    let output = command.env("SSL_CERT_FILE", &authority).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one\n", "{told}");
+    // Whoever does not believe the authority sends nothing, the key least of all.
+    let output = world.command(&arguments).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && told.contains("certificate"),
+        "{told}"
+    );
+}
