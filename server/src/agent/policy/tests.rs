@@ -177,6 +177,76 @@ ask watch cargo test
 ask unshare cargo test
 ask git diff --output=x
 ask git diff --ext-diff
+ask git diff --outp=x
+ask git log -p --ext-d
+ask sort --compress-prog=./x a
+ask sort --outpu x a
+ask go test --exec ./x
+ask go test -exec='git push' ./...
+ask go vet --vettool=./x
+ask go build -ldflags=-extld=./x
+allow go test -run TestArea ./...
+ask make test --eval '$(shell git push)'
+ask make test SHELL=./x
+ask make check -f x.mk
+allow make test -j4
+ask npm test --script-shell=./x
+ask npm test --script-sh ./x
+ask node --test -e 'x()'
+ask node --test --impor ./x
+deny git reset --har HEAD~1
+ask rm --recurs target
+ask echo ${x:-`git push`}
+ask echo `echo \`git push\``
+ask for PATH in .; do cargo test; done
+ask select PATH in .; do cargo test; done
+ask ((PATH=1)); cargo test
+ask echo $((PATH=1)); cargo test
+ask echo ${PATH:=.}; cargo test
+ask unset PATH; cargo test
+ask printf -v PATH .; cargo test
+ask printf -vPATH .; cargo test
+ask read PATH < x; cargo test
+ask X=PATH=.; export $X; cargo test
+ask export "PATH=."; cargo test
+ask declare -n r=PATH; r=.; cargo test
+deny declare -i x='a[$(git push)]'; git push
+ask declare -i x='a[$(git push)]'; ls
+ask HOME=. git status
+ask RIPGREP_CONFIG_PATH=./x rg a
+ask [[ 'a[$(git push)]' -eq 0 ]]; ls
+ask x='a[$(git push)]'; ((x)); ls
+ask x='a[$(git push)]'; echo $((x + 1))
+ask x='a[$(git push)]'; y=x; [[ y -gt 1 ]]; ls
+ask x='a[$(git push)]' bash -c 'echo $((x))'
+ask x=$(cat a); echo ${y:x}
+ask sh -c 'echo $(($1))' x 'a[$(git push)]'
+ask test -v 'a[$(git push)]'
+ask [ -v 'a[$(git push)]' ]; ls
+ask unset 'a[$(git push)]'; ls
+ask x='$(git push)'; echo ${x@P}
+allow for i in 1 2 3; do echo $((i * 2)); done
+allow n=0; while [ $n -lt 3 ]; do n=$((n + 1)); ls; done
+allow n=$(cat a | wc -l); [ "$n" -gt 3 ] && echo many
+allow for f in *.py; do wc -l "$f"; done
+allow echo "${x:0:3}" 'a `b` $(c)'
+ask echo rm | xargs -I ls ls -rf /
+ask echo rm | xargs -Ils ls -rf /
+ask xargs --replace rm ls
+ask find push -exec git {} \;
+deny find . -exec env -u + git push \;
+ask /usr/bin/time -f ls rm file
+ask bash --rcfile ./x -ic ls
+ask fish -c ls -C 'git push'
+ask chroot . ls
+deny trap -- 'git push' EXIT
+ask coproc git push
+ask nice > /dev/null rm file
+ask sort > /tmp/x --compress-program=./x
+ask cargo test\u{2003}x
+ask ｇit push
+ask ls g\u{200b}it
+ask ls \u{202e}hsup tig
 "#;
 
 #[test]
@@ -186,10 +256,10 @@ fn lines_are_judged_by_all_they_would_run() {
     for row in LINES.lines().filter(|row| !row.is_empty()) {
         let (expected, line) = row.split_once(' ').unwrap();
         let line = match line {
-            "cat <<EOF" => "cat <<EOF\n$(git push)\nEOF",
-            line => line,
+            "cat <<EOF" => "cat <<EOF\n$(git push)\nEOF".to_owned(),
+            line => written(line),
         };
-        let verdict = policy.judge_line(line, &[]);
+        let verdict = policy.judge_line(&line, &[]);
         let ruling = format!("{:?}", verdict.ruling).to_lowercase();
         if ruling != expected {
             wrong.push(format!(
@@ -201,12 +271,35 @@ fn lines_are_judged_by_all_they_would_run() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Characters that are not seen are written as `\u{…}` in the rows.
+fn written(line: &str) -> String {
+    let mut parts = line.split("\\u{");
+    let mut written = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (code, rest) = part.split_once('}').unwrap();
+        let code = u32::from_str_radix(code, 16).unwrap();
+        written.push(char::from_u32(code).unwrap());
+        written.push_str(rest);
+    }
+    written
+}
+
 #[test]
 fn hidden_characters_and_endless_lines_are_asked() {
     let policy = builtin();
     let deep = format!("{}ls{}", "$(".repeat(500), ")".repeat(500));
     let long = format!("ls {}", "a ".repeat(20_000));
     let many = "ls;".repeat(1000);
+    for line in [
+        // The parser and bash read these in two ways.
+        "ls\n\\rm file",
+        "cat <<''\n\nls",
+        "cat <<\"E F\"\nE F\nls",
+        "cat <<EOF rm\nx\nEOF",
+        "cat <<EOF\n`rm file`\nEOF",
+    ] {
+        assert!(policy.judge_line(line, &[]).ruling >= Ruling::Ask, "{line}");
+    }
     for line in ["ls \u{1b}[2K", "ls\r\nx", &deep, &long, &many] {
         assert!(
             policy.judge_line(line, &[]).ruling >= Ruling::Ask,
@@ -223,6 +316,142 @@ fn any_text_is_judged_without_harm() {
         // Whatever stands around it, a push is never allowed.
         let around = format!("{line}; git push");
         proptest::prop_assert!(policy.judge_line(&around, &[]).ruling > Ruling::Allow || line.contains(['#', '\'', '"', '`', '\\', '<', '(']));
+    });
+}
+
+/// Pieces that shell lines are made of; `probe` is a program that leaves a file.
+#[cfg(target_os = "linux")]
+const PIECES: &[&str] = &[
+    "probe",
+    "probe ",
+    "\\probe ",
+    "echo ",
+    "cat ",
+    "x ",
+    "\n",
+    ";",
+    "&&",
+    "||",
+    "|",
+    "|&",
+    "&",
+    "(",
+    ")",
+    "{ ",
+    "; }",
+    "$(",
+    "`",
+    "\"",
+    "'",
+    "\\",
+    "$'",
+    "<<EOF\n",
+    "\nEOF\n",
+    "<<'EOF'\n",
+    "<<-E\n",
+    "\nE\n",
+    "${x:-",
+    "}",
+    "$((",
+    "))",
+    "((",
+    "[[ ",
+    " ]]",
+    "[ ",
+    " ]",
+    "if ",
+    "then ",
+    "fi ",
+    "for x in ",
+    "do ",
+    "done ",
+    "case x in ",
+    "x) ",
+    ";;",
+    "esac ",
+    "f() ",
+    "function f ",
+    "time ",
+    "! ",
+    "eval ",
+    "exec ",
+    "command ",
+    "env ",
+    "xargs ",
+    "sh -c ",
+    "=1 ",
+    "x=",
+    "a[",
+    "0]",
+    "<(",
+    ">(",
+    "> y ",
+    "2>&1 ",
+    "<<< ",
+    "#",
+    "\\\n",
+    " ",
+    "-n ",
+    " -eq ",
+    "{a,",
+    "$x ",
+    "builtin ",
+    "trap ",
+    " EXIT ",
+    "nice ",
+    "timeout 1 ",
+    "while ",
+    "declare ",
+    "-i ",
+    "unset ",
+    "test ",
+    "-v ",
+    "coproc ",
+    "&> z ",
+    "\t",
+    "set -- ",
+    "alias ",
+];
+
+#[cfg(target_os = "linux")]
+#[test]
+fn bash_runs_nothing_that_is_not_seen_or_doubted() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (programs, mark) = (folder.path().join("bin"), folder.path().join("mark"));
+    fs::create_dir(&programs).unwrap();
+    let probe = programs.join("probe");
+    fs::write(&probe, "#!/bin/sh\n: > \"$MARK\"\n").unwrap();
+    fs::set_permissions(&probe, fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["cat", "env", "nice", "sh", "timeout", "xargs"] {
+        std::os::unix::fs::symlink(Path::new("/usr/bin").join(name), programs.join(name)).unwrap();
+    }
+    let runs_probe = |line: &str| {
+        let _ = fs::remove_file(&mark);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the shell that lines are judged for, with no program but these"
+        )]
+        let mut bash = std::process::Command::new("/usr/bin/timeout");
+        bash.args(["2", "/bin/bash", "-c", line])
+            .env_clear()
+            .env("PATH", &programs)
+            .env("MARK", &mark)
+            .current_dir(folder.path())
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        bash.status().unwrap();
+        mark.exists()
+    };
+    assert!(runs_probe("probe"));
+    let pieces = proptest::collection::vec(proptest::sample::select(PIECES), 1..14);
+    proptest::proptest!(proptest::test_runner::Config::with_cases(1_500), |(before in pieces.clone(), after in pieces)| {
+        let line = [before.concat().as_str(), "probe ", &after.concat()].concat();
+        let read = Line::read(&line);
+        let is_seen = !read.doubts.is_empty()
+            || read.commands.iter().any(|c| c.program().is_none_or(|p| p == "probe"));
+        proptest::prop_assert!(is_seen || !runs_probe(&line), "{line:?}: {read:?}");
     });
 }
 
