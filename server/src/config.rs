@@ -32,6 +32,8 @@ pub struct Settings {
     pub local: Local,
     /// The repository index, which finds the code a model is shown.
     pub index: Index,
+    /// Tasks that a model carries out with tools.
+    pub agent: Agent,
     /// Tools of other programs, for tasks.
     pub mcp: Mcp,
     /// Which folders may set anything or have their code run.
@@ -211,6 +213,15 @@ impl Default for Index {
     fn default() -> Self {
         Self { enabled: true }
     }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Agent {
+    /// Whether tasks that change something work on a branch of their own, `agent/<task>`, in a git
+    /// working tree beside yours: your files stay as they are, and what a task changes is committed
+    /// there instead of being proposed as hunks. Where a task is started, it can be said otherwise.
+    pub worktree: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
