@@ -2,8 +2,10 @@
 
 mod branch;
 mod cases;
+mod ceilings;
 mod diagnostics;
 mod fallback;
+mod injection;
 mod kill;
 mod lsp;
 mod mcp;
