@@ -23,6 +23,15 @@ const MAX_DEPTH: usize = 6;
 /// Most commands in one line.
 const MAX_COMMANDS: usize = 256;
 
+/// Words that are no programs.
+const RESERVED: &[&str] = &[
+    "!", "[[", "]]", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi", "for",
+    "function", "if", "in", "select", "then", "until", "while",
+];
+
+/// What the parser knows as no command unless something stands before it.
+const DECLARING: &[&str] = &["declare", "export", "let", "local", "readonly", "typeset"];
+
 /// A word as far as the text tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Word {
@@ -140,6 +149,12 @@ impl Line {
                 "expansion" => self.add_expansion(node, text),
                 "file_redirect" => self.add_redirect(node, text),
                 "heredoc_redirect" => self.add_heredoc(node, text),
+                // There, bash reads backslashes once before it reads commands.
+                "command_substitution"
+                    if slice(node, text).starts_with('`') && slice(node, text).contains('\\') =>
+                {
+                    self.doubt("a command that is put in has backslashes");
+                }
                 _ => {}
             }
             self.add_expression(node, text);
@@ -181,8 +196,14 @@ impl Line {
         if self.commands.len() >= MAX_COMMANDS || depth > MAX_DEPTH {
             return self.doubt("it is too long or too deep to be read");
         }
-        if words[0] == Word::Unknown {
-            self.doubt("the program it runs is computed");
+        match words[0].known() {
+            None => self.doubt("the program it runs is computed"),
+            // The parser did not see the loop or the condition that it belongs to.
+            Some(program) if RESERVED.contains(&program) => self.doubt("it is not well formed"),
+            Some(program) if program.contains('=') || DECLARING.contains(&program) => {
+                self.doubt("it sets variables in an unusual place");
+            }
+            Some(_) => {}
         }
         let simple = Simple {
             words,
@@ -232,13 +253,21 @@ impl Line {
             .find_map(|quote| inside(start, quote, quote))
             .unwrap_or(start);
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let is_early = |body: Node<'_>| slice(body, text).lines().any(|line| line.trim() == end);
+        let is_literal = end != start;
+        let is_unclear = |body: &str| {
+            let is_early = body.lines().any(|line| line.trim() == end);
+            is_early || !is_literal && (body.contains('`') || body.contains("$("))
+        };
         let mut cursor = node.walk();
-        let mut bodies = node
-            .children(&mut cursor)
-            .filter(|c| c.kind() == "heredoc_body");
-        if end.is_empty() || !end.chars().all(is_name) || bodies.any(is_early) {
-            self.doubt("it is not clear where a text in it ends");
+        let mut parts = node.children(&mut cursor);
+        let is_unclear = parts.any(|part| match part.kind() {
+            "<<" | "<<-" => false,
+            "heredoc_body" => is_unclear(slice(part, text)),
+            // More of them in one line.
+            _ => slice(part, text).contains("<<"),
+        });
+        if end.is_empty() || !end.chars().all(is_name) || is_unclear {
+            self.doubt("it is not clear where a text in it ends, or what is put in there");
         }
         if node.child_by_field_name("argument").is_some() {
             self.doubt("words of a command stand behind where its input comes from");
@@ -250,8 +279,10 @@ impl Line {
 fn hides_commands(leaf: Node<'_>, text: &str) -> bool {
     let source = slice(leaf, text);
     match leaf.kind() {
-        "raw_string" | "ansi_c_string" | "comment" => false,
-        "heredoc_body" if is_literal(leaf, text) => false,
+        "comment" => false,
+        "raw_string" | "ansi_c_string" if !is_in_quotes(leaf) => false,
+        // Judged as a whole.
+        "heredoc_body" => false,
         "`" | "$(" | "$((" | "<(" | ">(" => false,
         // Bash ends a command there.
         "word" if source.contains('\n') => true,
@@ -261,16 +292,18 @@ fn hides_commands(leaf: Node<'_>, text: &str) -> bool {
     }
 }
 
-/// Whether bash expands nothing in the text behind a `<<`: its end is quoted.
-fn is_literal(body: Node<'_>, text: &str) -> bool {
-    let Some(redirect) = body.parent() else {
-        return false;
-    };
-    let mut cursor = redirect.walk();
-    let mut starts = redirect
-        .children(&mut cursor)
-        .filter(|c| c.kind() == "heredoc_start");
-    starts.any(|start| slice(start, text).starts_with(['\'', '"']))
+/// Whether a quoted text stands in a text that is quoted already, where its quotes mean nothing:
+/// `"${a:-'$(b)'}"`.
+fn is_in_quotes(leaf: Node<'_>) -> bool {
+    let around = std::iter::successors(leaf.parent(), Node::parent);
+    let mut kinds = around.map(|node| node.kind());
+    let nearest = kinds.find(|kind| {
+        matches!(
+            *kind,
+            "string" | "translated_string" | "command_substitution" | "process_substitution"
+        )
+    });
+    nearest.is_some_and(|kind| !matches!(kind, "command_substitution" | "process_substitution"))
 }
 
 fn slice<'t>(node: Node<'_>, text: &'t str) -> &'t str {
@@ -358,3 +391,6 @@ fn quoted(node: Node<'_>, source: &str) -> Option<String> {
     }
     is_plain.then_some(kept)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -297,8 +297,23 @@ fn hidden_characters_and_endless_lines_are_asked() {
         "cat <<\"E F\"\nE F\nls",
         "cat <<EOF rm\nx\nEOF",
         "cat <<EOF\n`rm file`\nEOF",
+        "cat <<EOF\nx='`rm file`' $x\nEOF",
+        "cat <<E | cat <<\"E\"\n`rm file`\nE\nx\nE",
+        "echo \"${x:-'$(rm file)'}\"",
+        "echo ${x/{ ls; } | rm file/}",
+        "[ a || rm file ]",
+        "sh -c '((rm file))'; ls",
     ] {
         assert!(policy.judge_line(line, &[]).ruling >= Ruling::Ask, "{line}");
+    }
+    for line in [
+        "ls\ncat a",
+        "cat <<EOF\nhello $x\nEOF",
+        "cat <<'EOF'\nhello `x` $(y)\nEOF\nls",
+        "cat <<-EOF\n\thello\n\tEOF",
+    ] {
+        let verdict = policy.judge_line(line, &[]);
+        assert_eq!(verdict.ruling, Ruling::Allow, "{line}: {verdict:?}");
     }
     for line in ["ls \u{1b}[2K", "ls\r\nx", &deep, &long, &many] {
         assert!(
@@ -316,142 +331,6 @@ fn any_text_is_judged_without_harm() {
         // Whatever stands around it, a push is never allowed.
         let around = format!("{line}; git push");
         proptest::prop_assert!(policy.judge_line(&around, &[]).ruling > Ruling::Allow || line.contains(['#', '\'', '"', '`', '\\', '<', '(']));
-    });
-}
-
-/// Pieces that shell lines are made of; `probe` is a program that leaves a file.
-#[cfg(target_os = "linux")]
-const PIECES: &[&str] = &[
-    "probe",
-    "probe ",
-    "\\probe ",
-    "echo ",
-    "cat ",
-    "x ",
-    "\n",
-    ";",
-    "&&",
-    "||",
-    "|",
-    "|&",
-    "&",
-    "(",
-    ")",
-    "{ ",
-    "; }",
-    "$(",
-    "`",
-    "\"",
-    "'",
-    "\\",
-    "$'",
-    "<<EOF\n",
-    "\nEOF\n",
-    "<<'EOF'\n",
-    "<<-E\n",
-    "\nE\n",
-    "${x:-",
-    "}",
-    "$((",
-    "))",
-    "((",
-    "[[ ",
-    " ]]",
-    "[ ",
-    " ]",
-    "if ",
-    "then ",
-    "fi ",
-    "for x in ",
-    "do ",
-    "done ",
-    "case x in ",
-    "x) ",
-    ";;",
-    "esac ",
-    "f() ",
-    "function f ",
-    "time ",
-    "! ",
-    "eval ",
-    "exec ",
-    "command ",
-    "env ",
-    "xargs ",
-    "sh -c ",
-    "=1 ",
-    "x=",
-    "a[",
-    "0]",
-    "<(",
-    ">(",
-    "> y ",
-    "2>&1 ",
-    "<<< ",
-    "#",
-    "\\\n",
-    " ",
-    "-n ",
-    " -eq ",
-    "{a,",
-    "$x ",
-    "builtin ",
-    "trap ",
-    " EXIT ",
-    "nice ",
-    "timeout 1 ",
-    "while ",
-    "declare ",
-    "-i ",
-    "unset ",
-    "test ",
-    "-v ",
-    "coproc ",
-    "&> z ",
-    "\t",
-    "set -- ",
-    "alias ",
-];
-
-#[cfg(target_os = "linux")]
-#[test]
-fn bash_runs_nothing_that_is_not_seen_or_doubted() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().unwrap();
-    let (programs, mark) = (folder.path().join("bin"), folder.path().join("mark"));
-    fs::create_dir(&programs).unwrap();
-    let probe = programs.join("probe");
-    fs::write(&probe, "#!/bin/sh\n: > \"$MARK\"\n").unwrap();
-    fs::set_permissions(&probe, fs::Permissions::from_mode(0o755)).unwrap();
-    for name in ["cat", "env", "nice", "sh", "timeout", "xargs"] {
-        std::os::unix::fs::symlink(Path::new("/usr/bin").join(name), programs.join(name)).unwrap();
-    }
-    let runs_probe = |line: &str| {
-        let _ = fs::remove_file(&mark);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the shell that lines are judged for, with no program but these"
-        )]
-        let mut bash = std::process::Command::new("/usr/bin/timeout");
-        bash.args(["2", "/bin/bash", "-c", line])
-            .env_clear()
-            .env("PATH", &programs)
-            .env("MARK", &mark)
-            .current_dir(folder.path())
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null());
-        bash.status().unwrap();
-        mark.exists()
-    };
-    assert!(runs_probe("probe"));
-    let pieces = proptest::collection::vec(proptest::sample::select(PIECES), 1..14);
-    proptest::proptest!(proptest::test_runner::Config::with_cases(1_500), |(before in pieces.clone(), after in pieces)| {
-        let line = [before.concat().as_str(), "probe ", &after.concat()].concat();
-        let read = Line::read(&line);
-        let is_seen = !read.doubts.is_empty()
-            || read.commands.iter().any(|c| c.program().is_none_or(|p| p == "probe"));
-        proptest::prop_assert!(is_seen || !runs_probe(&line), "{line:?}: {read:?}");
     });
 }
 

@@ -29,6 +29,10 @@ impl Line {
         if is_one {
             self.compute(node, text);
         }
+        let is_test = node.kind() == "test_command" && !source.starts_with("[[");
+        if is_test && (source.contains('\n') || joins(node)) {
+            self.doubt("it is not clear where a test in it ends");
+        }
     }
 
     fn compute(&mut self, root: Node<'_>, text: &str) {
@@ -38,7 +42,7 @@ impl Line {
             match node.kind() {
                 // What a loop runs is judged as all commands are.
                 "do_group" => continue,
-                "command_substitution" | "process_substitution" => {
+                "command" | "command_substitution" | "heredoc_body" | "process_substitution" => {
                     self.doubt("it computes what a command prints as an expression");
                 }
                 "raw_string" | "ansi_c_string" | "string_content" | "word"
@@ -65,4 +69,19 @@ impl Line {
 fn has_child(node: Node<'_>, kind: &str) -> bool {
     let mut cursor = node.walk();
     node.children(&mut cursor).any(|child| child.kind() == kind)
+}
+
+/// Whether `[ ]` holds what bash ends a command by: `[ a || ls ]`.
+fn joins(test: Node<'_>) -> bool {
+    let mut open = vec![test];
+    while let Some(node) = open.pop() {
+        match node.kind() {
+            "command_substitution" | "process_substitution" => continue,
+            "||" | "&&" | "|" | "&" | ";" | "<" | ">" | "(" | ")" => return true,
+            _ => {}
+        }
+        let mut cursor = node.walk();
+        open.extend(node.children(&mut cursor));
+    }
+    false
 }

@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use super::{Line, Simple, Word, slice, word};
+use super::{Line, Simple, Word, inside, slice, word};
 
 /// Variables that decide which program or library runs.
 const STEERING: &[&str] = &[
@@ -147,6 +147,11 @@ impl Line {
                 None => self.doubt("it sets variables whose names are computed"),
             }
         }
+        let inner = inside(slice(node, text), "${", "}").unwrap_or_default();
+        let is_unclear = |c: char| matches!(c, ';' | '|' | '&' | '<' | '>' | '\n');
+        if inner.contains(is_unclear) || inner.replace("${", "").contains('{') {
+            self.doubt("it is not clear where a value in it ends");
+        }
         if has("@") && slice(node, text).ends_with("@P}") {
             self.doubt("it expands the value of a variable once more");
         }
@@ -169,7 +174,7 @@ impl Line {
             },
             Some("read" | "mapfile" | "readarray" | "getopts" | "let") => arguments,
             // A subscript in a name is computed.
-            Some("test") if arguments.iter().any(|w| w.known() == Some("-v")) => arguments,
+            Some("test" | "[") if arguments.iter().any(|w| w.known() == Some("-v")) => arguments,
             _ => &[],
         };
         for name in names {

@@ -296,7 +296,12 @@ fn shell(program: &str, arguments: &[Word]) -> Vec<Inner> {
         let takes_next = is_cluster && text.ends_with(['o', 'O']);
         rest = after.get(usize::from(takes_next)..).unwrap_or_default();
     }
+    let is_bash = matches!(program, "bash" | "rbash");
     match (takes_line, rest.first()) {
+        // These are commands to shells that do not know them.
+        (true, Some(line)) if !is_bash && line.known().is_some_and(has_words_of_bash) => hidden(
+            &format!("{program} reads the line in another way than bash"),
+        ),
         (true, Some(line)) => line_of(
             std::slice::from_ref(line),
             &format!("what {program} runs is computed"),
@@ -306,6 +311,12 @@ fn shell(program: &str, arguments: &[Word]) -> Vec<Inner> {
             "{program} runs the lines of a file or of its input"
         )),
     }
+}
+
+fn has_words_of_bash(line: &str) -> bool {
+    ["((", "[[", "$'", "$\""]
+        .iter()
+        .any(|word| line.contains(word))
 }
 
 fn find(arguments: &[Word]) -> Vec<Inner> {
