@@ -135,7 +135,7 @@ impl Branch {
     }
 
     /// Removes a branch on which nothing happened.
-    fn leave(&self) -> String {
+    pub(super) fn leave(&self) -> String {
         match self.worktree().remove() {
             Ok(()) => format!("Nothing was changed; the branch {} is removed.", self.name),
             Err(WorktreeError::NoRepository(_)) => "Nothing was changed.".to_owned(),
