@@ -6,12 +6,15 @@
 //! accepted hunks alone, which the client is asked about.
 //! Not here: what is answered (`chat`), what tasks do (`agent`), how events look to the client
 //! (`acp::update`), what MCP servers of a client may do (`agent::policy`, as for those of the
-//! settings). Models, tools and sandboxes stay on this side.
+//! settings). Models, tools and sandboxes stay on this side, so no command runs in a terminal of the
+//! client: what it prints is told as the call's content (`acp::output`).
 
 mod connection;
 mod documents;
+mod output;
 mod prompt;
 mod questions;
+mod review;
 mod servers;
 mod session;
 mod task;
@@ -129,6 +132,16 @@ impl Acp {
                 self.announce_commands(&session.id);
                 Ok(json!({ "modes": session.modes() }))
             }
+            "session/resume" => {
+                let id = text(&params, "sessionId")?;
+                let session = self.open(&params, Some(id)).await?;
+                self.announce_commands(&session.id);
+                Ok(json!({ "modes": session.modes() }))
+            }
+            "session/close" => {
+                self.sessions.close(&text(&params, "sessionId")?)?;
+                Ok(json!({}))
+            }
             "session/list" => self.list(&params).await,
             "session/set_mode" => {
                 let session = self.sessions.get(&text(&params, "sessionId")?)?;
@@ -166,6 +179,11 @@ impl Acp {
                 "description": "Take up a task that is not finished",
                 "input": { "hint": "its id; the newest when not given" },
             },
+            {
+                "name": "rollback",
+                "description": "Take back changes that were applied",
+                "input": { "hint": "the token; the last that stand when not given" },
+            },
         ]);
         let update = json!({
             "sessionUpdate": "available_commands_update", "availableCommands": commands,
@@ -182,7 +200,7 @@ fn initialize() -> Value {
             "loadSession": true,
             "promptCapabilities": { "image": false, "audio": false, "embeddedContext": true },
             "mcpCapabilities": { "http": true, "sse": false },
-            "sessionCapabilities": { "list": {} },
+            "sessionCapabilities": { "list": {}, "resume": {}, "close": {} },
         },
         "agentInfo": {
             "name": "pairwright", "title": "Pairwright", "version": env!("CARGO_PKG_VERSION"),

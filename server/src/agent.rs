@@ -152,6 +152,17 @@ pub enum Place {
     Branch,
 }
 
+impl Place {
+    /// Where a task of this mode works: as it was asked for, else as the setting `agent.worktree`
+    /// says, if the task changes anything.
+    pub fn of(asked: Option<bool>, setting: bool, mode: Mode) -> Self {
+        match asked.unwrap_or(setting && mode.changes()) {
+            true => Self::Branch,
+            false => Self::Folder,
+        }
+    }
+}
+
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub struct Ask {

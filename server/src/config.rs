@@ -32,6 +32,8 @@ pub struct Settings {
     pub local: Local,
     /// The repository index, which finds the code a model is shown.
     pub index: Index,
+    /// Tasks that a model carries out with tools.
+    pub agent: Agent,
     /// Where the commands of tasks run.
     pub sandbox: Sandbox,
     /// Tools of other programs, for tasks.
@@ -217,6 +219,11 @@ impl Default for Index {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+pub struct Agent {
+    /// Whether tasks that change something work on a branch of their own, `agent/<task>`, in a git
+    /// working tree beside yours: your files stay as they are, and what a task changes is committed
+    /// there instead of being proposed as hunks. Where a task is started, it can be said otherwise.
+    pub worktree: bool,
 pub struct Sandbox {
     /// The weakest sandbox of this machine that commands may run in: `namespace` (shares this
     /// machine's kernel), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one

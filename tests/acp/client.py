@@ -177,7 +177,124 @@ async def answer_and_hunks(stage):
     assert client.of("tool_call_update")[-1].status == "completed", client.updates
     assert BETTER in stage.file.read_text()
     commands = client.of("available_commands_update")[0].available_commands
-    assert [command.name for command in commands] == ["search", "resume"], commands
+    assert [command.name for command in commands] == ["search", "resume", "rollback"], commands
+
+
+async def each_change(stage):
+    """Hunks are decided one by one; one token takes back what was applied of them."""
+    lines = [f"line_{n} = {n}" for n in range(30)]
+    before = "\n".join(lines) + "\n"
+    stage.file.write_text(before)
+    edits = [call("edit", path="src/maths.py", oldString=f"{lines[n]}\n", newString=f"{lines[n]}00\n") for n in (2, 12, 22)]
+    stage.config.write_text(stage.config.read_text() + stage.config.read_text().replace("chat", "agent"))
+    # What is chosen of the proposal and of its three hunks, and which of them are in the file then.
+    for chosen, applied in (
+        (["Decide each change", "Apply", "Reject", "Apply"], (2, 22)),
+        (["Decide each change", "Reject", "Apply", None], (12,)),
+        (["Decide each change", None], ()),
+    ):
+        stage.script(edits, FINISH)
+        stage.file.write_text(before)
+        answers = iter(chosen)
+
+        def choose(options):
+            wanted = next(answers)
+            return next((option for option in options if option.name == wanted), None)
+
+        client = Client()
+        client.choose = choose
+        async with stage.connect(client) as (connection, _):
+            session = await begin(connection, stage)
+            await connection.set_session_mode(session_id=session, mode_id="review")
+            await connection.prompt(session_id=session, prompt=[text_block("Change them.")])
+            assert len(client.questions) == len(chosen), client.questions
+            for n, (tool_call, _) in enumerate(client.questions[1:]):
+                diff, = tool_call.content
+                assert tool_call.title == f"Change {n + 1} of 3: src/maths.py:{(3, 13, 23)[n]}", tool_call
+                assert diff.old_text == before, diff
+                assert diff.new_text.count("00\n") == before.count("00\n") + 1, "a hunk is shown alone"
+            now = before
+            for n in applied:
+                now = now.replace(f"{lines[n]}\n", f"{lines[n]}00\n")
+            assert stage.file.read_text() == now, chosen
+            if applied:
+                last = client.of("tool_call_update")[-1].content[0].content.text
+                command = last.split("`")[1]
+                assert command.startswith("/rollback "), last
+                for said, text in ((command, before), ("/rollback nonsense", before)):
+                    await connection.prompt(session_id=session, prompt=[text_block(said)])
+                    assert stage.file.read_text() == text, said
+                assert "Taken back: src/maths.py" in client.said() and "Not taken back" in client.said(), client.said()
+
+
+async def live_output(stage):
+    """What a command prints is shown while it runs, and what it took of the window and the purse."""
+    (stage.root / "test_slow.py").write_text(
+        "import os, sys, time, unittest\n\nclass Slow(unittest.TestCase):\n    def test(self):\n"
+        "        print('it begins', flush=True)\n"
+        "        end = time.monotonic() + 3\n"
+        "        while time.monotonic() < end:\n            pass\n"
+        "        print('it ends', flush=True)\n")
+    stage.config.write_text(
+        stage.config.read_text().replace("chat", "agent") + "prices = { input = 1000.0, output = 1000.0 }\n")
+    stage.script([call("run", command="python3 -m unittest")], FINISH)
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="review")
+        await connection.prompt(session_id=session, prompt=[text_block("Test.")])
+    run = client.of("tool_call")[0].tool_call_id
+    shown = [
+        (update.status, update.content[0].content.text)
+        for update in client.of("tool_call_update") if update.tool_call_id == run and update.content]
+    assert shown[0][0] == "in_progress" and "it begins" in shown[0][1] and "it ends" not in shown[0][1], shown
+    assert shown[-1][0] == "completed" and "it ends" in shown[-1][1], shown
+    usage = client.of("usage_update")
+    assert [one.used for one in usage] == [110, 110] and usage[-1].size == 128_000, usage
+    assert [round(one.cost.amount, 3) for one in usage] == [0.11, 0.22] and usage[0].cost.currency == "USD", usage
+
+
+async def resume_and_close(stage):
+    """A session is taken up without being told again, and one that is closed is gone until then."""
+    stage.model.script = lambda body, _: [f"Message {len(body['messages'])}."]
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await connection.prompt(session_id=session, prompt=[text_block("First?")])
+        await connection.close_session(session_id=session)
+        try:
+            await connection.prompt(session_id=session, prompt=[text_block("Second?")])
+            raise AssertionError("a session that is closed was asked")
+        except RequestError as error:
+            assert "no session" in str(error), error
+        client.updates.clear()
+        await connection.resume_session(cwd=str(stage.root), session_id=session, mcp_servers=[])
+        assert not client.said() and not client.of("user_message_chunk"), client.updates
+        await connection.prompt(session_id=session, prompt=[text_block("Second?")])
+    assert client.said() == "Message 4.", client.said()
+
+
+async def worktree(stage):
+    """With the setting `agent.worktree` a task ends as a commit on a branch of its own."""
+    run = lambda *words: subprocess.run(  # noqa: E731
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words],
+        cwd=stage.root, env=stage.env(), check=True, capture_output=True, text=True).stdout
+    run("init", "-q", "-b", "main")
+    run("add", "-A")
+    run("commit", "-q", "-m", "First")
+    stage.config.write_text(stage.config.read_text() + "[agent]\nworktree = true\n")
+    edit = call("edit", path="src/maths.py", oldString="3 * radius * radius", newString="math.pi * radius ** 2")
+    stage.script([edit], FINISH)
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="review")
+        await connection.prompt(session_id=session, prompt=[text_block("Make it exact.")])
+    assert stage.file.read_text() == MATHS and not client.questions, client.questions
+    branch = run("branch", "--list", "--format=%(refname:short)", "agent/*").strip()
+    assert BETTER in run("show", f"{branch}:src/maths.py"), branch
+    told = "".join(update.content.text for update in client.of("agent_thought_chunk"))
+    assert f"git merge {branch}" in told, told
 
 
 async def refused_hunks(stage):
@@ -482,7 +599,7 @@ async def hostile(stage):
 
 
 CHECKS = [
-    answer_and_hunks, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search,
+    answer_and_hunks, each_change, live_output, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search,
     task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, hostile,
 ]
 

@@ -2,10 +2,12 @@
 
 mod branch;
 mod cases;
+mod ceilings;
 mod diagnostics;
 #[cfg(target_os = "linux")]
 mod elsewhere;
 mod fallback;
+mod injection;
 mod kill;
 mod lsp;
 mod mcp;

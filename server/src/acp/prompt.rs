@@ -42,6 +42,10 @@ impl Acp {
                 };
                 self.task(session, Begin::Again(task), stop).await?
             }
+            ("/rollback", _) => {
+                self.take_back(session, rest).await?;
+                "end_turn"
+            }
             ("/search", _) if !rest.is_empty() => {
                 let prompt = Prompt {
                     text: rest,
@@ -73,6 +77,7 @@ impl Acp {
         let reading = tokio::task::spawn_blocking(move || log.follow_from_now(&id));
         let read = reading.await.map_err(|_| Refusal::bug())?;
         let mut events = read.map_err(Refusal::failed)?;
+        let asked = model.clone();
         let sent = folder.chat.send(Ask {
             session: session.id.clone(),
             question: prompt.text,
@@ -96,6 +101,9 @@ impl Acp {
                 self.connection.update(&session.id, &update);
             }
             match &event.kind {
+                EventKind::Usage { usage, .. } => {
+                    self.tell_usage(session, usage, asked.as_ref());
+                }
                 EventKind::Diff {
                     proposal: Some(proposal),
                     ..

@@ -1,64 +1,14 @@
-//! What the user is asked: whether to apply hunks, whether something may be done.
+//! What the user is asked: whether something may be done.
 //!
 //! Holds: no answer is no.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
-use super::connection::Refusal;
 use super::session::Session;
 use super::{Acp, update};
-use crate::edit::workspace::Choice;
 use crate::store::events::{Answer, Approval, Decision, GrantScope, Subject};
 
 impl Acp {
-    /// Shows a proposal and asks whether to apply it; without an answer it stays to be decided.
-    pub(super) async fn offer(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        id: &str,
-    ) -> Result<(), Refusal> {
-        let workspace = Arc::clone(&session.folder.workspace);
-        let listed = workspace.list();
-        let Some(proposal) = listed.iter().find(|known| known.id == id) else {
-            return Ok(());
-        };
-        let shown = update::proposal(&session.folder.root, proposal);
-        let mut call = shown.clone();
-        call["sessionUpdate"] = "tool_call".into();
-        self.connection.update(&session.id, &call);
-        let options = json!([
-            { "optionId": "apply", "name": "Apply", "kind": "allow_once" },
-            { "optionId": "reject", "name": "Reject", "kind": "reject_once" },
-        ]);
-        let chosen = self.permission(session, &shown, &options).await;
-        let choice = Choice::Proposal(id.to_owned());
-        let documents = Arc::clone(&session.documents);
-        let deciding = tokio::task::spawn_blocking(move || match chosen.as_deref() {
-            Some("apply") => workspace.accept(&*documents, &choice, None).map(Some),
-            Some("reject") => workspace.reject(&*documents, &choice, None).map(|_| None),
-            _ => Ok(None),
-        });
-        let (status, text) = match deciding.await.map_err(|_| Refusal::bug())? {
-            Ok(Some(outcome)) => match outcome.rollback_token {
-                Some(token) => {
-                    let text = format!("Applied; `pairwright rollback {token}` takes it back.");
-                    ("completed", text)
-                }
-                None => ("completed", "Nothing had to be changed.".to_owned()),
-            },
-            Ok(None) => ("failed", "Not applied.".to_owned()),
-            Err(why) => ("failed", why.to_string()),
-        };
-        let update = json!({
-            "sessionUpdate": "tool_call_update", "toolCallId": id, "status": status,
-            "content": [update::content(&text)],
-        });
-        self.connection.update(&session.id, &update);
-        Ok(())
-    }
-
     /// Asks what a task asks; no answer is no.
     pub(super) async fn ask_user(&self, session: &Session, asked: &Approval) -> Answer {
         let call = json!({

@@ -15,8 +15,9 @@ use crate::chat::Chat;
 use crate::config::McpServer;
 use crate::edit::workspace::Workspace;
 use crate::index::{Indexes, cache_dir};
+use crate::model::{TurnModel, TurnUsage};
 use crate::shown::printable;
-use crate::store::events::EventLog;
+use crate::store::events::{EventKind, EventLog};
 
 /// Sessions listed at most.
 const LISTED: usize = 200;
@@ -93,6 +94,8 @@ struct State {
     stop: CancellationToken,
     /// The task that answers the prompt under way.
     task: Option<Handle>,
+    /// What the session has cost, in US dollars; `None` while nobody said anything of it.
+    cost: Option<f64>,
 }
 
 impl Session {
@@ -106,6 +109,15 @@ impl Session {
 
     pub(super) fn set_task(&self, task: Option<Handle>) {
         self.state().task = task;
+    }
+
+    /// Adds what a turn cost. Returns what the session has cost so far.
+    pub(super) fn spend(&self, cost: Option<f64>) -> Option<f64> {
+        let mut state = self.state();
+        if let Some(cost) = cost {
+            *state.cost.get_or_insert(0.0) += cost;
+        }
+        state.cost
     }
 
     /// Begins a prompt; returns what stops it.
@@ -153,6 +165,13 @@ impl Sessions {
             let shown: String = id.chars().take(64).collect();
             Refusal::params(format!("there is no session {shown:?}; begin or load one"))
         })
+    }
+
+    /// Ends a session: its prompt is stopped, its record stays.
+    pub(super) fn close(&self, id: &str) -> Result<(), Refusal> {
+        self.get(id)?.cancel();
+        lock(&self.open).remove(id);
+        Ok(())
     }
 
     pub(super) fn stop_all(&self) {
@@ -248,6 +267,10 @@ impl Acp {
                 let page = read.map_err(Refusal::failed)?;
                 for event in &page {
                     from = event.seq + 1;
+                    if let EventKind::Usage { usage, .. } = &event.kind {
+                        let model = acp.models.chat.as_ref();
+                        acp.tell_usage(&session, usage, model);
+                    }
                     if let Some(update) = update::replayed(&event.kind) {
                         acp.connection.update(&session.id, &update);
                     }
@@ -258,6 +281,20 @@ impl Acp {
             }
         });
         replaying.await.unwrap_or_else(|_| Err(Refusal::bug()))
+    }
+
+    /// Tells what a turn took of the model's window, and what the session has cost.
+    pub(super) fn tell_usage(
+        &self,
+        session: &Session,
+        usage: &TurnUsage,
+        model: Option<&TurnModel>,
+    ) {
+        let cost = session.spend(usage.cost);
+        if let Some(model) = model {
+            let update = update::usage(usage, model.context(), cost);
+            self.connection.update(&session.id, &update);
+        }
     }
 
     /// Says in a new session which task of its folder is left to be taken up.

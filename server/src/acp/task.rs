@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Refusal;
+use super::output::Output;
 use super::session::Session;
 use super::{Acp, servers, update};
 use crate::agent::governor::Limits;
@@ -55,13 +56,14 @@ impl Acp {
             attendance: Attendance::Attended,
             branch: None,
         };
+        let worktree = settings.agent.worktree;
         let acp = Arc::clone(self);
         let starting = tokio::task::spawn_blocking(move || match begin {
             Begin::New(prompt, mode) => {
                 let ask = agent::Ask {
                     prompt,
                     mode,
-                    place: Place::Folder,
+                    place: Place::of(None, worktree, mode),
                     limits: Limits::default(),
                     request: None,
                 };
@@ -153,10 +155,12 @@ impl Acp {
         }
         let from = known.last().map_or(1, |event| event.seq + 1);
         let mut events = session.folder.log.follow(&handle.id, from);
+        let mut output = Output::default();
         loop {
             let heard = tokio::select! {
                 biased;
                 event = events.next() => vec![event.map_err(Refusal::failed)?],
+                () = output.is_due() => Vec::new(),
                 _ = handle.ended() => {
                     let rest = events.rest().await.map_err(Refusal::failed)?;
                     if rest.is_empty() {
@@ -166,7 +170,15 @@ impl Acp {
                 }
             };
             for event in heard {
+                match &event.kind {
+                    EventKind::ToolOutput { call, text } => output.add(call, text),
+                    EventKind::ToolResult { call, .. } => output.end(call),
+                    _ => {}
+                }
                 self.show_task(session, handle, &event).await?;
+            }
+            if let Some(update) = output.take() {
+                self.connection.update(&session.id, &update);
             }
         }
     }
@@ -182,6 +194,9 @@ impl Acp {
             self.connection.update(&session.id, &update);
         }
         match &event.kind {
+            EventKind::Usage { usage, .. } => {
+                self.tell_usage(session, usage, self.models.agent.as_ref());
+            }
             EventKind::Approval(asked) => self.pass_on(session, handle, asked.clone()),
             EventKind::Diff {
                 proposal: Some(proposal),
@@ -192,7 +207,7 @@ impl Acp {
                 rollback_token: Some(token),
                 ..
             } => {
-                let text = format!("\n\nApplied; `pairwright rollback {token}` takes it back.");
+                let text = format!("\n\nApplied; `/rollback {token}` takes it back.");
                 let chunk = update::chunk("agent_message_chunk", &text);
                 self.connection.update(&session.id, &chunk);
             }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::edit::hunks::{Bytes, Proposal};
+use crate::edit::hunks::{Bytes, Hunk, Proposal, ProposedFile, What};
+use crate::edit::path::RepoPath;
+use crate::model::TurnUsage;
 use crate::store::events::{EventKind, Outcome, Place, PlanItem, PlanState};
 
 /// Bytes shown of what a tool said.
@@ -125,26 +127,22 @@ fn plan_entry(item: &PlanItem) -> Value {
     json!({ "content": item.text, "priority": "medium", "status": status })
 }
 
+/// What a turn took of a window of `size` tokens.
+pub(super) fn usage(usage: &TurnUsage, size: u32, cost: Option<f64>) -> Value {
+    let mut update = json!({
+        "sessionUpdate": "usage_update", "used": usage.input + usage.output, "size": size,
+    });
+    if let Some(cost) = cost {
+        update["cost"] = json!({ "amount": cost, "currency": "USD" });
+    }
+    update
+}
+
 /// A proposal as a tool call that is still to be decided, with the whole text of each file.
 pub(super) fn proposal(root: &Path, proposal: &Proposal) -> Value {
-    let text =
-        |bytes: Option<&Bytes>| bytes.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
-    let is_large = |bytes: Option<&Bytes>| bytes.is_some_and(|bytes| bytes.0.len() > DIFF_TEXT);
     let diffs = proposal.files.iter().map(|file| {
-        let (before, after) = (file.before.as_ref(), file.after.as_ref());
-        if is_large(before) || is_large(after) {
-            let path = file.path.as_str();
-            let told = format!(
-                "{path} is too large to be shown here; its changes are decided with the others."
-            );
-            return content(&told);
-        }
-        json!({
-            "type": "diff",
-            "path": root.join(file.path.as_str()),
-            "oldText": text(before),
-            "newText": text(after).unwrap_or_default(),
-        })
+        let bytes = |image: &Option<Bytes>| image.as_ref().map(|bytes| bytes.0.clone());
+        diff(root, &file.path, bytes(&file.before), bytes(&file.after))
     });
     let locations = proposal
         .files
@@ -158,5 +156,43 @@ pub(super) fn proposal(root: &Path, proposal: &Proposal) -> Value {
         "status": "pending",
         "content": diffs.collect::<Vec<_>>(),
         "locations": locations.collect::<Vec<_>>(),
+    })
+}
+
+/// One hunk as a tool call that is still to be decided: its file with it alone.
+pub(super) fn hunk(root: &Path, file: &ProposedFile, hunk: &Hunk, count: &str) -> Value {
+    let with = file.with(|other| other.id == hunk.id);
+    let before = file.before.as_ref().map(|bytes| bytes.0.clone());
+    let (what, line) = match &hunk.what {
+        What::Lines(change) => ("", Some(change.before.start + 1)),
+        What::Create => (" is created", None),
+        What::Delete => (" is deleted", None),
+        What::Move => (" is moved", None),
+        What::Mode => (" changes its mode", None),
+    };
+    let at = line.map_or_else(String::new, |line| format!(":{line}"));
+    json!({
+        "toolCallId": hunk.id,
+        "title": format!("{count}: {}{at}{what}", file.path),
+        "kind": "edit",
+        "status": "pending",
+        "content": [diff(root, &file.path, before, with.bytes)],
+        "locations": [{ "path": root.join(file.path.as_str()), "line": line }],
+    })
+}
+
+fn diff(root: &Path, path: &RepoPath, before: Option<Vec<u8>>, after: Option<Vec<u8>>) -> Value {
+    let is_large = |bytes: &Option<Vec<u8>>| bytes.as_ref().is_some_and(|b| b.len() > DIFF_TEXT);
+    if is_large(&before) || is_large(&after) {
+        return content(&format!(
+            "{path} is too large to be shown here; its changes are decided all the same."
+        ));
+    }
+    let text = |bytes: Option<Vec<u8>>| bytes.map(|b| String::from_utf8_lossy(&b).into_owned());
+    json!({
+        "type": "diff",
+        "path": root.join(path.as_str()),
+        "oldText": text(before),
+        "newText": text(after).unwrap_or_default(),
     })
 }

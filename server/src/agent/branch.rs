@@ -48,7 +48,7 @@ impl Branch {
         let name = format!("agent/{task}");
         let made = Worktree::create(root, &at, &name).map_err(|why| {
             refused(&format!("The task gets no branch of its own: {why}."))
-                .with_hint("Start it without one.")
+                .with_hint("Start it without one, by `worktree` or the setting `agent.worktree`.")
         })?;
         Ok(Self {
             name,
@@ -135,7 +135,7 @@ impl Branch {
     }
 
     /// Removes a branch on which nothing happened.
-    fn leave(&self) -> String {
+    pub(super) fn leave(&self) -> String {
         match self.worktree().remove() {
             Ok(()) => format!("Nothing was changed; the branch {} is removed.", self.name),
             Err(WorktreeError::NoRepository(_)) => "Nothing was changed.".to_owned(),

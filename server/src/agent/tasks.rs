@@ -74,6 +74,7 @@ impl Tasks {
             );
             return Err(refused(&message));
         }
+        self.check_room()?;
         let ceilings = Ceilings::of(&policy.limits().tighter(&ask.limits));
         let id = new_id('t');
         let root = setup.workspace.root().path().to_owned();
@@ -102,10 +103,14 @@ impl Tasks {
             turn: 1,
             lease: None,
         };
-        setup
-            .log
-            .append(target, vec![EventKind::Intake(intake)], Durability::Synced)
-            .map_err(broken)?;
+        let kinds = vec![EventKind::Intake(intake)];
+        if let Err(why) = setup.log.append(target, kinds, Durability::Synced) {
+            // Nobody would ever take it up.
+            if let Some(branch) = &branch {
+                branch.leave();
+            }
+            return Err(broken(why));
+        }
         self.drive(on(branch, setup)?, id, policy)
     }
 
@@ -142,6 +147,7 @@ impl Tasks {
         if let Some(mode) = Mode::of_name(&task.intake.mode) {
             check_trust(setup.is_trusted, mode)?;
         }
+        self.check_room()?;
         self.drive(on(task.intake.branch, setup)?, id.to_owned(), policy)
     }
 
@@ -170,18 +176,11 @@ impl Tasks {
             control,
             state,
         };
-        {
-            let mut running = self.lock();
-            running.retain(|_, handle| handle.is_running());
-            if running.len() >= MAX_TASKS {
-                return Err(refused("Too many tasks run at the same time."));
-            }
-            let known = Handle {
-                began: false,
-                ..handle.clone()
-            };
-            running.insert(id.clone(), known);
-        }
+        let known = Handle {
+            began: false,
+            ..handle.clone()
+        };
+        self.lock().insert(id.clone(), known);
         let log = setup.log.clone();
         let driver = Driver::new(setup, &task, lease, desk, &events, controls, id.clone());
         tokio::spawn(async move {
@@ -196,6 +195,16 @@ impl Tasks {
             tell.send_replace(Some(ended));
         });
         Ok(handle)
+    }
+
+    /// Checks that one more may run, before anything is made or written down for it.
+    fn check_room(&self) -> Result<(), UserError> {
+        let mut running = self.lock();
+        running.retain(|_, handle| handle.is_running());
+        match running.len() < MAX_TASKS {
+            true => Ok(()),
+            false => Err(refused("Too many tasks run at the same time.")),
+        }
     }
 
     /// Finds a task that runs here.

@@ -47,9 +47,16 @@ pub(super) struct TaskCommand {
     #[arg(long, value_enum, default_value_t = Mode::Review, conflicts_with = "resume")]
     mode: Mode,
     /// Work on the new branch agent/TASK, in a git working tree of its own: your files stay as they
-    /// are, and what it changes is committed there
-    #[arg(long, conflicts_with = "resume")]
-    worktree: bool,
+    /// are, and what it changes is committed there [default: the setting agent.worktree]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        conflicts_with = "resume"
+    )]
+    worktree: Option<bool>,
     /// Take up a task that was paused or killed
     #[arg(long, value_name = "TASK", conflicts_with = "prompt")]
     resume: Option<String>,
@@ -89,7 +96,7 @@ impl TaskCommand {
     }
 
     async fn work(&self, workspace: Arc<Workspace>) -> anyhow::Result<ExitCode> {
-        let setup = self.setup(&workspace)?;
+        let (setup, place) = self.setup(&workspace)?;
         let log = setup.log.clone();
         if self.resume.is_none() {
             tell_unfinished(&log)?;
@@ -102,10 +109,7 @@ impl TaskCommand {
                 Ask {
                     prompt: prompt.clone(),
                     mode: self.mode,
-                    place: match self.worktree {
-                        true => Place::Branch,
-                        false => Place::Folder,
-                    },
+                    place,
                     limits: Limits {
                         steps: self.steps,
                         tokens: self.tokens,
@@ -132,7 +136,8 @@ impl TaskCommand {
         Ok(code_of(state))
     }
 
-    fn setup(&self, workspace: &Arc<Workspace>) -> anyhow::Result<Setup> {
+    /// What the task works with, and where a new one works.
+    fn setup(&self, workspace: &Arc<Workspace>) -> anyhow::Result<(Setup, Place)> {
         let directories = Directories::find();
         let current = Current::load(directories.clone());
         let log = EventLog::new(Arc::clone(workspace.store()));
@@ -166,7 +171,8 @@ impl TaskCommand {
             true => Some(index(workspace.root().path(), &directories)?),
             false => None,
         };
-        Ok(Setup {
+        let place = Place::of(self.worktree, settings.agent.worktree, self.mode);
+        let setup = Setup {
             log,
             workspace: Arc::clone(workspace),
             documents: Arc::new(NoDocuments),
@@ -183,7 +189,8 @@ impl TaskCommand {
                 None => Attendance::Attended,
             },
             branch: None,
-        })
+        };
+        Ok((setup, place))
     }
 
     /// Shows what happens and passes on what the user says, until the task ends here.

@@ -36,9 +36,10 @@ pub(super) struct StartParams {
     prompt: String,
     #[serde(default)]
     mode: Mode,
-    /// Whether it works on a branch of its own, in a git working tree beside the user's.
+    /// Whether it works on a branch of its own, in a git working tree beside the user's; as
+    /// `agent.worktree` says when not given.
     #[serde(default)]
-    worktree: bool,
+    worktree: Option<bool>,
     /// A document of the folder to work in; the first folder when not given.
     #[serde(default)]
     text_document: Option<lsp::TextDocumentIdentifier>,
@@ -116,10 +117,11 @@ impl Server {
         let ask = Ask {
             prompt: params.prompt,
             mode: params.mode,
-            place: match params.worktree {
-                true => Place::Branch,
-                false => Place::Folder,
-            },
+            place: Place::of(
+                params.worktree,
+                self.settings.get().settings.agent.worktree,
+                params.mode,
+            ),
             limits: params.limits,
             request: params.request_id,
         };

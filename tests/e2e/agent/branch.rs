@@ -5,11 +5,12 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::lsp::{ask, deadline, open};
 use super::run::{Stage, case, files};
 use crate::world::World;
 
 /// What git says in a folder.
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(super) fn git(folder: &Path, arguments: &[&str]) -> String {
     #[expect(
         clippy::disallowed_methods,
         reason = "a test needs git to make a repository and to judge what became of it"
@@ -129,6 +130,63 @@ fn a_task_on_a_branch_of_its_own_ends_as_a_commit_and_leaves_the_users_files() {
         &["merge", "-q", &format!("agent/{id}")],
     );
     assert!(files(&stage.world.root())["shapes.py"].contains("side * side"));
+    stage.stop();
+}
+
+#[test]
+fn the_setting_gives_tasks_that_change_something_a_branch_unless_told_otherwise() {
+    let stage = stage();
+    stage.add_settings("[agent]\nworktree = true\n");
+    let before = users(&stage.world.root());
+    let mut client = open(
+        &stage,
+        &json!({ "events": true, "approvals": true, "hunks": true }),
+    );
+    client.on_request("pairwright/approval/request", |_| {
+        (Vec::new(), Some(json!({ "decision": "yes" })))
+    });
+    let mut run = |params: Value| {
+        let task = ask(&mut client, "pairwright/task/start", &params)["task"].clone();
+        let is_end = |e: &Value| e["kind"] == "done" && e["session"] == task;
+        let done = client
+            .wait_for("pairwright/event", is_end, deadline())
+            .unwrap();
+        assert_eq!(done["reason"], "succeeded", "{params}: {done}");
+        let listed = ask(&mut client, "pairwright/diff/list", &json!({}));
+        let n_files = listed["files"].as_array().unwrap().len();
+        (task.as_str().unwrap().to_owned(), n_files)
+    };
+    let branches = || {
+        git(&stage.world.root(), &["branch", "--list", "agent/*"])
+            .lines()
+            .count()
+    };
+    let (task, n_files) = run(json!({ "prompt": "Fix it." }));
+    assert_eq!((n_files, branches()), (0, 1));
+    check_branch(&stage, &task);
+    // A mode that changes nothing gets none, and neither does who asks for none.
+    assert_eq!(
+        (
+            run(json!({ "prompt": "Look.", "mode": "plan" })).1,
+            branches()
+        ),
+        (0, 1)
+    );
+    assert_eq!(
+        (
+            run(json!({ "prompt": "Fix it.", "worktree": false })).1,
+            branches()
+        ),
+        (1, 1)
+    );
+    client.leave().unwrap();
+    let (_, code) = stage
+        .start(&["--worktree=false", "Fix it."])
+        .until_it_ends();
+    assert_eq!((code, branches()), (0, 1));
+    let (_, code) = stage.start(&["Fix it."]).until_it_ends();
+    assert_eq!((code, branches()), (0, 2));
+    assert_eq!(users(&stage.world.root()), before);
     stage.stop();
 }
 

@@ -1,5 +1,6 @@
 //! Tasks over the language server: started, asked for, reviewed and taken back in the editor.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -132,6 +133,70 @@ fn a_task_is_started_asked_for_reviewed_and_taken_back_in_an_editor() {
     ] {
         assert!(shown.contains(part), "{part} is not in:\n{shown}");
     }
+    stage.stop();
+}
+
+#[test]
+fn two_tasks_at_once_keep_their_files_questions_and_events_apart() {
+    let stage = Stage::of(&case("001_find_edit_test"));
+    let before = files(&stage.world.root());
+    let mut client = open(
+        &stage,
+        &json!({ "events": true, "approvals": true, "hunks": true }),
+    );
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    client.on_request("pairwright/approval/request", move |question| {
+        heard.lock().unwrap().push(question["task"].clone());
+        (Vec::new(), Some(json!({ "decision": "yes" })))
+    });
+    let mut tasks: Vec<Value> = ["one", "two"]
+        .map(|key| {
+            let params = json!({ "prompt": "Fix it.", "requestId": key });
+            ask(&mut client, "pairwright/task/start", &params)["task"].clone()
+        })
+        .to_vec();
+    assert_ne!(tasks[0], tasks[1]);
+    let over = std::sync::Mutex::new(BTreeMap::new());
+    let are_over = |event: &Value| {
+        let mut over = over.lock().unwrap();
+        if event["kind"] == "done" {
+            over.insert(event["session"].to_string(), event["reason"].clone());
+        }
+        over.len() == tasks.len()
+    };
+    client
+        .wait_for("pairwright/event", are_over, deadline())
+        .unwrap();
+    let over = over.into_inner().unwrap();
+    assert!(
+        over.values().all(|reason| *reason == "succeeded"),
+        "{over:?}"
+    );
+    for task in &tasks {
+        let events = client
+            .notices()
+            .iter()
+            .filter(|n| n.method == "pairwright/event");
+        let of_task = events.filter(|n| n.params["session"] == *task);
+        let told: Vec<u64> = of_task.map(|n| n.params["seq"].as_u64().unwrap()).collect();
+        assert_eq!(told, (1..=told.len() as u64).collect::<Vec<_>>());
+    }
+    let mut asked = asked.lock().unwrap().clone();
+    asked.sort_by_key(Value::to_string);
+    tasks.sort_by_key(Value::to_string);
+    assert_eq!(asked, tasks, "each task asks once, under its own name");
+    assert_eq!(files(&stage.world.root()), before);
+    client.leave().unwrap();
+    // Of two that propose the same, each is decided for itself; the second changes nothing more.
+    let mut after = Vec::new();
+    for task in &tasks {
+        let accepted = stage.command(&["task", "--accept", task.as_str().unwrap()]);
+        assert!(accepted.status.success(), "{accepted:?}");
+        after.push(files(&stage.world.root()));
+    }
+    assert!(after[0]["shapes.py"].contains("side * side"));
+    assert_eq!(after[0], after[1]);
     stage.stop();
 }
 

@@ -63,7 +63,7 @@ fn log(stage: &Stage) -> PathBuf {
     stage.world.home().join("mcp.log")
 }
 
-fn over_streams(stage: &Stage) {
+pub(super) fn over_streams(stage: &Stage) {
     let (program, log) = (program(), log(stage));
     stage.add_settings(&format!(
         "[mcp.servers.notes]\ncommand = 'python3'\nargs = ['{}']\npassEnv = ['TOKEN']\n[mcp.servers.notes.env]\nLOG = '{}'\nLISTING = '{}'\n",
@@ -74,7 +74,7 @@ fn over_streams(stage: &Stage) {
 }
 
 /// What the server lists instead of its own tools; nothing unless it is written.
-fn listing(stage: &Stage) -> PathBuf {
+pub(super) fn listing(stage: &Stage) -> PathBuf {
     stage.world.home().join("listing.json")
 }
 
@@ -132,7 +132,7 @@ fn heard(stage: &Stage) -> Vec<String> {
     text.lines().map(line).collect()
 }
 
-fn calls(stage: &Stage) -> Vec<String> {
+pub(super) fn calls(stage: &Stage) -> Vec<String> {
     let mut heard = heard(stage);
     heard.retain(|line| line.starts_with("tools/call"));
     heard

@@ -2,6 +2,7 @@
 -- Settings of the server. Written by scripts/settings.lua from editors/settings.schema.json.
 
 ---@class pairwright.Settings
+---@field agent? pairwright.Settings.agent Tasks that a model carries out with tools.
 ---@field complete? pairwright.Settings.complete Ghost text.
 ---@field index? pairwright.Settings.index The repository index, which finds the code a model is shown.
 ---@field local? pairwright.Settings.local The embedded completion engine, which learns from the workspace and needs no model.
@@ -10,6 +11,9 @@
 ---@field models? pairwright.Settings.models The models Pairwright may ask. Without any, everything runs on this machine.
 ---@field network? pairwright.Settings.network How to reach the network, for model endpoints and MCP servers only.
 ---@field workspace? pairwright.Settings.workspace Which folders may set anything or have their code run.
+
+---@class pairwright.Settings.agent
+---@field worktree? boolean Whether tasks that change something work on a branch of their own, `agent/<task>`, in a git working tree beside yours: your files stay as they are, and what a task changes is committed there instead of being proposed as hunks. Where a task is started, it can be said otherwise.
 
 ---@class pairwright.Settings.complete
 ---@field deadlineMs? integer Milliseconds after the request at which the best answer so far is given. Late is wrong: a model that needs longer is replaced by the embedded engine for that keystroke.

@@ -2,16 +2,19 @@
 //!
 //! Holds: commands are found in pipes, lists, substitutions, functions and loops, and behind
 //! programs that run others (`sudo`, `env`, `xargs`, `sh -c`, `find -exec`). What cannot be told
-//! from the text, because it is computed or badly formed, is said to be so and never guessed.
-//! Bounded in length and depth.
+//! from the text, because it is computed or badly formed, is said to be so and never guessed; so is
+//! what the parser takes for plain text and bash might not. Bounded in length and depth.
 //! Not here: what is allowed (`policy`).
 
+mod expression;
+mod variable;
 mod wrapper;
 
 use tree_sitter::{Node, Parser};
 
 use self::wrapper::Inner;
 pub(super) use self::wrapper::git_options as wrapper_git_options;
+use crate::shown;
 
 /// Longest line that is judged, in bytes.
 pub const MAX_LINE: usize = 16 << 10;
@@ -20,43 +23,14 @@ const MAX_DEPTH: usize = 6;
 /// Most commands in one line.
 const MAX_COMMANDS: usize = 256;
 
-/// Variables that decide which program or library runs.
-const STEERING: &[&str] = &[
-    "BASH_ENV",
-    "BROWSER",
-    "CC",
-    "CXX",
-    "EDITOR",
-    "ENV",
-    "GCONV_PATH",
-    "IFS",
-    "LESSOPEN",
-    "MAKEFLAGS",
-    "NODE_OPTIONS",
-    "PAGER",
-    "PATH",
-    "PERL5LIB",
-    "PERL5OPT",
-    "PROMPT_COMMAND",
-    "PS4",
-    "PYTHONPATH",
-    "PYTHONSTARTUP",
-    "RUBYLIB",
-    "RUBYOPT",
-    "SHELL",
-    "SHELLOPTS",
-    "VISUAL",
+/// Words that are no programs.
+const RESERVED: &[&str] = &[
+    "!", "[[", "]]", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi", "for",
+    "function", "if", "in", "select", "then", "until", "while",
 ];
-const STEERING_STARTS: &[&str] = &[
-    "BASH_FUNC",
-    "CARGO_",
-    "DYLD_",
-    "GIT_",
-    "LD_",
-    "NPM_CONFIG",
-    "RUSTC",
-    "npm_config",
-];
+
+/// What the parser knows as no command unless something stands before it.
+const DECLARING: &[&str] = &["declare", "export", "let", "local", "readonly", "typeset"];
 
 /// A word as far as the text tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +57,10 @@ pub struct Line {
     pub writes: Vec<Word>,
     /// Why the line cannot be judged by its text, in words; empty when it can.
     pub doubts: Vec<String>,
+    /// Variables whose values the text does not tell to be numbers.
+    computed: Vec<String>,
+    /// Variables whose values bash computes as expressions.
+    expressed: Vec<String>,
 }
 
 impl Word {
@@ -115,6 +93,15 @@ impl Line {
     pub fn read(text: &str) -> Self {
         let mut line = Self::default();
         line.add_text(text, 0);
+        if line
+            .expressed
+            .iter()
+            .any(|name| line.computed.contains(name))
+        {
+            line.doubt(
+                "it computes the value of a variable as an expression, which can run commands",
+            );
+        }
         line
     }
 
@@ -129,10 +116,8 @@ impl Line {
         if text.len() > MAX_LINE || depth > MAX_DEPTH {
             return self.doubt("it is too long or too deep to be read");
         }
-        if text
-            .chars()
-            .any(|c| c.is_control() && !matches!(c, '\n' | '\t'))
-        {
+        let is_foreign_blank = |c: char| c.is_whitespace() && !matches!(c, ' ' | '\n' | '\t');
+        if shown::plain(text, text.len()) != text || text.contains(is_foreign_blank) {
             self.doubt("it has characters that are not shown");
         }
         let mut parser = Parser::new();
@@ -157,13 +142,27 @@ impl Line {
         while let Some(node) = open.pop() {
             match node.kind() {
                 "command" => self.add_command(node, text, depth),
-                "declaration_command" | "unset_command" => self.add_declaration(node, text),
+                "declaration_command" => self.add_declaration(node, text),
+                "unset_command" => self.add_unset(node, text),
                 "variable_assignment" => self.add_assignment(node, text),
+                "for_statement" => self.add_loop(node, text),
+                "expansion" => self.add_expansion(node, text),
                 "file_redirect" => self.add_redirect(node, text),
+                "heredoc_redirect" => self.add_heredoc(node, text),
+                // There, bash reads backslashes once before it reads commands.
+                "command_substitution"
+                    if slice(node, text).starts_with('`') && slice(node, text).contains('\\') =>
+                {
+                    self.doubt("a command that is put in has backslashes");
+                }
                 _ => {}
             }
+            self.add_expression(node, text);
             let mut cursor = node.walk();
             let children: Vec<Node<'_>> = node.children(&mut cursor).collect();
+            if children.is_empty() && hides_commands(node, text) {
+                self.doubt("a text in it may be a command that is put in");
+            }
             open.extend(children.into_iter().rev());
         }
     }
@@ -197,13 +196,20 @@ impl Line {
         if self.commands.len() >= MAX_COMMANDS || depth > MAX_DEPTH {
             return self.doubt("it is too long or too deep to be read");
         }
-        if words[0] == Word::Unknown {
-            self.doubt("the program it runs is computed");
+        match words[0].known() {
+            None => self.doubt("the program it runs is computed"),
+            // The parser did not see the loop or the condition that it belongs to.
+            Some(program) if RESERVED.contains(&program) => self.doubt("it is not well formed"),
+            Some(program) if program.contains('=') || DECLARING.contains(&program) => {
+                self.doubt("it sets variables in an unusual place");
+            }
+            Some(_) => {}
         }
         let simple = Simple {
             words,
             is_wrapper: false,
         };
+        self.add_variables(&simple);
         let inner = wrapper::inner(&simple);
         let at = self.commands.len();
         self.commands.push(simple);
@@ -212,33 +218,9 @@ impl Line {
             match inner {
                 Inner::Words(words) => self.add_words(words, depth + 1),
                 Inner::Text(text) => self.add_text(&text, depth + 1),
-                Inner::Assigns(name) => self.assigns(&name),
+                Inner::Assigns(name) => self.computes(&name),
                 Inner::Hidden(why) => self.doubt(why),
             }
-        }
-    }
-
-    /// `export A=b`, `declare`, `unset`: no program runs, but variables change.
-    fn add_declaration(&mut self, node: Node<'_>, text: &str) {
-        let mut cursor = node.walk();
-        for child in node.named_children(&mut cursor) {
-            if child.kind() != "variable_assignment" && slice(child, text).contains('=') {
-                self.doubt("it sets variables whose names are computed");
-            }
-        }
-    }
-
-    fn add_assignment(&mut self, node: Node<'_>, text: &str) {
-        if let Some(name) = node.child_by_field_name("name") {
-            self.assigns(slice(name, text));
-        }
-    }
-
-    fn assigns(&mut self, name: &str) {
-        let is_steering =
-            STEERING.contains(&name) || STEERING_STARTS.iter().any(|start| name.starts_with(start));
-        if is_steering {
-            self.doubt(format!("it sets {name}, which decides what runs"));
         }
     }
 
@@ -247,10 +229,81 @@ impl Line {
         let is_write = node
             .children(&mut cursor)
             .any(|c| matches!(c.kind(), ">" | ">>" | "&>" | "&>>" | ">|" | "<>" | ">&"));
-        if let (true, Some(to)) = (is_write, node.child_by_field_name("destination")) {
+        let mut cursor = node.walk();
+        let mut destinations = node.children_by_field_name("destination", &mut cursor);
+        let to = destinations.next();
+        if let (true, Some(to)) = (is_write, to) {
             self.writes.push(word(to, text));
         }
+        // The parser takes words of the command for further files: `nice > out ls`.
+        if destinations.next().is_some() {
+            self.doubt("words of a command stand behind where its output goes");
+        }
     }
+
+    /// Where the parser and bash see different ends of a text behind `<<`, one of them runs the rest.
+    fn add_heredoc(&mut self, node: Node<'_>, text: &str) {
+        let mut cursor = node.walk();
+        let start = node
+            .children(&mut cursor)
+            .find(|c| c.kind() == "heredoc_start")
+            .map_or("", |start| slice(start, text));
+        let end = ["'", "\""]
+            .iter()
+            .find_map(|quote| inside(start, quote, quote))
+            .unwrap_or(start);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_literal = end != start;
+        let is_unclear = |body: &str| {
+            let is_early = body.lines().any(|line| line.trim() == end);
+            is_early || !is_literal && (body.contains('`') || body.contains("$("))
+        };
+        let mut cursor = node.walk();
+        let mut parts = node.children(&mut cursor);
+        let is_unclear = parts.any(|part| match part.kind() {
+            "<<" | "<<-" => false,
+            "heredoc_body" => is_unclear(slice(part, text)),
+            // More of them in one line.
+            _ => slice(part, text).contains("<<"),
+        });
+        if end.is_empty() || !end.chars().all(is_name) || is_unclear {
+            self.doubt("it is not clear where a text in it ends, or what is put in there");
+        }
+        if node.child_by_field_name("argument").is_some() {
+            self.doubt("words of a command stand behind where its input comes from");
+        }
+    }
+}
+
+/// Whether a part that the parser takes for plain text holds what bash could run.
+fn hides_commands(leaf: Node<'_>, text: &str) -> bool {
+    let source = slice(leaf, text);
+    match leaf.kind() {
+        "comment" => false,
+        "raw_string" | "ansi_c_string" if !is_in_quotes(leaf) => false,
+        // Judged as a whole.
+        "heredoc_body" => false,
+        "`" | "$(" | "$((" | "<(" | ">(" => false,
+        // Bash ends a command there.
+        "word" if source.contains('\n') => true,
+        _ => ["`", "$(", "<(", ">("]
+            .iter()
+            .any(|sign| source.contains(sign)),
+    }
+}
+
+/// Whether a quoted text stands in a text that is quoted already, where its quotes mean nothing:
+/// `"${a:-'$(b)'}"`.
+fn is_in_quotes(leaf: Node<'_>) -> bool {
+    let around = std::iter::successors(leaf.parent(), Node::parent);
+    let mut kinds = around.map(|node| node.kind());
+    let nearest = kinds.find(|kind| {
+        matches!(
+            *kind,
+            "string" | "translated_string" | "command_substitution" | "process_substitution"
+        )
+    });
+    nearest.is_some_and(|kind| !matches!(kind, "command_substitution" | "process_substitution"))
 }
 
 fn slice<'t>(node: Node<'_>, text: &'t str) -> &'t str {
@@ -338,3 +391,6 @@ fn quoted(node: Node<'_>, source: &str) -> Option<String> {
     }
     is_plain.then_some(kept)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

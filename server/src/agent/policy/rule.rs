@@ -68,7 +68,7 @@ pub enum Ruling {
 pub(super) struct Commands {
     /// The program and its first arguments; `*` stands for any one word.
     run: Vec<String>,
-    /// Only where one of these options or words is given too.
+    /// Only where one of these options or words is given too; `*=*` is any `name=value`.
     #[serde(default)]
     with: Vec<String>,
     /// Not where one of these options or words is given.
@@ -192,6 +192,11 @@ impl Commands {
             let n_options = wrapper_git_options(&words[1..]);
             words.drain(1..=n_options);
         }
+        // Whatever makes a rule stricter is read generously.
+        let (with, without) = match is_lenient {
+            true => (Reading::Generous, Reading::Literal),
+            false => (Reading::Literal, Reading::Generous),
+        };
         let mut holds = Holds::Yes;
         for (idx, wanted) in self.run.iter().enumerate() {
             match words.get(idx) {
@@ -204,14 +209,14 @@ impl Commands {
         }
         let rest = words.get(self.run.len()..).unwrap_or_default();
         if !self.with.is_empty() {
-            match has_any(rest, &self.with) {
+            match has_any(rest, &self.with, with) {
                 Holds::No => return Holds::No,
                 Holds::Perhaps => holds = Holds::Perhaps,
                 Holds::Yes => {}
             }
         }
         if !self.without.is_empty() {
-            match has_any(rest, &self.without) {
+            match has_any(rest, &self.without, without) {
                 Holds::Yes => return Holds::No,
                 Holds::Perhaps => holds = Holds::Perhaps,
                 Holds::No => {}
@@ -250,22 +255,24 @@ fn is_usual_place(word: &Word) -> bool {
     matches!(folder, Some("/bin" | "/usr/bin" | "/usr/local/bin"))
 }
 
+/// How an option that is written in another way is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Literal,
+    /// As programs may: shortened (`--outp=x`), with one dash more or less (`--exec` for Go).
+    Generous,
+}
+
 /// Whether one of `options` is among the words: as it is, with a value (`--out=x`), or in a
-/// cluster of short ones (`-rf`).
-fn has_any(words: &[Word], options: &[String]) -> Holds {
+/// cluster of short ones (`-rf`). `*=*` is any word that gives something a value.
+fn has_any(words: &[Word], options: &[String], reading: Reading) -> Holds {
     let is = |word: &str, option: &String| {
-        let mut letters = option.chars();
-        let short = match (letters.next(), letters.next(), letters.next()) {
-            (Some('-'), Some(letter), None) if letter != '-' => Some(letter),
-            _ => None,
-        };
+        let name = word.split('=').next().unwrap_or(word);
         word == option
-            || word
-                .strip_prefix(option.as_str())
-                .is_some_and(|r| r.starts_with('='))
-            || short.is_some_and(|letter| {
-                word.starts_with('-') && !word.starts_with("--") && word.contains(letter)
-            })
+            || name == option
+            || option == "*=*" && word.contains('=')
+            || is_in_cluster(word, option)
+            || reading == Reading::Generous && may_mean(name, option)
     };
     let mut holds = Holds::No;
     for word in words {
@@ -276,6 +283,27 @@ fn has_any(words: &[Word], options: &[String]) -> Holds {
         }
     }
     holds
+}
+
+/// Whether a word of short options (`-rf`) has this one (`-r`) among them.
+fn is_in_cluster(word: &str, option: &str) -> bool {
+    let mut letters = option.chars();
+    let short = match (letters.next(), letters.next(), letters.next()) {
+        (Some('-'), Some(letter), None) if letter != '-' => Some(letter),
+        _ => None,
+    };
+    short.is_some_and(|letter| {
+        word.starts_with('-') && !word.starts_with("--") && word.contains(letter)
+    })
+}
+
+/// Whether a program could take `name` for a long option.
+fn may_mean(name: &str, option: &str) -> bool {
+    let whole = option.trim_start_matches('-');
+    let said = name.trim_start_matches('-');
+    let are_options = name.starts_with('-') && option.starts_with('-');
+    let is_start = name.starts_with("--") && !said.is_empty() && whole.starts_with(said);
+    are_options && whole.len() > 1 && (whole == said || is_start)
 }
 
 impl About for Paths {

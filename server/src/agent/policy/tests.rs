@@ -177,6 +177,76 @@ ask watch cargo test
 ask unshare cargo test
 ask git diff --output=x
 ask git diff --ext-diff
+ask git diff --outp=x
+ask git log -p --ext-d
+ask sort --compress-prog=./x a
+ask sort --outpu x a
+ask go test --exec ./x
+ask go test -exec='git push' ./...
+ask go vet --vettool=./x
+ask go build -ldflags=-extld=./x
+allow go test -run TestArea ./...
+ask make test --eval '$(shell git push)'
+ask make test SHELL=./x
+ask make check -f x.mk
+allow make test -j4
+ask npm test --script-shell=./x
+ask npm test --script-sh ./x
+ask node --test -e 'x()'
+ask node --test --impor ./x
+deny git reset --har HEAD~1
+ask rm --recurs target
+ask echo ${x:-`git push`}
+ask echo `echo \`git push\``
+ask for PATH in .; do cargo test; done
+ask select PATH in .; do cargo test; done
+ask ((PATH=1)); cargo test
+ask echo $((PATH=1)); cargo test
+ask echo ${PATH:=.}; cargo test
+ask unset PATH; cargo test
+ask printf -v PATH .; cargo test
+ask printf -vPATH .; cargo test
+ask read PATH < x; cargo test
+ask X=PATH=.; export $X; cargo test
+ask export "PATH=."; cargo test
+ask declare -n r=PATH; r=.; cargo test
+deny declare -i x='a[$(git push)]'; git push
+ask declare -i x='a[$(git push)]'; ls
+ask HOME=. git status
+ask RIPGREP_CONFIG_PATH=./x rg a
+ask [[ 'a[$(git push)]' -eq 0 ]]; ls
+ask x='a[$(git push)]'; ((x)); ls
+ask x='a[$(git push)]'; echo $((x + 1))
+ask x='a[$(git push)]'; y=x; [[ y -gt 1 ]]; ls
+ask x='a[$(git push)]' bash -c 'echo $((x))'
+ask x=$(cat a); echo ${y:x}
+ask sh -c 'echo $(($1))' x 'a[$(git push)]'
+ask test -v 'a[$(git push)]'
+ask [ -v 'a[$(git push)]' ]; ls
+ask unset 'a[$(git push)]'; ls
+ask x='$(git push)'; echo ${x@P}
+allow for i in 1 2 3; do echo $((i * 2)); done
+allow n=0; while [ $n -lt 3 ]; do n=$((n + 1)); ls; done
+allow n=$(cat a | wc -l); [ "$n" -gt 3 ] && echo many
+allow for f in *.py; do wc -l "$f"; done
+allow echo "${x:0:3}" 'a `b` $(c)'
+ask echo rm | xargs -I ls ls -rf /
+ask echo rm | xargs -Ils ls -rf /
+ask xargs --replace rm ls
+ask find push -exec git {} \;
+deny find . -exec env -u + git push \;
+ask /usr/bin/time -f ls rm file
+ask bash --rcfile ./x -ic ls
+ask fish -c ls -C 'git push'
+ask chroot . ls
+deny trap -- 'git push' EXIT
+ask coproc git push
+ask nice > /dev/null rm file
+ask sort > /tmp/x --compress-program=./x
+ask cargo test\u{2003}x
+ask ｇit push
+ask ls g\u{200b}it
+ask ls \u{202e}hsup tig
 "#;
 
 #[test]
@@ -186,10 +256,10 @@ fn lines_are_judged_by_all_they_would_run() {
     for row in LINES.lines().filter(|row| !row.is_empty()) {
         let (expected, line) = row.split_once(' ').unwrap();
         let line = match line {
-            "cat <<EOF" => "cat <<EOF\n$(git push)\nEOF",
-            line => line,
+            "cat <<EOF" => "cat <<EOF\n$(git push)\nEOF".to_owned(),
+            line => written(line),
         };
-        let verdict = policy.judge_line(line, &[]);
+        let verdict = policy.judge_line(&line, &[]);
         let ruling = format!("{:?}", verdict.ruling).to_lowercase();
         if ruling != expected {
             wrong.push(format!(
@@ -201,12 +271,50 @@ fn lines_are_judged_by_all_they_would_run() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Characters that are not seen are written as `\u{…}` in the rows.
+fn written(line: &str) -> String {
+    let mut parts = line.split("\\u{");
+    let mut written = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (code, rest) = part.split_once('}').unwrap();
+        let code = u32::from_str_radix(code, 16).unwrap();
+        written.push(char::from_u32(code).unwrap());
+        written.push_str(rest);
+    }
+    written
+}
+
 #[test]
 fn hidden_characters_and_endless_lines_are_asked() {
     let policy = builtin();
     let deep = format!("{}ls{}", "$(".repeat(500), ")".repeat(500));
     let long = format!("ls {}", "a ".repeat(20_000));
     let many = "ls;".repeat(1000);
+    for line in [
+        // The parser and bash read these in two ways.
+        "ls\n\\rm file",
+        "cat <<''\n\nls",
+        "cat <<\"E F\"\nE F\nls",
+        "cat <<EOF rm\nx\nEOF",
+        "cat <<EOF\n`rm file`\nEOF",
+        "cat <<EOF\nx='`rm file`' $x\nEOF",
+        "cat <<E | cat <<\"E\"\n`rm file`\nE\nx\nE",
+        "echo \"${x:-'$(rm file)'}\"",
+        "echo ${x/{ ls; } | rm file/}",
+        "[ a || rm file ]",
+        "sh -c '((rm file))'; ls",
+    ] {
+        assert!(policy.judge_line(line, &[]).ruling >= Ruling::Ask, "{line}");
+    }
+    for line in [
+        "ls\ncat a",
+        "cat <<EOF\nhello $x\nEOF",
+        "cat <<'EOF'\nhello `x` $(y)\nEOF\nls",
+        "cat <<-EOF\n\thello\n\tEOF",
+    ] {
+        let verdict = policy.judge_line(line, &[]);
+        assert_eq!(verdict.ruling, Ruling::Allow, "{line}: {verdict:?}");
+    }
     for line in ["ls \u{1b}[2K", "ls\r\nx", &deep, &long, &many] {
         assert!(
             policy.judge_line(line, &[]).ruling >= Ruling::Ask,

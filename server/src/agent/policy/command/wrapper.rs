@@ -63,12 +63,18 @@ fn shape(program: &str) -> Option<Shape> {
             assigns: true,
             ..NONE
         },
-        "nohup" | "builtin" | "time" | "unbuffer" | "setsid" | "caffeinate" => Shape {
-            flags: &["-p", "-w", "-f", "-c", "--wait", "--fork"],
+        "nohup" | "builtin" => NONE,
+        // The program of this name takes other options than bash's word.
+        "time" | "unbuffer" | "command" => Shape {
+            flags: &["-p"],
             ..NONE
         },
-        "command" => Shape {
-            flags: &["-p"],
+        "setsid" => Shape {
+            flags: &["-c", "-f", "-w", "--ctty", "--fork", "--wait"],
+            ..NONE
+        },
+        "caffeinate" => Shape {
+            flags: &["-d", "-i", "-m", "-s", "-u"],
             ..NONE
         },
         "exec" => Shape {
@@ -95,7 +101,7 @@ fn shape(program: &str) -> Option<Shape> {
             positional: 1,
             ..NONE
         },
-        "taskset" | "chroot" => Shape {
+        "taskset" => Shape {
             positional: 1,
             ..NONE
         },
@@ -114,8 +120,6 @@ fn shape(program: &str) -> Option<Shape> {
                 "--max-procs",
                 "--delimiter",
                 "--arg-file",
-                "--replace",
-                "--max-lines",
             ],
             flags: &[
                 "-0",
@@ -147,18 +151,21 @@ pub(super) fn inner(simple: &Simple) -> Vec<Inner> {
         "watch" => hidden("watch runs a text again and again"),
         "parallel" | "script" | "su" | "runuser" | "ssh" | "flock" | "expect" | "at" | "batch"
         | "crontab" | "systemd-run" | "unshare" | "nsenter" | "setarch" | "chrt" | "strace"
-        | "ltrace" | "gdb" | "rlwrap" | "socat" => {
+        | "ltrace" | "gdb" | "rlwrap" | "socat" | "chroot" | "coproc" => {
             hidden(&format!("{program} runs commands of its own"))
         }
         "source" | "." => hidden("it runs the lines of a file"),
         "alias" => hidden("it gives commands other names"),
-        "trap" => match arguments {
-            [first, _, ..] => line_of(
-                std::slice::from_ref(first),
-                "trap runs a text that is computed",
-            ),
-            _ => Vec::new(),
-        },
+        "trap" => {
+            let is_end = known(arguments.first()) == Some("--");
+            match &arguments[usize::from(is_end)..] {
+                [first, _, ..] => line_of(
+                    std::slice::from_ref(first),
+                    "trap runs a text that is computed",
+                ),
+                _ => Vec::new(),
+            }
+        }
         "find" => find(arguments),
         "git" => git(arguments),
         _ if SHELLS.contains(&program) => shell(program, arguments),
@@ -238,7 +245,15 @@ fn wrapped(program: &str, shape: &Shape, arguments: &[Word]) -> Vec<Inner> {
     if !rest.is_empty() {
         let mut words = rest.to_vec();
         if program == "xargs" {
-            // What is read is appended.
+            // What is read is appended, or put in place of a word of the user's choice.
+            let placeholder = placeholder(arguments);
+            for word in &mut words {
+                if let (Some(text), Some(part)) = (word.known(), placeholder)
+                    && text.contains(part)
+                {
+                    *word = Word::Unknown;
+                }
+            }
             words.push(Word::Unknown);
         }
         inner.push(Inner::Words(words));
@@ -246,7 +261,24 @@ fn wrapped(program: &str, shape: &Shape, arguments: &[Word]) -> Vec<Inner> {
     inner
 }
 
+/// What `xargs` replaces: the word behind `-I`, or in it.
+fn placeholder(arguments: &[Word]) -> Option<&str> {
+    let mut words = arguments.iter().filter_map(Word::known);
+    while let Some(word) = words.next() {
+        match word.strip_prefix("-I") {
+            Some("") => return words.next(),
+            Some(attached) => return Some(attached),
+            None => {}
+        }
+    }
+    None
+}
+
 fn shell(program: &str, arguments: &[Word]) -> Vec<Inner> {
+    if program == "fish" {
+        // Options that run something may stand anywhere.
+        return hidden("fish runs commands of its own");
+    }
     let mut takes_line = false;
     let mut rest = arguments;
     while let Some((first, after)) = rest.split_first() {
@@ -256,13 +288,20 @@ fn shell(program: &str, arguments: &[Word]) -> Vec<Inner> {
         if !text.starts_with(['-', '+']) || text == "-" {
             break;
         }
+        if text.starts_with("--rcfile") || text.starts_with("--init-file") {
+            return hidden(&format!("{program} runs the lines of a file"));
+        }
         let is_cluster = !text.starts_with("--");
         takes_line |= is_cluster && text.contains('c') || text == "--command";
-        let takes_next =
-            is_cluster && text.ends_with(['o', 'O']) || matches!(text, "--rcfile" | "--init-file");
+        let takes_next = is_cluster && text.ends_with(['o', 'O']);
         rest = after.get(usize::from(takes_next)..).unwrap_or_default();
     }
+    let is_bash = matches!(program, "bash" | "rbash");
     match (takes_line, rest.first()) {
+        // These are commands to shells that do not know them.
+        (true, Some(line)) if !is_bash && line.known().is_some_and(has_words_of_bash) => hidden(
+            &format!("{program} reads the line in another way than bash"),
+        ),
         (true, Some(line)) => line_of(
             std::slice::from_ref(line),
             &format!("what {program} runs is computed"),
@@ -274,16 +313,29 @@ fn shell(program: &str, arguments: &[Word]) -> Vec<Inner> {
     }
 }
 
+fn has_words_of_bash(line: &str) -> bool {
+    ["((", "[[", "$'", "$\""]
+        .iter()
+        .any(|word| line.contains(word))
+}
+
 fn find(arguments: &[Word]) -> Vec<Inner> {
     let mut inner = Vec::new();
     let mut rest = arguments.iter();
     while let Some(word) = rest.next() {
         if let Some("-exec" | "-execdir" | "-ok" | "-okdir") = word.known() {
-            let words: Vec<Word> = rest
-                .by_ref()
-                .take_while(|w| !matches!(w.known(), Some(";" | "+")))
-                .cloned()
-                .collect();
+            let mut words: Vec<Word> = Vec::new();
+            for word in rest.by_ref() {
+                let is_many = word.known() == Some("+") && words.last() == Some(&Word::Unknown);
+                if is_many || word.known() == Some(";") {
+                    break;
+                }
+                // The name of whatever file is found.
+                words.push(match word.known() {
+                    Some(text) if text.contains("{}") => Word::Unknown,
+                    _ => word.clone(),
+                });
+            }
             inner.push(Inner::Words(words));
         }
     }
