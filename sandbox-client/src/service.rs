@@ -335,7 +335,7 @@ pub async fn probe(options: &Options, tier: Tier) -> Result<Vec<String>, LaunchE
     let made = Sandbox::launch(&Arc::default(), options, sandbox::Asked::probe(tier)).await;
     if tier.is_machine() {
         let problem = made.as_ref().err().map(ToString::to_string);
-        verdicts::keep(options, tier, problem.as_deref()).await;
+        verdicts::keep(options, tier, &options.limits, problem.as_deref()).await;
     }
     let sandbox = made?;
     let notes = sandbox.notes().to_vec();

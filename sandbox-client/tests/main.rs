@@ -2,6 +2,9 @@
 
 // `cfg(test)` always holds here; clippy takes it as the sign of test code.
 #[cfg(test)]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod clones;
+#[cfg(test)]
 #[cfg(target_os = "linux")]
 mod commands;
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Limits;
 
@@ -14,6 +14,7 @@ use super::Limits;
 const PREFIX: &str = "pairwright-";
 /// A group can be removed when the kernel has let go of its last process.
 const EMPTY: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// The groups of one sandbox.
 #[derive(Debug)]
@@ -157,24 +158,43 @@ impl Groups {
     pub(super) async fn remove(&self) {
         let removed = async {
             for directory in &self.directories {
-                while fs::remove_dir(directory).is_err_and(|e| e.kind() != io::ErrorKind::NotFound)
-                {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                while !is_removed(directory) {
+                    tokio::time::sleep(LOOK_AGAIN).await;
                 }
             }
         };
-        // What is left is swept by the next service.
+        // What is left is tried once more when it is dropped.
         let _ = tokio::time::timeout(EMPTY, removed).await;
     }
 }
 
+fn is_removed(directory: &Path) -> bool {
+    !fs::remove_dir(directory).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
+}
+
 impl Drop for Groups {
-    /// A sandbox that was dropped rather than destroyed may have processes that still die; then
-    /// the next service sweeps.
+    /// What was dropped rather than destroyed has processes that still die: a sandbox whose creator
+    /// has left, a clone that nobody wants any more.
     fn drop(&mut self) {
-        for directory in &self.directories {
-            let _ = fs::remove_dir(directory);
+        let mut left = std::mem::take(&mut self.directories);
+        left.retain(|directory| !is_removed(directory));
+        if left.is_empty() {
+            return;
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "no kernel tells when a group of version 1 is empty, and there may be no runtime"
+        )]
+        let remove = move || {
+            let until = Instant::now() + EMPTY;
+            for directory in &left {
+                while !is_removed(directory) && Instant::now() < until {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+            }
+        };
+        // What is left is swept by the next service.
+        let _ = std::thread::Builder::new().spawn(remove);
     }
 }
 

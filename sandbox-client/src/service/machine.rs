@@ -15,6 +15,7 @@
 
 mod console;
 mod disk;
+mod faults;
 mod image;
 mod initramfs;
 mod kept;
@@ -40,6 +41,7 @@ use sandbox_agent::wire::Base64;
 use serde::Serialize;
 use tokio::process::Child;
 
+use self::faults::{Fault, Next};
 use self::image::Image;
 use self::kernel::{Kernel, Loaded};
 use self::monitor::{Memory, Monitor, Running, Start, Why, in_memory};
@@ -60,6 +62,8 @@ const BOOT: Duration = Duration::from_secs(10);
 /// The same where each instruction is emulated.
 const EMULATED_BOOT: Duration = Duration::from_secs(60);
 const KVM: &str = "/dev/kvm";
+/// Clones that are tried for one sandbox: one that waited, two of a template, two of the next.
+const TRIES: usize = 5;
 /// Of randomness that a machine begins with.
 const SEED: usize = 64;
 
@@ -137,15 +141,15 @@ pub(super) async fn start(
     let preparing = {
         let (stock, options, spec) = (Arc::clone(stock), options.clone(), spec.clone());
         tokio::task::spawn_blocking(move || {
-            let parts = Parts::find(&options, shape)?;
+            let parts = Parts::find(&options, shape).map_err(|why| refused(tier, why))?;
             let view = stock.images.view(&options.host.mounts, &spec);
-            let view = view.map_err(|error| format!("its disk could not be made: {error}"))?;
+            let view = view.map_err(|error| LaunchError::Unshown { tier, error })?;
             let key = Key::of(&options, &parts, &view.system);
             Ok((parts, view, key))
         })
     };
     let prepared = preparing.await.map_err(|_| LaunchError::Ended)?;
-    let (parts, view, key) = prepared.map_err(|why: Why| refused(tier, why))?;
+    let (parts, view, key): (Parts, View, Key) = prepared?;
     let mut notes = Vec::new();
     if !parts.kernel.replaces_directories() {
         notes.push(format!(
@@ -162,7 +166,7 @@ pub(super) async fn start(
         system: Arc::clone(&view.system),
     };
     let cloned = match view.is_usual {
-        true => clone(stock, &wanted, &view, &spec).await,
+        true => clone(stock, &wanted, &view, &spec, &mut notes).await,
         false => Err(NoTemplate::Copy(
             "a file that is hidden is among the system's".to_owned(),
         )),
@@ -192,27 +196,73 @@ pub(super) async fn start(
     })
 }
 
-/// A machine that goes on from a template.
+/// A machine that goes on from a template. What went wrong before one did is in its notes.
 async fn clone(
     stock: &Arc<Stock>,
     wanted: &Wanted,
     view: &View,
     spec: &Spec,
+    notes: &mut Vec<String>,
 ) -> Result<(Running, Groups), NoTemplate> {
+    let mut why = None;
+    for _ in 0..TRIES {
+        let (generation, fault, has_waited) = match stock.take(wanted).await? {
+            Ok(copied) => {
+                let (generation, has_waited) = (copied.generation, copied.has_waited);
+                match go_on(copied, wanted, view, spec).await {
+                    Ok(made) => {
+                        stock.went_on(&wanted.key, generation);
+                        return Ok(made);
+                    }
+                    Err(fault) => (generation, fault, has_waited),
+                }
+            }
+            Err((generation, fault)) => (generation, fault, false),
+        };
+        // What happened to one while it waited says nothing of its template; others may be as it is.
+        let next = match (&fault, has_waited) {
+            (Fault::Broken(_), true) => {
+                stock.close().await;
+                Next::Again
+            }
+            _ => stock.judge(wanted, generation, &fault).await,
+        };
+        let words = fault.why();
+        match next {
+            Next::Again => {}
+            Next::Remake => notes.push(format!("its template was made again: {words}")),
+            Next::Boot => {
+                let why = format!("{words}; the template is kept");
+                return Err(NoTemplate::Copy(why));
+            }
+            Next::GiveUp => return Err(NoTemplate::Copy(words)),
+        }
+        why = Some(words);
+    }
+    Err(NoTemplate::Copy(why.unwrap_or_default()))
+}
+
+/// Lets a clone go on.
+async fn go_on(
+    copied: Copied,
+    wanted: &Wanted,
+    view: &View,
+    spec: &Spec,
+) -> Result<(Running, Groups), Fault> {
     let Copied {
         mut monitor,
         groups,
-    } = stock.take(wanted).await?;
+        ..
+    } = copied;
     let woken = async {
         monitor.tell(Qmp::go_on).await?;
         wake(monitor, wanted.parts.shape.tier, view, spec.clone()).await
     };
     match woken.await {
         Ok(running) => Ok((running, groups)),
-        Err(why) => {
+        Err(fault) => {
             groups.remove().await;
-            stock.discard(&wanted.options, &wanted.key, &why).await;
-            Err(NoTemplate::Copy(why))
+            Err(fault)
         }
     }
 }
@@ -236,7 +286,7 @@ async fn boot(
             .await;
         booted.map_err(|why| refused(tier, why))?;
         let woken = wake(monitor, tier, view, spec).await;
-        woken.map_err(|why| refused(tier, why))
+        woken.map_err(|fault| refused(tier, fault.why()))
     };
     match booted.await {
         Ok(running) => Ok((running, groups)),
@@ -248,12 +298,14 @@ async fn boot(
 }
 
 /// Gives a machine what is its own.
-async fn wake(monitor: Monitor, tier: Tier, view: &View, spec: Spec) -> Result<Running, Why> {
+async fn wake(monitor: Monitor, tier: Tier, view: &View, spec: Spec) -> Result<Running, Fault> {
     monitor.put(view.toolchains.clone(), view.own.clone());
     let mut seed = vec![0; SEED];
     match getrandom(&mut seed, GetRandomFlags::empty()) {
         Ok(SEED) => {}
-        Ok(_) | Err(_) => return Err("there is no randomness for it".to_owned()),
+        Ok(_) | Err(_) => {
+            return Err(Fault::Broken("there is no randomness for it".to_owned()));
+        }
     }
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

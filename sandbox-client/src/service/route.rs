@@ -417,7 +417,9 @@ fn launch_refused<T>(error: &LaunchError) -> Result<T, (StatusCode, String)> {
     let status = match error {
         LaunchError::Asked(_) => StatusCode::BAD_REQUEST,
         LaunchError::TooWeak { .. } => StatusCode::PRECONDITION_FAILED,
-        LaunchError::Refused(_) | LaunchError::Machine { .. } => StatusCode::NOT_IMPLEMENTED,
+        LaunchError::Refused(_) | LaunchError::Machine { .. } | LaunchError::Unshown { .. } => {
+            StatusCode::NOT_IMPLEMENTED
+        }
         LaunchError::Start(_) | LaunchError::Silent(_) | LaunchError::Ended => {
             StatusCode::INTERNAL_SERVER_ERROR
         }

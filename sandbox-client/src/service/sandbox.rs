@@ -54,6 +54,12 @@ pub enum LaunchError {
     Ended,
     #[error("there is no sandbox of the tier {tier}: {why}", tier = .tier.name())]
     Machine { tier: Tier, why: String },
+    #[error("a sandbox of the tier {tier} cannot show what was asked for: {error}", tier = .tier.name())]
+    Unshown {
+        tier: Tier,
+        #[source]
+        error: std::io::Error,
+    },
     #[error("a sandbox of at least the tier {wanted} was asked for; that would be {has}", wanted = .wanted.name(), has = .has.name())]
     TooWeak { has: Tier, wanted: Tier },
     #[error("{0}")]
@@ -232,16 +238,19 @@ impl Sandbox {
         options: &Options,
         mut asked: Asked,
     ) -> Result<Self, LaunchError> {
+        let limits = options.limits.with(asked.local.limits.unwrap_or_default());
         let mut missing = Vec::new();
         for weaker in std::mem::take(&mut asked.weaker) {
-            let why = match verdicts::recall(options, asked.tier).await {
+            let why = match verdicts::recall(options, asked.tier, &limits).await {
                 Some(why) => why,
                 None => match Self::build(stock, options, asked.clone()).await {
                     Err(error @ LaunchError::Machine { .. }) => {
                         let why = error.to_string();
-                        verdicts::keep(options, asked.tier, Some(&why)).await;
+                        verdicts::keep(options, asked.tier, &limits, Some(&why)).await;
                         why
                     }
+                    // It is this workspace's fault, and the next may be another.
+                    Err(error @ LaunchError::Unshown { .. }) => error.to_string(),
                     made => return made.map(|sandbox| sandbox.with_notes(missing)),
                 },
             };

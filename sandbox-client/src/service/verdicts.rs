@@ -3,7 +3,7 @@
 //!
 //! That a machine hangs is known only by waiting. What was found holds while all that it depends
 //! on is the same (this start of the computer, this program, QEMU, the kernel for machines, whether
-//! KVM can be opened), and for a day at most: a busy computer can be too slow once. That there is a
+//! KVM can be opened, the machine's memory and processors), and for a day at most: a busy computer can be too slow once. That there is a
 //! tier is not written down, as it shows when a sandbox of it answers.
 //!
 //! Holds: what is written here decides only between tiers that a creator accepts.
@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Options, machine};
+use super::{Limits, Options, machine};
 use crate::tier::Tier;
 
 const FILE: &str = "sandbox-tiers.json";
@@ -43,6 +43,9 @@ struct Circumstances {
     monitor: Option<Known>,
     kernel: Option<Known>,
     kvm: bool,
+    /// One that is too large for this computer says nothing of others.
+    memory_bytes: u64,
+    processors: u32,
 }
 
 /// A file, as far as its contents can be told apart without reading them.
@@ -66,7 +69,7 @@ impl Known {
 }
 
 impl Circumstances {
-    fn now(options: &Options) -> Self {
+    fn now(options: &Options, limits: &Limits) -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let (monitor, kernel) = machine::files(&options.machines);
         Self {
@@ -75,6 +78,8 @@ impl Circumstances {
             monitor: monitor.as_deref().and_then(Known::of),
             kernel: kernel.as_deref().and_then(Known::of),
             kvm: machine::open_kvm().is_ok(),
+            memory_bytes: limits.memory_bytes,
+            processors: limits.processors,
         }
     }
 }
@@ -96,20 +101,21 @@ fn read(directory: &Path) -> Verdicts {
 }
 
 /// Why there is no sandbox of a tier, if that was found before and still holds.
-pub(super) async fn recall(options: &Options, tier: Tier) -> Option<String> {
-    let options = options.clone();
+pub(super) async fn recall(options: &Options, tier: Tier, limits: &Limits) -> Option<String> {
+    let (options, limits) = (options.clone(), *limits);
     let recalled = tokio::task::spawn_blocking(move || {
         let verdict = read(options.state.as_deref()?).remove(&tier)?;
         let age = now().checked_sub(verdict.found)?;
-        let holds = age < HOLDS.as_secs() && verdict.under == Circumstances::now(&options);
+        let holds = age < HOLDS.as_secs() && verdict.under == Circumstances::now(&options, &limits);
         holds.then_some(verdict.why)
     });
     recalled.await.ok().flatten()
 }
 
 /// Writes down what came of trying a tier. What cannot be written is tried again.
-pub(super) async fn keep(options: &Options, tier: Tier, problem: Option<&str>) {
-    let (options, problem) = (options.clone(), problem.map(str::to_owned));
+pub(super) async fn keep(options: &Options, tier: Tier, limits: &Limits, problem: Option<&str>) {
+    let (options, limits) = (options.clone(), *limits);
+    let problem = problem.map(str::to_owned);
     let kept = tokio::task::spawn_blocking(move || -> io::Result<()> {
         let Some(directory) = &options.state else {
             return Ok(());
@@ -117,7 +123,7 @@ pub(super) async fn keep(options: &Options, tier: Tier, problem: Option<&str>) {
         let mut verdicts = read(directory);
         let before = verdicts.remove(&tier);
         if let Some(why) = problem {
-            let under = Circumstances::now(&options);
+            let under = Circumstances::now(&options, &limits);
             let found = now();
             verdicts.insert(tier, Verdict { why, found, under });
         } else if before.is_none() {

@@ -23,6 +23,7 @@ use tokio::process::Child;
 
 use super::console::Console;
 use super::disk::{self, Contents};
+use super::faults::Fault;
 use super::image::Image;
 use super::qmp::Qmp;
 use super::{KVM, Shape};
@@ -219,7 +220,7 @@ impl Monitor {
     pub(super) async fn tell(
         &mut self,
         what: impl FnOnce(&mut Qmp) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), Why> {
+    ) -> Result<(), Fault> {
         let qmp = self.qmp.take();
         let done = tokio::task::spawn_blocking(move || {
             let mut qmp = qmp.ok_or(io::ErrorKind::NotConnected)?;
@@ -232,11 +233,17 @@ impl Monitor {
                 self.qmp = Some(qmp);
                 Ok(())
             }
+            Ok(Err(error)) if is_silence(&error) => {
+                let (said, limit) = (self.console.said().await, PATIENCE.as_secs());
+                let why = format!("QEMU did not answer within {limit} s{said}");
+                Err(Fault::Silent(why))
+            }
             Ok(Err(error)) => {
                 let said = self.console.said().await;
-                Err(format!("QEMU did not do as it was told: {error}{said}"))
+                let why = format!("QEMU did not do as it was told: {error}{said}");
+                Err(Fault::Broken(why))
             }
-            Err(_) => Err("QEMU was told nothing".to_owned()),
+            Err(_) => Err(Fault::Broken("QEMU was told nothing".to_owned())),
         }
     }
 
@@ -266,10 +273,10 @@ impl Monitor {
         wake: spec::Wake,
         spec: Spec,
         patience: Duration,
-    ) -> Result<Running, Why> {
+    ) -> Result<Running, Fault> {
         let copy = self.channel.try_clone();
         let Ok(mut channel) = copy else {
-            return Err("its channel was lost".to_owned());
+            return Err(Fault::Broken("its channel was lost".to_owned()));
         };
         let told = tokio::task::spawn_blocking(move || {
             channel.set_write_timeout(Some(patience))?;
@@ -278,6 +285,7 @@ impl Monitor {
         });
         let agreed = match told.await {
             Ok(Ok(channel)) => sandbox::agree(channel, spec, patience).await,
+            Ok(Err(error)) if is_silence(&error) => Err(LaunchError::Silent(patience)),
             Ok(Err(_)) | Err(_) => Err(LaunchError::Ended),
         };
         match agreed {
@@ -287,9 +295,9 @@ impl Monitor {
                 outward: self.outward,
                 agreed,
             }),
-            Err(LaunchError::Refused(step)) => Err(format!("could not {step}")),
-            Err(LaunchError::Silent(limit)) => Err(self.silent(limit).await),
-            Err(_) => Err(self.ended().await),
+            Err(LaunchError::Refused(step)) => Err(Fault::Broken(format!("could not {step}"))),
+            Err(LaunchError::Silent(limit)) => Err(Fault::Silent(self.silent(limit).await)),
+            Err(_) => Err(Fault::Broken(self.ended().await)),
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
+use super::faults::{Fault, Faults, GIVEN_UP, Next};
 use super::image::Image;
 use super::monitor::{Monitor, Why};
 use super::template::{self, NoTemplate, Template};
@@ -27,7 +28,17 @@ use crate::tier::Tier;
 pub(in crate::service) struct Stock {
     pub(super) images: Images,
     warm: Warm,
-    templates: Mutex<HashMap<Key, Slot>>,
+    templates: Mutex<HashMap<Key, Held>>,
+}
+
+/// What is known of the templates of a key, of which there is one at a time.
+#[derive(Default)]
+struct Held {
+    slot: Slot,
+    /// Those that were thrown away before it.
+    generation: u64,
+    faults: Faults,
+    given_up: Option<Instant>,
 }
 
 /// A template, or why there is none; the first to ask makes it.
@@ -114,7 +125,14 @@ fn processor() -> String {
 pub(super) struct Copied {
     pub(super) monitor: Monitor,
     pub(super) groups: Groups,
+    /// Of its template.
+    pub(super) generation: u64,
+    /// Whether it had gone on before it was asked for.
+    pub(super) has_waited: bool,
 }
+
+/// A clone of a template, or what came in place of one.
+pub(super) type Cloned<T> = Result<T, (u64, Fault)>;
 
 impl Copied {
     async fn end(self) {
@@ -134,19 +152,22 @@ pub(super) struct Wanted {
 }
 
 impl Stock {
-    fn templates(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+    fn templates(&self) -> MutexGuard<'_, HashMap<Key, Held>> {
         self.templates
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a clone that is ready, or makes one; and sees to those that come next.
-    pub(super) async fn take(self: &Arc<Self>, wanted: &Wanted) -> Result<Copied, NoTemplate> {
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+    ) -> Result<Cloned<Copied>, NoTemplate> {
         let taken = match self.warm.take(&wanted.key) {
-            Some(ready) => Ok(ready),
+            Some(ready) => Ok(Ok(ready)),
             None => self.make(wanted).await,
         };
-        if taken.is_ok() && self.warm.begin(&wanted.key, wanted.options.ready) {
+        if matches!(taken, Ok(Ok(_))) && self.warm.begin(&wanted.key, wanted.options.ready) {
             tokio::spawn(hold_ready(Arc::downgrade(self), wanted.clone()));
         }
         taken
@@ -160,30 +181,36 @@ impl Stock {
     }
 
     /// Makes a clone, and the template before where there is none yet.
-    async fn make(&self, wanted: &Wanted) -> Result<Copied, NoTemplate> {
+    async fn make(&self, wanted: &Wanted) -> Result<Cloned<Copied>, NoTemplate> {
         let Wanted {
             options,
             parts,
             limits,
-            key,
             system,
+            ..
         } = wanted;
-        let template = self.template(wanted).await?;
+        let (generation, template) = self.template(wanted).await?;
         let groups = groups(limits).map_err(NoTemplate::Launch)?;
         let cloned = template.clone_it(options, parts, &groups, Arc::clone(system));
         match cloned.await {
-            Ok(monitor) => Ok(Copied { monitor, groups }),
+            Ok(Ok(monitor)) => Ok(Ok(Copied {
+                monitor,
+                groups,
+                generation,
+                has_waited: false,
+            })),
+            Ok(Err(fault)) => {
+                groups.remove().await;
+                Ok(Err((generation, fault)))
+            }
             Err(why) => {
                 groups.remove().await;
-                if let NoTemplate::Copy(why) = &why {
-                    self.discard(options, key, why).await;
-                }
                 Err(why)
             }
         }
     }
 
-    async fn template(&self, wanted: &Wanted) -> Result<Arc<Template>, NoTemplate> {
+    async fn template(&self, wanted: &Wanted) -> Result<(u64, Arc<Template>), NoTemplate> {
         let Wanted {
             options,
             parts,
@@ -191,9 +218,22 @@ impl Stock {
             key,
             system,
         } = wanted;
-        let slot = Arc::clone(self.templates().entry(key.clone()).or_default());
+        let (generation, slot) = {
+            let mut templates = self.templates();
+            let held = templates.entry(key.clone()).or_default();
+            if held.given_up.is_some_and(|at| at.elapsed() >= GIVEN_UP) {
+                *held = Held {
+                    generation: held.generation + 1,
+                    ..Held::default()
+                };
+            }
+            (held.generation, Arc::clone(&held.slot))
+        };
         let made = slot.get_or_try_init(|| async {
-            if let Some(loaded) = load(options, key).await {
+            if generation > 0 {
+                // What is kept is what nothing went on from.
+                discard(options, key).await;
+            } else if let Some(loaded) = load(options, key).await {
                 return Ok(Ok(Arc::new(loaded)));
             }
             let groups = groups(limits)?;
@@ -211,20 +251,59 @@ impl Stock {
             }
         });
         let made = made.await.map_err(NoTemplate::Launch)?;
-        made.clone().map_err(NoTemplate::Copy)
+        if made.is_err() {
+            self.give_up(key, generation);
+        }
+        let made = made.clone().map_err(NoTemplate::Copy)?;
+        Ok((generation, made))
     }
 
-    /// Throws away a template that is of no use. This service makes no other of its kind, as that
-    /// would be as bad.
-    pub(super) async fn discard(&self, options: &Options, key: &Key, why: &str) {
-        let broken = OnceCell::new_with(Some(Err(why.to_owned())));
-        self.templates().insert(key.clone(), Arc::new(broken));
-        self.close().await;
-        if let Some(state) = options.state.clone() {
-            let key = key.clone();
-            let discarded = tokio::task::spawn_blocking(move || kept::discard(&state, &key));
-            let _ = discarded.await;
+    /// Notes since when there is no template.
+    fn give_up(&self, key: &Key, generation: u64) {
+        if let Some(held) = self.templates().get_mut(key)
+            && held.generation == generation
+        {
+            held.given_up.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// Notes that a clone of the template of this generation went on.
+    pub(super) fn went_on(&self, key: &Key, generation: u64) {
+        if let Some(held) = self.templates().get_mut(key)
+            && held.generation == generation
+        {
+            held.faults = Faults::default();
+        }
+    }
+
+    /// Says what to do about a clone that did not go on, and throws its template away where that
+    /// is of no use.
+    pub(super) async fn judge(&self, wanted: &Wanted, generation: u64, fault: &Fault) -> Next {
+        let Wanted { options, key, .. } = wanted;
+        let next = {
+            let mut templates = self.templates();
+            let held = templates.entry(key.clone()).or_default();
+            if held.generation != generation {
+                return Next::Again;
+            }
+            let next = held.faults.judge(fault);
+            match next {
+                Next::Again | Next::Boot => return next,
+                Next::Remake => held.slot = Slot::default(),
+                Next::GiveUp => {
+                    let none = Err(fault.clone().why());
+                    held.slot = Arc::new(OnceCell::new_with(Some(none)));
+                    held.given_up = Some(Instant::now());
+                }
+            }
+            held.generation += 1;
+            next
+        };
+        self.close().await;
+        if next == Next::GiveUp {
+            discard(options, key).await;
+        }
+        next
     }
 }
 
@@ -233,7 +312,17 @@ async fn hold_ready(stock: Weak<Stock>, wanted: Wanted) {
     loop {
         let Some(stock) = stock.upgrade() else { return };
         let began = Instant::now();
-        let made = stock.make(&wanted).await.ok();
+        let made = match stock.make(&wanted).await {
+            Ok(Ok(made)) => Some(Copied {
+                has_waited: true,
+                ..made
+            }),
+            Ok(Err((generation, fault))) => {
+                stock.judge(&wanted, generation, &fault).await;
+                None
+            }
+            Err(_) => None,
+        };
         let is_made = made.is_some();
         stock.warm.put(&wanted.key, made, began.elapsed());
         if !is_made || !stock.warm.begin(&wanted.key, wanted.options.ready) {
@@ -278,5 +367,13 @@ async fn keep(options: &Options, key: &Key, template: &Arc<Template>) {
         let (key, template) = (key.clone(), Arc::clone(template));
         let kept = tokio::task::spawn_blocking(move || kept::keep(&state, &key, &template));
         let _ = kept.await;
+    }
+}
+
+async fn discard(options: &Options, key: &Key) {
+    if let Some(state) = options.state.clone() {
+        let key = key.clone();
+        let discarded = tokio::task::spawn_blocking(move || kept::discard(&state, &key));
+        let _ = discarded.await;
     }
 }

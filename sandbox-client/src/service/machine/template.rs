@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals};
 
+use super::faults::Fault;
 use super::image::Image;
 use super::kernel::Loaded;
 use super::monitor::{self, Memory, Monitor, STATE, Start, Why, in_memory};
@@ -80,7 +81,8 @@ impl Template {
             let _ = qmp.quit();
             Ok(())
         });
-        written.await.map_err(NoTemplate::Copy)?;
+        let written = written.await.map_err(Fault::why);
+        written.map_err(NoTemplate::Copy)?;
         monitor.over().await;
         seal(&memory).await.map_err(lost)?;
         let state = read(&File::from(state)).map_err(lost)?;
@@ -91,14 +93,15 @@ impl Template {
         })
     }
 
-    /// Starts a machine that goes on from here. It stands still until it is told to.
+    /// Starts a machine that goes on from here, as far as it does. It stands still until it is told
+    /// to.
     pub(super) async fn clone_it(
         &self,
         options: &Options,
         parts: &Parts,
         groups: &Groups,
         system: Arc<Image>,
-    ) -> Result<Monitor, NoTemplate> {
+    ) -> Result<Result<Monitor, Fault>, NoTemplate> {
         let copied = || -> io::Result<(Memory, OwnedFd, OwnedFd)> {
             let memory = Memory::Copied {
                 memory: self.memory.try_clone()?,
@@ -120,8 +123,7 @@ impl Template {
         let monitor = Monitor::start(options, groups, start).await;
         let mut monitor = monitor.map_err(NoTemplate::Launch)?;
         let restored = monitor.tell(|qmp| qmp.read_back(STATE)).await;
-        restored.map_err(NoTemplate::Copy)?;
-        Ok(monitor)
+        Ok(restored.map(|()| monitor))
     }
 }
 

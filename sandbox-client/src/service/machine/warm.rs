@@ -2,7 +2,8 @@
 //!
 //! A clone that waits has been restored and stands still: it takes memory and no time of a
 //! processor. Holds: only clones of what was asked for last are held, never more than the service's
-//! [`Options::ready`](crate::service::Options::ready), and none when nobody asked for [`IDLE`].
+//! [`Options::ready`](crate::service::Options::ready), and none when nobody asked for [`IDLE`]. One
+//! that is dropped is killed, and its groups are removed when it is dead.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
