@@ -6,7 +6,9 @@
 //!
 //! Not here: writing. The caller shows this to the user and applies what was accepted.
 
-use std::collections::{BTreeMap, HashMap};
+mod class;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -16,6 +18,8 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use sandbox_agent::wire::{self, Base64, Change, ChangeKind};
 use serde::Serialize;
 
+pub use self::class::Class;
+use self::class::class_of;
 use crate::client::{ClientError, Sandbox};
 use crate::copy::{ByDirectory, Copied};
 
@@ -77,16 +81,6 @@ pub enum Kind {
     Deleted,
 }
 
-/// Whether a file only lies there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Class {
-    Ordinary,
-    /// Tools on the user's machine run it, or do what it says, without being asked: never part of
-    /// "accept all".
-    RunsOnYourMachine,
-}
-
 /// A change that is not offered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refused {
@@ -104,6 +98,8 @@ pub enum Reason {
     Git,
     #[error("the link leads out of the workspace")]
     LinkOut,
+    #[error("the link leads over another link, so nobody sees where to")]
+    LinkOver,
     #[error("it is no file, directory or link")]
     Special,
     #[error("it is too large")]
@@ -177,6 +173,8 @@ async fn walk(
         level = next;
     }
     walk.fetch(&source).await?;
+    walk.refuse_links_over_links();
+    walk.refuse_repositories();
     let files = walk.files.into_iter().map(|(path, kind)| FileChange {
         class: class_of(&path),
         path,
@@ -314,7 +312,7 @@ impl Walk<'_> {
             ChangeKind::Directory { .. } => true,
             // What was removed is told without what it was.
             ChangeKind::Deleted => {
-                fs::symlink_metadata(self.workspace.join(path)).is_ok_and(|found| found.is_dir())
+                reached(self.workspace, path).is_some_and(|(_, found)| found.is_dir())
             }
             ChangeKind::File { .. } | ChangeKind::Symlink { .. } | ChangeKind::Special => false,
         };
@@ -345,10 +343,15 @@ impl Walk<'_> {
 
     /// Takes a change over. Returns the directory to look into, if it is one.
     fn take(&mut self, path: String, kind: ChangeKind) -> Option<String> {
+        let was_directory = reached(self.workspace, &path).is_some_and(|(_, found)| found.is_dir());
+        if was_directory && matches!(kind, ChangeKind::File { .. } | ChangeKind::Symlink { .. }) {
+            self.delete_below(&path);
+        }
         match kind {
             ChangeKind::Directory { opaque } => {
-                if opaque {
-                    self.delete_below(&path);
+                let is_other = |(_, found): (PathBuf, fs::Metadata)| !found.is_dir();
+                if opaque || reached(self.workspace, &path).is_some_and(is_other) {
+                    self.delete(&path);
                 }
                 return Some(path);
             }
@@ -360,8 +363,9 @@ impl Walk<'_> {
                 target: Base64(target),
             } => match String::from_utf8(target) {
                 Ok(target) if stays_inside(&path, &target) => {
-                    let is_same = fs::read_link(self.workspace.join(&path))
-                        .is_ok_and(|own| own == Path::new(&target));
+                    let own = reached(self.workspace, &path);
+                    let own = own.and_then(|(at, _)| fs::read_link(at).ok());
+                    let is_same = own.is_some_and(|own| own == Path::new(&target));
                     match is_same {
                         true => drop(self.files.remove(&path)),
                         false => drop(self.files.insert(path, Kind::Link { target })),
@@ -377,10 +381,10 @@ impl Walk<'_> {
 
     /// A removed directory is each of its files removed.
     fn delete(&mut self, path: &str) {
-        match fs::symlink_metadata(self.workspace.join(path)) {
-            Ok(found) if found.is_dir() => self.delete_below(path),
-            Ok(_) => drop(self.files.insert(path.to_owned(), Kind::Deleted)),
-            Err(_) => {}
+        match reached(self.workspace, path) {
+            Some((_, found)) if found.is_dir() => self.delete_below(path),
+            Some(_) => drop(self.files.insert(path.to_owned(), Kind::Deleted)),
+            None => {}
         }
     }
 
@@ -444,6 +448,88 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Links are judged one by one, and several together can lead further than each.
+    fn refuse_links_over_links(&mut self) {
+        let links = self.files.iter().filter_map(|(path, kind)| match kind {
+            Kind::Link { target } if self.leads_over_a_link(path, target) => Some(path.clone()),
+            Kind::Link { .. } | Kind::Written { .. } | Kind::Deleted => None,
+        });
+        for path in links.collect::<Vec<_>>() {
+            self.files.remove(&path);
+            self.refuse(path.as_bytes(), Reason::LinkOver);
+        }
+    }
+
+    fn leads_over_a_link(&self, path: &str, target: &str) -> bool {
+        let mut at: Vec<&str> = path.split('/').collect();
+        at.pop();
+        let mut steps = target
+            .split('/')
+            .filter(|name| !matches!(*name, "" | "."))
+            .peekable();
+        while let Some(name) = steps.next() {
+            if name == ".." {
+                at.pop();
+                continue;
+            }
+            at.push(name);
+            if steps.peek().is_some() && self.is_link(&at.join("/")) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn is_link(&self, path: &str) -> bool {
+        match self.files.get(path) {
+            Some(Kind::Link { .. }) => true,
+            Some(Kind::Written { .. } | Kind::Deleted) => false,
+            None => reached(self.workspace, path).is_some_and(|(_, found)| found.is_symlink()),
+        }
+    }
+
+    /// What git takes for a repository comes back no more than `.git`: its settings name programs.
+    fn refuse_repositories(&mut self) {
+        let is_there = |(path, kind): (&String, &Kind)| match kind {
+            Kind::Written { .. } | Kind::Link { .. } => Some(path.to_lowercase()),
+            Kind::Deleted => None,
+        };
+        let changed: BTreeSet<String> = self.files.iter().filter_map(is_there).collect();
+        let mut directories = BTreeSet::from([""]);
+        for path in self.files.keys() {
+            directories.extend(path.match_indices('/').map(|(at, _)| &path[..at]));
+        }
+        let has = |directory: &str, name: &str| {
+            let path = match directory {
+                "" => name.to_owned(),
+                directory => format!("{directory}/{name}"),
+            };
+            let lower = path.to_lowercase();
+            let below = format!("{lower}/");
+            let mut from = changed.range(lower.clone()..);
+            from.next().is_some_and(|first| *first == lower)
+                || changed
+                    .range(below.clone()..)
+                    .next()
+                    .is_some_and(|first| first.starts_with(&below))
+                || reached(self.workspace, &path).is_some()
+        };
+        let repositories: Vec<String> = directories
+            .into_iter()
+            .filter(|at| has(at, "HEAD"))
+            .filter(|at| has(at, "commondir") || has(at, "objects") && has(at, "refs"))
+            .map(str::to_owned)
+            .collect();
+        for directory in repositories {
+            let below = match directory.as_str() {
+                "" => String::new(),
+                directory => format!("{directory}/"),
+            };
+            self.files.retain(|path, _| !path.starts_with(&below));
+            self.refuse(directory.as_bytes(), Reason::Git);
+        }
+    }
+
     fn is_as_it_was(&self, path: &str, contents: &[u8], executable: bool) -> bool {
         let Some(own) = plain_file(self.workspace, path) else {
             return false;
@@ -453,20 +539,24 @@ impl Walk<'_> {
     }
 }
 
+/// What the workspace has at a path that leads over no link: where it is, and what.
+fn reached(workspace: &Path, path: &str) -> Option<(PathBuf, fs::Metadata)> {
+    let mut at = workspace.to_owned();
+    let mut found: Option<fs::Metadata> = None;
+    for name in path.split('/') {
+        if found.is_some_and(|above| !above.is_dir()) {
+            return None;
+        }
+        at.push(name);
+        found = Some(fs::symlink_metadata(&at).ok()?);
+    }
+    found.map(|found| (at, found))
+}
+
 /// A file of the workspace that is reached without links: where it is, its length, whether it is
 /// executable.
 fn plain_file(workspace: &Path, path: &str) -> Option<(PathBuf, u64, bool)> {
-    let mut at = workspace.to_owned();
-    let mut found = None;
-    for name in path.split('/') {
-        at.push(name);
-        let about = fs::symlink_metadata(&at).ok()?;
-        if about.is_symlink() {
-            return None;
-        }
-        found = Some(about);
-    }
-    let found = found.filter(fs::Metadata::is_file)?;
+    let (at, found) = reached(workspace, path).filter(|(_, found)| found.is_file())?;
     #[cfg(unix)]
     let executable = std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o100 != 0;
     #[cfg(not(unix))]
@@ -541,79 +631,4 @@ pub(crate) fn stays_inside(path: &str, target: &str) -> bool {
         }
     }
     !target.is_empty()
-}
-
-/// Directories whose files are run or obeyed by tools.
-const RUN_DIRECTORIES: [&str; 14] = [
-    ".cargo",
-    ".claude",
-    ".codex",
-    ".cursor",
-    ".devcontainer",
-    ".githooks",
-    ".github",
-    ".gitlab",
-    ".helix",
-    ".husky",
-    ".idea",
-    ".vscode",
-    ".zed",
-    ".pairwright",
-];
-
-/// Files that are run or obeyed by tools, by their whole name in lower case.
-const RUN_FILES: [&str; 42] = [
-    ".bashrc",
-    ".envrc",
-    ".exrc",
-    ".gitattributes",
-    ".gitconfig",
-    ".gitlab-ci.yml",
-    ".gitmodules",
-    ".mcp.json",
-    ".npmrc",
-    ".nvim.lua",
-    ".pairwright.toml",
-    ".pre-commit-config.yaml",
-    ".profile",
-    ".pypirc",
-    ".yarnrc",
-    ".yarnrc.yml",
-    ".zshrc",
-    ".cursorrules",
-    "agents.md",
-    "build.gradle",
-    "build.gradle.kts",
-    "build.rs",
-    "cargo.toml",
-    "claude.md",
-    "cmakelists.txt",
-    "conftest.py",
-    "containerfile",
-    "dockerfile",
-    "gemini.md",
-    "gnumakefile",
-    "jenkinsfile",
-    "justfile",
-    "lefthook.yml",
-    "makefile",
-    "package.json",
-    "pip.conf",
-    "pom.xml",
-    "pyproject.toml",
-    "rust-toolchain",
-    "rust-toolchain.toml",
-    "setup.py",
-    "tox.ini",
-];
-
-fn class_of(path: &str) -> Class {
-    let lower = path.to_lowercase();
-    let (directories, name) = lower.rsplit_once('/').unwrap_or(("", &lower));
-    let runs =
-        RUN_FILES.contains(&name) || directories.split('/').any(|d| RUN_DIRECTORIES.contains(&d));
-    match runs {
-        true => Class::RunsOnYourMachine,
-        false => Class::Ordinary,
-    }
 }

@@ -202,6 +202,59 @@ print(s.recv(1))\"",
     ));
     let denied = denials(&sandbox, 1).await;
     assert_eq!(denied, [outside.ports("revoked allowed.test:TLS_PORT")]);
+    // And nothing opens it again, though the service has just been there.
+    let n_connections = outside.peers.n_connections.load(Ordering::SeqCst);
+    let asks = "connect allowed.test:TLS_PORT and get http://allowed.test:PLAIN_PORT/";
+    let refused = outside.ask(&sandbox, asks).await;
+    let n_refused = refused.matches("x-sandbox-deny: not-allowed").count();
+    assert_eq!(n_refused, 2, "{refused}");
+    let expected = [
+        "not-allowed allowed.test:TLS_PORT",
+        "not-allowed allowed.test:PLAIN_PORT",
+    ];
+    let expected = expected.map(|line| outside.ports(line));
+    assert_eq!(denials(&sandbox, 2).await, expected);
+    let now = outside.peers.n_connections.load(Ordering::SeqCst);
+    assert_eq!(now, n_connections, "it was connected to");
+}
+
+/// An answer that still comes, and a request that still goes.
+#[tokio::test]
+async fn a_plain_exchange_ends_when_its_permission_does() {
+    let outside = Outside::start().await;
+    let rule = "allowed.test:PLAIN_PORT";
+    let sandbox = outside.sandbox(&[rule]).await;
+    for (ask, said) in [
+        ("get http://allowed.test:PLAIN_PORT/stay", "reached with"),
+        ("upload http://allowed.test:PLAIN_PORT/listen", "sent some"),
+    ] {
+        let n_before = sandbox.denials(0, Duration::ZERO).await.unwrap().len() as u64;
+        sandbox
+            .set_network(vec![outside.ports(rule)])
+            .await
+            .unwrap();
+        let script = format!("python3 -u ask.py {}; echo over", outside.ports(ask));
+        let mut running = sandbox.start(shell(&script)).await.unwrap();
+        let mut told = String::new();
+        while !told.contains(said) {
+            match tokio::time::timeout(PATIENCE, running.next()).await {
+                Ok(Ok(Event::Stdout(bytes) | Event::Stderr(bytes))) => {
+                    told += &String::from_utf8_lossy(&bytes);
+                }
+                other => panic!("{other:?} after {told}"),
+            }
+        }
+        sandbox.set_network(Vec::new()).await.unwrap();
+        loop {
+            match tokio::time::timeout(PATIENCE, running.next()).await {
+                Ok(Ok(Event::End(_))) => break,
+                Ok(Ok(Event::Stdout(_) | Event::Stderr(_))) => {}
+                other => panic!("{ask}: {other:?}"),
+            }
+        }
+        let denied = denials(&sandbox, n_before).await;
+        assert_eq!(denied, [outside.ports(&format!("revoked {rule}"))], "{ask}");
+    }
 }
 
 #[tokio::test]

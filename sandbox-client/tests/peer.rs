@@ -1,5 +1,6 @@
 //! Servers outside, on this machine's loopback: one speaks TLS as `allowed.test`, one plain HTTP.
-//! Each answers with the request's head; `/away` redirects to a private address; `/much` is long.
+//! Each answers with the request's head; `/away` redirects to a private address; `/much` is long;
+//! `/stay` does not end, and `/listen` does not begin.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -77,12 +78,16 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     }
     let head = String::from_utf8(head).unwrap();
     let path = head.split(' ').nth(1).unwrap_or_default();
+    if path == "/listen" {
+        while stream.read_u8().await.is_ok() {}
+        return;
+    }
     let (status, headers, body) = match path {
         "/away" => ("302 Found", "location: http://10.0.0.1/\r\n", String::new()),
         "/much" => ("200 OK", "", "x".repeat(MUCH)),
         _ => ("200 OK", "", format!("reached with\n{head}")),
     };
-    let length = body.len();
+    let length = body.len() + usize::from(path == "/stay");
     let answer = format!(
         "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
     );

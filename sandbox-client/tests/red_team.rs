@@ -1,21 +1,26 @@
 //! Commands that mean harm, from `tests/cases/redteam`, and traps outside that must not spring.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sandbox_client::client::Sandbox;
+use sandbox_client::client::{Address, Client, Sandbox};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
 use sandbox_client::service::{Caps, Options};
 use sandbox_client::tier::Tier;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::egress::{Outside, denials};
 use crate::machine::with_machines;
+use crate::returned::list;
 use crate::world::{World, asking, options, run, shell, told, tree};
 
 #[derive(Debug, Deserialize)]
@@ -36,17 +41,22 @@ struct Case {
     /// proxy: what the kernel refuses it refuses silently.
     #[serde(default)]
     event: Vec<String>,
+    /// Until it is killed, where that is the claim.
+    seconds: Option<u64>,
+    /// Where it is played; everywhere where nothing is said.
+    #[serde(default)]
+    tier: Vec<Tier>,
 }
 
-fn table(name: &str) -> Table {
+fn table<T: DeserializeOwned>(name: &str) -> T {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/redteam");
     let table = fs::read_to_string(path.join(name)).unwrap();
-    toml::from_str(&table).unwrap()
+    toml::from_str(&table).unwrap_or_else(|why| panic!("{name}: {why}"))
 }
 
 /// Runs every case of a table in one sandbox, so that each also shows that it survived the last.
 async fn check(name: &str, tier: Tier, limits: LimitsAsked) {
-    let table = table(name);
+    let table: Table = table(name);
     let options = match tier.is_machine() {
         true => with_machines(),
         false => Some(options()),
@@ -91,14 +101,16 @@ async fn check(name: &str, tier: Tier, limits: LimitsAsked) {
 async fn play(sandbox: &Sandbox, table: &Table, filled: impl Fn(&str) -> String) {
     let mut failed = String::new();
     let mut n_denials = 0;
-    for case in &table.case {
+    let is_played = |case: &&Case| case.tier.is_empty() || case.tier.contains(&sandbox.tier());
+    for case in table.case.iter().filter(is_played) {
         let name = &case.name;
         let mut command = shell(&filled(&case.run));
         command.program = "/bin/bash".to_owned();
-        command.timeout = match sandbox.tier() {
-            Tier::VmEmulated => Duration::from_secs(40),
-            Tier::Namespace | Tier::Vm | Tier::Remote => Duration::from_secs(10),
+        let patience = match sandbox.tier() {
+            Tier::VmEmulated => 40,
+            Tier::Namespace | Tier::Vm | Tier::Remote => 10,
         };
+        command.timeout = Duration::from_secs(case.seconds.unwrap_or(patience));
         let finished = sandbox.run(command, Cap(16 << 10)).await.unwrap();
         let told = told(&finished);
         for text in case.expect.iter().map(|text| filled(text)) {
@@ -151,8 +163,161 @@ async fn nothing_is_typed() {
     check("terminal.toml", Tier::Namespace, LimitsAsked::default()).await;
 }
 
-/// The same in emulated machines, whose kernels are their own. Not `resources.toml`: what uses a
-/// sandbox up takes minutes there.
+/// What a command leaves in the workspace, which must not come back as it is.
+#[derive(Debug, Deserialize)]
+struct Poison {
+    /// Beside `outside`, which is a directory of the machine with a file `secret`; `LINK_OUT` is a
+    /// link to it.
+    workspace: BTreeMap<String, String>,
+    case: Vec<Left>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Left {
+    name: String,
+    run: String,
+    /// All that comes back, and all that is refused.
+    expect: Vec<String>,
+}
+
+async fn check_poison(tier: Tier) {
+    let poison: Poison = table("returned.toml");
+    let options = match tier.is_machine() {
+        true => with_machines(),
+        false => Some(options()),
+    };
+    let Some(options) = options else { return };
+    let world = World::with(options);
+    for (path, text) in &poison.workspace {
+        world.write(path, text);
+    }
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "hush").unwrap();
+    symlink(outside.path(), world.root().join("LINK_OUT")).unwrap();
+    let before = (tree(&world.root()), tree(outside.path()));
+    let mut failed = String::new();
+    for case in &poison.case {
+        let local = LocalCreate {
+            workspace: Some(world.root()),
+            tier: Some(tier),
+            ..LocalCreate::default()
+        };
+        let sandbox = world.client.create(asking(local)).await.unwrap();
+        let mut command = shell(&case.run);
+        command.program = "/bin/bash".to_owned();
+        let finished = sandbox.run(command, Cap(16 << 10)).await.unwrap();
+        let changes = list(&world.changes(&sandbox).await);
+        let changes: Vec<&str> = changes.lines().collect();
+        if changes != case.expect {
+            let (name, told) = (&case.name, told(&finished));
+            failed += &format!(
+                "{name}: {changes:#?} instead of {:#?}; {told}\n",
+                case.expect
+            );
+        }
+        sandbox.kill().await.unwrap();
+    }
+    assert!(failed.is_empty(), "{failed}");
+    let after = (tree(&world.root()), tree(outside.path()));
+    assert_eq!(after, before, "it was written");
+}
+
+#[tokio::test]
+async fn nothing_comes_back_that_leads_out_or_runs_unseen() {
+    check_poison(Tier::Namespace).await;
+}
+
+/// Requests to the service as someone sends them who has a key or a token, and not the right one.
+#[derive(Debug, Deserialize)]
+struct Requests {
+    case: Vec<Asked>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    name: String,
+    /// The first line and headers, where `KEY`, `ID`, `TOKEN`, `OTHER_ID` and `OTHER_TOKEN` stand
+    /// for what they are of two sandboxes.
+    request: String,
+    #[serde(default)]
+    body: String,
+    status: u16,
+    #[serde(default)]
+    never: Vec<String>,
+}
+
+fn ask(socket: &Path, asked: &str, body: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let head = asked.trim().replace('\n', "\r\n");
+    let request = format!(
+        "{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // Who is refused early is not listened to.
+    let _ = stream.write_all(request.as_bytes());
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_by_another_name_what_is_not_theirs() {
+    let requests: Requests = table("control.toml");
+    let world = World::new();
+    world.write("own", "hush");
+    let (one, other) = (world.sandbox().await, world.sandbox().await);
+    run(&one, "echo of-one > /tmp/note").await;
+    let Address::Unix(socket) = &world.service.endpoint().address else {
+        panic!("it is a private service");
+    };
+    let key = world.service.endpoint().key.clone();
+    let token = |id: &str| {
+        let request = format!("POST /sandboxes/{id}/connect HTTP/1.1\nhost: x\nx-api-key: {key}");
+        let said = ask(socket, &request, "{}");
+        let (_, rest) = said.split_once("\"envdAccessToken\":\"").unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let filled = [
+        ("OTHER_ID", other.id().to_owned()),
+        ("OTHER_TOKEN", token(other.id())),
+        ("TOKEN", token(one.id())),
+        ("ID", one.id().to_owned()),
+        ("KEY", key.clone()),
+    ];
+    let fill = |text: &str| {
+        let fill = |text: String, (name, value): &(&str, String)| text.replace(name, value);
+        filled.iter().fold(text.to_owned(), fill)
+    };
+    let mut failed = String::new();
+    for case in &requests.case {
+        let said = ask(socket, &fill(&case.request), &fill(&case.body));
+        let status = said
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse::<u16>().ok());
+        let told = case.never.iter().map(|text| fill(text));
+        let told: Vec<String> = told.filter(|text| said.contains(text)).collect();
+        if status != Some(case.status) || !told.is_empty() {
+            let name = &case.name;
+            failed += &format!("{name}: not {}, or {told:?} in {said}\n", case.status);
+        }
+    }
+    assert!(failed.is_empty(), "{failed}");
+    // All of that has changed nothing.
+    let client: &Client = &world.client;
+    assert_eq!(client.list().await.unwrap().len(), 2);
+    assert_eq!(run(&one, "cat /tmp/note").await.stdout.text(), "of-one\n");
+    let network = run(&other, "ls /tmp; python3 -c \"import socket; socket.create_connection(('127.0.0.1',3128))\" && echo proxy").await;
+    assert_eq!(network.stdout.text(), "proxy\n");
+    assert!(one.denials(0, Duration::ZERO).await.unwrap().is_empty());
+}
+
+/// The same in emulated machines, whose kernels are their own.
 #[cfg(target_arch = "x86_64")]
 mod in_a_machine {
     use super::*;
@@ -175,8 +340,18 @@ mod in_a_machine {
     }
 
     #[tokio::test]
+    async fn nothing_is_used_up() {
+        check("resources.toml", Tier::VmEmulated, SOME).await;
+    }
+
+    #[tokio::test]
     async fn nothing_is_typed() {
         check("terminal.toml", Tier::VmEmulated, SOME).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_back_that_leads_out_or_runs_unseen() {
+        check_poison(Tier::VmEmulated).await;
     }
 
     /// Through the port of a machine, which has no network device.
@@ -212,7 +387,7 @@ async fn check_egress(tier: Tier, options: Options, beginning: Duration) {
         "[::ffff:169.254.169.254]",
     ];
     let sandbox = outside.sandbox_of(tier, &allowed).await;
-    let table = table("egress.toml");
+    let table: Table = table("egress.toml");
     play(&sandbox, &table, |text| outside.ports(text)).await;
     let reached = table.case.iter().flat_map(|c| &c.expect);
     let n_reached = reached.filter(|text| text.contains("reached")).count();

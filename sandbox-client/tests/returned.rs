@@ -7,7 +7,7 @@ use sandbox_client::changes::{Bounds, Changes, Class, Kind, collect};
 use crate::world::{World, run, tree};
 
 /// Changes as text, one a line.
-fn list(changes: &Changes) -> String {
+pub(crate) fn list(changes: &Changes) -> String {
     let files = changes.files.iter().map(|file| {
         let what = match &file.kind {
             Kind::Written {

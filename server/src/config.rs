@@ -224,6 +224,10 @@ pub struct Agent {
     /// working tree beside yours: your files stay as they are, and what a task changes is committed
     /// there instead of being proposed as hunks. Where a task is started, it can be said otherwise.
     pub worktree: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Sandbox {
     /// The weakest sandbox of this machine that commands may run in: `namespace` (shares this
     /// machine's kernel), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one

@@ -4,6 +4,7 @@ ask.py connect HOST:PORT [NAME]   a tunnel, TLS for NAME (HOST if not given, non
 ask.py get URL [HEADER...]        a request over plain HTTP, with these headers instead of Host
 ask.py follow URL                 the same, following redirects
 ask.py send TEXT                  the bytes of TEXT, with escapes
+ask.py upload URL                 a request whose body does not end
 ask.py hold N                     N connections that say nothing, until they are closed
 ask.py … and …                    one after the other
 """
@@ -26,6 +27,15 @@ def read(connection):
     except OSError as error:
         said += f"[{type(error).__name__}]".encode()
     return said.decode("latin-1")
+
+
+def show(connection):
+    try:
+        while piece := connection.recv(65536):
+            print(piece.decode("latin-1"), end="", flush=True)
+        print()
+    except OSError as error:
+        print(f"[{type(error).__name__}]")
 
 
 def connect(target, name=None):
@@ -75,6 +85,14 @@ def send(text):
         connection.sendall(text.encode().decode("unicode_escape").encode("latin-1"))
     except OSError as error:
         print(type(error).__name__)
+    show(connection)
+
+
+def upload(url):
+    connection = dial()
+    head = f"POST {url} HTTP/1.1\r\nHost: {url.split('/')[2]}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    connection.sendall(f"{head}4\r\nsome\r\n".encode())
+    print("sent some")
     print(read(connection))
 
 

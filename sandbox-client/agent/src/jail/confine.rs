@@ -26,7 +26,7 @@ use crate::spec::{Access, HOME, Spec};
 const LANDLOCK: ABI = ABI::V5;
 
 /// Refused with "operation not permitted".
-const NOT_PERMITTED: [libc::c_long; 46] = [
+const NOT_PERMITTED: [libc::c_long; 49] = [
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
@@ -50,6 +50,7 @@ const NOT_PERMITTED: [libc::c_long; 46] = [
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
     libc::SYS_lookup_dcookie,
+    libc::SYS_migrate_pages,
     libc::SYS_mount,
     libc::SYS_mount_setattr,
     libc::SYS_move_mount,
@@ -59,9 +60,11 @@ const NOT_PERMITTED: [libc::c_long; 46] = [
     libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
     libc::SYS_perf_event_open,
+    libc::SYS_pidfd_getfd,
     libc::SYS_pivot_root,
     libc::SYS_process_vm_writev,
     libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
     libc::SYS_reboot,
     libc::SYS_request_key,
     libc::SYS_setns,
@@ -73,6 +76,18 @@ const NOT_PERMITTED: [libc::c_long; 46] = [
     libc::SYS_unshare,
     libc::SYS_userfaultfd,
     libc::SYS_vhangup,
+];
+
+/// Calls that change another process, with the argument that names it. Commands are the same user as
+/// process 1, which could otherwise be given limits that end it.
+const OF_A_PROCESS: [(libc::c_long, u8); 7] = [
+    (libc::SYS_ioprio_set, 1),
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_setpriority, 1),
 ];
 
 /// Every flag of `clone` that makes a namespace.
@@ -173,13 +188,21 @@ fn filters() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
         condition(0, SeccompCmpOp::Ne, 0xffff_ffff)?,
     ])?];
     refused.insert(libc::SYS_personality, not_default);
+    for (call, argument) in OF_A_PROCESS {
+        refused.insert(call, vec![rule(argument, SeccompCmpOp::Eq, 1)?]);
+    }
     // A `clone3` hides its flags behind a pointer; without it, programs use `clone`.
     let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6]
         .into_iter()
         .map(|family| condition(0, SeccompCmpOp::Ne, u64::from(family.cast_unsigned())))
-        .collect::<Result<_, _>>()?;
-    let families = BTreeMap::from([(libc::SYS_socket, vec![SeccompRule::new(families)?])]);
+        .collect::<Result<Vec<_>, _>>()?;
+    // Asking for a family is enough for the kernel to load what it is made of.
+    let families = vec![SeccompRule::new(families)?];
+    let families = BTreeMap::from([
+        (libc::SYS_socket, families.clone()),
+        (libc::SYS_socketpair, families),
+    ]);
     [
         (refused, errno(libc::EPERM)),
         (absent, errno(libc::ENOSYS)),
