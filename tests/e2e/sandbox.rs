@@ -1,5 +1,9 @@
 //! A sandbox at a prompt.
 
+#[cfg(target_arch = "x86_64")]
+mod kill;
+mod without;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -97,6 +101,39 @@ fn the_strongest_sandbox_there_is_says_what_there_is_not_and_keeps_it_in_mind() 
     assert!(told.contains("no sandbox of the tier vm: "), "{told}");
     let kept = world.log_file().with_file_name("sandbox-tiers.json");
     assert!(fs::read_to_string(kept).unwrap().contains("\"vm\""));
+}
+
+#[test]
+fn the_doctor_says_of_every_tier_whether_it_is_there_and_why_not() {
+    let world = World::knowing();
+    let nowhere = ["--qemu", "/nowhere/qemu", "--kernel", "/nowhere/kernel"];
+    let arguments = [&["sandbox", "doctor", "--json"][..], &nowhere].concat();
+    let output = world.command(&arguments).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["tier"], "namespace");
+    let problems: Vec<(&str, &str)> = ["probes", "others"]
+        .iter()
+        .flat_map(|list| report[list].as_array().unwrap())
+        .map(|found| {
+            let name = found["tier"].as_str().or(found["name"].as_str());
+            (name.unwrap(), found["problem"].as_str().unwrap_or_default())
+        })
+        .collect();
+    let names: Vec<&str> = problems.iter().map(|(name, _)| *name).collect();
+    let all = ["namespace", "vm", "vm-emulated", "gvisor", "landlock"];
+    assert_eq!(names, all);
+    for (name, problem) in problems {
+        let words = match name {
+            "namespace" => "",
+            "vm" | "vm-emulated" => "there is no sandbox of the tier",
+            "gvisor" => "runsc",
+            _ => "commands are refused",
+        };
+        assert!(problem.contains(words), "{name}: {problem}");
+        assert_eq!(problem.is_empty(), name == "namespace", "{name}: {problem}");
+    }
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub(crate) fn enter() -> ExitCode {
     match unshare_and_start() {
         Ok(code) => code,
         Err(step) => {
+            // What a socket still holds when it closes takes along what was said through it.
+            let _ = read_frame::<Told>(&mut channel);
             let _ = write_frame(&mut channel, &Verdict::Failed { step });
             ExitCode::FAILURE
         }

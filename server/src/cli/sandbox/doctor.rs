@@ -28,6 +28,40 @@ struct Report {
     tier: Option<Tier>,
     label: Option<&'static str>,
     probes: Vec<Probe>,
+    others: Vec<Other>,
+}
+
+/// A way to separate commands that no sandbox is made with.
+#[derive(Debug, Serialize)]
+struct Other {
+    name: &'static str,
+    problem: String,
+}
+
+/// Ways that other programs have.
+fn others() -> Vec<Other> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let runsc = std::env::split_paths(&search).map(|place| place.join("runsc"));
+    let gvisor = match runsc.into_iter().find(|path| path.is_file()) {
+        Some(path) => format!(
+            "{} is there, and no sandbox is made with it: there is nothing that starts it yet",
+            path.display()
+        ),
+        None => "runsc is not installed, and there is nothing that would start it yet".to_owned(),
+    };
+    let landlock = "Landlock and seccomp without namespaces hide neither processes nor the network's \
+                    other users, and keep what is written apart from nothing: commands are refused \
+                    instead";
+    vec![
+        Other {
+            name: "gvisor",
+            problem: gvisor,
+        },
+        Other {
+            name: "landlock",
+            problem: landlock.to_owned(),
+        },
+    ]
 }
 
 /// One tier, tried.
@@ -67,6 +101,7 @@ impl Doctor {
             tier: usual.map(|probe| probe.tier),
             label: usual.map(|probe| probe.label),
             probes,
+            others: others(),
         };
         let mut out = anstream::stdout().lock();
         if self.json {
@@ -98,6 +133,9 @@ impl Report {
             for note in &probe.notes {
                 writeln!(out, "  {note}")?;
             }
+        }
+        for other in &self.others {
+            writeln!(out, "{} {}", paint(style::FAINT, other.name), other.problem)?;
         }
         if self.tier.is_none() {
             writeln!(
