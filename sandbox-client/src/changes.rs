@@ -8,7 +8,7 @@
 
 mod class;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -25,6 +25,9 @@ use crate::copy::{ByDirectory, Copied};
 
 /// Files of a copy that are read at a time.
 const READS: usize = 8;
+
+/// The longest path that a kernel takes.
+const PATH_BYTES: usize = 4_096;
 
 /// How much may come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,8 +165,9 @@ async fn walk(
             break;
         }
         let mut next = Vec::new();
+        let asked: HashSet<&str> = level.iter().map(String::as_str).collect();
         for change in answer.entries {
-            let Some(path) = walk.accept(&change, &level)? else {
+            let Some(path) = walk.accept(&change, &asked)? else {
                 continue;
             };
             if let Some(directory) = walk.take(path, change.kind) {
@@ -289,14 +293,18 @@ impl Walk<'_> {
 
     /// Checks that an entry is directly in one of the directories asked for, has a name that can
     /// be one, and is not ignored.
-    fn accept(&mut self, change: &Change, asked: &[String]) -> Result<Option<String>, ClientError> {
+    fn accept(
+        &mut self,
+        change: &Change,
+        asked: &HashSet<&str>,
+    ) -> Result<Option<String>, ClientError> {
         let Base64(bytes) = &change.path;
         let Ok(path) = std::str::from_utf8(bytes) else {
             self.refuse(bytes, Reason::Path);
             return Ok(None);
         };
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if !asked.iter().any(|asked| asked == parent) {
+        if !asked.contains(parent) {
             let why = "changes in a directory that was not asked about";
             return Err(ClientError::Protocol(why.to_owned()));
         }
@@ -304,7 +312,8 @@ impl Walk<'_> {
             self.refuse(bytes, Reason::Git);
             return Ok(None);
         }
-        if !is_plain_name(name) {
+        // No kernel has longer ones, and a guest could go on for ever.
+        if !is_plain_name(name) || path.len() > PATH_BYTES {
             self.refuse(bytes, Reason::Path);
             return Ok(None);
         }

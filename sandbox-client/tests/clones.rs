@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
-use sandbox_client::client::Sandbox;
+use sandbox_client::client::{ClientError, Event, Sandbox};
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
 
 use crate::machine::{emulated, monitors_with, until_there_are, with_machines};
-use crate::world::{World, asking, run, told};
+use crate::world::{World, asking, run, shell, told};
 
 /// A service that holds one clone ready, with templates of its own where `state` is one.
 fn with_one_ready(state: Option<&Path>) -> Option<World> {
@@ -142,4 +142,43 @@ async fn a_clone_that_died_or_hangs_costs_its_template_nothing() {
     let fourth = create(&world, MEMORY).await;
     assert!(!fourth.label().contains("booted"), "{}", fourth.label());
     assert_eq!(templates(), template);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_caller_left_while_it_was_made_is_no_more() {
+    const MEMORY: u64 = 337;
+    let state = tempfile::tempdir().unwrap();
+    let Some(world) = with_one_ready(Some(state.path())) else {
+        return;
+    };
+    let (client, local) = (world.client.clone(), of_memory(&world, MEMORY));
+    let making = tokio::spawn(async move { client.create(asking(local)).await });
+    until_there_are(1, MEMORY).await;
+    making.abort();
+    until_there_are(0, MEMORY).await;
+    until_there_are_groups(0).await;
+    assert!(world.client.list().await.unwrap().is_empty());
+    // Who comes next is not told of it.
+    let sandbox = create(&world, MEMORY).await;
+    assert!(!sandbox.label().contains("booted"), "{}", sandbox.label());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_stops_answering_is_an_error_in_time_and_can_be_killed() {
+    const MEMORY: u64 = 512;
+    let Some(options) = with_machines() else {
+        return;
+    };
+    let world = World::with(options);
+    let sandbox = create(&world, MEMORY).await;
+    let mut command = shell("echo up; sleep 300");
+    command.timeout = Duration::from_secs(2);
+    let mut running = sandbox.start(command).await.unwrap();
+    assert_eq!(running.next().await, Ok(Event::Stdout("up\n".into())));
+    kill_process(monitors_with(MEMORY)[0], Signal::STOP).unwrap();
+    let silent = running.next().await;
+    assert!(matches!(silent, Err(ClientError::Silent(_))), "{silent:?}");
+    sandbox.kill().await.unwrap();
+    until_there_are(0, MEMORY).await;
+    until_there_are_groups(0).await;
 }

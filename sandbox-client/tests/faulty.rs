@@ -345,3 +345,42 @@ async fn contents_of_another_length_are_not_believed() {
         );
     }
 }
+
+fn encode(path: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(path)
+}
+
+fn listed(entries: impl Iterator<Item = (String, Value)>) -> Vec<u8> {
+    let entry = |(path, kind): (String, Value)| json!({ "path": encode(&path), "kind": kind });
+    let entries: Vec<Value> = entries.map(entry).collect();
+    ok(&json!({ "entries": entries, "truncated": false }))
+}
+
+#[tokio::test]
+async fn a_million_changed_files_are_an_end_and_no_burden() {
+    // As no kernel can tell of them at one time.
+    let gone = (0..1_000_000).map(|n| (format!("{n}"), json!("deleted")));
+    let sandbox = Faulty::sandbox(vec![listed(gone)]).await;
+    let workspace = tempfile::tempdir().unwrap();
+    let outcome = changes::collect(&sandbox, workspace.path(), Bounds::default()).await;
+    assert!(
+        matches!(&outcome, Err(ClientError::Protocol(why)) if why.contains("more than")),
+        "{outcome:?}"
+    );
+
+    // As many as are told of, by directories that never end.
+    let directory = json!({ "directory": { "opaque": false } });
+    let name = "n".repeat(255);
+    let mut answers = Vec::new();
+    let mut path = name.clone();
+    for _ in 0..40 {
+        answers.push(listed(std::iter::once((path.clone(), directory.clone()))));
+        path = format!("{path}/{name}");
+    }
+    let sandbox = Faulty::sandbox(answers).await;
+    let changes = changes::collect(&sandbox, workspace.path(), Bounds::default()).await;
+    let changes = changes.unwrap();
+    assert!(changes.files.is_empty());
+    assert_eq!(changes.refused.len(), 1);
+}

@@ -12,6 +12,7 @@ use sandbox_client::output::Cap;
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
 use sandbox_client::service::{self, Host, Machines, Options};
 use sandbox_client::tier::Tier;
+use serde_json::Value;
 
 use crate::machines;
 use crate::world::{World, asking, options, run, shell, told, tree};
@@ -369,6 +370,87 @@ async fn the_strongest_there_is_is_taken_and_what_did_not_start_is_not_tried_aga
     fs::write(&verdicts, "[]").unwrap();
     let fourth = label("/usr/bin/false").await;
     assert!(fourth.contains("no sandbox of the tier vm: "), "{fourth}");
+}
+
+/// Verdicts as a service wrote them, changed; and whether the next believes them.
+#[tokio::test]
+async fn a_verdict_is_believed_while_all_that_it_depends_on_is_the_same() {
+    const DAY: u64 = 24 * 3_600;
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join("sandbox-tiers.json");
+    let label = async |memory: u64| {
+        let world = without_machines(state.path(), "/usr/bin/true");
+        let asked = LocalCreate {
+            strongest: true,
+            limits: Some(LimitsAsked {
+                memory_bytes: Some(memory << 20),
+                ..LimitsAsked::default()
+            }),
+            ..LocalCreate::default()
+        };
+        world.client.create(asking(asked)).await.unwrap().label()
+    };
+    label(512).await;
+    let mut found: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    found["vm"]["why"] = "REMEMBERED".into();
+    let now = found["vm"]["found"].as_u64().unwrap();
+    let other = |pointer: &str, value: Value| {
+        let mut changed = found.clone();
+        *changed.pointer_mut(pointer).unwrap() = value;
+        changed
+    };
+    let kvm = found["vm"]["under"]["kvm"].as_bool().unwrap();
+    for (what, verdicts, memory, is_believed) in [
+        ("the same", found.clone(), 512, true),
+        (
+            "hours later",
+            other("/vm/found", (now - DAY / 2).into()),
+            512,
+            true,
+        ),
+        (
+            "the next day",
+            other("/vm/found", (now - DAY).into()),
+            512,
+            false,
+        ),
+        (
+            "a clock set back",
+            other("/vm/found", (now + DAY).into()),
+            512,
+            false,
+        ),
+        (
+            "another start",
+            other("/vm/under/boot", "x".into()),
+            512,
+            false,
+        ),
+        ("KVM", other("/vm/under/kvm", (!kvm).into()), 512, false),
+        (
+            "QEMU",
+            other("/vm/under/monitor/bytes", 1.into()),
+            512,
+            false,
+        ),
+        (
+            "a kernel",
+            other("/vm/under/kernel", Value::Null),
+            512,
+            false,
+        ),
+        (
+            "this program",
+            other("/vm/under/program", Value::Null),
+            512,
+            false,
+        ),
+        ("a larger machine", found.clone(), 513, false),
+    ] {
+        fs::write(&path, verdicts.to_string()).unwrap();
+        let label = label(memory).await;
+        assert_eq!(label.contains("REMEMBERED"), is_believed, "{what}: {label}");
+    }
 }
 
 #[tokio::test]

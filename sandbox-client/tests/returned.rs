@@ -162,3 +162,15 @@ async fn a_file_goes_in_and_comes_out_whole() {
     assert!(sandbox.read_file(path, 1000).await.is_err(), "over the cap");
     assert!(sandbox.read_file("/home/user/none", 1000).await.is_err());
 }
+
+#[tokio::test]
+async fn more_changes_than_come_back_at_one_time_are_said_to_be() {
+    let world = World::new();
+    let sandbox = world.sandbox().await;
+    let script = "mkdir many; for n in $(seq 25000); do : > many/$n; done; echo made";
+    let said = run(&sandbox, script).await;
+    assert_eq!(said.stdout.text(), "made\n", "{}", said.stderr.text());
+    let changes = world.changes(&sandbox).await;
+    assert!(changes.truncated);
+    assert_eq!(changes.files.len(), 20_000);
+}
