@@ -234,6 +234,11 @@ pub struct Sandbox {
     /// that the processor separates). The strongest that starts here is taken, an emulated one only
     /// where it is demanded; where none is as strong as this, no command runs.
     pub min_isolation: Isolation,
+    /// QEMU, for virtual machines, where it is not on the search path.
+    pub qemu: Option<PathBuf>,
+    /// The kernel of virtual machines, where there is none in /boot; its modules are looked for
+    /// beside it.
+    pub kernel: Option<PathBuf>,
     /// A service that makes sandboxes elsewhere, by E2B's protocol. Set: all commands of tasks run
     /// there, in a copy of the folder without git's files, ignored files and files of secrets.
     pub remote: Option<RemoteSandbox>,

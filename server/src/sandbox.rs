@@ -79,7 +79,17 @@ impl Place {
         #[cfg(target_os = "linux")]
         {
             let key = Key::generate().context("no key could be made")?;
-            Self::here(options(Workspaces::OfThisMachine, key), create).await
+            let mut options = options(Workspaces::OfThisMachine, key);
+            options.machines = Machines {
+                monitor: settings.qemu.clone(),
+                kernel: settings.kernel.clone(),
+            };
+            let place = Self::here(options, create).await;
+            place.map_err(|why| {
+                anyhow::anyhow!(
+                    "{why:#}; `pairwright sandbox doctor` says what this machine can do"
+                )
+            })
         }
         #[cfg(not(target_os = "linux"))]
         Err(nowhere().into())

@@ -10,6 +10,8 @@ mod fallback;
 mod injection;
 mod kill;
 mod lsp;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod machine;
 mod mcp;
 mod run;
 mod symbols;

@@ -10,6 +10,7 @@
 ---@field mcp? pairwright.Settings.mcp Tools of other programs, for tasks.
 ---@field models? pairwright.Settings.models The models Pairwright may ask. Without any, everything runs on this machine.
 ---@field network? pairwright.Settings.network How to reach the network, for model endpoints and MCP servers only.
+---@field sandbox? pairwright.Settings.sandbox Where the commands of tasks run.
 ---@field workspace? pairwright.Settings.workspace Which folders may set anything or have their code run.
 
 ---@class pairwright.Settings.agent
@@ -164,6 +165,19 @@
 ---@class pairwright.Settings.network
 ---@field caCertificates? string[] Files with further certificate authorities to trust, in PEM form.
 ---@field proxy? string Proxy for model endpoints, for example `http://proxy:3128`. Unset: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.
+
+---@class pairwright.Settings.sandbox
+---@field kernel? string The kernel of virtual machines, where there is none in /boot; its modules are looked for beside it.
+---@field minIsolation? 'namespace'|'vm-emulated'|'vm' The weakest sandbox of this machine that commands may run in: `namespace` (shares this machine's kernel), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one that the processor separates). The strongest that starts here is taken, an emulated one only where it is demanded; where none is as strong as this, no command runs.
+---@field qemu? string QEMU, for virtual machines, where it is not on the search path.
+---@field remote? pairwright.Settings.sandbox.remote A service that makes sandboxes elsewhere, by E2B's protocol. Set: all commands of tasks run there, in a copy of the folder without git's files, ignored files and files of secrets.
+
+---@class pairwright.Settings.sandbox.remote
+---@field addressing? 'header'|'subdomain'|'path' How requests name the sandbox they are for: `header`, `subdomain` (of the URL's host) or `path`. Unset: `subdomain` where the URL's host begins with `api.`, else `header`.
+---@field apiKeyCommand? string[] A command whose output is its key: the program and its arguments, run without a shell.
+---@field apiKeyEnv? string The environment variable that holds its key.
+---@field template? string The template that sandboxes are made of. It needs a shell, tar, GNU find and what the project's commands need.
+---@field url? string Its base URL, for example `https://api.example.com`, or that of `pairwright sandboxd` on a Linux machine.
 
 ---@class pairwright.Settings.workspace
 ---@field trusted? string[] Folders that are trusted, with all below them, and no others: nobody is asked then. Unset: those that you trusted when you were asked, or by `pairwright trust`. In others `.pairwright.toml` is not read, and tasks look and plan without changing or running anything.
