@@ -7,7 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+#[cfg(target_os = "linux")]
+use anyhow::Context as _;
+use anyhow::bail;
 use sandbox_client::changes::{self, Bounds, Changes};
 use sandbox_client::client::{Address, Addressing, Client, ClientError, Endpoint, Sandbox};
 use sandbox_client::copy::{self, Copied};
