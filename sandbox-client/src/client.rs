@@ -309,12 +309,21 @@ impl Sandbox {
 
     /// The tier, what it may reach and its notes, as users see them.
     pub fn label(&self) -> String {
+        self.labelled(&self.notes)
+    }
+
+    /// The same without its notes, for who has read them.
+    pub fn short_label(&self) -> String {
+        self.labelled(&[])
+    }
+
+    fn labelled(&self, notes: &[String]) -> String {
         let network = self.network().map(|allowed| match allowed.as_slice() {
             [] => "no network".to_owned(),
             hosts if hosts.len() > SHOWN_HOSTS => format!("network: {} hosts", hosts.len()),
             hosts => format!("network: {}", hosts.join(", ")),
         });
-        let notes: Vec<_> = network.iter().chain(&self.notes).cloned().collect();
+        let notes: Vec<_> = network.iter().chain(notes).cloned().collect();
         match notes.is_empty() {
             true => self.tier.label().to_owned(),
             false => format!("{} ({})", self.tier.label(), notes.join("; ")),

@@ -62,6 +62,18 @@ class Docs(unittest.TestCase):
             self.assertIn(name, done.stdout)
         self.assertNotIn("is not a setting", done.stdout + done.stderr)
 
+    def test_the_lines_for_sandboxes_elsewhere_are_in_force(self):
+        lines = docs.block("Commands", "toml", page=docs.FRONT)
+        remote = tomllib.loads(lines)["sandbox"]["remote"]
+        desk = self.desk()
+        (desk.home / ".config/pairwright/config.toml").write_text(lines)
+        done = subprocess.run(
+            [SERVER, "doctor", "--json"], cwd=desk.workspace, env=desk.environment(), capture_output=True, text=True
+        )
+        said = json.loads(done.stdout)
+        self.assertEqual(said["sandbox"]["place"].rstrip("/"), remote["url"])
+        self.assertIn(f"{remote['apiKeyEnv']} is not set", done.stdout)
+
     def test_the_rules_for_tasks_can_be_read(self):
         desk = Desk()
         self.addCleanup(desk.close)

@@ -281,9 +281,13 @@ class PluginCase(Timed):
         nvim.type("iconst")
 
         def is_silent():
-            before = len(self.desk.answers(INLINE))
-            nvim.type("!<BS>")
-            until(lambda: len(self.desk.answers(INLINE)) > before, "an answer")
+            before = self.asked()
+            # One after the other: a text that is as it was keeps what is shown, and asks nobody.
+            nvim.type("!")
+            until(lambda: self.asked() > before, "asked")
+            nvim.type("<BS>")
+            until(lambda: self.asked() > before + 1, "asked again")
+            until(lambda: len(self.desk.answers(INLINE)) == self.asked(), "answers")
             return self.desk.answers(INLINE)[-1].get("result") == {"items": []}
 
         # The server puts settings in force in its own time.

@@ -39,6 +39,8 @@ pub struct TaskSandbox {
     unsaved: BTreeMap<RepoPath, Vec<u8>>,
     /// The number of the last denial that was told of.
     n_denials: u64,
+    /// Whether its notes were told.
+    is_told: bool,
 }
 
 /// A command that ran to its end.
@@ -92,6 +94,7 @@ impl TaskSandbox {
             brought: BTreeMap::new(),
             unsaved: BTreeMap::new(),
             n_denials: 0,
+            is_told: false,
         })
     }
 
@@ -120,9 +123,13 @@ impl TaskSandbox {
         Ok(denials)
     }
 
-    /// What separates commands from the machine, in the words users see.
-    pub fn label(&self) -> String {
-        self.place.label()
+    /// What separates commands from the machine, in the words users see; in what it is weaker only
+    /// the first time.
+    pub fn label(&mut self) -> String {
+        match std::mem::replace(&mut self.is_told, true) {
+            false => self.place.label(),
+            true => self.place.sandbox.short_label(),
+        }
     }
 
     /// Brings the files inside to what the task has. `unsaved` are the texts of the editor that

@@ -128,7 +128,9 @@ impl Server {
         let mut told_health = None;
         loop {
             let model = self.completer.engines().model().cloned();
+            // Looked at before it is told: what is learnt in between is told again.
             let learning = self.completer.engines().local.clone();
+            let learning = learning.filter(|e| e.status().state != local::State::Idle);
             self.status_may_have_changed();
             let health_changed = async {
                 match &model {
@@ -239,9 +241,9 @@ impl Server {
     }
 }
 
-/// Resolves when the engine, if it is learning, has learnt.
+/// Waits until an engine has learnt; for ever where there is none.
 async fn learnt(engine: Option<local::Engine>) {
-    let Some(engine) = engine.filter(|e| e.status().state != local::State::Idle) else {
+    let Some(engine) = engine else {
         return std::future::pending().await;
     };
     let wait = move || {

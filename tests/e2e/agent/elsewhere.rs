@@ -111,7 +111,11 @@ fn commands_run_there_with_the_tasks_files_and_what_they_change_comes_back() {
         told.contains("Remote sandbox: isolation as that service states"),
         "{told}"
     );
-    assert!(told.contains("with a copy of the folder"), "{told}");
+    assert_eq!(
+        told.matches("with a copy of the folder").count(),
+        1,
+        "{told}"
+    );
     for said in ["two\\nb\\n", "three\\n", "new.txt", "No such file"] {
         assert!(told.contains(said), "{said}: {told}");
     }
@@ -155,7 +159,7 @@ fn without_its_key_or_the_service_no_command_runs_and_it_is_said_why() {
             "could not be reached",
         ),
         (
-            "[sandbox]\nminIsolation = 'vm'\n".to_owned(),
+            "[sandbox]\nminIsolation = 'vm'\nqemu = '/nowhere/qemu'\n".to_owned(),
             "no sandbox of the tier vm",
         ),
     ] {
