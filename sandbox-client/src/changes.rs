@@ -215,24 +215,25 @@ impl Source<'_> {
     }
 
     /// The contents of files, in one length and order with `paths`; `None` for one that cannot be
-    /// read. Together they have at most `cap` bytes.
+    /// read. They are within `bounds`.
     async fn contents_of(
         &self,
         paths: &[String],
-        cap: u64,
+        bounds: Bounds,
     ) -> Result<Vec<Option<Bytes>>, ClientError> {
-        let cap = usize::try_from(cap).unwrap_or(usize::MAX);
+        let as_length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let cap = as_length(bounds.total_bytes);
         match self {
             Self::Overlay(sandbox) => {
-                let cap = cap + size_of_val(paths);
+                let cap = cap + paths.len() * size_of::<u64>();
                 let mut stream = sandbox.contents_of(as_bytes(paths), cap).await?;
                 paths.iter().map(|_| next_file(&mut stream)).collect()
             }
             Self::Copy(sandbox, copied, _) => {
-                let mut left = cap;
+                let (mut left, most) = (cap, as_length(bounds.file_bytes));
                 let mut contents = Vec::with_capacity(paths.len());
                 // Collected, so that what holds them over an await names no closure.
-                let reads = paths.iter().map(|path| copied.read(sandbox, path, cap));
+                let reads = paths.iter().map(|path| copied.read(sandbox, path, most));
                 let reads: Vec<_> = reads.collect();
                 let mut reads = futures_util::stream::iter(reads).buffered(READS);
                 while let Some(read) = reads.next().await {
@@ -437,7 +438,7 @@ impl Walk<'_> {
         if paths.is_empty() {
             return Ok(());
         }
-        let contents = source.contents_of(&paths, self.bounds.total_bytes).await?;
+        let contents = source.contents_of(&paths, self.bounds).await?;
         for ((path, executable), contents) in paths.into_iter().zip(modes).zip(contents) {
             let Some(contents) = contents else {
                 self.refuse(path.as_bytes(), Reason::Unreadable);

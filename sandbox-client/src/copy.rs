@@ -97,15 +97,15 @@ struct Entry {
 pub(crate) type ByDirectory = HashMap<Vec<u8>, Vec<Change>>;
 
 impl Copied {
-    /// Copies `workspace` into a folder of the sandbox's home directory, without the files and
-    /// directories `hidden`.
+    /// Copies `workspace` into a folder of the sandbox's home directory, without the files that
+    /// `is_hidden` says, by their paths here.
     ///
     /// # Errors
     /// When a file cannot be read, there is more than `bounds` allow, or the sandbox does not take it.
     pub async fn bring(
         sandbox: &Sandbox,
         workspace: &Path,
-        hidden: Vec<PathBuf>,
+        is_hidden: fn(&Path) -> bool,
         bounds: Bounds,
     ) -> Result<Self, CopyError> {
         let said = inside(sandbox, None, PREPARE, &folder(workspace)).await?;
@@ -117,7 +117,8 @@ impl Copied {
         };
         let (archives, mut packed) = mpsc::channel(WAITING);
         let root = workspace.to_owned();
-        let packing = tokio::task::spawn_blocking(move || pack(&root, &hidden, bounds, &archives));
+        let packing =
+            tokio::task::spawn_blocking(move || pack(&root, is_hidden, bounds, &archives));
         while let Some(archive) = packed.recv().await {
             let at = format!("{directory}.tar.gz");
             sandbox.write_file(&at, archive).await?;
@@ -298,23 +299,19 @@ fn parent(path: &[u8]) -> &[u8] {
 /// Packs a workspace into archives of some size. Returns what is too large to be in one.
 fn pack(
     workspace: &Path,
-    hidden: &[PathBuf],
+    is_hidden: fn(&Path) -> bool,
     bounds: Bounds,
     archives: &mpsc::Sender<Bytes>,
 ) -> Result<Vec<String>, CopyError> {
     let mut left_out = Vec::new();
     let (mut n_files, mut n_bytes, mut in_archive) = (0, 0, 0);
     let mut archive = begin();
-    let hides = hidden.to_vec();
     let mut files = ignore::WalkBuilder::new(workspace);
     files
         .hidden(false)
         .require_git(false)
         .sort_by_file_name(Ord::cmp)
-        .filter_entry(move |entry| {
-            let is_git = entry.file_name().to_str().is_some_and(is_git);
-            !is_git && !hides.iter().any(|hidden| entry.path() == hidden)
-        });
+        .filter_entry(|entry| !entry.file_name().to_str().is_some_and(is_git));
     for found in files.build().flatten() {
         let Ok(path) = found.path().strip_prefix(workspace) else {
             continue;
@@ -341,7 +338,7 @@ fn pack(
             }
             continue;
         }
-        if !kind.is_some_and(|kind| kind.is_file()) {
+        if !kind.is_some_and(|kind| kind.is_file()) || is_hidden(found.path()) {
             continue;
         }
         // It may have been removed since, or be one that this user cannot read.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::Path;
 
 use sandbox_client::changes::{self, Changes, Class, Kind};
 use sandbox_client::client::Sandbox;
@@ -17,9 +17,12 @@ async fn blind(world: &World) -> Sandbox {
     world.client.create(create).await.unwrap()
 }
 
-async fn copy(world: &World, sandbox: &Sandbox, hidden: &[&str], bounds: Bounds) -> Copied {
-    let hidden: Vec<PathBuf> = hidden.iter().map(|path| world.root().join(path)).collect();
-    Copied::bring(sandbox, &world.root(), hidden, bounds)
+fn is_secret(path: &Path) -> bool {
+    path.ends_with(".env") || path.ends_with("secret/key")
+}
+
+async fn copy(world: &World, sandbox: &Sandbox, bounds: Bounds) -> Copied {
+    Copied::bring(sandbox, &world.root(), is_secret, bounds)
         .await
         .unwrap()
 }
@@ -89,14 +92,14 @@ async fn what_git_ignores_or_is_hidden_never_leaves_and_the_rest_arrives_as_it_i
     let world_root = world.root();
     fs::write(world_root.join("huge.bin"), [b'x'; 20]).unwrap();
 
-    let copied = copy(&world, &sandbox, &[".env", "secret"], bounds).await;
+    let copied = copy(&world, &sandbox, bounds).await;
     let found = run_in(
         &sandbox,
         &copied,
         "find . ! -name . -print0 | sort -z | tr '\\0' '|'; ./run.sh; cat in/er/f.txt",
     )
     .await;
-    let expected = "./.gitignore|./a b\nc.txt|./empty|./in|./run.sh|./sub|./sub/deep|./sub/deep/er|./sub/deep/er/f.txt|ran\ndeep";
+    let expected = "./.gitignore|./a b\nc.txt|./empty|./in|./run.sh|./secret|./sub|./sub/deep|./sub/deep/er|./sub/deep/er/f.txt|ran\ndeep";
     assert!(found.contains(expected), "{found}");
     assert_eq!(copied.left_out(), ["huge.bin"]);
     assert_eq!(changes(&world, &sandbox, &copied).await, Changes::default());
@@ -117,7 +120,7 @@ async fn what_a_command_did_to_the_copy_comes_back() {
         world.write(path, text);
     }
     let sandbox = blind(&world).await;
-    let copied = copy(&world, &sandbox, &["gone/.env"], Bounds::default()).await;
+    let copied = copy(&world, &sandbox, Bounds::default()).await;
     let script = "printf ONE > a.txt; touch -r b.txt ref; printf TWO > b.txt; touch -r ref b.txt; rm ref;
         rm -r gone; printf other > back.txt; printf same > back.txt; chmod +x run.sh;
         mkdir -p n/ew .github/workflows; printf new > n/ew/f; printf on > .github/workflows/w.yml;
@@ -158,7 +161,7 @@ async fn a_large_workspace_goes_in_parts_and_one_too_large_not_at_all() {
         fs::write(world.root().join(format!("{part}.bin")), bytes).unwrap();
     }
     let sandbox = blind(&world).await;
-    let copied = copy(&world, &sandbox, &[], Bounds::default()).await;
+    let copied = copy(&world, &sandbox, Bounds::default()).await;
     let found = run_in(&sandbox, &copied, "cat *.bin | wc -c; ls ..").await;
     assert!(found.contains(&(27 << 20).to_string()), "{found}");
     assert!(!found.contains("tar.gz"), "{found}");
@@ -167,7 +170,7 @@ async fn a_large_workspace_goes_in_parts_and_one_too_large_not_at_all() {
         files: 2,
         ..Bounds::default()
     };
-    let why = Copied::bring(&sandbox, &world.root(), Vec::new(), bounds).await;
+    let why = Copied::bring(&sandbox, &world.root(), is_secret, bounds).await;
     assert!(matches!(why, Err(CopyError::TooLarge(_))), "{why:?}");
 }
 
@@ -189,7 +192,7 @@ async fn a_sandbox_without_what_copying_needs_says_so() {
         sandbox_client::output::Cap(100),
     );
     ran.await.unwrap();
-    let why = Copied::bring(&sandbox, &world.root(), Vec::new(), Bounds::default()).await;
+    let why = Copied::bring(&sandbox, &world.root(), is_secret, Bounds::default()).await;
     let why = why.unwrap_err().to_string();
     assert!(why.starts_with("in the sandbox, mkdir"), "{why}");
 }

@@ -18,14 +18,18 @@ use sandbox_client::protocol::{Create, LocalCreate};
 use sandbox_client::service::{
     Agent, EgressOptions, Host, Key, Limits, Machines, Options, Service, Workspaces,
 };
+#[cfg(target_os = "linux")]
 use sandbox_client::tier::Tier;
 
-use crate::config::{self, Isolation, SandboxAddressing};
+#[cfg(target_os = "linux")]
+use crate::config::Isolation;
+use crate::config::{self, SandboxAddressing};
 use crate::error::{Kind, UserError};
 use crate::secret;
 use crate::{model, models};
 
 /// Files looked at for secrets.
+#[cfg(target_os = "linux")]
 const FILES: usize = 200_000;
 /// Files that a label names.
 const SHOWN: usize = 3;
@@ -61,32 +65,32 @@ pub struct Place {
 }
 
 impl Place {
-    /// Makes a sandbox as the settings say, over the folder that `create` names.
+    /// Makes a sandbox as the settings say, over the folder that `local` names.
     ///
     /// # Errors
     /// When there is none so strong, or the service elsewhere does not make one, with the reason.
     pub async fn open(
         settings: &config::Sandbox,
-        mut create: Create,
+        create: Create,
         local: LocalCreate,
     ) -> anyhow::Result<Self> {
         if let Some(remote) = &settings.remote {
             return Self::elsewhere(remote, create, local).await;
         }
-        create.pairwright = Some(LocalCreate {
-            min_isolation: Some(weakest(settings.min_isolation)),
-            strongest: true,
-            ..local
-        });
         #[cfg(target_os = "linux")]
         {
+            let local = LocalCreate {
+                min_isolation: Some(weakest(settings.min_isolation)),
+                strongest: true,
+                ..local
+            };
             let key = Key::generate().context("no key could be made")?;
             let mut options = options(Workspaces::OfThisMachine, key);
             options.machines = Machines {
                 monitor: settings.qemu.clone(),
                 kernel: settings.kernel.clone(),
             };
-            let place = Self::here(options, create).await;
+            let place = Self::here(options, create, local).await;
             place.map_err(|why| {
                 anyhow::anyhow!(
                     "{why:#}; `pairwright sandbox doctor` says what this machine can do"
@@ -102,14 +106,25 @@ impl Place {
     /// # Errors
     /// When this machine cannot, with the reason.
     #[cfg(target_os = "linux")]
-    pub async fn here(options: Options, create: Create) -> anyhow::Result<Self> {
-        let local = create.pairwright.as_ref();
-        let root = local.and_then(|local| local.workspace.clone());
+    pub async fn here(
+        options: Options,
+        create: Create,
+        local: LocalCreate,
+    ) -> anyhow::Result<Self> {
+        let root = local.workspace.clone().unwrap_or_default();
+        let masks = {
+            let root = root.clone();
+            tokio::task::spawn_blocking(move || secrets_of(&root)).await??
+        };
+        let create = Create {
+            pairwright: Some(LocalCreate { masks, ..local }),
+            ..create
+        };
         let service =
             Service::start_private(options).context("the sandbox service could not be started")?;
         let client = Client::new(service.endpoint().clone())?;
         Ok(Self {
-            root: root.unwrap_or_default(),
+            root,
             sandbox: client.create(create).await?,
             copied: None,
             service: Some(service),
@@ -138,7 +153,8 @@ impl Place {
             })
             .await?;
         let root = local.workspace.unwrap_or_default();
-        let copied = Copied::bring(&sandbox, &root, local.masks, copy::Bounds::default()).await;
+        let is_secret = |path: &Path| secret::is_path(&path.to_string_lossy());
+        let copied = Copied::bring(&sandbox, &root, is_secret, copy::Bounds::default()).await;
         match copied {
             Ok(copied) => Ok(Self {
                 root,
@@ -216,6 +232,7 @@ impl Place {
     }
 }
 
+#[cfg(target_os = "linux")]
 fn weakest(isolation: Isolation) -> Tier {
     match isolation {
         Isolation::Namespace => Tier::Namespace,
@@ -280,10 +297,12 @@ fn addressing(asked: Option<SandboxAddressing>, url: &str) -> Addressing {
 ///
 /// # Errors
 /// When there are too many files to look at all of them: one that was not looked at could be read.
-pub fn secrets_of(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+#[cfg(target_os = "linux")]
+fn secrets_of(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     secrets_among(root, FILES)
 }
 
+#[cfg(target_os = "linux")]
 fn secrets_among(root: &Path, most: usize) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = ignore::WalkBuilder::new(root);
     // Ignored files are where secrets are; what is installed or built is not.
@@ -311,6 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_folder_too_large_to_be_looked_through_gets_no_sandbox() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["a.rs", "b.rs", ".env"] {

@@ -22,7 +22,7 @@ use crate::config;
 use crate::edit::parse::Format;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{FilePlan, Plan};
-use crate::sandbox::{Place, secrets_of};
+use crate::sandbox::Place;
 
 /// Output kept of each end of each stream.
 const KEPT: Cap = Cap(8 << 10);
@@ -69,10 +69,6 @@ impl TaskSandbox {
         reads: Vec<PathBuf>,
         command_seconds: u64,
     ) -> anyhow::Result<Self> {
-        let masks = {
-            let root = root.to_owned();
-            tokio::task::spawn_blocking(move || secrets_of(&root)).await??
-        };
         let create = Create {
             template_id: "base".to_owned(),
             timeout: Some(LIFETIME),
@@ -81,7 +77,6 @@ impl TaskSandbox {
         let local = LocalCreate {
             workspace: Some(root.to_owned()),
             read_roots: reads,
-            masks,
             limits: Some(LimitsAsked {
                 command_seconds: Some(command_seconds),
                 ..LimitsAsked::default()

@@ -30,8 +30,8 @@ use crate::config::current::Current;
 use crate::config::sources::Directories;
 use crate::edit::diff::unified;
 use crate::error::{Kind as ErrorKind, UserError};
+use crate::sandbox::Place;
 pub(super) use crate::sandbox::options;
-use crate::sandbox::{Place, secrets_of};
 
 /// What `timeout(1)` exits with.
 const TIMED_OUT: u8 = 124;
@@ -188,7 +188,6 @@ impl Run {
         };
         let local = LocalCreate {
             workspace: Some(root.clone()),
-            masks: secrets_of(&root)?,
             read_roots,
             limits: Some(LimitsAsked {
                 memory_bytes: Some(self.memory << 20),
@@ -224,11 +223,7 @@ impl Run {
             strongest: true,
             ..local
         };
-        let create = Create {
-            pairwright: Some(local),
-            ..create
-        };
-        let place = Place::here(options, create).await.map_err(|error| {
+        let place = Place::here(options, create, local).await.map_err(|error| {
             let what = format!("There is no sandbox: {error:#}.");
             UserError::new(ErrorKind::Workspace, what)
                 .with_hint("`pairwright sandbox doctor` says what this machine can do.")
