@@ -86,6 +86,7 @@ class PluginCase(Timed):
         nvim = self.open(model=self.model())
         nvim.type("iconst")
         nvim.wait_ghost(STORY[5:])
+        until(lambda: self.desk.sent("textDocument/didShowCompletion"), "it is told that it is shown")
         before = self.asked()
         for typed in range(6, 20):
             nvim.type(STORY[typed - 1])
@@ -94,6 +95,9 @@ class PluginCase(Timed):
         nvim.type("<BS><BS>")
         nvim.wait_text(STORY[:17])
         self.assertEqual(nvim.ghost(), STORY[17:])
+        version = nvim.lua("return vim.b.changedtick")
+        told = lambda: self.desk.sent("textDocument/didChange")[-1]["textDocument"]["version"]  # noqa: E731
+        until(lambda: told() == version, "all keys are on the wire")
         self.assertEqual(self.asked(), before)
         self.assertEqual(len(self.desk.sent("textDocument/didShowCompletion")), 1)
 
