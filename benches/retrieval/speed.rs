@@ -4,8 +4,8 @@
 //!
 //! Works on a copy of each folder, on all cores. Every stage runs in a process of its own, so that
 //! memory is that stage's; `-- --STAGE FOLDER CACHE` runs one on the folder itself: `parse`, `cold`,
-//! `warm`, `switch` (a git repository: 5,000 files change with the branch), `busy` (completions
-//! while the index is built). Cursors and questions come from the files themselves, spread evenly: a
+//! `warm`, `ask` (questions alone), `switch` (a git repository: 5,000 files change with the branch),
+//! `busy` (completions while the index is built). Cursors and questions come from the files themselves, spread evenly: a
 //! question is the names on three lines, or a line of comment.
 
 use std::{
@@ -35,6 +35,7 @@ fn main() -> Result<(), Failure> {
             "cold" => cold(root, cache, &mut out),
             "switch" => switch(root, cache, &mut out),
             "busy" => busy(root, cache, &mut out),
+            "ask" => ask(&open(root, cache)?, root, &mut out).map(drop),
             _ => warm(root, cache, &mut out),
         };
     }
@@ -124,19 +125,8 @@ fn warm(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> 
         memory("VmRSS:"),
         memory("RssAnon:")
     )?;
-    let places = places(&index, root);
-    let reader = index.reader();
+    let places = ask(&index, root, out)?;
     let mut row = |what: &str, times: Vec<Taken>| report(out, what, times);
-    row(
-        "search",
-        time(&places, |place| {
-            reader.search(&Query::new(&place.question)).len()
-        }),
-    )?;
-    row(
-        "near_cursor",
-        time(&places, |place| near_cursor(&index, place)),
-    )?;
     let edited = &places[..N_EDITS.min(places.len())];
     let (mut opened, mut typed) = (Vec::new(), Vec::new());
     for place in edited {
@@ -174,6 +164,18 @@ fn warm(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> 
     )?;
     writeln!(out, "| RSS after all this | {} |", memory("VmRSS:"))?;
     Ok(())
+}
+
+/// Asks every question, and at every cursor; returns where they come from.
+fn ask(index: &Index, root: &Path, out: &mut impl Write) -> Result<Vec<Place>, Failure> {
+    settle(index)?;
+    let places = places(index, root);
+    let reader = index.reader();
+    let search = |place: &Place| reader.search(&Query::new(&place.question)).len();
+    report(out, "search", time(&places, search))?;
+    let cursor = |place: &Place| near_cursor(index, place);
+    report(out, "near_cursor", time(&places, cursor))?;
+    Ok(places)
 }
 
 /// Switches to a branch on which 5,000 files differ and back, with three of them open.

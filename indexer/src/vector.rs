@@ -37,6 +37,8 @@ const N_SCANNED: usize = 1_600;
 const N_RESCORED: usize = 400;
 /// Bits of all rows above which a graph is built. A scan of this much takes about 25 ms.
 pub(crate) const ANN_BYTES: usize = 256 << 20;
+/// Words of sign bits of the embedded model.
+const EMBEDDED_WORDS: usize = embed::DIMENSIONS / 64;
 const NONE: Slot = Slot::MAX;
 
 /// A model outside this program, whose vectors are handed in with [`crate::Index::put_vectors`].
@@ -395,15 +397,19 @@ impl VectorBase {
         into: &mut Vec<(u32, u32)>,
     ) {
         let words = words_of(self.dimensions);
-        let distance = |row: &[u64]| -> u32 {
-            row.iter()
-                .zip(wanted)
-                .map(|(a, b)| (a ^ b).count_ones())
-                .sum()
+        let rows = self.bits.get(from * words..).unwrap_or_default();
+        let distances: Vec<u16> = match wanted.as_array::<EMBEDDED_WORDS>() {
+            // Twice as fast with a length that the compiler knows.
+            Some(wanted) => {
+                let (rows, _) = rows.as_chunks::<EMBEDDED_WORDS>();
+                rows.iter().map(|row| differing(row, wanted)).collect()
+            }
+            None => {
+                let rows = rows.chunks_exact(words);
+                rows.map(|row| differing(row, wanted)).collect()
+            }
         };
-        let rows = self.bits.chunks_exact(words).enumerate().skip(from);
         let mut counts = vec![0_usize; words * 64 + 1];
-        let distances: Vec<u16> = rows.map(|(_, row)| distance(row) as u16).collect();
         for (at, &distance) in distances.iter().enumerate() {
             if live(from + at) {
                 counts[usize::from(distance)] += 1;
@@ -434,6 +440,13 @@ impl VectorBase {
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
+}
+
+/// Returns how many bits differ.
+#[inline]
+fn differing(a: &[u64], b: &[u64]) -> u16 {
+    let differ = a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones());
+    differ.sum::<u32>() as u16
 }
 
 fn words_of(dimensions: usize) -> usize {

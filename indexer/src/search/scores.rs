@@ -45,13 +45,25 @@ impl Scores {
 
     /// Returns the best `n` in falling order, equal ones by slot.
     pub(crate) fn order(&self, n: usize) -> Vec<Slot> {
-        let mut ranked: Vec<(Slot, f32)> = self.iter().collect();
         let falling = |a: &(Slot, f32), b: &(Slot, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if ranked.len() > n {
-            ranked.select_nth_unstable_by(n, falling);
-            ranked.truncate(n);
+        let mut ranked: Vec<(Slot, f32)> = Vec::new();
+        // What the worst of the best so far has.
+        let mut floor = 0.0;
+        for scored in self.iter() {
+            if scored.1 >= floor {
+                ranked.push(scored);
+                if ranked.len() == 4 * n + 16 {
+                    ranked.select_nth_unstable_by(n, falling);
+                    ranked.truncate(n);
+                    floor = ranked
+                        .iter()
+                        .map(|&(_, score)| score)
+                        .fold(f32::MAX, f32::min);
+                }
+            }
         }
         ranked.sort_unstable_by(falling);
+        ranked.truncate(n);
         ranked.into_iter().map(|(slot, _)| slot).collect()
     }
 }

@@ -106,16 +106,15 @@ impl Reader {
         let terms = query_terms(asked);
         let mut text = self.text_scores(&terms, None);
         let (n_terms, n_slots) = (terms.len(), self.n_slots());
-        let of_text = |score: fn(&FileScore) -> f32| {
-            let mut scores = Scores::new(n_slots);
-            for &slot in &text.found {
-                scores.add(slot, score(&text.files[slot as usize]));
+        let mut of_text = [(); 3].map(|()| Scores::new(n_slots));
+        for &slot in &text.found {
+            let file = &text.files[slot as usize];
+            let parts = [file.file, file.best_three(), file.symbols];
+            for (scores, score) in of_text.iter_mut().zip(parts) {
+                scores.add(slot, score);
             }
-            scores
-        };
-        let words = Column::new(of_text(|file| file.file));
-        let chunks = Column::new(of_text(FileScore::best_three));
-        let symbols = Column::new(of_text(|file| file.symbols));
+        }
+        let [words, chunks, symbols] = of_text.map(Column::new);
         let paths = Column::new(self.path_scores(&terms));
         let (defines, names_file) = self.pointed_at(query);
 

@@ -6,10 +6,14 @@
 //! Terms are taken rarest first until [`MAX_POSTINGS`] is spent, so a question of common words
 //! costs no more than any other.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rustc_hash::FxHashSet;
-use tantivy::{InvertedIndexReader, Searcher, Term, postings::TermInfo, schema::IndexRecordOption};
+use tantivy::{
+    InvertedIndexReader, Searcher, Term,
+    postings::{BlockSegmentPostings, TermInfo},
+    schema::IndexRecordOption,
+};
 
 use super::{Fields, paths::idf};
 use crate::{path::name_hash, store::UnitKey, syntax::ChunkTerms};
@@ -19,7 +23,8 @@ const B_CHUNK: f32 = 0.6;
 const B_FILE: f32 = 0.75;
 const COMMENT_WEIGHT: f32 = 0.8;
 const SYMBOL_WEIGHT: f32 = 2.0;
-const MAX_POSTINGS: u64 = 1_500_000;
+/// Postings a question may cost: 10 ns each. Indexes of 10,000 files rarely have as many.
+const MAX_POSTINGS: u64 = 600_000;
 /// No file: a document whose content nothing has, or that was deleted.
 const NONE: u32 = u32::MAX;
 
@@ -47,10 +52,16 @@ pub(crate) struct TextBase {
 }
 
 struct Segment {
-    /// The file of each document.
-    slots: Vec<u32>,
-    /// What a count in each document is weighed against: [`saturation`] of its length.
-    saturations: Vec<f32>,
+    documents: Vec<Document>,
+}
+
+/// A chunk as scoring sees it.
+#[derive(Clone, Copy)]
+struct Document {
+    /// Its file, or [`NONE`].
+    slot: u32,
+    /// What a count in it is weighed against: [`saturation`] of its length.
+    saturation: f32,
 }
 
 /// The scores of one file.
@@ -70,9 +81,13 @@ impl FileScore {
     }
 
     fn add_chunk(&mut self, score: f32) {
-        if score > self.chunks[2] {
+        let [first, second, third] = self.chunks;
+        if score > first {
+            self.chunks = [score, first, second];
+        } else if score > second {
+            self.chunks = [first, score, second];
+        } else if score > third {
             self.chunks[2] = score;
-            self.chunks.sort_unstable_by(|a, b| b.total_cmp(a));
         }
     }
 }
@@ -148,9 +163,12 @@ impl TextBase {
                 .fast_fields()
                 .u64(schema.get_field_name(fields.chunk))?;
             let n_docs = reader.max_doc() as usize;
+            let nobodys = Document {
+                slot: NONE,
+                saturation: 0.0,
+            };
             let mut segment = Segment {
-                slots: vec![NONE; n_docs],
-                saturations: vec![0.0; n_docs],
+                documents: vec![nobodys; n_docs],
             };
             let mut last = (None, NONE);
             for document in reader.doc_ids_alive() {
@@ -162,8 +180,10 @@ impl TextBase {
                     );
                 }
                 let n_terms = (chunks.first(document).unwrap_or(0) >> 32) as f32;
-                segment.slots[document as usize] = last.1;
-                segment.saturations[document as usize] = n_terms;
+                segment.documents[document as usize] = Document {
+                    slot: last.1,
+                    saturation: n_terms,
+                };
                 if last.1 != NONE {
                     n_chunks += 1.0;
                     total_terms += n_terms;
@@ -173,10 +193,11 @@ impl TextBase {
             segments.push(segment);
         }
         let mean_chunk_terms = total_terms / f32::max(n_chunks, 1.0);
-        let lengths = segments.iter_mut().flat_map(|s| &mut s.saturations);
-        lengths.for_each(|n_terms| *n_terms = saturation(*n_terms / mean_chunk_terms, B_CHUNK));
-        let n_documents = segments.iter().map(|segment| segment.slots.len() as f32);
-        let n_documents = n_documents.sum();
+        for document in segments.iter_mut().flat_map(|s| &mut s.documents) {
+            let length = document.saturation / mean_chunk_terms;
+            document.saturation = saturation(length, B_CHUNK);
+        }
+        let n_documents = segments.iter().map(|s| s.documents.len() as f32).sum();
         let n_files = file_terms.iter().filter(|&&terms| terms > 0.0).count() as f32;
         Ok(Self {
             searcher,
@@ -234,16 +255,12 @@ impl TextBase {
         }
         planned.sort_by_key(Planned::n_postings);
 
-        let zeros = || -> Vec<Vec<f32>> {
-            let segments = self.segments.iter();
-            segments.map(|s| vec![0.0; s.slots.len()]).collect()
-        };
-        let (mut chunk_scores, mut counts) = (zeros(), zeros());
-        let mut counted: Vec<u32> = Vec::new();
+        let segments = self.segments.iter();
+        let mut chunk_scores: Vec<Vec<f32>> =
+            segments.map(|s| vec![0.0; s.documents.len()]).collect();
         let mut found = TextScores::new(self.file_terms.len());
         let files = &mut found.files;
-        let mut file_counts = vec![0.0_f32; files.len()];
-        let mut counted_files: Vec<u32> = Vec::new();
+        let mut counted: Vec<Counted> = Vec::new();
         let mut spent = 0;
         for (place, term) in planned.iter().enumerate() {
             spent += term.n_postings();
@@ -252,56 +269,36 @@ impl TextBase {
             }
             let idf = term.weight * idf(self.n_documents, term.n_code.max(term.n_comment) as f32);
             found.weight += idf;
-            let segments = self.segments.iter().zip(&lists).zip(&term.places);
-            for (at, ((segment, lists), places)) in segments.enumerate() {
-                let counts = &mut counts[at];
-                let fields = [
-                    (&lists.symbols, &places[0], SYMBOL_WEIGHT),
-                    (&lists.code, &places[1], 1.0),
-                    (&lists.comment, &places[2], COMMENT_WEIGHT),
-                ];
-                for (field, (list, place, weight)) in fields.into_iter().enumerate() {
-                    let Some(place) = place else { continue };
-                    let mut block = list
-                        .read_block_postings_from_terminfo(place, IndexRecordOption::WithFreqs)?;
-                    let mut last = NONE;
-                    while block.block_len() > 0 {
-                        for (&document, &count_here) in block.docs().iter().zip(block.freqs()) {
-                            let count = &mut counts[document as usize];
-                            if *count == 0.0 {
-                                counted.push(document);
-                            }
-                            *count += weight * count_here as f32;
-                            if field == 0 {
-                                let slot = segment.slots[document as usize];
-                                if slot != NONE && slot != last && !masked.contains(&slot) {
-                                    files[slot as usize].symbols += idf;
-                                    last = slot;
-                                }
-                            }
-                        }
-                        block.advance();
-                    }
-                }
-                let scores = &mut chunk_scores[at];
-                for document in counted.drain(..) {
-                    let document = document as usize;
-                    let count = std::mem::take(&mut counts[document]);
-                    let slot = segment.slots[document];
+            let segments = self.segments.iter().zip(&mut chunk_scores);
+            for ((segment, scores), (lists, places)) in segments.zip(lists.iter().zip(&term.places))
+            {
+                for hit in Matches::new(lists, places)? {
+                    let Document { slot, saturation } = segment.documents[hit.document as usize];
                     if slot == NONE || masked.contains(&slot) {
                         continue;
                     }
-                    scores[document] += idf * saturated(count, segment.saturations[document]);
-                    let in_file = &mut file_counts[slot as usize];
-                    if *in_file == 0.0 {
-                        counted_files.push(slot);
+                    scores[hit.document as usize] += idf * saturated(hit.count, saturation);
+                    // A file's chunks are neighbours.
+                    match counted.last_mut() {
+                        Some(file) if file.slot == slot => {
+                            file.count += hit.count;
+                            file.is_symbol |= hit.is_symbol;
+                        }
+                        _ => counted.push(Counted {
+                            slot,
+                            count: hit.count,
+                            is_symbol: hit.is_symbol,
+                        }),
                     }
-                    *in_file += count;
                 }
             }
-            let file_idf = term.weight * self::idf(self.n_files, counted_files.len() as f32);
-            for slot in counted_files.drain(..) {
-                let count = std::mem::take(&mut file_counts[slot as usize]);
+            let file_idf = term.weight * self::idf(self.n_files, counted.len() as f32);
+            for Counted {
+                slot,
+                count,
+                is_symbol,
+            } in counted.drain(..)
+            {
                 let length = self.file_terms[slot as usize] / self.mean_file_terms;
                 let file = &mut files[slot as usize];
                 if file.file == 0.0 {
@@ -309,6 +306,9 @@ impl TextBase {
                 }
                 file.file += file_idf * saturated(count, saturation(length, B_FILE));
                 file.coverage += idf;
+                if is_symbol {
+                    file.symbols += idf;
+                }
             }
         }
 
@@ -320,7 +320,7 @@ impl TextBase {
                 if score <= 0.0 {
                     continue;
                 }
-                files[segment.slots[document] as usize].add_chunk(score);
+                files[segment.documents[document].slot as usize].add_chunk(score);
                 if score > floor {
                     best.push((score, segment_at, document as u32));
                     if best.len() >= 4 * n_best.max(16) {
@@ -348,7 +348,7 @@ impl TextBase {
         let name = self.searcher.schema().get_field_name(self.fields.chunk);
         let chunk = reader.fast_fields().u64(name)?.first(document).unwrap_or(0) as u32;
         Ok(ChunkScore {
-            slot: self.segments[segment].slots[document as usize],
+            slot: self.segments[segment].documents[document as usize].slot,
             chunk,
             score,
         })
@@ -399,6 +399,112 @@ struct Lists {
     symbols: Arc<InvertedIndexReader>,
     code: Arc<InvertedIndexReader>,
     comment: Arc<InvertedIndexReader>,
+}
+
+/// A file that has a term.
+struct Counted {
+    slot: u32,
+    count: f32,
+    is_symbol: bool,
+}
+
+/// A document that has a term.
+struct Match {
+    document: u32,
+    /// Over all fields, weighted.
+    count: f32,
+    is_symbol: bool,
+}
+
+/// The documents of one segment that have a term in any field, in rising order.
+struct Matches {
+    fields: [Cursor; 3],
+}
+
+impl Matches {
+    fn new(lists: &Lists, [symbols, code, comment]: &[Option<TermInfo>; 3]) -> io::Result<Self> {
+        let cursor = |list: &InvertedIndexReader, place: &Option<TermInfo>, weight| {
+            let read =
+                |place| list.read_block_postings_from_terminfo(place, IndexRecordOption::WithFreqs);
+            let postings = place.as_ref().map(read).transpose()?;
+            io::Result::Ok(Cursor::new(postings, weight))
+        };
+        Ok(Self {
+            fields: [
+                cursor(&lists.symbols, symbols, SYMBOL_WEIGHT)?,
+                cursor(&lists.code, code, 1.0)?,
+                cursor(&lists.comment, comment, COMMENT_WEIGHT)?,
+            ],
+        })
+    }
+}
+
+impl Iterator for Matches {
+    type Item = Match;
+
+    fn next(&mut self) -> Option<Match> {
+        let [symbols, code, comment] = &self.fields;
+        let document = symbols.document.min(code.document).min(comment.document);
+        if document == NONE {
+            return None;
+        }
+        let is_symbol = symbols.document == document;
+        let mut count = 0.0;
+        for field in &mut self.fields {
+            if field.document == document {
+                count += field.count();
+                field.advance();
+            }
+        }
+        Some(Match {
+            document,
+            count,
+            is_symbol,
+        })
+    }
+}
+
+/// A place in the postings of one field.
+struct Cursor {
+    postings: Option<BlockSegmentPostings>,
+    at: usize,
+    /// [`NONE`] behind the last.
+    document: u32,
+    weight: f32,
+}
+
+impl Cursor {
+    fn new(postings: Option<BlockSegmentPostings>, weight: f32) -> Self {
+        let mut cursor = Self {
+            postings,
+            at: 0,
+            document: NONE,
+            weight,
+        };
+        cursor.look();
+        cursor
+    }
+
+    fn count(&self) -> f32 {
+        let frequencies = self.postings.as_ref().map_or(&[][..], |p| p.freqs());
+        self.weight * frequencies.get(self.at).copied().unwrap_or(0) as f32
+    }
+
+    fn advance(&mut self) {
+        self.at += 1;
+        if let Some(postings) = &mut self.postings
+            && self.at == postings.block_len()
+        {
+            postings.advance();
+            self.at = 0;
+        }
+        self.look();
+    }
+
+    fn look(&mut self) {
+        let documents = self.postings.as_ref().map_or(&[][..], |p| p.docs());
+        self.document = documents.get(self.at).copied().unwrap_or(NONE);
+    }
 }
 
 /// A term and where its postings are.
