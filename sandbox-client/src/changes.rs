@@ -319,7 +319,7 @@ impl Walk<'_> {
             return Ok(None);
         }
         let is_directory = match change.kind {
-            ChangeKind::Directory { .. } => true,
+            ChangeKind::Directory { .. } | ChangeKind::Closed => true,
             // What was removed is told without what it was.
             ChangeKind::Deleted => {
                 reached(self.workspace, path).is_some_and(|(_, found)| found.is_dir())
@@ -384,6 +384,7 @@ impl Walk<'_> {
                 _ => self.refuse(path.as_bytes(), Reason::LinkOut),
             },
             ChangeKind::Deleted => self.delete(&path),
+            ChangeKind::Closed => self.refuse(path.as_bytes(), Reason::Unreadable),
             ChangeKind::Special => self.refuse(path.as_bytes(), Reason::Special),
         }
         None

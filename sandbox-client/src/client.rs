@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use ::http::{Method, StatusCode};
 use bytes::Bytes;
+use rustls::pki_types::CertificateDer;
 use sandbox_agent::wire::{Base64, Changes, ListChanges};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,8 @@ use crate::tier::Tier;
 const ANSWER_BYTES: usize = 16 << 20;
 /// Requests that are not commands are answered in this time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What is sent arrives at least so fast: 2 Mbit a second.
+const BYTES_A_SECOND: usize = 256 << 10;
 /// The same for making a sandbox, which may be a machine that starts.
 const MAKING: Duration = Duration::from_secs(120);
 /// Tries of a request that the service asks to repeat.
@@ -122,8 +125,19 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`] when the address cannot be one.
     pub fn new(endpoint: Endpoint) -> Outcome<Self> {
+        Self::believing(endpoint, Vec::new())
+    }
+
+    /// The same, believing these authorities of certificates besides those that this machine does.
+    ///
+    /// # Errors
+    /// As [`Client::new`], also when an authority's certificate is none.
+    pub fn believing(
+        endpoint: Endpoint,
+        authorities: Vec<CertificateDer<'static>>,
+    ) -> Outcome<Self> {
         Ok(Self {
-            http: Arc::new(Http::new(endpoint)?),
+            http: Arc::new(Http::new(endpoint, authorities)?),
         })
     }
 
@@ -461,6 +475,7 @@ impl Sandbox {
     }
 
     async fn answer(&self, ask: Ask, cap: usize) -> Outcome<Bytes> {
+        let patience = patience(ask.n_bytes());
         let whole = async {
             let answer = self.client.http.ask(ask).await?;
             if answer.status == StatusCode::BAD_GATEWAY {
@@ -473,9 +488,14 @@ impl Sandbox {
                 false => Err(refusal(status, &body)),
             }
         };
-        let whole = tokio::time::timeout(PATIENCE, whole).await;
-        whole.map_err(|_| ClientError::Silent(PATIENCE))?
+        let whole = tokio::time::timeout(patience, whole).await;
+        whole.map_err(|_| ClientError::Silent(patience))?
     }
+}
+
+/// How long a request with so many bytes may take.
+fn patience(n_bytes: usize) -> Duration {
+    PATIENCE + Duration::from_secs((n_bytes / BYTES_A_SECOND) as u64)
 }
 
 fn files(path: &str) -> String {
@@ -484,4 +504,16 @@ fn files(path: &str) -> String {
         "/files?path={}",
         utf8_percent_encode(path, NON_ALPHANUMERIC)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_large_may_take_long_to_arrive() {
+        assert_eq!(patience(0), Duration::from_secs(30));
+        assert_eq!(patience(100), Duration::from_secs(30));
+        assert_eq!(patience(48 << 20), Duration::from_secs(30 + 192));
+    }
 }

@@ -56,7 +56,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PREPARE: &str = r#"mkdir -p "$1" && cd "$1" && pwd && if test -x /bin/bash; then echo /bin/bash; else echo /bin/sh; fi"#;
 const UNPACK: &str = r#"tar -xzof "$1" && rm -f "$1""#;
 /// Kind, mode, size, time of the last change, path and target of all there is.
-const LIST: &str = r"find . -name .git -prune -o ! -name . -printf '%y %m %s %C@\0%P\0%l\0'";
+/// A directory that cannot be looked into is of the kind [`CLOSED`].
+const LIST: &str = r"find . -name .git -prune -o ! -name . -type d ! \( -readable -executable \) -prune -printf '- %m %s %C@\0%P\0%l\0' -o ! -name . -printf '%y %m %s %C@\0%P\0%l\0'";
+const CLOSED: u8 = b'-';
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -242,9 +244,17 @@ fn read(listed: &[u8]) -> Option<Listing> {
 
 fn compare(before: &Listing, now: &Listing) -> ByDirectory {
     let is_directory = |entry: &Entry| entry.kind == b'd';
+    let is_closed = |path: &[u8]| now.get(path).is_some_and(|entry| entry.kind == CLOSED);
+    // What is in a directory that cannot be looked into may be as it was.
+    let is_hidden = |path: &[u8]| {
+        let above = std::iter::successors(Some(parent(path)), |path| Some(parent(path)));
+        let mut above = above.take_while(|path| !path.is_empty());
+        above.any(is_closed)
+    };
     let deleted = before
         .iter()
         .filter(|(path, entry)| !is_directory(entry) && now.get(*path).is_none_or(is_directory))
+        .filter(|(path, _)| !is_hidden(path))
         .map(|(path, _)| (path, ChangeKind::Deleted));
     let written = now
         .iter()
@@ -274,6 +284,7 @@ impl Entry {
             b'l' => ChangeKind::Symlink {
                 target: Base64(self.target.clone()),
             },
+            CLOSED => ChangeKind::Closed,
             _ => ChangeKind::Special,
         }
     }

@@ -1,7 +1,7 @@
 //! Clones that wait, those that nobody wants any more, and those that do not go on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
@@ -9,6 +9,7 @@ use sandbox_client::client::{ClientError, Event, Sandbox};
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
 
 use crate::machine::{emulated, monitors_with, until_there_are, with_machines};
+use crate::machines::groups;
 use crate::world::{World, asking, run, shell, told};
 
 /// A service that holds one clone ready, with templates of its own where `state` is one.
@@ -36,32 +37,20 @@ async fn create(world: &World, memory: u64) -> Sandbox {
     world.client.create(asking(local)).await.unwrap()
 }
 
-/// The control groups of this process's sandboxes, in each hierarchy.
-fn groups() -> Vec<PathBuf> {
-    let prefix = format!("pairwright-{}-", std::process::id());
-    let mut found = Vec::new();
-    let mut level = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(directory) = level.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                found.push(entry.path());
-            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                level.push(entry.path());
-            }
-        }
-    }
-    found
-}
-
 /// Waits until there are so many control groups.
 async fn until_there_are_groups(wanted: usize) {
     let there = async {
-        while groups().len() != wanted {
+        while groups(std::process::id()).len() != wanted {
             tokio::task::yield_now().await;
         }
     };
     let found = tokio::time::timeout(Duration::from_secs(30), there).await;
-    found.unwrap_or_else(|_| panic!("{wanted} groups were wanted: {:?}", groups()));
+    found.unwrap_or_else(|_| {
+        panic!(
+            "{wanted} groups were wanted: {:?}",
+            groups(std::process::id())
+        )
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +62,7 @@ async fn shapes_that_alternate_leave_no_machine_and_no_group() {
     // Of one sandbox, none of which waits: the number differs from machine to machine.
     let first = create(&world, MEMORIES[0]).await;
     until_there_are(2, MEMORIES[0]).await;
-    let n_groups = groups().len() / 2;
+    let n_groups = groups(std::process::id()).len() / 2;
     first.kill().await.unwrap();
     for round in 0..2 {
         for (memory, other) in [(MEMORIES[1], MEMORIES[0]), (MEMORIES[0], MEMORIES[1])] {

@@ -70,6 +70,9 @@ async fn what_git_ignores_or_is_hidden_never_leaves_and_the_rest_arrives_as_it_i
         (".git/config", "[core]"),
         ("sub/.GIT/config", "[core]"),
         ("built/large", "x"),
+        ("target/.env", "KEY=1"),
+        ("node_modules/p/.env", "KEY=1"),
+        ("node_modules/p/secret/key", "1"),
         (".env", "KEY=1"),
         ("secret/key", "1"),
         ("a b\nc.txt", "odd"),
@@ -99,7 +102,7 @@ async fn what_git_ignores_or_is_hidden_never_leaves_and_the_rest_arrives_as_it_i
         "find . ! -name . -print0 | sort -z | tr '\\0' '|'; ./run.sh; cat in/er/f.txt",
     )
     .await;
-    let expected = "./.gitignore|./a b\nc.txt|./empty|./in|./run.sh|./secret|./sub|./sub/deep|./sub/deep/er|./sub/deep/er/f.txt|ran\ndeep";
+    let expected = "./.gitignore|./a b\nc.txt|./empty|./in|./node_modules|./node_modules/p|./node_modules/p/secret|./run.sh|./secret|./sub|./sub/deep|./sub/deep/er|./sub/deep/er/f.txt|./target|ran\ndeep";
     assert!(found.contains(expected), "{found}");
     assert_eq!(copied.left_out(), ["huge.bin"]);
     assert_eq!(changes(&world, &sandbox, &copied).await, Changes::default());
@@ -116,6 +119,7 @@ async fn what_a_command_did_to_the_copy_comes_back() {
         ("gone/.env", "KEY=1"),
         ("back.txt", "same"),
         ("run.sh", "echo"),
+        ("shut/deep/z.txt", "z"),
     ] {
         world.write(path, text);
     }
@@ -125,7 +129,8 @@ async fn what_a_command_did_to_the_copy_comes_back() {
         rm -r gone; printf other > back.txt; printf same > back.txt; chmod +x run.sh;
         mkdir -p n/ew .github/workflows; printf new > n/ew/f; printf on > .github/workflows/w.yml;
         ln -s a.txt link; ln -s /etc/passwd out; mkfifo pipe; mkdir -p v/.git; printf x > v/.git/config;
-        printf x > \"$(printf 'nl\\001x')\"; printf x > closed; chmod 0 closed";
+        printf x > \"$(printf 'nl\\001x')\"; printf x > closed; chmod 0 closed;
+        printf y > shut/deep/z.txt; printf x > shut/new; chmod 0 shut; mkdir listed; printf x > listed/f; chmod 400 listed";
     run_in(&sandbox, &copied, script).await;
 
     let found = changes(&world, &sandbox, &copied).await;
@@ -146,11 +151,8 @@ async fn what_a_command_did_to_the_copy_comes_back() {
     );
     let mut refused: Vec<_> = found.refused.iter().map(|r| r.path.as_str()).collect();
     refused.sort_unstable();
-    let refused: Vec<_> = refused
-        .into_iter()
-        .filter(|path| *path != "closed")
-        .collect();
-    assert_eq!(refused, ["nl\\u{1}x", "out", "pipe"]);
+    let all = ["closed", "listed", "nl\\u{1}x", "out", "pipe", "shut"];
+    assert_eq!(refused, all);
 }
 
 #[tokio::test]

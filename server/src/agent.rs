@@ -33,7 +33,6 @@ use tokio::sync::{mpsc, watch};
 use self::desk::OpenDocuments;
 use self::governor::Limits;
 pub use self::tasks::{Tasks, check_trust};
-use crate::config;
 use crate::edit::path::RepoPath;
 use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
@@ -129,7 +128,7 @@ pub struct Setup {
     /// Servers whose tools the task may use.
     pub servers: mcp::Servers,
     /// Where its commands run.
-    pub sandbox: config::Sandbox,
+    pub sandbox: crate::sandbox::Settings,
     /// Whether the user trusts the folder. In others tasks change and run nothing.
     pub is_trusted: bool,
     /// The user's settings directory, where rules may be.

@@ -53,11 +53,57 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
     }
 }
 
-/// A sandbox with a folder in it. Dropping it ends one of this machine; one elsewhere ends by
-/// [`close`](Self::close), or when its time is over.
+/// What the settings say of where commands run.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub sandbox: config::Sandbox,
+    /// Files of certificate authorities that a service elsewhere is believed by, too.
+    pub authorities: Vec<PathBuf>,
+}
+
+impl From<&config::Settings> for Settings {
+    fn from(settings: &config::Settings) -> Self {
+        Self {
+            sandbox: settings.sandbox.clone(),
+            authorities: settings.network.ca_certificates.clone(),
+        }
+    }
+}
+
+/// A sandbox of a service elsewhere, where it would live until its time is over: dropping this
+/// ends it, in a task of its own. Whoever can wait calls [`end`](Self::end).
+struct Rented(Option<Sandbox>);
+
+impl Rented {
+    async fn end(mut self) {
+        if let Some(sandbox) = self.0.take() {
+            kill(&sandbox).await;
+        }
+    }
+}
+
+impl Drop for Rented {
+    fn drop(&mut self) {
+        if let Some(sandbox) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move { kill(&sandbox).await });
+        }
+    }
+}
+
+async fn kill(sandbox: &Sandbox) {
+    if let Err(error) = sandbox.kill().await {
+        tracing::warn!(%error, "a sandbox elsewhere runs until its time is over");
+    }
+}
+
+/// A sandbox with a folder in it. Dropping it ends it.
 pub struct Place {
     root: PathBuf,
     pub sandbox: Sandbox,
+    /// `None` for one of this machine, which ends with its service.
+    rented: Option<Rented>,
     /// The folder, where the sandbox cannot see the one of this machine.
     copied: Option<Copied>,
     #[cfg(target_os = "linux")]
@@ -70,12 +116,16 @@ impl Place {
     /// # Errors
     /// When there is none so strong, or the service elsewhere does not make one, with the reason.
     pub async fn open(
-        settings: &config::Sandbox,
+        settings: &Settings,
         create: Create,
         local: LocalCreate,
     ) -> anyhow::Result<Self> {
+        let Settings {
+            sandbox: settings,
+            authorities,
+        } = settings;
         if let Some(remote) = &settings.remote {
-            return Self::elsewhere(remote, create, local).await;
+            return Self::elsewhere(remote, authorities, create, local).await;
         }
         #[cfg(target_os = "linux")]
         {
@@ -126,6 +176,7 @@ impl Place {
         Ok(Self {
             root,
             sandbox: client.create(create).await?,
+            rented: None,
             copied: None,
             service: Some(service),
         })
@@ -137,10 +188,11 @@ impl Place {
     /// When there is no key, the service does not make one, or the folder cannot be copied.
     pub async fn elsewhere(
         remote: &config::RemoteSandbox,
+        authorities: &[PathBuf],
         create: Create,
         local: LocalCreate,
     ) -> anyhow::Result<Self> {
-        let client = Client::new(endpoint(remote).await?)?;
+        let client = client(remote, authorities).await?;
         let sandbox = client
             .create(Create {
                 template_id: remote.template.clone(),
@@ -152,6 +204,7 @@ impl Place {
                 ..create
             })
             .await?;
+        let rented = Rented(Some(sandbox.clone()));
         let root = local.workspace.unwrap_or_default();
         let is_secret = |path: &Path| secret::is_path(&path.to_string_lossy());
         let copied = Copied::bring(&sandbox, &root, is_secret, copy::Bounds::default()).await;
@@ -159,13 +212,13 @@ impl Place {
             Ok(copied) => Ok(Self {
                 root,
                 sandbox,
+                rented: Some(rented),
                 copied: Some(copied),
                 #[cfg(target_os = "linux")]
                 service: None,
             }),
             Err(error) => {
-                // Its time ends it where this does not.
-                let _ = sandbox.kill().await;
+                rented.end().await;
                 Err(anyhow::Error::new(error).context("the folder could not be copied"))
             }
         }
@@ -226,8 +279,8 @@ impl Place {
         if let Some(service) = self.service {
             return service.stop().await;
         }
-        if let Err(error) = self.sandbox.kill().await {
-            tracing::warn!(%error, "a sandbox elsewhere runs until its time is over");
+        if let Some(rented) = self.rented {
+            rented.end().await;
         }
     }
 }
@@ -255,9 +308,18 @@ pub fn nowhere() -> UserError {
 ///
 /// # Errors
 /// When it has no key, or does not answer.
-pub async fn look(remote: &config::RemoteSandbox) -> anyhow::Result<usize> {
-    let client = Client::new(endpoint(remote).await?)?;
+pub async fn look(
+    remote: &config::RemoteSandbox,
+    authorities: &[PathBuf],
+) -> anyhow::Result<usize> {
+    let client = client(remote, authorities).await?;
     Ok(client.list().await?.len())
+}
+
+/// A client of the service that the settings name.
+async fn client(remote: &config::RemoteSandbox, authorities: &[PathBuf]) -> anyhow::Result<Client> {
+    let authorities = model::authorities(authorities)?;
+    Ok(Client::believing(endpoint(remote).await?, authorities)?)
 }
 
 /// The service that the settings name, with its key.
@@ -341,6 +403,51 @@ mod tests {
         assert_eq!(found, [folder.path().join(".env")]);
         let why = secrets_among(folder.path(), 3).unwrap_err();
         assert!(why.to_string().contains("more than 3 files"), "{why}");
+    }
+
+    /// Who stops waiting, as a task that is stopped does, leaves nothing that costs money.
+    #[tokio::test]
+    async fn a_sandbox_elsewhere_whose_user_left_while_it_was_filled_is_ended() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        const MADE: &str = r#"{"sandboxID":"abc"}"#;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let remote = config::RemoteSandbox {
+            url,
+            api_key_command: Some(vec!["echo".to_owned(), "key".to_owned()]),
+            ..config::RemoteSandbox::default()
+        };
+        let opening = tokio::spawn(async move {
+            let local = LocalCreate::default();
+            Place::elsewhere(&remote, &[], Create::default(), local).await
+        });
+        let mut asked = Vec::new();
+        let seen = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 4096];
+                let n = stream.read(&mut head).await.unwrap();
+                let line = String::from_utf8_lossy(&head[..n]).into_owned();
+                let line = line.lines().next().unwrap_or_default().to_owned();
+                asked.push(line.clone());
+                if line.starts_with("POST /sandboxes ") {
+                    let n = MADE.len();
+                    let answer = format!(
+                        "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{MADE}"
+                    );
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                } else if line.starts_with("DELETE ") {
+                    return line;
+                } else {
+                    // The first command in it is never answered.
+                    opening.abort();
+                }
+            }
+        };
+        let seen = tokio::time::timeout(std::time::Duration::from_secs(20), seen).await;
+        assert_eq!(seen.as_deref(), Ok("DELETE /sandboxes/abc HTTP/1.1"));
+        assert_eq!(asked.len(), 3, "{asked:?}");
     }
 
     #[test]

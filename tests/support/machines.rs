@@ -1,4 +1,4 @@
-//! Whether virtual machines can be tested here, and with which kernel.
+//! Whether virtual machines can be tested here, with which kernel, and what limits them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,23 @@ pub(crate) fn kernel() -> Option<PathBuf> {
     assert!(std::env::var_os("CI").is_none(), "there is not {missing}");
     eprintln!("not tested: there is not {missing}; tests/run installs it");
     None
+}
+
+/// The control groups of the sandboxes of a service in this process, in each hierarchy.
+pub(crate) fn groups(service: u32) -> Vec<PathBuf> {
+    let prefix = format!("pairwright-{service}-");
+    let mut found = Vec::new();
+    let mut level = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = level.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                found.push(entry.path());
+            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                level.push(entry.path());
+            }
+        }
+    }
+    found
 }
 
 fn kernel_in(directory: &Path) -> Option<PathBuf> {

@@ -257,6 +257,8 @@ pub enum ChangeKind {
         target: Base64,
     },
     Deleted,
+    /// A directory whose owner has shut it, so that what is in it cannot be told.
+    Closed,
     /// A socket, a pipe: nothing that can come back.
     Special,
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls_platform_verifier::Verifier;
 
 use super::{Address, Addressing, ClientError, Endpoint, Outcome};
 use crate::protocol::{ENVD_PORT, KEY_HEADER, PORT_HEADER, SANDBOX_HEADER};
@@ -52,6 +55,11 @@ impl Ask {
             headers: Vec::new(),
             sandbox: None,
         }
+    }
+
+    /// Of the body.
+    pub(super) fn n_bytes(&self) -> usize {
+        self.body.len()
     }
 
     pub(super) fn data(
@@ -109,7 +117,10 @@ impl Answer {
 }
 
 impl Http {
-    pub(super) fn new(endpoint: Endpoint) -> Outcome<Self> {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        authorities: Vec<CertificateDer<'static>>,
+    ) -> Outcome<Self> {
         let mut pool = legacy::Client::builder(TokioExecutor::new());
         pool.timer(TokioTimer::new());
         let connections = match &endpoint.address {
@@ -118,7 +129,7 @@ impl Http {
                 let connector = UnixConnector(path.clone());
                 Connections::Unix(pool.http2_only(true).build(connector))
             }
-            Address::Url(_) => Connections::Tcp(pool.build(tls()?)),
+            Address::Url(_) => Connections::Tcp(pool.build(tls(authorities)?)),
         };
         Ok(Self {
             endpoint,
@@ -190,22 +201,25 @@ impl Http {
     }
 }
 
-/// TLS as everybody, believing whom this machine believes.
-pub(crate) fn tls_config() -> Outcome<rustls::ClientConfig> {
-    use rustls_platform_verifier::BuilderVerifierExt;
-
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+/// TLS as everybody, believing whom this machine believes, and `authorities`.
+pub(crate) fn tls_config(
+    authorities: Vec<CertificateDer<'static>>,
+) -> Outcome<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let unusable = |error: rustls::Error| ClientError::Unreachable(error.to_string());
+    let verifier = Verifier::new_with_extra_roots(authorities, Arc::clone(&provider));
+    let verifier = Arc::new(verifier.map_err(unusable)?);
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| ClientError::Unreachable(error.to_string()))?
-        .with_platform_verifier()
-        .map_err(|error| ClientError::Unreachable(error.to_string()))?
+        .map_err(unusable)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     Ok(config)
 }
 
-fn tls() -> Outcome<HttpsConnector<HttpConnector>> {
-    let config = tls_config()?;
+fn tls(authorities: Vec<CertificateDer<'static>>) -> Outcome<HttpsConnector<HttpConnector>> {
+    let config = tls_config(authorities)?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

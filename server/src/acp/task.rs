@@ -49,7 +49,7 @@ impl Acp {
             indexes: folder.index.clone(),
             model,
             servers: Servers::of(&servers::with(settings, &session.servers)),
-            sandbox: settings.sandbox.clone(),
+            sandbox: crate::sandbox::Settings::from(settings),
             is_trusted: resolved.trust.trusts(folder.workspace.root().path()),
             config: self.settings.directories().config.clone(),
             policy: None,

@@ -18,11 +18,10 @@ use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, Denial, LimitsAsked, LocalCreate};
 
 use super::proposed::Proposed;
-use crate::config;
 use crate::edit::parse::Format;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{FilePlan, Plan};
-use crate::sandbox::Place;
+use crate::sandbox::{Place, Settings};
 
 /// Output kept of each end of each stream.
 const KEPT: Cap = Cap(8 << 10);
@@ -64,7 +63,7 @@ impl TaskSandbox {
     /// # Errors
     /// When there can be none, with the reason.
     pub async fn open(
-        settings: &config::Sandbox,
+        settings: &Settings,
         root: &Path,
         reads: Vec<PathBuf>,
         command_seconds: u64,

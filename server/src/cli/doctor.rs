@@ -212,7 +212,7 @@ async fn examine(root: &Path) -> Report {
         None => None,
     };
     let sandbox = match &resolved.settings.sandbox.remote {
-        Some(remote) => Some(examine_sandboxes(remote, &mut problems).await),
+        Some(remote) => Some(examine_sandboxes(remote, &resolved.settings, &mut problems).await),
         None => None,
     };
     let mcp = examine_servers(&resolved.settings, &mut problems).await;
@@ -330,10 +330,11 @@ async fn examine_model(model: &Model, problems: &mut Vec<Problem>) -> ModelRepor
 
 async fn examine_sandboxes(
     remote: &config::RemoteSandbox,
+    settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> SandboxReport {
     let place = without_secrets(&remote.url);
-    let running = crate::sandbox::look(remote).await;
+    let running = crate::sandbox::look(remote, &settings.network.ca_certificates).await;
     if let Err(why) = &running {
         problems.push(match why.downcast_ref::<UserError>() {
             Some(why) => Problem::from(why),

@@ -109,7 +109,7 @@ struct Run {
 /// The sandboxes of this machine.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum TierName {
-    /// A virtual machine by KVM where one starts, and namespaces elsewhere or where hosts are reached
+    /// The first that starts: a virtual machine by KVM, gVisor, namespaces
     Auto,
     /// Namespaces, under this machine's kernel
     Namespace,
@@ -134,7 +134,7 @@ impl TierName {
     }
 }
 
-/// What virtual machines are made of.
+/// What sandboxes with a kernel of their own are made of.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct MachineFiles {
     /// QEMU, where it is not on the search path
@@ -315,13 +315,15 @@ impl Run {
 /// A sandbox of the service that the settings name.
 async fn elsewhere(create: Create, local: LocalCreate) -> anyhow::Result<Place> {
     let current = Current::load(Directories::find());
-    let Some(remote) = current.get().settings.sandbox.remote.clone() else {
+    let resolved = current.get();
+    let settings = &resolved.settings;
+    let Some(remote) = &settings.sandbox.remote else {
         let why = "The settings name no service of sandboxes.";
         return Err(UserError::new(ErrorKind::Settings, why)
             .with_hint("Set `sandbox.remote.url` and `sandbox.remote.apiKeyEnv` in ~/.config/pairwright/config.toml.")
             .into());
     };
-    Place::elsewhere(&remote, create, local).await
+    Place::elsewhere(remote, &settings.network.ca_certificates, create, local).await
 }
 
 fn real_directory(path: &Path) -> anyhow::Result<PathBuf> {

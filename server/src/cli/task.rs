@@ -180,7 +180,7 @@ impl TaskCommand {
             indexes,
             model,
             servers: Servers::of(settings),
-            sandbox: settings.sandbox.clone(),
+            sandbox: crate::sandbox::Settings::from(settings),
             is_trusted,
             config: directories.config,
             policy: self.yes_policy.clone(),

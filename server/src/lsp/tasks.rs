@@ -364,7 +364,7 @@ impl Server {
                     indexes,
                     model,
                     servers: Servers::of(settings),
-                    sandbox: settings.sandbox.clone(),
+                    sandbox: crate::sandbox::Settings::from(settings),
                     is_trusted,
                     config: server.settings.directories().config.clone(),
                     policy: None,

@@ -69,10 +69,7 @@ impl Network {
     /// When a certificate file cannot be read or holds no certificate, or the proxy's address
     /// is not a URL.
     pub fn new(settings: &NetworkSettings) -> Result<Self, UserError> {
-        let mut extra_roots = Vec::new();
-        for file in &settings.ca_files {
-            extra_roots.extend(certificates(file)?);
-        }
+        let extra_roots = authorities(&settings.ca_files)?;
         Ok(Self(Arc::new(Shared {
             proxies: proxies(settings)?,
             tls: Arc::new(TlsSetup::new(extra_roots)),
@@ -143,6 +140,18 @@ impl Network {
     fn probes(&self) -> std::sync::MutexGuard<'_, HashMap<ProbeKey, Arc<Probe>>> {
         self.0.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads certificate authorities from PEM files.
+///
+/// # Errors
+/// When a file cannot be read or holds no certificate.
+pub(crate) fn authorities(files: &[PathBuf]) -> Result<Vec<CertificateDer<'static>>, UserError> {
+    let mut authorities = Vec::new();
+    for file in files {
+        authorities.extend(certificates(file)?);
+    }
+    Ok(authorities)
 }
 
 fn certificates(file: &PathBuf) -> Result<Vec<CertificateDer<'static>>, UserError> {

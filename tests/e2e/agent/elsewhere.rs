@@ -81,7 +81,7 @@ fn commands_run_there_with_the_tasks_files_and_what_they_change_comes_back() {
         [[turn]]
         [[turn.call]]
         name = 'run'
-        arguments = { command = 'cat a.txt sub/b.txt; cat .env ignored/c.txt; sed -i s/two/three/ a.txt; rm sub/b.txt; touch new.txt', keepChanges = true }
+        arguments = { command = 'cat a.txt sub/b.txt; cat .env ignored/c.txt target/.env node_modules/p/.env; sed -i s/two/three/ a.txt; rm sub/b.txt; touch new.txt', keepChanges = true }
         [[turn]]
         [[turn.call]]
         name = 'run'
@@ -99,6 +99,8 @@ fn commands_run_there_with_the_tasks_files_and_what_they_change_comes_back() {
         (".env", "TOKEN=hush\n"),
         (".gitignore", "ignored/\n"),
         ("ignored/c.txt", "hush\n"),
+        ("target/.env", "TOKEN=hush\n"),
+        ("node_modules/p/.env", "TOKEN=hush\n"),
     ]);
     let stage = Stage::with(script, world);
     stage.add_settings(&service.settings());
@@ -229,6 +231,13 @@ fn a_service_for_other_machines_is_encrypted_and_known_by_its_certificate() {
     let arguments = ["sandbox", "run", "--tier", "remote", "--", "cat", "a.txt"];
     let mut command = world.command(&arguments);
     let output = command.env("SSL_CERT_FILE", &authority).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one\n", "{told}");
+    // The settings can name it too.
+    let believing = format!("[network]\ncaCertificates = ['{authority}']\n");
+    let ours = World::new(&[("a.txt", "one\n")]);
+    ours.write_settings(&(service.settings() + &believing));
+    let output = ours.command(&arguments).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "one\n", "{told}");
     // Whoever does not believe the authority sends nothing, the key least of all.

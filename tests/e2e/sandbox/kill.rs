@@ -11,6 +11,7 @@ use sandbox_client::client::{Address, Addressing, Client, Endpoint};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::tier::Tier;
 
+use crate::machines::groups;
 use crate::world::World;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,23 +52,6 @@ fn monitors(processes: &BTreeSet<u32>) -> usize {
     let line = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let is_one = |pid: &&u32| String::from_utf8_lossy(&line(pid)).contains("\0-incoming\0");
     processes.iter().filter(is_one).count()
-}
-
-/// Control groups of a service's sandboxes.
-fn groups(service: u32) -> Vec<PathBuf> {
-    let prefix = format!("pairwright-{service}-");
-    let mut found = Vec::new();
-    let mut level = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(directory) = level.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                found.push(entry.path());
-            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                level.push(entry.path());
-            }
-        }
-    }
-    found
 }
 
 fn files(directory: &Path) -> BTreeSet<String> {

@@ -13,6 +13,7 @@ use http::Response;
 use http_body_util::Either;
 use http_body_util::channel::{Channel, Sender};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
 
 use super::{Body, Outcome, Refusal};
 use crate::wire::{Base64, Change, ChangeKind, Changes, ListChanges};
@@ -37,7 +38,7 @@ impl Layer {
         } else {
             path
         };
-        let path = CString::new(path).map_err(|_| rustix::io::Errno::INVAL)?;
+        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
         rustix::fs::openat2(
             &*self.0,
             path,
@@ -50,7 +51,7 @@ impl Layer {
     pub(super) fn list(&self, asked: &ListChanges) -> Outcome<Changes> {
         let mut changes = Changes::default();
         for Base64(path) in &asked.directories {
-            // Removed since it was listed, or shut by its owner.
+            // Removed since it was listed.
             let Ok(directory) = self.open(path, OFlags::DIRECTORY) else {
                 continue;
             };
@@ -137,8 +138,12 @@ fn kind(directory: &OwnedFd, name: &CStr) -> Option<ChangeKind> {
             size: u64::try_from(found.st_size).unwrap_or_default(),
             mode: found.st_mode & 0o7777,
         },
-        FileType::Directory => ChangeKind::Directory {
-            opaque: is_opaque(directory, name),
+        FileType::Directory => match look_into(directory, name) {
+            Ok(opened) => ChangeKind::Directory {
+                opaque: is_opaque(&opened),
+            },
+            Err(Errno::ACCESS) => ChangeKind::Closed,
+            Err(_) => return None,
         },
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(directory, name, Vec::new()).ok()?;
@@ -156,15 +161,19 @@ fn is_whiteout(found: &Stat) -> bool {
     found.st_rdev == 0
 }
 
-/// How an overlay marks a directory that replaces another.
-fn is_opaque(directory: &OwnedFd, name: &CStr) -> bool {
+/// Opens a directory that can be listed, and whose entries can be looked at.
+fn look_into(directory: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(opened) = rustix::fs::openat(directory, name, flags, Mode::empty()) else {
-        return false;
-    };
+    let opened = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    rustix::fs::statat(&opened, c".", AtFlags::empty())?;
+    Ok(opened)
+}
+
+/// How an overlay marks a directory that replaces another.
+fn is_opaque(directory: &OwnedFd) -> bool {
     let mut value = [0; 1];
     matches!(
-        rustix::fs::fgetxattr(&opened, c"user.overlay.opaque", &mut value),
+        rustix::fs::fgetxattr(directory, c"user.overlay.opaque", &mut value),
         Ok(1)
     ) && value == *b"y"
 }

@@ -122,7 +122,9 @@ async fn encrypt(
     let failed = |why: String| Refused::failed(&why);
     let config = match &shared.options.tls {
         Some(config) => Arc::clone(config),
-        None => Arc::new(crate::client::tls_config().map_err(|why| failed(why.to_string()))?),
+        None => {
+            Arc::new(crate::client::tls_config(Vec::new()).map_err(|why| failed(why.to_string()))?)
+        }
     };
     let name = match (target.name(), target.literal()) {
         (Some(name), _) => rustls::pki_types::ServerName::try_from(name.to_owned())

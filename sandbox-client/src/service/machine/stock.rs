@@ -182,16 +182,10 @@ impl Stock {
 
     /// Makes a clone, and the template before where there is none yet.
     async fn make(&self, wanted: &Wanted) -> Result<Cloned<Copied>, NoTemplate> {
-        let Wanted {
-            options,
-            parts,
-            limits,
-            system,
-            ..
-        } = wanted;
         let (generation, template) = self.template(wanted).await?;
-        let groups = groups(limits).map_err(NoTemplate::Launch)?;
-        let cloned = template.clone_it(options, parts, &groups, Arc::clone(system));
+        let groups = groups(&wanted.limits).map_err(NoTemplate::Launch)?;
+        let system = Arc::clone(&wanted.system);
+        let cloned = template.clone_it(&wanted.options, &wanted.parts, &groups, system);
         match cloned.await {
             Ok(Ok(monitor)) => Ok(Ok(Copied {
                 monitor,
