@@ -10,7 +10,9 @@
 //! ([`crate::changes`]).
 
 mod cgroup;
+mod console;
 mod egress;
+mod gvisor;
 mod host;
 mod key;
 mod machine;
@@ -333,7 +335,7 @@ impl State {
 /// The step that this machine refuses.
 pub async fn probe(options: &Options, tier: Tier) -> Result<Vec<String>, LaunchError> {
     let made = Sandbox::launch(&Arc::default(), options, sandbox::Asked::probe(tier)).await;
-    if tier.is_machine() {
+    if tier > Tier::Namespace {
         let problem = made.as_ref().err().map(ToString::to_string);
         verdicts::keep(options, tier, &options.limits, problem.as_deref()).await;
     }

@@ -12,7 +12,9 @@ pub enum Tier {
     /// Namespaces, a file system of what was named, Landlock and seccomp, under the kernel that
     /// everything else runs under.
     Namespace,
-    /// The same in a virtual machine that a program emulates, which is itself in such a sandbox.
+    /// The same but for Landlock, and in those walls gVisor's kernel instead of the machine's.
+    Gvisor,
+    /// The walls in a virtual machine that a program emulates, which is itself in such a sandbox.
     VmEmulated,
     /// The same in a virtual machine that the processor separates.
     Vm,
@@ -30,6 +32,7 @@ impl Tier {
     pub fn label(self) -> &'static str {
         match self {
             Self::Namespace => "Process sandbox: shares your kernel",
+            Self::Gvisor => "User-space kernel (gVisor)",
             Self::VmEmulated => {
                 "Virtual machine (emulated, slow: about 15 times). Not a hardware boundary"
             }
@@ -42,6 +45,7 @@ impl Tier {
     pub fn name(self) -> &'static str {
         match self {
             Self::Namespace => "namespace",
+            Self::Gvisor => "gvisor",
             Self::VmEmulated => "vm-emulated",
             Self::Vm => "vm",
             Self::Remote => "remote",

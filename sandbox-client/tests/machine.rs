@@ -246,6 +246,7 @@ async fn what_is_missing_is_said_with_what_would_help() {
         options.machines = Machines {
             monitor: monitor.map(PathBuf::from),
             kernel: kernel.map(PathBuf::from),
+            runsc: None,
         };
         let why = service::probe(&options, Tier::VmEmulated).await.err();
         let why = why.map(|why| why.to_string()).unwrap_or_default();
@@ -337,6 +338,7 @@ fn without_machines(state: &Path, kernel: &str) -> World {
     options.machines = Machines {
         monitor: Some("/usr/bin/true".into()),
         kernel: Some(kernel.into()),
+        runsc: Some("/usr/bin/true".into()),
     };
     options.state = Some(state.to_owned());
     World::with(options)
@@ -359,6 +361,10 @@ async fn the_strongest_there_is_is_taken_and_what_did_not_start_is_not_tried_aga
     };
     let first = label("/usr/bin/true").await;
     assert!(first.contains("no sandbox of the tier vm: "), "{first}");
+    assert!(
+        first.contains("no sandbox of the tier gvisor: it ended before it answered"),
+        "{first}"
+    );
     let kept = fs::read_to_string(&verdicts).unwrap();
     fs::write(&verdicts, kept.replace("no sandbox", "REMEMBERED")).unwrap();
     let second = label("/usr/bin/true").await;
@@ -439,6 +445,7 @@ async fn a_verdict_is_believed_while_all_that_it_depends_on_is_the_same() {
             512,
             false,
         ),
+        ("gVisor", other("/vm/under/runsc", Value::Null), 512, false),
         (
             "this program",
             other("/vm/under/program", Value::Null),
@@ -457,7 +464,7 @@ async fn a_verdict_is_believed_while_all_that_it_depends_on_is_the_same() {
 async fn where_the_strongest_is_weaker_than_what_is_demanded_there_is_none() {
     let state = tempfile::tempdir().unwrap();
     let world = without_machines(state.path(), "/usr/bin/true");
-    for wanted in [Tier::VmEmulated, Tier::Vm] {
+    for wanted in [Tier::Gvisor, Tier::VmEmulated, Tier::Vm] {
         let asked = LocalCreate {
             strongest: true,
             min_isolation: Some(wanted),

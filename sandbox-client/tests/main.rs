@@ -18,6 +18,9 @@ mod egress;
 mod faulty;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
+mod gvisor;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod lifetimes;
 #[cfg(test)]
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -13,12 +13,13 @@ use std::time::Duration;
 use sandbox_client::client::{Address, Client, Sandbox};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
-use sandbox_client::service::{Caps, Options};
+use sandbox_client::service::{Caps, Host, Options};
 use sandbox_client::tier::Tier;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::egress::{Outside, denials};
+use crate::gvisor::with_gvisor;
 use crate::machine::with_machines;
 use crate::returned::list;
 use crate::world::{World, asking, options, run, shell, told, tree};
@@ -46,6 +47,12 @@ struct Case {
     /// Where it is played; everywhere where nothing is said.
     #[serde(default)]
     tier: Vec<Tier>,
+    /// What is said under gVisor's kernel, in place of `expect`.
+    gvisor: Option<Vec<String>>,
+}
+
+fn is_played(tiers: &[Tier], on: Tier) -> bool {
+    tiers.is_empty() || tiers.contains(&on)
 }
 
 fn table<T: DeserializeOwned>(name: &str) -> T {
@@ -54,14 +61,23 @@ fn table<T: DeserializeOwned>(name: &str) -> T {
     toml::from_str(&table).unwrap_or_else(|why| panic!("{name}: {why}"))
 }
 
+/// A service that can make sandboxes of a tier, if this machine can be tested with it.
+fn options_for(tier: Tier) -> Option<Options> {
+    match tier {
+        Tier::Namespace | Tier::Remote => Some(options()),
+        // Its file system is one, so that looking for files would go through the toolchains too.
+        Tier::Gvisor => with_gvisor().map(|options| Options {
+            host: Host::find(None, None),
+            ..options
+        }),
+        Tier::VmEmulated | Tier::Vm => with_machines(),
+    }
+}
+
 /// Runs every case of a table in one sandbox, so that each also shows that it survived the last.
 async fn check(name: &str, tier: Tier, limits: LimitsAsked) {
     let table: Table = table(name);
-    let options = match tier.is_machine() {
-        true => with_machines(),
-        false => Some(options()),
-    };
-    let Some(mut options) = options else {
+    let Some(mut options) = options_for(tier) else {
         return;
     };
     options.limits.processes = 128;
@@ -101,19 +117,25 @@ async fn check(name: &str, tier: Tier, limits: LimitsAsked) {
 async fn play(sandbox: &Sandbox, table: &Table, filled: impl Fn(&str) -> String) {
     let mut failed = String::new();
     let mut n_denials = 0;
-    let is_played = |case: &&Case| case.tier.is_empty() || case.tier.contains(&sandbox.tier());
-    for case in table.case.iter().filter(is_played) {
+    let cases = table.case.iter();
+    for case in cases.filter(|case| is_played(&case.tier, sandbox.tier())) {
         let name = &case.name;
         let mut command = shell(&filled(&case.run));
         command.program = "/bin/bash".to_owned();
         let patience = match sandbox.tier() {
             Tier::VmEmulated => 40,
+            Tier::Gvisor => 20,
             Tier::Namespace | Tier::Vm | Tier::Remote => 10,
         };
         command.timeout = Duration::from_secs(case.seconds.unwrap_or(patience));
-        let finished = sandbox.run(command, Cap(16 << 10)).await.unwrap();
+        let finished = sandbox.run(command, Cap(16 << 10)).await;
+        let finished = finished.unwrap_or_else(|why| panic!("{name}: {why}"));
         let told = told(&finished);
-        for text in case.expect.iter().map(|text| filled(text)) {
+        let expected = match (&case.gvisor, sandbox.tier()) {
+            (Some(expected), Tier::Gvisor) => expected,
+            _ => &case.expect,
+        };
+        for text in expected.iter().map(|text| filled(text)) {
             if !told.contains(&text) {
                 failed += &format!("{name}: no {text:?} in {told:?}\n");
             }
@@ -179,15 +201,15 @@ struct Left {
     run: String,
     /// All that comes back, and all that is refused.
     expect: Vec<String>,
+    #[serde(default)]
+    tier: Vec<Tier>,
 }
 
 async fn check_poison(tier: Tier) {
     let poison: Poison = table("returned.toml");
-    let options = match tier.is_machine() {
-        true => with_machines(),
-        false => Some(options()),
+    let Some(options) = options_for(tier) else {
+        return;
     };
-    let Some(options) = options else { return };
     let world = World::with(options);
     for (path, text) in &poison.workspace {
         world.write(path, text);
@@ -197,7 +219,8 @@ async fn check_poison(tier: Tier) {
     symlink(outside.path(), world.root().join("LINK_OUT")).unwrap();
     let before = (tree(&world.root()), tree(outside.path()));
     let mut failed = String::new();
-    for case in &poison.case {
+    let cases = poison.case.iter();
+    for case in cases.filter(|case| is_played(&case.tier, tier)) {
         let local = LocalCreate {
             workspace: Some(world.root()),
             tier: Some(tier),
@@ -315,6 +338,51 @@ async fn nobody_gets_by_another_name_what_is_not_theirs() {
     let network = run(&other, "ls /tmp; python3 -c \"import socket; socket.create_connection(('127.0.0.1',3128))\" && echo proxy").await;
     assert_eq!(network.stdout.text(), "proxy\n");
     assert!(one.denials(0, Duration::ZERO).await.unwrap().is_empty());
+}
+
+/// The same under gVisor's kernel, whose words for some refusals are its own.
+mod under_gvisor {
+    use super::*;
+
+    const SOME: LimitsAsked = LimitsAsked {
+        memory_bytes: Some(512 << 20),
+        disk_bytes: Some(64 << 20),
+        processors: None,
+        command_seconds: None,
+    };
+
+    #[tokio::test]
+    async fn nothing_of_the_machine_is_seen_or_touched() {
+        check("escape.toml", Tier::Gvisor, SOME).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_reached() {
+        check("network.toml", Tier::Gvisor, SOME).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_used_up() {
+        check("resources.toml", Tier::Gvisor, SOME).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_typed() {
+        check("terminal.toml", Tier::Gvisor, SOME).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_back_that_leads_out_or_runs_unseen() {
+        check_poison(Tier::Gvisor).await;
+    }
+
+    /// Through a socket, as gVisor's network is one that nothing outside can accept on.
+    #[tokio::test]
+    async fn nothing_is_reached_through_the_proxy_but_what_is_allowed() {
+        if let Some(options) = with_gvisor() {
+            check_egress(Tier::Gvisor, options, Duration::from_secs(1)).await;
+        }
+    }
 }
 
 /// The same in emulated machines, whose kernels are their own.

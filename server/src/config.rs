@@ -230,7 +230,7 @@ pub struct Agent {
 #[serde(rename_all = "camelCase", default)]
 pub struct Sandbox {
     /// The weakest sandbox of this machine that commands may run in: `namespace` (shares this
-    /// machine's kernel), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one
+    /// machine's kernel), `gvisor` (gVisor's kernel between), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one
     /// that the processor separates). The strongest that starts here is taken, an emulated one only
     /// where it is demanded; where none is as strong as this, no command runs.
     pub min_isolation: Isolation,
@@ -239,6 +239,8 @@ pub struct Sandbox {
     /// The kernel of virtual machines, where there is none in /boot; its modules are looked for
     /// beside it.
     pub kernel: Option<PathBuf>,
+    /// gVisor's `runsc`, where it is not on the search path. One that is not there is not used.
+    pub runsc: Option<PathBuf>,
     /// A service that makes sandboxes elsewhere, by E2B's protocol. Set: all commands of tasks run
     /// there, in a copy of the folder without git's files, ignored files and files of secrets.
     pub remote: Option<RemoteSandbox>,
@@ -250,6 +252,7 @@ pub struct Sandbox {
 pub enum Isolation {
     #[default]
     Namespace,
+    Gvisor,
     VmEmulated,
     Vm,
 }
@@ -348,7 +351,8 @@ pub struct Network {
     /// Proxy for model endpoints, for example `http://proxy:3128`. Unset: `HTTPS_PROXY`,
     /// `HTTP_PROXY` and `NO_PROXY` of the environment.
     pub proxy: Option<String>,
-    /// Files with further certificate authorities to trust, in PEM form.
+    /// Files with further certificate authorities to trust, in PEM form: for models, and for the
+    /// service that `sandbox.remote` names.
     pub ca_certificates: Vec<PathBuf>,
 }
 

@@ -139,6 +139,7 @@ impl Place {
             options.machines = Machines {
                 monitor: settings.qemu.clone(),
                 kernel: settings.kernel.clone(),
+                runsc: settings.runsc.clone(),
             };
             let place = Self::here(options, create, local).await;
             place.map_err(|why| {
@@ -289,6 +290,7 @@ impl Place {
 fn weakest(isolation: Isolation) -> Tier {
     match isolation {
         Isolation::Namespace => Tier::Namespace,
+        Isolation::Gvisor => Tier::Gvisor,
         Isolation::VmEmulated => Tier::VmEmulated,
         Isolation::Vm => Tier::Vm,
     }

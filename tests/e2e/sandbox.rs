@@ -89,10 +89,37 @@ fn a_command_runs_in_a_machine_with_a_kernel_of_its_own_and_its_changes_are_show
 }
 
 #[test]
+fn a_command_runs_under_gvisors_kernel_and_its_changes_and_denials_are_shown() {
+    if !Path::new("/usr/bin/runsc").exists() {
+        assert!(std::env::var_os("CI").is_none(), "there is not runsc");
+        return;
+    }
+    let world = World::knowing();
+    let workspace = tempfile::tempdir().unwrap();
+    fs::write(workspace.path().join("a.txt"), "one\n").unwrap();
+    fs::write(workspace.path().join(".env"), "TOKEN=hush\n").unwrap();
+    fs::write(workspace.path().join("ask.py"), ASK).unwrap();
+    let arguments = ["--tier", "gvisor", "--net", "host.invalid"];
+    let script = "cat .env; sed -i s/one/two/ a.txt; python3 ask.py http://evil.test/; exit 3";
+    let output = run(&world, workspace.path(), &arguments, script);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("User-space kernel (gVisor)"), "{told}");
+    assert!(told.contains("denied: evil.test:80"), "{told}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "403 not-allowed\na.txt changed\n@@ -1,1 +1,1 @@\n-one\n+two\n",
+        "{told}"
+    );
+    let left = fs::read_to_string(workspace.path().join("a.txt")).unwrap();
+    assert_eq!(left, "one\n");
+}
+
+#[test]
 fn the_strongest_sandbox_there_is_says_what_there_is_not_and_keeps_it_in_mind() {
     let world = World::knowing();
     let workspace = tempfile::tempdir().unwrap();
-    let machine = "--tier auto --qemu /usr/bin/true --kernel /usr/bin/true";
+    let machine = "--tier auto --qemu /usr/bin/true --kernel /usr/bin/true --runsc /usr/bin/true";
     let arguments: Vec<&str> = machine.split(' ').collect();
     let output = run(&world, workspace.path(), &arguments, "echo here");
     let told = String::from_utf8(output.stderr).unwrap();
@@ -100,13 +127,18 @@ fn the_strongest_sandbox_there_is_says_what_there_is_not_and_keeps_it_in_mind() 
     assert!(told.contains("shares your kernel"), "{told}");
     assert!(told.contains("no sandbox of the tier vm: "), "{told}");
     let kept = world.log_file().with_file_name("sandbox-tiers.json");
-    assert!(fs::read_to_string(kept).unwrap().contains("\"vm\""));
+    let kept = fs::read_to_string(kept).unwrap();
+    assert!(
+        kept.contains("\"vm\"") && kept.contains("\"gvisor\""),
+        "{kept}"
+    );
 }
 
 #[test]
 fn the_doctor_says_of_every_tier_whether_it_is_there_and_why_not() {
     let world = World::knowing();
-    let nowhere = ["--qemu", "/nowhere/qemu", "--kernel", "/nowhere/kernel"];
+    let nowhere = "--qemu /nowhere/qemu --kernel /nowhere/kernel --runsc /nowhere/runsc";
+    let nowhere: Vec<&str> = nowhere.split(' ').collect();
     let arguments = [&["sandbox", "doctor", "--json"][..], &nowhere].concat();
     let output = world.command(&arguments).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
@@ -122,13 +154,13 @@ fn the_doctor_says_of_every_tier_whether_it_is_there_and_why_not() {
         })
         .collect();
     let names: Vec<&str> = problems.iter().map(|(name, _)| *name).collect();
-    let all = ["namespace", "vm", "vm-emulated", "gvisor", "landlock"];
+    let all = ["namespace", "gvisor", "vm", "vm-emulated", "landlock"];
     assert_eq!(names, all);
     for (name, problem) in problems {
         let words = match name {
             "namespace" => "",
+            "gvisor" => "gVisor is not at /nowhere/runsc",
             "vm" | "vm-emulated" => "there is no sandbox of the tier",
-            "gvisor" => "runsc",
             _ => "commands are refused",
         };
         assert!(problem.contains(words), "{name}: {problem}");

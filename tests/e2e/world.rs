@@ -113,6 +113,9 @@ impl World {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.home())
+            // Tasks would try gVisor before they run a command, each in a home that does not know yet
+            // whether it is fit.
+            .env("PAIRWRIGHT_SANDBOX_RUNSC", "/nowhere/runsc")
             .envs(self.variables.iter().map(|(k, v)| (k, v)))
             .current_dir(self.root());
         command

@@ -11,6 +11,8 @@ mod tree;
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,7 +37,8 @@ pub(crate) type Body = Either<Full<Bytes>, Channel<Bytes, io::Error>>;
 
 /// What is served.
 struct Envd {
-    commands: Arc<Commands>,
+    /// `None` where something else runs them.
+    commands: Option<Arc<Commands>>,
     layer: Option<Layer>,
 }
 
@@ -47,17 +50,33 @@ pub(crate) fn serve(jail: Jail) -> io::Result<()> {
         .open("/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing)?;
     rustix::stdio::dup2_stdout(&nothing)?;
-    jail.channel.set_nonblocking(true)?;
+    serve_on(jail.channel, move || {
+        Ok(Envd {
+            commands: Some(Commands::start(jail.spec, jail.confinement, jail.marks)?),
+            layer: jail.upper.map(Layer::new),
+        })
+    })
+}
+
+/// Serves what was changed in the workspace, and nothing else.
+pub(crate) fn serve_layer(channel: UnixStream, upper: Option<OwnedFd>) -> io::Result<()> {
+    serve_on(channel, move || {
+        Ok(Envd {
+            commands: None,
+            layer: upper.map(Layer::new),
+        })
+    })
+}
+
+fn serve_on(channel: UnixStream, start: impl FnOnce() -> io::Result<Envd>) -> io::Result<()> {
+    channel.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(2)
         .build()?;
     runtime.block_on(async {
-        let channel = tokio::net::UnixStream::from_std(jail.channel)?;
-        let envd = Arc::new(Envd {
-            commands: Commands::start(jail.spec, jail.confinement)?,
-            layer: jail.upper.map(Layer::new),
-        });
+        let channel = tokio::net::UnixStream::from_std(channel)?;
+        let envd = Arc::new(start()?);
         let service = service_fn(move |request| {
             let envd = Arc::clone(&envd);
             async move { Ok::<_, Infallible>(answer(&envd, request).await) }
@@ -143,8 +162,20 @@ async fn answer(envd: &Envd, request: Request<Incoming>) -> Response<Body> {
 }
 
 async fn route(envd: &Envd, request: Request<Incoming>) -> Outcome<Response<Body>> {
-    let commands = &envd.commands;
     let path = request.uri().path().to_owned();
+    match (request.method(), path.as_str()) {
+        (&Method::POST, "/x/changes") => {
+            let asked = unary(request).await?;
+            return Ok(json(&layer(envd)?.list(&asked)?));
+        }
+        (&Method::POST, "/x/contents") => {
+            let asked = unary(request).await?;
+            return Ok(layer(envd)?.contents(asked));
+        }
+        _ => {}
+    }
+    let commands = envd.commands.as_ref();
+    let commands = commands.ok_or_else(|| Refusal::new("unimplemented", "no commands run here"))?;
     match (request.method(), path.as_str()) {
         (&Method::GET, "/health") => Ok(status(StatusCode::NO_CONTENT)),
         (&Method::GET, "/files") => files::download(&request).await,
@@ -174,14 +205,6 @@ async fn route(envd: &Envd, request: Request<Incoming>) -> Outcome<Response<Body
         }
         (&Method::POST, "/filesystem.Filesystem/Move") => files::rename(&unary(request).await?),
         (&Method::POST, "/filesystem.Filesystem/Remove") => files::remove(&unary(request).await?),
-        (&Method::POST, "/x/changes") => {
-            let asked = unary(request).await?;
-            Ok(json(&layer(envd)?.list(&asked)?))
-        }
-        (&Method::POST, "/x/contents") => {
-            let asked = unary(request).await?;
-            Ok(layer(envd)?.contents(asked))
-        }
         _ => Err(Refusal::new(
             "unimplemented",
             format!("{path} is not offered by this sandbox"),

@@ -12,7 +12,7 @@
 //! Holds: when the agent ends, the machine does. What fails is said on the console, which the host
 //! reads. Not here: the walls, and anything the service decides.
 
-mod outward;
+pub(crate) mod outward;
 
 use std::fs::{self, File};
 use std::io::{self, IoSliceMut, Read, Write};
@@ -390,7 +390,7 @@ fn pass_on_from_agent(from: &UnixStream, mut to: File, outward: File) {
         if let Some(listener) = sent
             && let Some(port) = outward.take()
         {
-            std::thread::spawn(move || outward::carry(TcpListener::from(listener), port));
+            std::thread::spawn(move || outward::carry_by_port(TcpListener::from(listener), port));
         }
         if to.write_all(&chunk[..n]).is_err() {
             break;

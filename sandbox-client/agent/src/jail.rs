@@ -32,14 +32,13 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities, set_no_new_privs, unshare_unsafe,
 };
 
-pub(crate) use self::confine::Confinement;
-use self::confine::Filters;
+pub(crate) use self::confine::{Confinement, Filters};
 pub(crate) use self::root::HOST;
 use self::root::Root;
 use crate::INIT_ARGUMENT;
 use crate::spec::{Limits, Mount, Spec, Told, USER, Verdict, read_frame, write_frame};
 
-const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// What process 1 has when the walls stand.
 pub(crate) struct Jail {
@@ -49,6 +48,16 @@ pub(crate) struct Jail {
     /// The layer that holds what was changed in the workspace. Has no path inside.
     pub(crate) upper: Option<OwnedFd>,
     pub(crate) confinement: Confinement,
+    pub(crate) marks: Marks,
+}
+
+/// What marks the processes of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marks {
+    /// A host-name namespace of theirs.
+    Namespaces,
+    /// A group that they are in besides their own, where `/proc` does not tell namespaces.
+    Groups,
 }
 
 /// A step that failed, in words.
@@ -79,7 +88,7 @@ pub(crate) fn enter() -> ExitCode {
     }
 }
 
-fn channel() -> std::io::Result<UnixStream> {
+pub(crate) fn channel() -> std::io::Result<UnixStream> {
     let stdin = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     Ok(UnixStream::from(stdin))
 }
@@ -135,7 +144,10 @@ pub(crate) fn init() -> ExitCode {
             Ok(Told::Prepare(mounts)) if prepared.is_none() => {
                 let outcome = Prepared::prepare(mounts);
                 let verdict = match &outcome {
-                    Ok(_) => Verdict::Ready { landlock: false },
+                    Ok(_) => Verdict::Ready {
+                        landlock: false,
+                        lacks: Vec::new(),
+                    },
                     Err(step) => Verdict::Failed { step: step.clone() },
                 };
                 let answered = write_frame(&mut channel, &verdict);
@@ -152,6 +164,7 @@ pub(crate) fn init() -> ExitCode {
     let verdict = match &built {
         Ok(built) => Verdict::Ready {
             landlock: built.confinement.has_landlock(),
+            lacks: Vec::new(),
         },
         Err(step) => Verdict::Failed { step: step.clone() },
     };
@@ -170,13 +183,14 @@ pub(crate) fn init() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if let Some(program) = &spec.keep {
-        return keep::keep(program, &spec.env, &channel, confinement);
+        return keep::keep(program, &spec.env, channel, confinement, upper);
     }
     let jail = Jail {
         spec,
         channel,
         upper,
         confinement,
+        marks: Marks::Namespaces,
     };
     match crate::envd::serve(jail) {
         Ok(()) => ExitCode::SUCCESS,
@@ -212,8 +226,18 @@ impl Prepared {
         let listen = |port| at("listen for the proxy", TcpListener::bind((LOOPBACK, port)));
         let proxy = spec.proxy.map(listen).transpose()?;
         let upper = self.root.finish(spec)?;
-        enter_inner_user()?;
-        limit(&spec.limits)?;
+        match spec.keep.as_ref().and_then(|kept| kept.bundle.as_ref()) {
+            None => {
+                enter_inner_user()?;
+                limit(&spec.limits)?;
+                limit_to(Resource::Fsize, spec.limits.disk_bytes)?;
+            }
+            Some(bundle) => {
+                keep::lay_out(bundle)?;
+                shut()?;
+                limit(&spec.limits)?;
+            }
+        }
         let confinement = Confinement::prepare(self.filters, spec)?;
         Ok(Built {
             upper,
@@ -253,6 +277,11 @@ fn enter_inner_user() -> Step<()> {
         inheritable: CapabilitySet::empty(),
     };
     at("drop capabilities", set_capabilities(None, sets))?;
+    shut()
+}
+
+/// Lets nothing that process 1 starts become more than it, read it, or outlive the first process.
+fn shut() -> Step<()> {
     at("forbid new privileges", set_no_new_privs(true))?;
     at(
         "forbid reading process 1",
@@ -265,25 +294,26 @@ fn enter_inner_user() -> Step<()> {
     )
 }
 
+/// Limits this process, but for how long files can be.
 fn limit(limits: &Limits) -> Step<()> {
-    let set = |what: Resource, most: u64| {
-        // What is stricter already stays.
-        let most = getrlimit(what).maximum.map_or(most, |own| own.min(most));
-        let limit = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        };
-        at(&format!("limit {what:?}"), setrlimit(what, limit))
-    };
-    set(Resource::Core, 0)?;
-    set(Resource::Nproc, limits.processes)?;
-    set(Resource::Nofile, limits.open_files)?;
-    set(Resource::Fsize, limits.disk_bytes)?;
+    limit_to(Resource::Core, 0)?;
+    limit_to(Resource::Nproc, limits.processes)?;
+    limit_to(Resource::Nofile, limits.open_files)?;
     if let Some(bytes) = limits.data_bytes {
-        set(Resource::Data, bytes)?;
+        limit_to(Resource::Data, bytes)?;
     }
-    set(Resource::Memlock, 64 << 10)?;
-    set(Resource::Msgqueue, 1 << 20)
+    limit_to(Resource::Memlock, 64 << 10)?;
+    limit_to(Resource::Msgqueue, 1 << 20)
+}
+
+pub(crate) fn limit_to(what: Resource, most: u64) -> Step<()> {
+    // What is stricter already stays.
+    let most = getrlimit(what).maximum.map_or(most, |own| own.min(most));
+    let limit = Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    at(&format!("limit {what:?}"), setrlimit(what, limit))
 }
 
 /// Brings up the loopback of the new network, which has nothing else: test suites use it.

@@ -8,7 +8,8 @@
 //!
 //! In a virtual machine the program is process 1 of the machine first ([`guest`]): it mounts what
 //! the host shows, and starts itself as above, with a socket whose other end it passes on to the
-//! host.
+//! host. Under gVisor's kernel it is process 1 of that ([`gvisor`]), in walls that another agent
+//! has built.
 //!
 //! Holds: nothing read from the sandbox decides anything here except the answer to the request
 //! that read it. Not here: routing, keys, lifetimes and what comes back to the user's files.
@@ -18,6 +19,8 @@ mod envd;
 pub mod frame;
 #[cfg(target_os = "linux")]
 mod guest;
+#[cfg(target_os = "linux")]
+mod gvisor;
 #[cfg(target_os = "linux")]
 mod jail;
 pub mod spec;
@@ -29,6 +32,8 @@ use std::process::ExitCode;
 pub const ARGUMENT: &str = "sandbox-agent";
 /// The argument with which it is process 1 of a virtual machine.
 pub const GUEST_ARGUMENT: &str = "sandbox-agent-guest";
+/// The argument with which it is process 1 under gVisor's kernel.
+pub const GVISOR_ARGUMENT: &str = "sandbox-agent-gvisor";
 /// The argument of the second start, which is process 1.
 #[cfg(target_os = "linux")]
 const INIT_ARGUMENT: &str = "sandbox-agent-init";
@@ -46,6 +51,8 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = std::ffi::OsString>) ->
         Some(jail::init())
     } else if first == GUEST_ARGUMENT && std::process::id() == 1 {
         Some(guest::init())
+    } else if first == GVISOR_ARGUMENT && std::process::id() == 1 {
+        Some(gvisor::init())
     } else {
         None
     }

@@ -84,6 +84,22 @@ pub struct Program {
     pub arguments: Vec<String>,
     /// No more than [`MOST_DESCRIPTORS`].
     pub descriptors: usize,
+    /// For a program that builds walls of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Bundle>,
+}
+
+/// How a program is kept that builds walls of its own, inside these: gVisor's `runsc`.
+///
+/// It wears neither Landlock nor seccomp, has the powers of the user namespace that owns the mounts,
+/// and can make one more. Its streams are the first three open files it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bundle {
+    /// An empty directory of [`Spec::mounts`].
+    pub directory: PathBuf,
+    /// What its file `config.json` says.
+    pub config: String,
 }
 
 /// The number of the first open file that a kept program is given. Process 1 itself has fewer.
@@ -138,6 +154,9 @@ pub enum Verdict {
     Ready {
         /// Whether Landlock restricts commands too; not every kernel has it.
         landlock: bool,
+        /// What programs of today ask of a kernel and this one does not know.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lacks: Vec<String>,
     },
     /// The step that failed and why.
     Failed { step: String },

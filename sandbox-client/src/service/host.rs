@@ -32,6 +32,9 @@ const TOOLCHAINS: [(&str, Access); 10] = [
     ("go/pkg/mod", Access::Scratch),
 ];
 
+/// Where distributions put programs, also where no search path leads.
+const PLACES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
+
 /// The environment that toolchains find themselves by.
 const VARIABLES: [(&str, &str); 2] = [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")];
 
@@ -110,6 +113,37 @@ impl Host {
         );
         Self { mounts, env }
     }
+}
+
+/// Finds a program that sandboxes are made with: at the place named, or by one of its names. `None`
+/// when it is not there.
+///
+/// # Errors
+/// When it is where no sandbox shows it.
+pub(super) fn find_program(
+    named: Option<&Path>,
+    names: &[&str],
+) -> Result<Option<PathBuf>, String> {
+    let found = match named {
+        Some(path) => path.is_file().then(|| path.to_owned()),
+        None => {
+            let search = std::env::var_os("PATH").unwrap_or_default();
+            let places = std::env::split_paths(&search).chain(PLACES.map(PathBuf::from));
+            let mut all = places.flat_map(|place| names.iter().map(move |name| place.join(name)));
+            all.find(|path| path.is_absolute() && path.is_file())
+        }
+    };
+    let Some(found) = found else { return Ok(None) };
+    let real = found
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", found.display()))?;
+    if !is_system(&real) {
+        let path = real.display();
+        return Err(format!(
+            "{path} is outside the system's directories, so it cannot be run in a sandbox"
+        ));
+    }
+    Ok(Some(real))
 }
 
 /// Whether it is one of the directories of programs, or below one.

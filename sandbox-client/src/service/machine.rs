@@ -13,7 +13,6 @@
 //! Holds: a machine is one that answered. That KVM's device opens proves nothing: each start has a
 //! time limit, and says what the console said when it ends without an answer.
 
-mod console;
 mod disk;
 mod faults;
 mod image;
@@ -67,13 +66,15 @@ const TRIES: usize = 5;
 /// Of randomness that a machine begins with.
 const SEED: usize = 64;
 
-/// What virtual machines are made of, where that is not to be found.
+/// What sandboxes with a kernel of their own are made of, where that is not to be found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Machines {
     /// QEMU.
     pub monitor: Option<PathBuf>,
     /// A kernel's image. Its modules are looked for beside it and in `/lib/modules`.
     pub kernel: Option<PathBuf>,
+    /// gVisor's `runsc`, which needs neither.
+    pub runsc: Option<PathBuf>,
 }
 
 /// What a machine is from outside. Those of one shape and one template are alike.
@@ -116,7 +117,7 @@ fn refused(tier: Tier, why: impl Into<String>) -> LaunchError {
 fn boot_patience(tier: Tier) -> Duration {
     match tier {
         Tier::VmEmulated => EMULATED_BOOT,
-        Tier::Namespace | Tier::Vm | Tier::Remote => BOOT,
+        Tier::Namespace | Tier::Gvisor | Tier::Vm | Tier::Remote => BOOT,
     }
 }
 

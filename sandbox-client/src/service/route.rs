@@ -246,7 +246,7 @@ async fn forward(state: &Arc<State>, request: Request<Incoming>, to: Target) -> 
             onward.headers_mut().insert(name, value.clone());
         }
     }
-    match sandbox.envd().send_request(onward).await {
+    match sandbox.envd(&to.path).send_request(onward).await {
         Ok(answer) => Ok(answer.map(Either::Right)),
         Err(_) => refuse(StatusCode::BAD_GATEWAY, GONE),
     }

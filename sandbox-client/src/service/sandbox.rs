@@ -1,10 +1,10 @@
 //! One sandbox: the agent's process, the connection to it, and its end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IoSliceMut, Write};
+use std::io::{IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,7 +13,10 @@ use std::time::{Duration, SystemTime};
 
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 use sandbox_agent::spec::{self, Access, Mount, Spec, Told, Verdict};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -21,6 +24,7 @@ use tokio::time::Instant;
 
 use super::cgroup::Groups;
 use super::egress::{self, Egress, Outlet, Policy};
+use super::gvisor;
 use super::host::is_plain_directory;
 use super::key::{Key, random_hex};
 use super::machine::{self, Stock};
@@ -72,6 +76,8 @@ pub(super) struct Asked {
     tier: Tier,
     /// What to take in its place where there is none of it.
     weaker: Vec<Tier>,
+    /// Whether one with whose kernel programs of today have trouble is none.
+    only_fit: bool,
     template: String,
     metadata: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
@@ -86,6 +92,7 @@ impl Asked {
         Self {
             tier,
             weaker: Vec::new(),
+            only_fit: false,
             template: "base".to_owned(),
             metadata: BTreeMap::new(),
             env: BTreeMap::new(),
@@ -142,6 +149,7 @@ impl Asked {
         Ok(Self {
             tier: has,
             weaker,
+            only_fit: false,
             template: create.template_id,
             metadata: create.metadata,
             env: create.env_vars,
@@ -183,8 +191,10 @@ impl Asked {
 /// machine is too slow to be the choice of anyone who accepts less.
 fn strongest(wanted: Tier, fits_a_machine: bool) -> Vec<Tier> {
     match wanted {
-        Tier::Namespace if fits_a_machine => vec![Tier::Vm, Tier::Namespace],
-        Tier::Namespace => vec![Tier::Namespace],
+        Tier::Namespace if fits_a_machine => vec![Tier::Vm, Tier::Gvisor, Tier::Namespace],
+        Tier::Namespace => vec![Tier::Gvisor, Tier::Namespace],
+        Tier::Gvisor if fits_a_machine => vec![Tier::Vm, Tier::Gvisor],
+        Tier::Gvisor => vec![Tier::Gvisor],
         Tier::VmEmulated => vec![Tier::Vm, Tier::VmEmulated],
         Tier::Vm | Tier::Remote => vec![Tier::Vm],
     }
@@ -222,6 +232,8 @@ pub(super) struct Sandbox {
     notes: Vec<String>,
     pub(super) egress: Egress,
     envd: SendRequest<Forwarded>,
+    /// Who says what was changed, where `envd` cannot.
+    layer: Option<SendRequest<Forwarded>>,
     end: watch::Sender<Instant>,
     /// Gone when it is destroyed.
     process: tokio::sync::Mutex<Option<Child>>,
@@ -240,7 +252,9 @@ impl Sandbox {
     ) -> Result<Self, LaunchError> {
         let limits = options.limits.with(asked.local.limits.unwrap_or_default());
         let mut missing = Vec::new();
-        for weaker in std::mem::take(&mut asked.weaker) {
+        let weaker = std::mem::take(&mut asked.weaker);
+        asked.only_fit = true;
+        for weaker in weaker {
             let why = match verdicts::recall(options, asked.tier, &limits).await {
                 Some(why) => why,
                 None => match Self::build(stock, options, asked.clone()).await {
@@ -257,6 +271,7 @@ impl Sandbox {
             missing.push(why);
             asked.tier = weaker;
         }
+        asked.only_fit = false;
         let made = Self::build(stock, options, asked).await;
         made.map(|sandbox| sandbox.with_notes(missing))
     }
@@ -281,6 +296,7 @@ impl Sandbox {
             agreed,
             control,
             outlet,
+            layer,
             groups,
             mut notes,
         } = Launched::launch(stock, options, &asked, &limits, &id).await?;
@@ -289,27 +305,26 @@ impl Sandbox {
         } = agreed;
         let egress = Egress::start(outlet, options.egress.clone(), asked.network);
         let egress = egress.map_err(LaunchError::Start)?;
-        let channel = tokio::net::UnixStream::from_std(channel).map_err(LaunchError::Start)?;
-        let (envd, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .handshake(TokioIo::new(channel))
-            .await
-            .map_err(|_| LaunchError::Ended)?;
-        // Ends when either side does; whoever waits for answers then sees it.
-        tokio::spawn(connection);
+        let envd = speak(channel).await?;
+        let layer = match layer {
+            Some(layer) => Some(speak(layer).await?),
+            None => None,
+        };
         // A machine has the memory and the processors that it has, and its users are its own.
-        let is_machine = asked.tier.is_machine();
+        // gVisor's kernel counts processes, and says for itself what of memory it does.
+        let (is_machine, is_gvisor) = (asked.tier.is_machine(), asked.tier == Tier::Gvisor);
+        let has_own_kernel = is_machine || is_gvisor;
         for (holds, what) in [
             (
-                groups.limits_memory || is_machine,
+                groups.limits_memory || has_own_kernel,
                 "memory limit: best effort (per process)",
             ),
             (
-                groups.limits_processes || is_machine,
+                groups.limits_processes || has_own_kernel,
                 "process limit: best effort (per user)",
             ),
             (groups.limits_processors || is_machine, "no processor limit"),
-            (landlock, "without Landlock"),
+            (landlock || is_gvisor, "without Landlock"),
         ] {
             if !holds {
                 notes.push(what.to_owned());
@@ -329,6 +344,7 @@ impl Sandbox {
             notes,
             egress,
             envd,
+            layer,
             end,
             process: tokio::sync::Mutex::new(Some(process)),
             _control: control,
@@ -341,12 +357,15 @@ impl Sandbox {
         &self.notes
     }
 
-    pub(super) fn envd(&self) -> SendRequest<Forwarded> {
-        self.envd.clone()
+    /// Who answers requests for a path.
+    pub(super) fn envd(&self, path: &str) -> SendRequest<Forwarded> {
+        let layer = self.layer.as_ref().filter(|_| path.starts_with("/x/"));
+        layer.unwrap_or(&self.envd).clone()
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.envd.is_closed()
+        let is_over = |connection: &SendRequest<_>| connection.is_closed();
+        is_over(&self.envd) || self.layer.as_ref().is_some_and(is_over)
     }
 
     /// Sets when it is destroyed.
@@ -392,6 +411,19 @@ impl Sandbox {
     }
 }
 
+/// Begins HTTP/2 with an agent.
+async fn speak(channel: UnixStream) -> Result<SendRequest<Forwarded>, LaunchError> {
+    let channel = tokio::net::UnixStream::from_std(channel).map_err(LaunchError::Start)?;
+    let (agent, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .handshake(TokioIo::new(channel))
+        .await
+        .map_err(|_| LaunchError::Ended)?;
+    // Ends when either side does; whoever waits for answers then sees it.
+    tokio::spawn(connection);
+    Ok(agent)
+}
+
 fn most_lifetime() -> Duration {
     Duration::from_secs(Limits::MOST.lifetime_seconds)
 }
@@ -402,6 +434,7 @@ struct Launched {
     agreed: Agreed,
     control: Option<UnixStream>,
     outlet: Outlet,
+    layer: Option<UnixStream>,
     groups: Groups,
     notes: Vec<String>,
 }
@@ -410,6 +443,8 @@ struct Launched {
 pub(super) struct Agreed {
     pub(super) channel: UnixStream,
     pub(super) landlock: bool,
+    /// What programs of today ask of its kernel and do not get.
+    pub(super) lacks: Vec<String>,
     /// The sandbox's end of its way out. A machine keeps it to itself.
     pub(super) proxy: Option<TcpListener>,
 }
@@ -430,8 +465,36 @@ impl Launched {
                 agreed: machine.agreed,
                 control: Some(machine.control),
                 outlet: Outlet::Port(machine.outward),
+                layer: None,
                 groups: machine.groups,
                 notes: machine.notes,
+            });
+        }
+        if asked.tier == Tier::Gvisor {
+            let spec = asked.spec(options, limits, true);
+            let made = gvisor::start(options, limits, id, spec).await?;
+            let mut notes = vec![match made.groups.limits_memory {
+                true => "more memory than its limit ends it".to_owned(),
+                false => "no memory limit".to_owned(),
+            }];
+            if !made.agreed.lacks.is_empty() {
+                let lacks = made.agreed.lacks.join(", ");
+                let why = format!("this gVisor is too old for {lacks}: install a newer one");
+                if asked.only_fit {
+                    let tier = asked.tier;
+                    made.end().await;
+                    return Err(LaunchError::Machine { tier, why });
+                }
+                notes.push(why);
+            }
+            return Ok(Self {
+                process: made.process,
+                agreed: made.agreed,
+                control: None,
+                outlet: Outlet::Port(made.outward),
+                layer: Some(made.control),
+                groups: made.groups,
+                notes,
             });
         }
         let groups = Groups::make(id, limits);
@@ -442,6 +505,7 @@ impl Launched {
                 outlet: Outlet::Listener(agreed.proxy.take().ok_or(LaunchError::Ended)?),
                 agreed,
                 control: None,
+                layer: None,
                 groups,
                 notes: Vec::new(),
             }),
@@ -508,13 +572,26 @@ pub(super) async fn agree(
         _ => LaunchError::Ended,
     })?;
     match verdict {
-        Verdict::Ready { landlock } => Ok(Agreed {
+        Verdict::Ready { landlock, lacks } => Ok(Agreed {
             channel,
             landlock,
+            lacks,
             proxy,
         }),
         Verdict::Failed { step } => Err(LaunchError::Refused(step)),
     }
+}
+
+/// Sends open files to an agent that keeps a program.
+pub(super) fn send(to: &UnixStream, files: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(spec::MOST_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(files)) {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let byte = [IoSlice::new(&[1])];
+    sendmsg(to, &byte, &mut ancillary, SendFlags::empty())?;
+    Ok(())
 }
 
 /// Receives the socket that the agent opened inside, unless that stayed in its machine.

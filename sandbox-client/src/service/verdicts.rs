@@ -2,7 +2,7 @@
 //! waits for it.
 //!
 //! That a machine hangs is known only by waiting. What was found holds while all that it depends
-//! on is the same (this start of the computer, this program, QEMU, the kernel for machines, whether
+//! on is the same (this start of the computer, this program, QEMU, the kernel for machines, gVisor, whether
 //! KVM can be opened, the machine's memory and processors), and for a day at most: a busy computer can be too slow once. That there is a
 //! tier is not written down, as it shows when a sandbox of it answers.
 //!
@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limits, Options, machine};
+use super::{Limits, Options, gvisor, machine};
 use crate::tier::Tier;
 
 const FILE: &str = "sandbox-tiers.json";
@@ -42,6 +42,8 @@ struct Circumstances {
     program: Option<Known>,
     monitor: Option<Known>,
     kernel: Option<Known>,
+    #[serde(default)]
+    runsc: Option<Known>,
     kvm: bool,
     /// One that is too large for this computer says nothing of others.
     memory_bytes: u64,
@@ -77,6 +79,10 @@ impl Circumstances {
             program: Known::of(&options.agent.program),
             monitor: monitor.as_deref().and_then(Known::of),
             kernel: kernel.as_deref().and_then(Known::of),
+            runsc: gvisor::find(&options.machines)
+                .ok()
+                .as_deref()
+                .and_then(Known::of),
             kvm: machine::open_kvm().is_ok(),
             memory_bytes: limits.memory_bytes,
             processors: limits.processors,

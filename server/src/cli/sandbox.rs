@@ -113,6 +113,8 @@ enum TierName {
     Auto,
     /// Namespaces, under this machine's kernel
     Namespace,
+    /// The same with gVisor's kernel between
+    Gvisor,
     /// A virtual machine that QEMU emulates: a kernel of its own, slow, no hardware boundary
     VmEmulated,
     /// A virtual machine by KVM
@@ -127,6 +129,7 @@ impl TierName {
         match self {
             Self::Auto => None,
             Self::Namespace => Some(Tier::Namespace),
+            Self::Gvisor => Some(Tier::Gvisor),
             Self::VmEmulated => Some(Tier::VmEmulated),
             Self::Vm => Some(Tier::Vm),
             Self::Remote => Some(Tier::Remote),
@@ -143,6 +146,9 @@ pub(super) struct MachineFiles {
     /// Kernel of virtual machines, where there is none in /boot; its modules are looked for beside it
     #[arg(long, value_name = "FILE", env = "PAIRWRIGHT_KERNEL")]
     kernel: Option<PathBuf>,
+    /// gVisor, where it is not on the search path
+    #[arg(long, value_name = "FILE", env = "PAIRWRIGHT_RUNSC")]
+    runsc: Option<PathBuf>,
 }
 
 impl From<MachineFiles> for Machines {
@@ -150,6 +156,7 @@ impl From<MachineFiles> for Machines {
         Self {
             monitor: files.qemu,
             kernel: files.kernel,
+            runsc: files.runsc,
         }
     }
 }
@@ -199,9 +206,11 @@ impl Run {
         };
         let place = match self.tier {
             TierName::Remote => elsewhere(create, local).await?,
-            TierName::Auto | TierName::Namespace | TierName::VmEmulated | TierName::Vm => {
-                self.here(create, local).await?
-            }
+            TierName::Auto
+            | TierName::Namespace
+            | TierName::Gvisor
+            | TierName::VmEmulated
+            | TierName::Vm => self.here(create, local).await?,
         };
         let directory = std::env::current_dir().ok();
         let directory = directory.and_then(|at| at.strip_prefix(&root).map(Path::to_owned).ok());

@@ -163,14 +163,15 @@
 ---@field url? string The endpoint's base URL, for example `http://localhost:8080` or `https://api.example.com/v1`.
 
 ---@class pairwright.Settings.network
----@field caCertificates? string[] Files with further certificate authorities to trust, in PEM form.
+---@field caCertificates? string[] Files with further certificate authorities to trust, in PEM form: for models, and for the service that `sandbox.remote` names.
 ---@field proxy? string Proxy for model endpoints, for example `http://proxy:3128`. Unset: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.
 
 ---@class pairwright.Settings.sandbox
 ---@field kernel? string The kernel of virtual machines, where there is none in /boot; its modules are looked for beside it.
----@field minIsolation? 'namespace'|'vm-emulated'|'vm' The weakest sandbox of this machine that commands may run in: `namespace` (shares this machine's kernel), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one that the processor separates). The strongest that starts here is taken, an emulated one only where it is demanded; where none is as strong as this, no command runs.
+---@field minIsolation? 'namespace'|'gvisor'|'vm-emulated'|'vm' The weakest sandbox of this machine that commands may run in: `namespace` (shares this machine's kernel), `gvisor` (gVisor's kernel between), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one that the processor separates). The strongest that starts here is taken, an emulated one only where it is demanded; where none is as strong as this, no command runs.
 ---@field qemu? string QEMU, for virtual machines, where it is not on the search path.
 ---@field remote? pairwright.Settings.sandbox.remote A service that makes sandboxes elsewhere, by E2B's protocol. Set: all commands of tasks run there, in a copy of the folder without git's files, ignored files and files of secrets.
+---@field runsc? string gVisor's `runsc`, where it is not on the search path. One that is not there is not used.
 
 ---@class pairwright.Settings.sandbox.remote
 ---@field addressing? 'header'|'subdomain'|'path' How requests name the sandbox they are for: `header`, `subdomain` (of the URL's host) or `path`. Unset: `subdomain` where the URL's host begins with `api.`, else `header`.

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use super::tree::Mark;
 use super::{Body, Outcome, REQUEST_BYTES, Refusal};
 use crate::frame::{self, Decoder, Frame};
-use crate::jail::Confinement;
+use crate::jail::{Confinement, Marks};
 use crate::spec::{HOME, Spec};
 use crate::wire::{
     Base64, Data, Empty, Ended, ProcessConfig, ProcessEvent, ProcessInfo, Processes, Selected,
@@ -51,6 +51,7 @@ const COMMANDS: usize = 256;
 pub(super) struct Commands {
     spec: Spec,
     confinement: Confinement,
+    marks: Marks,
     live: Mutex<HashMap<u32, Live>>,
 }
 
@@ -100,10 +101,15 @@ impl Readers {
 
 impl Commands {
     /// Also starts waiting for every process that ends inside.
-    pub(super) fn start(spec: Spec, confinement: Confinement) -> io::Result<Arc<Self>> {
+    pub(super) fn start(
+        spec: Spec,
+        confinement: Confinement,
+        marks: Marks,
+    ) -> io::Result<Arc<Self>> {
         let commands = Arc::new(Self {
             spec,
             confinement,
+            marks,
             live: Mutex::default(),
         });
         let mut children = signal(SignalKind::child())?;
@@ -200,8 +206,8 @@ impl Commands {
             let why = format!("{COMMANDS} commands run already");
             return Err(Refusal::new("resource_exhausted", why));
         }
-        let mut command = self.command(&asked)?;
-        let mark = Mark::take()?;
+        let mark = Mark::take(self.marks)?;
+        let mut command = self.command(&asked, &mark)?;
         let mut child = command.spawn().map_err(|error| {
             let why = format!("{} could not be started: {error}", asked.process.cmd);
             Refusal::new("invalid_argument", why)
@@ -259,7 +265,7 @@ impl Commands {
     }
 
     #[expect(unsafe_code, reason = "a command is confined between fork and exec")]
-    fn command(&self, asked: &Start) -> Outcome<Command> {
+    fn command(&self, asked: &Start, mark: &Mark) -> Outcome<Command> {
         if asked.pty.is_some() {
             return Err(Refusal::new("unimplemented", "terminals are not offered"));
         }
@@ -293,11 +299,17 @@ impl Commands {
             .stdin(if piped { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let confinement = self.confinement.clone();
+        let (confinement, worn) = (self.confinement.clone(), mark.worn());
         // SAFETY: system calls only; nothing is allocated and no lock is taken.
         unsafe {
             command.pre_exec(move || {
-                rustix::process::setsid()?;
+                // gVisor's kernel answers 0 and not the session, which the library takes for impossible.
+                if libc::setsid() < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                if let Some(group) = worn {
+                    crate::gvisor::become_user(group)?;
+                }
                 confinement.put_on()
             });
         }

@@ -3,15 +3,20 @@
 //! Each command runs in a host-name namespace of its own, which its descendants inherit and cannot
 //! leave: seccomp refuses the calls and they have no power to make another. So the namespace marks
 //! them all. Process 1 makes the namespace before it forks, so that there is no moment without it.
+//! gVisor's `/proc` tells no namespaces. There the mark is a group of its own, which they cannot leave
+//! either; the child enters it before it runs anything.
 
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::thread::UnshareFlags;
+
+use crate::jail::Marks;
 
 /// Rounds of killing before everything in the sandbox is killed.
 const ROUNDS: usize = 200;
@@ -19,21 +24,43 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// The mark of one command's processes.
 #[derive(Debug, Clone)]
-pub(super) struct Mark {
-    namespace: PathBuf,
-    /// While it is open, no other command gets the same number.
-    _held: Arc<File>,
+pub(super) enum Mark {
+    Namespace {
+        path: PathBuf,
+        /// While it is open, no other command gets the same number.
+        _held: Arc<File>,
+    },
+    Group(u32),
 }
 
+/// Groups of commands begin here; none that a system gives out is so high.
+const FIRST_GROUP: u32 = 0x4000_0000;
+static NEXT_GROUP: AtomicU32 = AtomicU32::new(FIRST_GROUP);
+
 impl Mark {
-    /// Gives this thread, and what it forks from now on, a new mark.
+    /// Makes a new mark. What this thread forks from now on has it, unless it is one to be worn.
+    pub(super) fn take(marks: Marks) -> io::Result<Self> {
+        match marks {
+            Marks::Namespaces => Self::namespace(),
+            Marks::Groups => Ok(Self::Group(NEXT_GROUP.fetch_add(1, Ordering::Relaxed))),
+        }
+    }
+
+    /// The group that a child is to enter.
+    pub(super) fn worn(&self) -> Option<u32> {
+        match self {
+            Self::Namespace { .. } => None,
+            Self::Group(group) => Some(*group),
+        }
+    }
+
     #[expect(unsafe_code, reason = "a system call that the library calls unsafe")]
-    pub(super) fn take() -> io::Result<Self> {
+    fn namespace() -> io::Result<Self> {
         // SAFETY: a new host-name namespace changes no descriptor and no memory.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUTS)? };
         let own = "/proc/thread-self/ns/uts";
-        Ok(Self {
-            namespace: std::fs::read_link(own)?,
+        Ok(Self::Namespace {
+            path: std::fs::read_link(own)?,
             _held: Arc::new(File::open(own)?),
         })
     }
@@ -48,14 +75,24 @@ impl Mark {
             Pid::from_raw(name.to_str()?.parse().ok()?).filter(|pid| *pid != Pid::INIT)
         };
         all.filter_map(number)
-            .filter(|pid| {
-                let namespace = format!("/proc/{}/ns/uts", pid.as_raw_nonzero());
-                match std::fs::read_link(namespace) {
-                    Ok(found) => found == self.namespace,
-                    Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
-                }
-            })
+            .filter(|pid| self.is_on(*pid))
             .collect()
+    }
+
+    fn is_on(&self, pid: Pid) -> bool {
+        let own = |file| format!("/proc/{}/{file}", pid.as_raw_nonzero());
+        match self {
+            Self::Namespace { path, .. } => match std::fs::read_link(own("ns/uts")) {
+                Ok(found) => found == *path,
+                Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+            },
+            Self::Group(group) => std::fs::read_to_string(own("status")).is_ok_and(|status| {
+                let is_over = |line: &str| line.starts_with("State:") && line.contains('Z');
+                let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+                let mut groups = groups.unwrap_or_default().split_whitespace();
+                groups.any(|found| found == group.to_string()) && !status.lines().any(is_over)
+            }),
+        }
     }
 
     /// Sends a signal to all of them, once.

@@ -1,5 +1,5 @@
-//! What goes out of a machine's sandbox: connections to the proxy inside, carried to the service
-//! over one serial port.
+//! What goes out of a sandbox with a kernel of its own: connections to the proxy inside, carried to
+//! the service over one serial port or socket.
 //!
 //! Each connection is a stream of HTTP/2, so that a slow one holds up no other and nothing piles up
 //! here. Holds: nothing is decided here; a connection is passed on as it is or not at all.
@@ -29,20 +29,28 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const WINDOW: u32 = 1 << 20;
 
 /// Carries until the port closes.
-pub(super) fn carry(listener: TcpListener, port: File) {
+pub(super) fn carry_by_port(listener: TcpListener, port: File) {
+    // Without it programs inside reach nothing, and the proxy is not there for them.
+    if let Ok(channel) = as_socket(port) {
+        carry(listener, channel);
+    }
+}
+
+/// Carries until the socket closes.
+pub(crate) fn carry(listener: TcpListener, channel: UnixStream) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     if let Ok(runtime) = runtime {
-        // Without it programs inside reach nothing, and the proxy is not there for them.
-        let _ = runtime.block_on(accept(listener, port));
+        let _ = runtime.block_on(accept(listener, channel));
     }
 }
 
-async fn accept(listener: TcpListener, port: File) -> io::Result<()> {
+async fn accept(listener: TcpListener, channel: UnixStream) -> io::Result<()> {
+    channel.set_nonblocking(true)?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let channel = tokio::net::UnixStream::from_std(as_socket(port)?)?;
+    let channel = tokio::net::UnixStream::from_std(channel)?;
     let (sender, connection) = Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -72,7 +80,6 @@ fn as_socket(port: File) -> io::Result<UnixStream> {
     std::thread::spawn(move || pass_on(from, to, &end));
     let (from, end) = (theirs.try_clone()?, theirs);
     std::thread::spawn(move || pass_on(from, port, &end));
-    own.set_nonblocking(true)?;
     Ok(own)
 }
 

@@ -100,10 +100,10 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWCGROUP;
 
 /// The part of it that is the same in every sandbox.
-pub(super) struct Filters(Arc<[BpfProgram]>);
+pub(crate) struct Filters(Arc<[BpfProgram]>);
 
 impl Filters {
-    pub(super) fn prepare() -> Step<Self> {
+    pub(crate) fn prepare() -> Step<Self> {
         Ok(Self(at("prepare seccomp", filters())?.into()))
     }
 }
@@ -123,6 +123,14 @@ impl Confinement {
             filters: filters.0,
             landlock: landlock.map(Arc::new),
         })
+    }
+
+    /// Of a kernel that has no Landlock.
+    pub(crate) fn by_filters(filters: Filters) -> Self {
+        Self {
+            filters: filters.0,
+            landlock: None,
+        }
     }
 
     pub(super) fn has_landlock(&self) -> bool {

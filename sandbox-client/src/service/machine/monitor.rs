@@ -5,38 +5,33 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sandbox_agent::spec::{
-    self, AGENT_PORT, Access, Boot, Disk, FIRST_DESCRIPTOR, MOST_DESCRIPTORS, Mount, OUTWARD_PORT,
-    Program, Spec,
+    self, AGENT_PORT, Access, Boot, Disk, FIRST_DESCRIPTOR, Mount, OUTWARD_PORT, Program, Spec,
 };
 use tokio::process::Child;
 
-use super::console::Console;
 use super::disk::{self, Contents};
 use super::faults::Fault;
 use super::image::Image;
 use super::qmp::Qmp;
 use super::{KVM, Shape};
 use crate::service::cgroup::Groups;
-use crate::service::host::{Host, is_system};
+use crate::service::console::Console;
+use crate::service::host::{Host, find_program};
 use crate::service::sandbox::{self, Agreed, LaunchError};
 use crate::service::{Limits, Options};
 use crate::tier::Tier;
 
 /// Programs that are QEMU for this processor.
 const MONITORS: [&str; 2] = ["qemu-system-x86_64", "qemu-kvm"];
-/// Where distributions put them, also where no search path leads.
-const PLACES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
 /// What QEMU needs beside the machine's memory: itself, and what it translated.
 const MEMORY: u64 = 512 << 20;
 /// What QEMU may write to one file; the state of a machine's devices has a third of a MiB.
@@ -49,32 +44,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// Why there is none, with what would help.
 pub(super) fn find(named: Option<&Path>) -> Result<PathBuf, String> {
-    let found = match named {
-        Some(path) => path.is_file().then(|| path.to_owned()),
-        None => {
-            let search = std::env::var_os("PATH").unwrap_or_default();
-            let places = std::env::split_paths(&search).chain(PLACES.map(PathBuf::from));
-            let mut all =
-                places.flat_map(|place| MONITORS.map(|name| Path::new(&place).join(name)));
-            all.find(|path| path.is_absolute() && path.is_file())
-        }
-    };
-    let found = found.ok_or_else(|| match named {
+    let found = find_program(named, &MONITORS)?;
+    found.ok_or_else(|| match named {
         Some(path) => format!("QEMU is not at {}", path.display()),
         None => {
             "QEMU is not installed: install qemu-system-x86 (Debian) or name it with --qemu".into()
         }
-    })?;
-    let real = found
-        .canonicalize()
-        .map_err(|error| format!("{}: {error}", found.display()))?;
-    if !is_system(&real) {
-        let path = real.display();
-        return Err(format!(
-            "{path} is outside the system's directories, so it cannot be run in a sandbox"
-        ));
-    }
-    Ok(real)
+    })
 }
 
 /// A file that has no name, which QEMU opens by its number.
@@ -179,7 +155,7 @@ impl Monitor {
         let jail = jail(&start, groups, files.len());
         let (process, around) = sandbox::start(options, groups, jail).await?;
         let control = around.channel;
-        send(&control, &files).map_err(LaunchError::Start)?;
+        sandbox::send(&control, &files).map_err(LaunchError::Start)?;
         // QEMU has the only other ends when this returns, so its end is seen here.
         Ok(Self {
             process,
@@ -346,6 +322,7 @@ fn jail(start: &Start, groups: &Groups, descriptors: usize) -> Spec {
             program: start.program.clone(),
             arguments: arguments(start.shape, &start.memory),
             descriptors,
+            bundle: None,
         }),
     }
 }
@@ -363,7 +340,7 @@ fn arguments(shape: Shape, memory: &Memory) -> Vec<String> {
     // where each lies elsewhere.
     let (accelerator, processor, layout) = match shape.tier {
         Tier::Vm => ("kvm", "host", ""),
-        Tier::Namespace | Tier::VmEmulated | Tier::Remote => {
+        Tier::Namespace | Tier::Gvisor | Tier::VmEmulated | Tier::Remote => {
             ("tcg,tb-size=128", "max", " norandmaps")
         }
     };
@@ -445,20 +422,4 @@ fn arguments(shape: Shape, memory: &Memory) -> Vec<String> {
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value]);
     fixed.map(str::to_owned).into_iter().chain(words).collect()
-}
-
-/// Sends open files to the process around QEMU.
-fn send(to: &UnixStream, files: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(files)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    sendmsg(
-        to,
-        &[IoSlice::new(&[1])],
-        &mut ancillary,
-        SendFlags::empty(),
-    )?;
-    Ok(())
 }

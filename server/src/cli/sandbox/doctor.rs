@@ -40,28 +40,13 @@ struct Other {
 
 /// Ways that other programs have.
 fn others() -> Vec<Other> {
-    let search = std::env::var_os("PATH").unwrap_or_default();
-    let runsc = std::env::split_paths(&search).map(|place| place.join("runsc"));
-    let gvisor = match runsc.into_iter().find(|path| path.is_file()) {
-        Some(path) => format!(
-            "{} is there, and no sandbox is made with it: there is nothing that starts it yet",
-            path.display()
-        ),
-        None => "runsc is not installed, and there is nothing that would start it yet".to_owned(),
-    };
     let landlock = "Landlock and seccomp without namespaces hide neither processes nor the network's \
                     other users, and keep what is written apart from nothing: commands are refused \
                     instead";
-    vec![
-        Other {
-            name: "gvisor",
-            problem: gvisor,
-        },
-        Other {
-            name: "landlock",
-            problem: landlock.to_owned(),
-        },
-    ]
+    vec![Other {
+        name: "landlock",
+        problem: landlock.to_owned(),
+    }]
 }
 
 /// One tier, tried.
@@ -79,7 +64,7 @@ impl Doctor {
         let mut options = options(Workspaces::None, Key::generate()?);
         options.machines = self.machines.into();
         let mut probes = Vec::new();
-        for tier in [Tier::Namespace, Tier::Vm, Tier::VmEmulated] {
+        for tier in [Tier::Namespace, Tier::Gvisor, Tier::Vm, Tier::VmEmulated] {
             let started = Instant::now();
             let found = service::probe(&options, tier).await;
             let ms = started.elapsed().as_secs_f64() * 1e3;
