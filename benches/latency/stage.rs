@@ -80,6 +80,10 @@ impl Stage {
         )?;
         let mut client = start(home.path())?;
         initialize(&mut client, root)?;
+        // What the user says once of a folder.
+        let said = client.request("pairwright/trust/set", &json!({ "trusted": true }))?;
+        let standing = said.result.map_err(|why| anyhow::anyhow!(why.message))?;
+        anyhow::ensure!(standing["standing"] == "trusted", "{standing}");
         learnt(&mut client)?;
         let probed = |log: &model_server::Log| {
             let completions = log.completions();
@@ -165,7 +169,6 @@ pub(crate) fn start(home: &Path) -> anyhow::Result<Client> {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", home)
-        .env("PAIRWRIGHT_WORKSPACE_TRUSTED", "[\"/\"]")
         .current_dir(home);
     Client::start(command)
 }

@@ -36,6 +36,7 @@ pub use self::{
     reader::Reader,
     repo::{
         Head,
+        age::{Age, age},
         uncommitted::{Content, Uncommitted, uncommitted},
         worktree::{self, Worktree, WorktreeError},
     },

@@ -5,6 +5,7 @@
 //! shallow clone or one in the middle of a rebase gives less, never an error that stops indexing.
 //! Not here: what is indexed of files, which is read from the working tree alone (`update`).
 
+pub(crate) mod age;
 pub(crate) mod history;
 pub(crate) mod uncommitted;
 pub mod worktree;

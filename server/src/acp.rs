@@ -94,7 +94,7 @@ pub fn serve(
         }
         Incoming::Unreadable { id, refusal } => acp.connection.respond(&id, Err(refusal)),
     });
-    acp.sessions.stop_all();
+    acp.sessions.leave_all();
     drop(acp);
     writer.finish();
 }

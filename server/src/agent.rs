@@ -8,6 +8,7 @@
 //! changed twice, and no command is silently run again.
 //! Not here: faces. They start tasks, follow their events and answer their questions.
 
+pub mod agents_file;
 mod branch;
 pub mod desk;
 mod drive;
@@ -179,6 +180,8 @@ pub struct Ask {
 pub enum Control {
     /// Ends it for now; it can be taken up again.
     Pause,
+    /// The same, because who followed it is gone.
+    Leave,
     /// Ends it for good.
     Stop,
     /// Tells the model something.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
+use crate::agent::governor::CIRCLES;
 use crate::edit::journal::{self, Token};
 use crate::edit::merge::diff;
 use crate::edit::tree::{Entry, Tree as _};
@@ -29,8 +30,18 @@ pub struct Report {
     pub modes: BTreeMap<String, Mode>,
     /// By the model that really answered.
     pub models: BTreeMap<String, Mode>,
+    /// From a question in chat to the first of its answer.
+    pub answers: Option<Times>,
     pub tasks: Tasks,
     pub edits: Edits,
+}
+
+/// Milliseconds that something took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Times {
+    pub n: usize,
+    pub p50: u64,
+    pub p95: u64,
 }
 
 /// What sessions of one mode took.
@@ -64,6 +75,31 @@ pub struct Tasks {
     pub asked: u64,
     /// Of those asked, what the user allowed against the caution of the rules.
     pub overrides: u64,
+    /// Of tasks that are over, without waiting for the user.
+    pub worked: Option<Times>,
+    /// Turns of the model, and those of them that another than the first one took.
+    pub turns: u64,
+    pub turns_of_fallbacks: u64,
+    /// Calls of `tests` that ran, and those where all passed.
+    pub tests: u64,
+    pub tests_passed: u64,
+    pub failures: Failures,
+}
+
+/// What went wrong, by its kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failures {
+    /// Edits that did not fit their files.
+    pub bad_edits: u64,
+    /// Edits of files that the task was not allowed to change.
+    pub out_of_scope: u64,
+    /// Commands that it was not allowed to run.
+    pub unsafe_commands: u64,
+    /// Tasks that were halted because they went in circles.
+    pub circles: u64,
+    /// States of files for which tests both passed and failed.
+    pub flaky_tests: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -101,6 +137,13 @@ pub fn report(
             since,
             modes: modes(c, since)?,
             models: models(c, since)?,
+            answers: times(
+                c,
+                since,
+                "SELECT min(m.ts) - q.ts FROM events q
+                 JOIN events m ON m.session = q.session AND m.turn = q.turn AND m.kind = 'message'
+                 WHERE q.kind = 'question' AND q.ts >= ?1 GROUP BY q.session, q.turn",
+            )?,
             tasks: tasks(c, since)?,
             edits: Edits::default(),
         };
@@ -158,6 +201,23 @@ fn read_mode(row: &Row<'_>) -> rusqlite::Result<(String, Mode)> {
     Ok((row.get(0)?, mode))
 }
 
+/// The times, in milliseconds, that a query finds.
+fn times(c: &Connection, since: i64, sql: &str) -> rusqlite::Result<Option<Times>> {
+    let mut select = c.prepare(sql)?;
+    let found = select.query_map([since], |row| row.get::<_, i64>(0))?;
+    let mut all = found.collect::<rusqlite::Result<Vec<i64>>>()?;
+    all.sort_unstable();
+    let at = |percent: usize| {
+        let idx = (all.len() * percent).div_ceil(100).saturating_sub(1);
+        all.get(idx).map(|time| u64::try_from(*time).unwrap_or(0))
+    };
+    Ok(at(50).zip(at(95)).map(|(p50, p95)| Times {
+        n: all.len(),
+        p50,
+        p95,
+    }))
+}
+
 fn tasks(c: &Connection, since: i64) -> rusqlite::Result<Tasks> {
     let by_name = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let counted = |sql: &str| {
@@ -183,8 +243,54 @@ fn tasks(c: &Connection, since: i64) -> rusqlite::Result<Tasks> {
         "SELECT json_extract(subject, '$.type'), count(*) FROM approvals
          WHERE asked >= ?1 AND decision = 'yes' GROUP BY 1",
     )?;
+    let turns = counted(
+        "SELECT iif(e.body ->> 'model' = i.body ->> 'model', 'first', 'other'), count(*)
+         FROM events e JOIN events i ON i.session = e.session AND i.kind = 'intake'
+         WHERE e.kind = 'usage' AND e.ts >= ?1
+            AND (e.body ->> 'input') + (e.body ->> 'output') > 0 GROUP BY 1",
+    )?;
+    let tests = counted(
+        "SELECT body ->> 'outcome', count(*) FROM events
+         WHERE ts >= ?1 AND kind = 'tool_result' AND body ->> 'tool' = 'tests'
+            AND body ->> 'tier' IS NOT NULL GROUP BY 1",
+    )?;
+    let denied = counted(
+        "SELECT tool, count(*) FROM execution_steps
+         WHERE planned >= ?1 AND state = 'denied' GROUP BY 1",
+    )?;
+    let bad_edits = counted(
+        "SELECT 'edit', count(*) FROM execution_steps
+         WHERE planned >= ?1 AND tool = 'edit' AND state = 'failed'",
+    )?;
+    let flaky_tests = counted(
+        "SELECT 'tests', count(*) FROM (
+            SELECT 1 FROM events
+            WHERE ts >= ?1 AND kind = 'tool_result' AND body ->> 'tool' = 'tests'
+                AND body ->> 'tier' IS NOT NULL AND body ->> 'outcome' IN ('done', 'failed')
+            GROUP BY session, body ->> '$.footprint.state'
+            HAVING count(DISTINCT body ->> 'outcome') > 1)",
+    )?;
+    let circles = halts.iter().filter(|(why, _)| why.starts_with(CIRCLES));
     let of = |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or(0);
     Ok(Tasks {
+        worked: times(
+            c,
+            since,
+            "SELECT spent ->> 'wall' FROM task_state WHERE updated >= ?1
+                AND spent ->> 'wall' IS NOT NULL
+                AND state IN ('succeeded', 'failed', 'cancelled')",
+        )?,
+        turns: turns.values().sum(),
+        turns_of_fallbacks: of(&turns, "other"),
+        tests: tests.values().sum(),
+        tests_passed: of(&tests, "done"),
+        failures: Failures {
+            bad_edits: of(&bad_edits, "edit"),
+            out_of_scope: of(&denied, "edit"),
+            unsafe_commands: of(&denied, "run") + of(&denied, "tests"),
+            circles: circles.map(|(_, n)| n).sum(),
+            flaky_tests: of(&flaky_tests, "tests"),
+        },
         states,
         halts,
         calls: of(&kinds, "tool_result"),
@@ -265,7 +371,94 @@ fn rate(part: u64, whole: u64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::store::events::{Durability, EventKind, EventLog, Target};
+
+    #[test]
+    fn times_tests_fallbacks_and_kinds_of_failures_are_counted() {
+        let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let workspace = Workspace::open(root.path(), state.path()).unwrap();
+        let log = EventLog::new(Arc::clone(workspace.store()));
+        let append = |session: &str, events: serde_json::Value| {
+            let kinds: Vec<EventKind> = serde_json::from_value(events).unwrap();
+            let target = Target {
+                session,
+                turn: 1,
+                lease: None,
+            };
+            log.append(target, kinds, Durability::Soon).unwrap();
+        };
+        let intake = json!({
+            "kind": "intake", "prompt": "p", "root": "/", "mode": "review", "model": "first",
+            "user": "u", "policy": "x", "risk": "medium", "limits": {},
+        });
+        let usage = |model: &str, wall: u64| {
+            json!({
+                "kind": "usage", "input": 10, "output": 1, "cached": 0, "model": model,
+                "spent": { "wall": wall },
+            })
+        };
+        let call = |id: &str, tool: &str, outcome: &str, state: u64, tier: Option<&str>| {
+            [
+                json!({ "kind": "tool_call", "call": id, "tool": tool, "arguments": "{}", "effect": "read" }),
+                json!({
+                    "kind": "tool_result", "call": id, "tool": tool, "outcome": outcome,
+                    "text": "", "took": 1, "tier": tier,
+                    "footprint": { "call": 1, "state": state },
+                }),
+            ]
+        };
+        for (task, wall) in [("t_1", 5_000), ("t_2", 60_000), ("t_3", 7_000)] {
+            append(
+                task,
+                json!([intake, usage("first", 1), usage("second", wall)]),
+            );
+        }
+        let calls = [
+            call("c1", "tests", "done", 1, Some("vm")),
+            // The same files, another outcome.
+            call("c2", "tests", "failed", 1, Some("vm")),
+            call("c3", "tests", "done", 2, Some("vm")),
+            // None ran.
+            call("c4", "tests", "failed", 2, None),
+            call("c5", "edit", "failed", 2, None),
+            call("c6", "edit", "denied", 2, None),
+            call("c7", "run", "denied", 2, None),
+        ];
+        append("t_1", json!(calls.concat()));
+        append("t_1", json!([{ "kind": "status", "state": "succeeded" }]));
+        append(
+            "t_2",
+            json!([{ "kind": "status", "state": "failed", "why": format!("{CIRCLES}: x") }]),
+        );
+        append(
+            "s_1",
+            json!([{ "kind": "question", "text": "q" }, { "kind": "message", "text": "a" }]),
+        );
+        let report = report(&workspace, &crate::edit::worlds::NoDocuments, 0).unwrap();
+        assert_eq!(report.answers.map(|times| times.n), Some(1));
+        let tasks = report.tasks;
+        let worked = Times {
+            n: 2,
+            p50: 5_000,
+            p95: 60_000,
+        };
+        assert_eq!(tasks.worked, Some(worked), "one is not over");
+        assert_eq!((tasks.turns, tasks.turns_of_fallbacks), (6, 3));
+        assert_eq!((tasks.tests, tasks.tests_passed), (3, 2));
+        let failures = Failures {
+            bad_edits: 1,
+            out_of_scope: 1,
+            unsafe_commands: 1,
+            circles: 1,
+            flaky_tests: 1,
+        };
+        assert_eq!(tasks.failures, failures);
+    }
 
     #[test]
     fn lines_are_kept_where_their_file_still_has_them() {

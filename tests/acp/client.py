@@ -547,32 +547,51 @@ async def trust(stage):
 
 
 async def resume(stage):
-    """A task whose process was killed is told of in the next session, and goes on when asked to."""
-    stage.model.script = in_turn(LOOKING, [Gate()])
-    async with stage.connect(Client()) as (connection, process):
-        session = await begin(connection, stage)
-        await connection.set_session_mode(session_id=session, mode_id="review")
-        prompting = asyncio.create_task(
-            connection.prompt(session_id=session, prompt=[text_block("Make it exact.")]))
-        async with asyncio.timeout(PATIENCE):
-            while len(stage.model.asked) < 2:
-                await asyncio.sleep(0)
-        process.kill()
-        await process.wait()
-        prompting.cancel()
-    stage.model.script = in_turn(FINISH)
-    n_asked = len(stage.model.asked)
+    """A task whose process was killed, or whose client left, is told of in the next session, and goes on when asked to."""
+    for leave in (lambda process: process.kill(), lambda process: process.stdin.close()):
+        stage.script(LOOKING, [Gate()])
+        n_asked = len(stage.model.asked)
+        async with stage.connect(Client()) as (connection, process):
+            session = await begin(connection, stage)
+            await connection.set_session_mode(session_id=session, mode_id="review")
+            prompting = asyncio.create_task(
+                connection.prompt(session_id=session, prompt=[text_block("Make it exact.")]))
+            async with asyncio.timeout(PATIENCE):
+                while len(stage.model.asked) < n_asked + 2:
+                    await asyncio.sleep(0)
+            leave(process)
+            await process.wait()
+            prompting.cancel()
+        stage.script(FINISH)
+        n_asked = len(stage.model.asked)
+        client = Client()
+        async with stage.connect(client) as (connection, _):
+            session = await begin(connection, stage)
+            await client.wait_for("agent_message_chunk")
+            assert "A task is not finished: Make it exact." in client.said(), client.said()
+            assert len(stage.model.asked) == n_asked, "it was taken up unasked"
+            answer = await connection.prompt(session_id=session, prompt=[text_block("/resume")])
+            assert answer.stop_reason == "end_turn" and "It is exact now." in client.said(), client.said()
+            client.updates.clear()
+            await connection.new_session(cwd=str(stage.root), mcp_servers=[])
+        assert "not finished" not in client.said(), client.said()
+
+
+async def window_of_another_model(stage):
+    """What a turn took is told of the window of the model that answered, not of the one that is out."""
+    models = "".join(
+        f"[models.{mode}]\nurl = 'http://127.0.0.1:9'\nmodel = 'out'\ncontextTokens = 8000\n"
+        f"[[models.{mode}Fallbacks]]\nurl = '{stage.model.url}'\nmodel = 'script'\ncontextTokens = 50000\n"
+        for mode in ("chat", "agent"))
+    stage.config.write_text(models)
+    stage.script(["It is there."], FINISH)
     client = Client()
     async with stage.connect(client) as (connection, _):
         session = await begin(connection, stage)
-        await client.wait_for("agent_message_chunk")
-        assert "A task is not finished: Make it exact." in client.said(), client.said()
-        assert len(stage.model.asked) == n_asked, "it was taken up unasked"
-        answer = await connection.prompt(session_id=session, prompt=[text_block("/resume")])
-        assert answer.stop_reason == "end_turn" and "It is exact now." in client.said(), client.said()
-        client.updates.clear()
-        await connection.new_session(cwd=str(stage.root), mcp_servers=[])
-    assert "not finished" not in client.said(), client.said()
+        for mode in ("ask", "plan"):
+            await connection.set_session_mode(session_id=session, mode_id=mode)
+            await connection.prompt(session_id=session, prompt=[text_block("Where is it?")])
+    assert [one.size for one in client.of("usage_update")] == [50_000, 50_000], client.of("usage_update")
 
 
 async def hostile(stage):
@@ -600,7 +619,7 @@ async def hostile(stage):
 
 CHECKS = [
     answer_and_hunks, each_change, live_output, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search,
-    task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, hostile,
+    task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, window_of_another_model, hostile,
 ]
 
 

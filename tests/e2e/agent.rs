@@ -3,6 +3,7 @@
 mod branch;
 mod cases;
 mod ceilings;
+mod compaction;
 mod diagnostics;
 #[cfg(target_os = "linux")]
 mod elsewhere;

@@ -196,3 +196,30 @@ fn damage_gives_less_and_never_fails() {
     assert!(Repo::open(fixture.0.path()).is_none_or(|repo| repo.head().commit.is_none()));
     assert!(Repo::open(tempfile::tempdir().unwrap().path()).is_none());
 }
+
+#[test]
+fn the_age_of_a_file_is_that_of_its_last_change() {
+    let fixture = Fixture::new();
+    let age_of = |path: &str| age::age(fixture.0.path(), &RepoPath::from(path));
+    assert_eq!(age_of("sub/a.txt"), None);
+    fixture.commit("First", &[("sub/a.txt", "1"), ("b.txt", "1")]);
+    let dated = |day: &str| {
+        fixture.git(&["add", "-A"]);
+        fixture.git(&["commit", "-q", "-m", "m", "--date", day]);
+    };
+    fs::write(fixture.0.path().join("sub/a.txt"), "2").unwrap();
+    dated("2020-01-02T00:00:00Z");
+    for text in ["2", "3"] {
+        fs::write(fixture.0.path().join("b.txt"), text).unwrap();
+        dated("2021-01-02T00:00:00Z");
+    }
+    let expected = age::Age {
+        seconds: 1_577_923_200,
+        n_commits: 2,
+    };
+    assert_eq!(age_of("sub/a.txt"), Some(expected));
+    assert_eq!(age_of("b.txt").unwrap().n_commits, 0);
+    assert_eq!(age_of("c.txt"), None);
+    let below = age::age(&fixture.0.path().join("sub"), &RepoPath::from("a.txt"));
+    assert_eq!(below, Some(expected), "of a folder of the repository");
+}

@@ -101,8 +101,8 @@ impl Acp {
                 self.connection.update(&session.id, &update);
             }
             match &event.kind {
-                EventKind::Usage { usage, .. } => {
-                    self.tell_usage(session, usage, asked.as_ref());
+                EventKind::Usage { usage, model, .. } => {
+                    self.tell_usage(session, usage, model, asked.as_ref());
                 }
                 EventKind::Diff {
                     proposal: Some(proposal),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::connection::Refusal;
 use super::session::Session;
@@ -37,17 +37,11 @@ impl Acp {
         let mut call = shown.clone();
         call["sessionUpdate"] = "tool_call".into();
         self.connection.update(&session.id, &call);
-        let mut options = vec![
-            json!({ "optionId": "apply", "name": "Apply", "kind": "allow_once" }),
-            json!({ "optionId": "reject", "name": "Reject", "kind": "reject_once" }),
-        ];
-        if proposal.hunks().count() > 1 {
-            let each = json!({
-                "optionId": "each", "name": "Decide each change", "kind": "allow_once",
-            });
-            options.insert(1, each);
-        }
-        let chosen = self.permission(session, &shown, &json!(options)).await;
+        let each = json!({
+            "optionId": "each", "name": "Decide each change", "kind": "allow_once",
+        });
+        let options = options((proposal.hunks().count() > 1).then_some(each));
+        let chosen = self.permission(session, &shown, &options).await;
         let whole = || Some(Choice::Proposal(id.to_owned()));
         let decided = match chosen.as_deref() {
             Some("apply") => Decided {
@@ -85,10 +79,7 @@ impl Acp {
 
     /// Asks about each undecided hunk. Without an answer to one, it and those behind it stay.
     async fn ask_each(&self, session: &Session, proposal: &Proposal) -> Decided {
-        let options = json!([
-            { "optionId": "apply", "name": "Apply", "kind": "allow_once" },
-            { "optionId": "reject", "name": "Reject", "kind": "reject_once" },
-        ]);
+        let options = options(None);
         let pending = proposal
             .hunks()
             .filter(|(_, hunk)| hunk.state == HunkState::Pending);
@@ -154,6 +145,14 @@ impl Acp {
         self.connection.update(&session.id, &told);
         Ok(())
     }
+}
+
+/// What can be said to a change, with what there is besides.
+fn options(besides: Option<Value>) -> Value {
+    let apply = json!({ "optionId": "apply", "name": "Apply", "kind": "allow_once" });
+    let reject = json!({ "optionId": "reject", "name": "Reject", "kind": "reject_once" });
+    let all = std::iter::once(apply).chain(besides).chain([reject]);
+    Value::Array(all.collect())
 }
 
 fn told(outcome: &Outcome) -> String {

@@ -136,6 +136,14 @@ impl Session {
         }
     }
 
+    /// The client is gone: an answer of chat ends, a task pauses and can be taken up again.
+    fn leave(&self) {
+        self.folder.chat.cancel(&self.id, None);
+        if let Some(task) = &self.state().task {
+            task.send(Control::Leave);
+        }
+    }
+
     pub(super) fn modes(&self) -> Value {
         let current = self.mode();
         let id = |mode: Mode| Mode::ALL.iter().find(|(m, ..)| *m == mode).map(|m| m.1);
@@ -174,9 +182,9 @@ impl Sessions {
         Ok(())
     }
 
-    pub(super) fn stop_all(&self) {
+    pub(super) fn leave_all(&self) {
         for session in lock(&self.open).values() {
-            session.cancel();
+            session.leave();
         }
     }
 }
@@ -267,9 +275,8 @@ impl Acp {
                 let page = read.map_err(Refusal::failed)?;
                 for event in &page {
                     from = event.seq + 1;
-                    if let EventKind::Usage { usage, .. } = &event.kind {
-                        let model = acp.models.chat.as_ref();
-                        acp.tell_usage(&session, usage, model);
+                    if let EventKind::Usage { usage, model, .. } = &event.kind {
+                        acp.tell_usage(&session, usage, model, acp.models.chat.as_ref());
                     }
                     if let Some(update) = update::replayed(&event.kind) {
                         acp.connection.update(&session.id, &update);
@@ -283,16 +290,18 @@ impl Acp {
         replaying.await.unwrap_or_else(|_| Err(Refusal::bug()))
     }
 
-    /// Tells what a turn took of the model's window, and what the session has cost.
+    /// Tells what a turn took of the window of the model that answered, and what the session has
+    /// cost. Of what took nothing, a pause for example, nothing is told.
     pub(super) fn tell_usage(
         &self,
         session: &Session,
         usage: &TurnUsage,
-        model: Option<&TurnModel>,
+        answered: &str,
+        models: Option<&TurnModel>,
     ) {
         let cost = session.spend(usage.cost);
-        if let Some(model) = model {
-            let update = update::usage(usage, model.context(), cost);
+        if let Some(models) = models.filter(|_| *usage != TurnUsage::default()) {
+            let update = update::usage(usage, models.context_of(answered), cost);
             self.connection.update(&session.id, &update);
         }
     }

@@ -194,8 +194,8 @@ impl Acp {
             self.connection.update(&session.id, &update);
         }
         match &event.kind {
-            EventKind::Usage { usage, .. } => {
-                self.tell_usage(session, usage, self.models.agent.as_ref());
+            EventKind::Usage { usage, model, .. } => {
+                self.tell_usage(session, usage, model, self.models.agent.as_ref());
             }
             EventKind::Approval(asked) => self.pass_on(session, handle, asked.clone()),
             EventKind::Diff {

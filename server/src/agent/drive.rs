@@ -25,13 +25,14 @@ use super::governor::{Ceilings, Governor};
 use super::proposed::Row;
 use super::sandbox::TaskSandbox;
 use super::tool::Tools;
+use super::tools::tests;
 use super::transcript::{self, COMPACT_AT, State, Transcript};
 use super::{Attendance, Control, Mode, Setup, last_of, prompt};
 use crate::mcp::Connected;
 use crate::model::Message;
 use crate::store::events::{
-    Answer, AppendError, Durability, Event, EventKind, EventLog, Grant, HEARTBEAT, Lease, PlanItem,
-    Subject, Target, Task, TaskState,
+    Answer, AppendError, Decision, Durability, Event, EventKind, EventLog, Grant, HEARTBEAT, Lease,
+    Outcome, PlanItem, Subject, Target, Task, TaskState,
 };
 
 /// Why the loop ends.
@@ -54,6 +55,32 @@ enum End {
 
 type Flow<T> = Result<T, End>;
 
+/// How a run of the tests ended, and for which state of the files.
+#[derive(Debug, Clone, Copy)]
+struct Tested {
+    passed: bool,
+    state: u64,
+}
+
+impl Tested {
+    /// `None` for events that are no end of such a run.
+    fn of(kind: &EventKind) -> Option<Self> {
+        match kind {
+            EventKind::ToolResult {
+                tool,
+                outcome: outcome @ (Outcome::Done | Outcome::Failed),
+                tier: Some(_),
+                footprint: Some(footprint),
+                ..
+            } if tool == tests::NAME => Some(Self {
+                passed: *outcome == Outcome::Done,
+                state: footprint.state,
+            }),
+            _ => None,
+        }
+    }
+}
+
 pub(super) struct Driver {
     setup: Setup,
     id: String,
@@ -70,7 +97,8 @@ pub(super) struct Driver {
     controls: mpsc::Receiver<Control>,
     /// What the user said since the last turn; it is written down already.
     steers: Vec<String>,
-    wants_pause: bool,
+    /// Why it is to pause when what is being done is done.
+    wants_pause: Option<&'static str>,
     sandbox: Option<TaskSandbox>,
     servers: Connected,
     /// The model that answered last, where it is not the first.
@@ -82,13 +110,15 @@ pub(super) struct Driver {
     /// Answers that came before their questions were asked by this run.
     early: HashMap<String, Answer>,
     n_idle: u32,
+    /// How tests ended that ran last.
+    tested: Option<Tested>,
     /// Calls of this run and those before.
     n_calls: usize,
     /// Calls that are not written down as the model made them: a secret was taken out.
     altered: HashSet<String>,
     mark: String,
     is_new: bool,
-    /// The model had finished before the process was killed.
+    /// The model had finished, or the governor halted it, before the process was killed.
     finished: Option<End>,
 }
 
@@ -102,7 +132,8 @@ impl Driver {
         controls: mpsc::Receiver<Control>,
         id: String,
     ) -> Self {
-        let mut transcript = Transcript::default();
+        let mark = prompt::mark(&id);
+        let mut transcript = Transcript::new(mark.clone());
         let mut answers = HashMap::new();
         let mut n_calls = 0;
         for event in events {
@@ -124,13 +155,10 @@ impl Driver {
         });
         let ceilings: Ceilings = serde_json::from_value(task.intake.limits.clone())
             .unwrap_or_else(|_| Ceilings::of(&desk.policy().limits()));
-        let mut governor = Governor::new(ceilings, task.spent);
-        for extended in approve::extended(events) {
-            governor.extend(extended);
-        }
+        let (governor, halted) = Governor::of_record(ceilings, events);
         Self {
-            finished: call::finished(events),
-            mark: prompt::mark(&id),
+            finished: call::finished(events).or(halted.map(End::Halted)),
+            mark,
             turn: events.last().map_or(1, |e| e.turn),
             prompt: task.intake.prompt.clone(),
             // A mode that is not known any more changes nothing.
@@ -144,14 +172,15 @@ impl Driver {
             transcript,
             controls,
             steers: unsaid(events),
-            wants_pause: false,
+            wants_pause: None,
             sandbox: None,
             servers: Connected::default(),
             fallback: None,
             told: HashSet::new(),
             answers,
             early: HashMap::new(),
-            n_idle: 0,
+            n_idle: turn::idle(events),
+            tested: events.iter().rev().find_map(|e| Tested::of(&e.kind)),
             n_calls,
             altered: HashSet::new(),
             setup,
@@ -229,6 +258,10 @@ impl Driver {
         }
         self.take_servers(connecting).await?;
         self.take_up_calls().await?;
+        // The process was killed before the model was told what comes next.
+        if self.transcript.ends_in_words() && self.steers.is_empty() {
+            self.record(vec![turn::nudge(prompt::GO_ON)]).await?;
+        }
         loop {
             self.mind_controls().await?;
             self.say_steers().await?;
@@ -245,16 +278,21 @@ impl Driver {
         while let Ok(control) = self.controls.try_recv() {
             self.mind(control).await?;
         }
+        self.check_pause()
+    }
+
+    fn check_pause(&self) -> Flow<()> {
         match self.wants_pause {
-            true => Err(End::Paused("by the user".into())),
-            false => Ok(()),
+            Some(why) => Err(End::Paused(why.into())),
+            None => Ok(()),
         }
     }
 
     async fn mind(&mut self, control: Control) -> Flow<()> {
         match control {
             Control::Stop => return Err(End::Stopped),
-            Control::Pause => self.wants_pause = true,
+            Control::Pause => self.wants_pause = Some("by the user"),
+            Control::Leave => self.wants_pause = Some("its editor was closed"),
             Control::Steer(text) => self.hear(text).await?,
             // To a question of before a crash, perhaps, which is asked again soon.
             Control::Answer(answer) => self.keep_early(answer),
@@ -354,7 +392,10 @@ impl Driver {
         });
         match written.await {
             Ok(Ok(events)) => {
-                events.iter().for_each(|event| self.transcript.push(event));
+                for event in events {
+                    self.transcript.push(&event);
+                    self.tested = Tested::of(&event.kind).or(self.tested);
+                }
                 Ok(())
             }
             Ok(Err(AppendError::LostLease)) => Err(End::Lost),
@@ -375,7 +416,7 @@ impl Driver {
         self.setup.attendance == Attendance::Attended
     }
 
-    /// Asks for more when a ceiling is reached, and warns before.
+    /// Asks for more when a ceiling is reached. Without somebody to ask, the task pauses there.
     async fn check_budget(&mut self) -> Flow<()> {
         while let Some(ceiling) = self.governor.reached(Instant::now()) {
             let what = ceiling.in_words();
@@ -391,14 +432,15 @@ impl Driver {
                 reason: format!("the task reached {what}"),
                 remembered: None,
             };
-            match self.approve(asked).await?.decision {
-                crate::store::events::Decision::Yes => self.governor.extend(ceiling),
-                crate::store::events::Decision::No if self.is_attended() => {
-                    return Err(End::Halted(format!("it reached {what}")));
+            let answer = self.approve(asked).await?;
+            match answer.decision {
+                Decision::Yes => self.governor.extend(ceiling),
+                // Somebody who takes it up is asked again.
+                Decision::No if answer.is_of_nobody() => {
+                    let why = format!("it reached {what}, and nobody is there to be asked");
+                    return Err(End::Paused(why));
                 }
-                crate::store::events::Decision::No => {
-                    return Err(End::Paused(format!("it reached {what}")));
-                }
+                Decision::No => return Err(End::Halted(format!("it reached {what}"))),
             }
         }
         Ok(())

@@ -4,8 +4,11 @@
 //! ceiling is overrun by one turn at most. Waiting for the user costs nothing. The first time a
 //! rule sees a circle the model is told so; the second time the task halts. What changes the
 //! proposal, or what a tool says, breaks a circle: polling and re-running tests after an edit are
-//! no circles.
+//! no circles. All that is counted follows from the record, so a task whose process was killed is
+//! halted where it would have been.
 //! Not here: what happens then (`agent`).
+
+mod record;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::model::TurnUsage;
-use crate::store::events::Spent;
+use crate::store::events::{Footprint, Spent};
 
 /// Calls remembered for circles.
 const REMEMBERED: usize = 12;
@@ -23,6 +26,9 @@ const SAME: usize = 3;
 const ALTERNATING: usize = 6;
 /// Calls that bring nothing new before that is a circle.
 const FRUITLESS: usize = 8;
+
+/// How the reason begins for which a task is halted that goes in circles.
+pub const CIRCLES: &str = "it went in circles";
 
 /// Ceilings as they are written in policy files; what is not given is the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -148,6 +154,15 @@ pub enum Ceiling {
 }
 
 impl Ceiling {
+    const ALL: [Self; 6] = [
+        Self::Steps,
+        Self::Tokens,
+        Self::Wall,
+        Self::Cost,
+        Self::Tools,
+        Self::Output,
+    ];
+
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Steps => "the steps a task may take",
@@ -172,6 +187,24 @@ pub struct Observed<'a> {
     pub failed: bool,
 }
 
+impl Observed<'_> {
+    /// What is kept of it.
+    pub fn footprint(&self) -> Footprint {
+        let output = without_times(self.output);
+        let state = self.state.to_string();
+        Footprint {
+            call: hash(&[self.tool, self.arguments, &output, &state]),
+            error: self.failed.then(|| hash(&[self.tool, &output])),
+            state: footprint_of(self.state),
+        }
+    }
+}
+
+/// What is kept of a state of the proposal.
+pub fn footprint_of(state: u64) -> u64 {
+    hash(&[&state.to_string()])
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Fine,
@@ -189,19 +222,12 @@ enum Rule {
     Fruitless,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
-    call: u64,
-    error: Option<u64>,
-    state: u64,
-}
-
 #[derive(Debug)]
 pub struct Governor {
     ceilings: Ceilings,
     spent: Spent,
     running_since: Option<Instant>,
-    recent: VecDeque<Seen>,
+    recent: VecDeque<Footprint>,
     known: HashSet<u64>,
     n_fruitless: usize,
     /// How often the proposal became each state by a change.
@@ -212,11 +238,11 @@ pub struct Governor {
 }
 
 impl Governor {
-    /// `spent` is what the task has taken before, if it is resumed.
-    pub fn new(ceilings: Ceilings, spent: Spent) -> Self {
+    /// For a task that has taken nothing yet.
+    pub fn new(ceilings: Ceilings) -> Self {
         Self {
             ceilings,
-            spent,
+            spent: Spent::default(),
             running_since: None,
             recent: VecDeque::new(),
             known: HashSet::new(),
@@ -316,20 +342,12 @@ impl Governor {
     }
 
     /// Looks for circles in what the calls did.
-    pub fn observe(&mut self, observed: Observed<'_>) -> Verdict {
-        let output = without_times(observed.output);
-        let call = hash(&[
-            observed.tool,
-            observed.arguments,
-            &output,
-            &observed.state.to_string(),
-        ]);
-        let error = observed.failed.then(|| hash(&[observed.tool, &output]));
-        let state = observed.state;
+    pub fn observe(&mut self, footprint: Footprint) -> Verdict {
+        let Footprint { call, error, state } = footprint;
         if self.recent.len() == REMEMBERED {
             self.recent.pop_front();
         }
-        self.recent.push_back(Seen { call, error, state });
+        self.recent.push_back(footprint);
         let is_change = self.last_state.is_some_and(|last| last != state);
         if is_change {
             *self.states.entry(state).or_default() += 1;
@@ -339,7 +357,8 @@ impl Governor {
             true => 0,
             false => self.n_fruitless + 1,
         };
-        let last = |n: usize| -> Vec<Seen> { self.recent.iter().rev().take(n).copied().collect() };
+        let last =
+            |n: usize| -> Vec<Footprint> { self.recent.iter().rev().take(n).copied().collect() };
         let three = last(SAME);
         let is_full = three.len() == SAME;
         let hit = if is_full && three.iter().all(|s| s.call == call) {
@@ -381,12 +400,12 @@ impl Governor {
                 "You are going in circles: {why}. Try something else, ask the user, or finish. If it happens again the task is halted."
             ))
         } else {
-            Verdict::Halt(format!("it went in circles: {why}"))
+            Verdict::Halt(format!("{CIRCLES}: {why}"))
         }
     }
 }
 
-fn is_alternating(last: &[Seen]) -> bool {
+fn is_alternating(last: &[Footprint]) -> bool {
     last.len() == ALTERNATING
         && last[0].call != last[1].call
         && last
@@ -399,6 +418,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// 48 bits of a hash.
 fn hash(parts: &[&str]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
@@ -406,11 +426,8 @@ fn hash(parts: &[&str]) -> u64 {
         hasher.update(part.as_bytes());
     }
     let bytes = hasher.finalize();
-    u64::from_le_bytes(
-        bytes.as_bytes()[..8]
-            .try_into()
-            .expect("a hash has 32 bytes"),
-    )
+    let first = bytes.as_bytes().iter().take(6);
+    first.fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 /// Drops how long things took, which differs each time: `0.53s`, `12 ms`.

@@ -2,11 +2,13 @@
 //!
 //! Holds: every call has exactly one result before anything else is said. Messages that were sent
 //! once are sent again byte for byte, until older ones give way to a summary; the task itself, the
-//! plan and the last turns never do, and of the rest what failed does last.
+//! plan and the last turns never do, and of the rest what the user said does last, what failed
+//! before it.
 //! Not here: asking the model.
 
 use indexer::Tokens;
 
+use super::prompt;
 use crate::model::{Message, ToolCall};
 use crate::store::events::{DiffFile, Event, EventKind, PlanItem, PlanState};
 
@@ -14,9 +16,15 @@ use crate::store::events::{DiffFile, Event, EventKind, PlanItem, PlanState};
 pub const COMPACT_AT: u64 = 64_000;
 /// Bytes of a summary at most.
 const MAX_SUMMARY: usize = 12 << 10;
+/// Characters of what the user said that a summary keeps.
+const USERS_WORDS: usize = 1_000;
+/// Changed files that a summary names.
+const MAX_FILES: usize = 50;
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Transcript {
+    /// Between which data is put.
+    mark: String,
     /// With the positions of their events.
     messages: Vec<(u64, Message)>,
     summary: String,
@@ -30,6 +38,14 @@ pub struct State<'a> {
 }
 
 impl Transcript {
+    pub fn new(mark: String) -> Self {
+        Self {
+            mark,
+            messages: Vec::new(),
+            summary: String::new(),
+        }
+    }
+
     /// Takes in an event.
     pub fn push(&mut self, event: &Event) {
         match &event.kind {
@@ -86,10 +102,34 @@ impl Transcript {
         if let (Some(Message::User { text }), false) =
             (messages.first_mut(), self.summary.is_empty())
         {
-            text.push_str("\n\nWhat happened so far, shortened:\n");
-            text.push_str(&self.summary);
+            text.push_str(&self.shortened());
         }
         messages
+    }
+
+    /// The summary as the model is told it. What tools said is data there, too.
+    fn shortened(&self) -> String {
+        let lines: Vec<&str> = self.summary.lines().collect();
+        let state = lines.iter().position(|line| *line == STATE);
+        let (before, state) = lines.split_at(state.unwrap_or(lines.len()));
+        let (said, happened): (Vec<&str>, Vec<&str>) =
+            before.iter().partition(|line| line.starts_with(USER));
+        let happened = prompt::data(&self.mark, &happened.join("\n"));
+        let mut text = format!("\n\nWhat happened so far, shortened:\n{happened}\n");
+        if !said.is_empty() {
+            text.push_str(&format!(
+                "What the user said meanwhile:\n{}\n",
+                said.join("\n")
+            ));
+        }
+        text.push_str(&state.join("\n"));
+        text
+    }
+
+    /// Whether the last thing said is an answer of the model without calls.
+    pub fn ends_in_words(&self) -> bool {
+        let last = self.messages.last();
+        last.is_some_and(|(_, m)| matches!(m, Message::Assistant { calls, .. } if calls.is_empty()))
     }
 
     /// Calls of the last answer that have no result yet.
@@ -160,7 +200,8 @@ impl Transcript {
         let mut calls: Vec<&ToolCall> = Vec::new();
         for (_, message) in &self.messages[1..cut] {
             match message {
-                Message::User { text } => lines.push(format!("user: {}", first(text, 1000))),
+                Message::User { text } if prompt::is_ours(text) => {}
+                Message::User { text } => lines.push(format!("{USER}{}", on_one_line(text))),
                 Message::Assistant {
                     text, calls: made, ..
                 } => {
@@ -171,7 +212,12 @@ impl Transcript {
                 }
                 Message::ToolResult { call, text, failed } => {
                     let made = calls.iter().find(|c| c.id == *call);
-                    let name = made.map_or("tool", |c| &c.name);
+                    // The model may write anything for one.
+                    let is_plain = |c: &&&ToolCall| {
+                        let of_names = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
+                        c.name.bytes().all(of_names)
+                    };
+                    let name = made.filter(is_plain).map_or("tool", |c| &c.name);
                     let arguments = made.map_or("", |c| &c.arguments);
                     let how = if *failed { "FAILED: " } else { "" };
                     let body = text
@@ -195,20 +241,24 @@ impl Transcript {
             };
             format!("plan, {mark}: {}", first(&item.text, 200))
         }));
-        tail.extend(
-            state
-                .files
-                .iter()
-                .map(|f| format!("changed by you: {} (+{} -{})", f.path, f.added, f.removed)),
-        );
+        tail.extend(state.files.iter().take(MAX_FILES).map(|f| {
+            let path = first(&f.path, 300);
+            format!("changed by you: {path} (+{} -{})", f.added, f.removed)
+        }));
+        if state.files.len() > MAX_FILES {
+            let more = state.files.len() - MAX_FILES;
+            tail.push(format!("changed by you: {more} more files"));
+        }
         let room = MAX_SUMMARY.saturating_sub(tail.iter().map(|l| l.len() + 1).sum());
         while lines.iter().map(|l| l.len() + 1).sum::<usize>() > room && lines.len() > 1 {
-            // What failed is worth more than what went well.
-            let at = lines
-                .iter()
-                .position(|l| !l.contains("FAILED: "))
-                .unwrap_or(0);
-            lines.remove(at);
+            // The oldest of what is worth least.
+            let worth = |line: &String| match line {
+                line if line.starts_with(USER) => 2,
+                line if line.contains("FAILED: ") => 1,
+                _ => 0,
+            };
+            let least = (0..lines.len()).min_by_key(|at| worth(&lines[*at]));
+            lines.remove(least.unwrap_or(0));
         }
         lines.extend(tail);
         lines.join("\n")
@@ -216,6 +266,15 @@ impl Transcript {
 }
 
 const STATE: &str = "state now:";
+/// How a line begins that tells what the user said; none of another begins so.
+const USER: &str = "user: ";
+
+/// What the user said, without what would make more lines of it.
+fn on_one_line(text: &str) -> String {
+    let lines = text.trim().lines().map(str::trim_end);
+    let joined = lines.collect::<Vec<_>>().join(" / ");
+    joined.chars().take(USERS_WORDS).collect()
+}
 
 /// The first line of a text, bounded.
 fn first(text: &str, most: usize) -> String {

@@ -3,7 +3,7 @@
 mod print;
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::agent::agents_file::{self, Wear};
 use crate::complete::engines::Engines;
 use crate::config::current::Current;
 use crate::config::reference::is_private;
@@ -24,6 +25,8 @@ use crate::model::{Embedder, Model, Probe, TurnModel};
 use crate::secret;
 use crate::store::Store;
 
+/// Bytes of AGENTS.md that are looked at.
+const MAX_AGENTS: u64 = 256 << 10;
 /// How long the engine is given to learn before it is reported as it is.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -179,6 +182,7 @@ async fn examine(root: &Path) -> Report {
         .collect();
     problems.extend(unusable(&directories));
     problems.extend(unusable_store(&directories, &root));
+    problems.extend(worn_agents_file(&root));
     let settings = settings(&resolved);
     let (engines, failed) =
         Engines::default().with(Arc::new(resolved.settings.clone()), &[root], &[]);
@@ -273,6 +277,22 @@ fn unusable_store(directories: &Directories, root: &Path) -> Option<Problem> {
     Some(Problem {
         message: format!("Edits, chats and tasks are not possible here: {why}."),
         hint: None,
+    })
+}
+
+/// Says why the folder's AGENTS.md should be looked at again.
+fn worn_agents_file(root: &Path) -> Option<Problem> {
+    let path = root.join(agents_file::NAME);
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
+    let file = std::fs::File::open(path).ok()?;
+    let mut bytes = Vec::new();
+    file.take(MAX_AGENTS).read_to_end(&mut bytes).ok()?;
+    let worn = Wear::of(root, &String::from_utf8_lossy(&bytes)).in_words()?;
+    Some(Problem {
+        message: format!("AGENTS.md {worn}."),
+        hint: Some("Review it: every task here is shown it.".into()),
     })
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::apply::{open, print_json};
 use super::style::{self, harmless, paint};
 use crate::edit::worlds::NoDocuments;
-use crate::metrics::{Report, report};
+use crate::metrics::{Report, Times, report};
 use crate::store::now;
 
 /// Milliseconds.
@@ -81,6 +81,42 @@ fn show(out: &mut impl Write, counted: &Report, days: u16) -> std::io::Result<()
             tasks.asked,
             tasks.overrides
         )?;
+    }
+    if tasks.turns > 0 {
+        let failures = &tasks.failures;
+        writeln!(
+            out,
+            "  failures   {} edits did not fit, {} were out of scope, {} commands were not allowed, {} tasks went in circles, {} times the same files passed and failed",
+            failures.bad_edits,
+            failures.out_of_scope,
+            failures.unsafe_commands,
+            failures.circles,
+            failures.flaky_tests
+        )?;
+        writeln!(
+            out,
+            "  turns      {}, {} of them by a fallback; tests ran {} times, {} passed",
+            tasks.turns, tasks.turns_of_fallbacks, tasks.tests, tasks.tests_passed
+        )?;
+    }
+    let took = [
+        ("worked", &tasks.worked, "tasks"),
+        (
+            "answered",
+            &counted.answers,
+            "answers in chat, their first words",
+        ),
+    ];
+    for (name, times, what) in took {
+        if let Some(Times { n, p50, p95 }) = times {
+            let seconds = |ms: &u64| *ms as f64 / 1e3;
+            writeln!(
+                out,
+                "  {name:<10} {n} {what}: half within {:.1} s, 95 % within {:.1} s",
+                seconds(p50),
+                seconds(p95)
+            )?;
+        }
     }
     for (why, n) in &tasks.halts {
         writeln!(out, "  halted     {n} × {}", harmless(why))?;

@@ -66,7 +66,8 @@ pub(super) struct TaskCommand {
     /// Accept all undecided hunks of a task that has ended
     #[arg(long, value_name = "TASK", conflicts_with_all = ["prompt", "resume", "review"])]
     accept: Option<String>,
-    /// Ask nothing: what the rules in FILE and those in force do not allow is denied
+    /// Ask nothing: what the rules in FILE and those in force do not allow is denied, and a task
+    /// that reaches a ceiling pauses
     #[arg(long, value_name = "FILE")]
     yes_policy: Option<PathBuf>,
     /// Turns of the model at most
@@ -123,14 +124,12 @@ impl TaskCommand {
         let mut lines = Lines::start();
         let events = log.follow(&handle.id, 1);
         let state = self.follow(events, &handle, &mut lines).await?;
-        if self.json {
-            return Ok(code_of(state));
-        }
         match state {
             TaskState::Paused => {
                 let hint = format!("go on with: pairwright task --resume {}", handle.id);
                 writeln!(anstream::stderr(), "{}", paint(style::WARN, hint))?;
             }
+            _ if self.json => {}
             _ => review::at_the_end(&workspace, &handle.id, &mut lines).await?,
         }
         Ok(code_of(state))
@@ -255,7 +254,7 @@ impl TaskCommand {
         }
     }
 
-    /// Reads an answer. `None` when it is not one; a stream that has ended says no.
+    /// Reads an answer. `None` when it is not one; behind the end of a stream is nobody.
     fn answer(&self, asked: &crate::store::events::Approval, line: Option<&str>) -> Option<Answer> {
         let say = |decision, scope, text: Option<&str>| Answer {
             approval: asked.approval.clone(),
@@ -265,8 +264,7 @@ impl TaskCommand {
             by: "user".into(),
         };
         let Some(line) = line.map(str::trim) else {
-            let why = "nobody is there to be asked";
-            return Some(say(Decision::No, GrantScope::Once, Some(why)));
+            return Some(Answer::of_nobody(&asked.approval));
         };
         if self.json {
             return match read_answer(line, &asked.approval) {

@@ -8,6 +8,7 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use tower_lsp_server::jsonrpc;
 
 use super::Server;
 use super::edits::{EditorDocuments, failed};
-use crate::agent::governor::{Ceilings, Limits};
+use crate::agent::governor::{Ceilings, Governor, Limits};
 use crate::agent::policy::{Policy, Sources};
 use crate::agent::{Ask, Attendance, Control, Handle, Mode, Place, Setup};
 use crate::error::UserError;
@@ -267,10 +268,15 @@ impl Server {
                 .task(&params.task)
                 .map_err(|why| failed(&why.to_string()))?;
             let task = task.ok_or_else(|| jsonrpc::Error::invalid_params("that is no task"))?;
-            let ceilings = serde_json::from_value(task.intake.limits);
+            let ceilings = serde_json::from_value(task.intake.limits)
+                .map_err(|why| failed(&why.to_string()))?;
+            let events = log
+                .read_from(&params.task, 1, usize::MAX)
+                .map_err(|why| failed(&why.to_string()))?;
+            let (governor, _) = Governor::of_record(ceilings, &events);
             Ok(BudgetResponse {
-                ceilings: ceilings.map_err(|why| failed(&why.to_string()))?,
-                spent: task.spent,
+                ceilings: *governor.ceilings(),
+                spent: governor.spent(Instant::now()),
                 state: task.state,
             })
         })

@@ -26,9 +26,9 @@ use tokio::sync::broadcast;
 pub use chain::{Broken, Verified};
 pub use follow::Follow;
 pub use kind::{
-    Answer, Approval, Branch, Decision, Denial, DiffFile, Effect, EventKind, Grant, GrantScope,
-    Intake, Outcome, Permission, Place, PlanItem, PlanState, Risk, Shown, Spent, Subject,
-    TaskState,
+    Answer, Approval, Branch, Decision, Denial, DiffFile, Effect, EventKind, Footprint, Grant,
+    GrantScope, Intake, Outcome, Permission, Place, PlanItem, PlanState, Risk, Shown, Spent,
+    Subject, TaskState,
 };
 pub use lease::{HEARTBEAT, Lease};
 pub use pace::Pace;

@@ -164,7 +164,7 @@ fn hunks_that_are_not_applied_are_told_of_with_the_way_to_decide_them() {
     let file = stage.world.root().join("shapes.py");
     fs::write(&file, "def area_of_square(s, unit): # typed\n").unwrap();
     let (events, _) = task.until_it_ends();
-    let notice = events.iter().find(|e| e["kind"] == "notice");
+    let notice = events.iter().rfind(|e| e["kind"] == "notice");
     let text = notice.expect("a notice")["text"]
         .as_str()
         .unwrap()

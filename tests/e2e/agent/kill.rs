@@ -16,8 +16,8 @@ fn count(events: &[Value], kind: &str) -> BTreeMap<String, usize> {
     counts
 }
 
-/// All events of the only task, from the log.
-fn recorded(stage: &Stage, task: &str) -> Vec<Value> {
+/// All events of a task, from the log.
+pub(super) fn recorded(stage: &Stage, task: &str) -> Vec<Value> {
     let export = stage.command(&["audit", "export", task]);
     let export: Value = serde_json::from_slice(&export.stdout).unwrap();
     assert!(
@@ -44,7 +44,7 @@ fn boundaries(events: &[Value]) -> Vec<u64> {
     let is_long = std::env::var_os("PAIRWRIGHT_LONG_TESTS").is_some();
     let mut known = BTreeSet::new();
     let mut wanted = Vec::new();
-    for event in &events[..events.len() - 3] {
+    for event in &events[..events.len() - 4] {
         let kind = event["kind"].as_str().unwrap();
         let is_running = matches!(kind, "message" | "thought" | "tool_output" | "usage");
         if !is_running && (known.insert((kind, event["tool"].as_str())) || is_long) {
@@ -104,4 +104,56 @@ fn a_task_that_is_over_is_not_begun_again() {
     assert_eq!(code, 0);
     assert_eq!(stage.server.log().completions().len(), n_requests);
     stage.stop();
+}
+
+/// Plays a task and kills it whenever the model is asked for one of the turns `stalls`. Returns the
+/// task and what its last process told.
+pub(super) fn play_killed(stage: &Stage, stalls: &[usize]) -> (String, Vec<Value>) {
+    let mut running = stage.task();
+    running.next();
+    let task = running.task();
+    for (n_killed, turn) in stalls.iter().enumerate() {
+        stage.wait_until_asked(turn + 1 + n_killed);
+        running.kill();
+        running = stage.start(&["--resume", &task]);
+    }
+    let (events, _) = running.until_it_ends();
+    (task, events)
+}
+
+/// What was done and what was asked, in order.
+fn course(events: &[Value]) -> Vec<&str> {
+    let of = events.iter().map(|e| e["kind"].as_str().unwrap());
+    of.filter(|kind| ["tool_result", "approval"].contains(kind))
+        .collect()
+}
+
+#[test]
+fn circles_and_ceilings_are_seen_where_they_would_have_been_however_often_a_task_is_killed() {
+    for name in ["007_circle_halts", "011_ceiling"] {
+        let folder = case(name);
+        let whole = Stage::of(&folder);
+        let (expected, _) = whole.task().until_it_ends();
+        let n_turns = whole.server.log().completions().len();
+        whole.stop();
+        let each: Vec<usize> = (1..n_turns).collect();
+        for stalls in [each.clone(), vec![2], vec![n_turns - 1]] {
+            let stage = Stage::changed(&folder, |script| script.stalls.clone_from(&stalls));
+            let (task, _) = play_killed(&stage, &stalls);
+            let all = recorded(&stage, &task);
+            let course = course(&all);
+            let expected_course = self::course(&expected);
+            assert_eq!(
+                course[..course.len().min(expected_course.len())],
+                expected_course,
+                "{name}, killed at {stalls:?}: {all:#?}"
+            );
+            if name == "007_circle_halts" {
+                let done = |events: &[Value]| events.last().unwrap()["reason"].clone();
+                assert_eq!((done(&all), course.len()), (done(&expected), 6));
+            }
+            stage.check_requests();
+            stage.stop();
+        }
+    }
 }

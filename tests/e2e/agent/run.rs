@@ -5,8 +5,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
 
-use model_server::{Answer, Call, ModelServer, Seen, Turn, broken_prefix};
+use model_server::{Answer, Call, Log, ModelServer, Seen, Turn, broken_prefix};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -30,6 +32,8 @@ pub(super) struct Script {
     pub(super) links: BTreeMap<String, PathBuf>,
     /// Tokens of the model's window.
     pub(super) window: Option<u32>,
+    /// Turns, from 0, that the model answers only when it is asked for the second time.
+    pub(super) stalls: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -39,6 +43,8 @@ pub(super) struct ScriptTurn {
     pub(super) call: Vec<ScriptCall>,
     /// Say it this many times.
     pub(super) repeat: Option<usize>,
+    /// Milliseconds that the model takes.
+    pub(super) takes: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -73,7 +79,13 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn of(folder: &Path) -> Self {
-        let script = script(folder);
+        Self::changed(folder, |_| {})
+    }
+
+    /// Of a folder whose script is another in something.
+    pub(super) fn changed(folder: &Path, change: impl FnOnce(&mut Script)) -> Self {
+        let mut script = script(folder);
+        change(&mut script);
         let world = World::new(&[]);
         copy(&folder.join("repo"), &world.root());
         for (name, target) in &script.links {
@@ -94,7 +106,8 @@ impl Stage {
             .iter()
             .flat_map(|t| std::iter::repeat_n(t.clone(), t.repeat.unwrap_or(1)))
             .collect();
-        let answer = move |seen: &Seen| answer(&turns, seen);
+        let stalls = Mutex::new(script.stalls.clone());
+        let answer = move |seen: &Seen| answer(&turns, &mut stalls.lock().unwrap(), seen);
         let server = runtime.block_on(ModelServer::start(answer));
         let window = script
             .window
@@ -146,6 +159,13 @@ impl Stage {
         self.world.command(arguments).output().unwrap()
     }
 
+    /// Waits until the model was asked `n` times.
+    pub(super) fn wait_until_asked(&self, n: usize) {
+        let asked = |log: &Log| (log.completions().len() >= n).then_some(());
+        self.runtime
+            .block_on(self.server.wait("enough requests", asked));
+    }
+
     /// Checks what holds of every request the model saw.
     pub(super) fn check_requests(&self) {
         let log = self.server.log();
@@ -195,7 +215,7 @@ fn check_calls(request: &Value) {
 
 /// Which turn it is, by the answers the request tells of; a shortened conversation tells of fewer,
 /// so calls count by their numbers.
-fn answer(turns: &[ScriptTurn], seen: &Seen) -> Answer {
+fn answer(turns: &[ScriptTurn], stalls: &mut Vec<usize>, seen: &Seen) -> Answer {
     let request = seen.json();
     let said = request["messages"].as_array().map_or(0, |messages| {
         let first_call = messages.iter().rev().find_map(|m| {
@@ -212,6 +232,10 @@ fn answer(turns: &[ScriptTurn], seen: &Seen) -> Answer {
         let answers = messages.iter().filter(|m| m["role"] == "assistant").count();
         with_call.map_or(answers, |n| answers.max(n + 1))
     });
+    if let Some(at) = stalls.iter().position(|turn| *turn == said) {
+        stalls.remove(at);
+        return Answer::never();
+    }
     let Some(turn) = turns.get(said) else {
         return Answer::turn(Turn::calls(
             "",
@@ -233,7 +257,7 @@ fn answer(turns: &[ScriptTurn], seen: &Seen) -> Answer {
         };
         Call::new(&id, &call.name, &arguments)
     });
-    Answer::turn(Turn::calls(&turn.text, calls))
+    Answer::turn(Turn::calls(&turn.text, calls)).after(Duration::from_millis(turn.takes))
 }
 
 pub(super) struct Running {

@@ -236,6 +236,9 @@ export class SessionView {
 const HOLDS = { once: '', task: ', for this task', repository: ', for this folder' };
 
 function inWords(decided: Extract<Event, { kind: 'decided' }>): string {
+  if (decided.by === 'nobody') {
+    return 'Nobody was there to be asked';
+  }
   const who = decided.by === 'user' || decided.by === undefined ? 'You' : `The rules (${decided.by})`;
   const what = decided.decision === 'yes' ? 'allowed it' : 'said no';
   const text = decided.text === undefined ? '' : `: ${decided.text}`;

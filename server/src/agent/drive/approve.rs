@@ -8,10 +8,9 @@ use std::time::Instant;
 
 use super::{Driver, End, Flow};
 use crate::agent::Control;
-use crate::agent::governor::Ceiling;
 use crate::store::events::{
-    Answer, Approval, Decision, Event, EventKind, Grant, GrantScope, Permission, Risk, Subject,
-    TaskState, new_id,
+    Answer, Approval, Decision, EventKind, Grant, GrantScope, Permission, Risk, Subject, TaskState,
+    new_id,
 };
 use crate::store::now;
 
@@ -34,48 +33,23 @@ pub(super) struct Asked {
 impl Driver {
     /// Asks and waits. The clock stands meanwhile.
     pub(super) async fn approve(&mut self, asked: Asked) -> Flow<Answer> {
-        match self.answers.get(&asked.id) {
-            Some(Some(answer)) => return Ok(answer.clone()),
-            Some(None) => {}
-            None => {
-                let scopes = match asked.remembered {
-                    Some(_) => vec![GrantScope::Once, GrantScope::Task, GrantScope::Repository],
-                    None => vec![GrantScope::Once],
-                };
-                let approval = Approval {
-                    approval: asked.id.clone(),
-                    call: asked.call.clone(),
-                    risk: match asked.subject {
-                        Subject::Question { .. } => Risk::Low,
-                        Subject::Command { .. } | Subject::Edit { .. } | Subject::Budget { .. } => {
-                            Risk::Medium
-                        }
-                        // It runs outside the sandbox, with whatever rights its server has.
-                        Subject::Tool { .. } | Subject::Network { .. } => Risk::High,
-                    },
-                    subject: asked.subject.clone(),
-                    reason: asked.reason.clone(),
-                    scopes,
-                };
-                let waiting = EventKind::Status {
-                    state: TaskState::WaitingApproval,
-                    why: Some(asked.reason.clone()),
-                };
-                self.record(vec![EventKind::Approval(approval), waiting])
-                    .await?;
-                self.answers.insert(asked.id.clone(), None);
-            }
+        let known = self.answers.get(&asked.id);
+        if let Some(Some(answer)) = known {
+            return Ok(answer.clone());
         }
+        let is_asked = known.is_some();
+        let waiting = EventKind::Status {
+            state: TaskState::WaitingApproval,
+            why: Some(asked.reason.clone()),
+        };
+        let question = (!is_asked).then(|| EventKind::Approval(approval(&asked)));
+        self.record(question.into_iter().chain([waiting]).collect())
+            .await?;
+        self.answers.insert(asked.id.clone(), None);
         self.governor.wait(Instant::now());
         let mut answer = match self.is_attended() {
             true => self.wait_for_answer(&asked.id).await?,
-            false => Answer {
-                approval: asked.id.clone(),
-                decision: Decision::No,
-                scope: GrantScope::Once,
-                text: Some("nobody is there to be asked".into()),
-                by: "rules".into(),
-            },
+            false => Answer::of_nobody(&asked.id),
         };
         self.governor.run(Instant::now());
         if answer.by.is_empty() {
@@ -118,9 +92,7 @@ impl Driver {
                 Some(Control::Answer(answer)) if answer.approval == id => return Ok(answer),
                 Some(control) => {
                     self.mind(control).await?;
-                    if self.wants_pause {
-                        return Err(End::Paused("by the user".into()));
-                    }
+                    self.check_pause()?;
                 }
                 None => return Err(End::Paused("nobody is there to be asked".into())),
             }
@@ -128,30 +100,22 @@ impl Driver {
     }
 }
 
-/// Ceilings that were raised before, from the events of a task.
-pub(super) fn extended(events: &[Event]) -> Vec<Ceiling> {
-    let all = [
-        Ceiling::Steps,
-        Ceiling::Tokens,
-        Ceiling::Wall,
-        Ceiling::Cost,
-        Ceiling::Tools,
-        Ceiling::Output,
-    ];
-    let is_yes = |id: &str| {
-        events.iter().any(|e| match &e.kind {
-            EventKind::Decided(answer) => answer.approval == id && answer.decision == Decision::Yes,
-            _ => false,
-        })
+fn approval(asked: &Asked) -> Approval {
+    let scopes = match asked.remembered {
+        Some(_) => vec![GrantScope::Once, GrantScope::Task, GrantScope::Repository],
+        None => vec![GrantScope::Once],
     };
-    let raised = |event: &Event| match &event.kind {
-        EventKind::Approval(asked) => match &asked.subject {
-            Subject::Budget { what } if is_yes(&asked.approval) => {
-                all.into_iter().find(|c| c.in_words() == what)
-            }
-            _ => None,
+    Approval {
+        approval: asked.id.clone(),
+        call: asked.call.clone(),
+        risk: match asked.subject {
+            Subject::Question { .. } => Risk::Low,
+            Subject::Command { .. } | Subject::Edit { .. } | Subject::Budget { .. } => Risk::Medium,
+            // It runs outside the sandbox, with whatever rights its server has.
+            Subject::Tool { .. } | Subject::Network { .. } => Risk::High,
         },
-        _ => None,
-    };
-    events.iter().filter_map(raised).collect()
+        subject: asked.subject.clone(),
+        reason: asked.reason.clone(),
+        scopes,
+    }
 }

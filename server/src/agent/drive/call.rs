@@ -19,7 +19,7 @@ use crate::agent::tools::{
 use crate::edit::path::RepoPath;
 use crate::edit::plan::FilePlan;
 use crate::model::ToolCall;
-use crate::secret::MARK;
+use crate::secret::{MARK, redact};
 use crate::store::StoreError;
 use crate::store::events::{
     Decision, Denial, Durability, Effect, Event, EventKind, Outcome, Permission, Subject,
@@ -252,6 +252,7 @@ impl Driver {
                 let answer = self.approve(asked).await?;
                 let yes_or_no = match answer.decision {
                     Decision::Yes => "yes",
+                    Decision::No if answer.is_of_nobody() => "nobody is there to be asked",
                     Decision::No => "no answer",
                 };
                 Reported::done(answer.text.unwrap_or_else(|| yes_or_no.into()))
@@ -390,8 +391,13 @@ impl Driver {
                 if answer.decision == Decision::Yes {
                     return Ok(None);
                 }
-                said = answer.text;
-                format!("{} said no", answer.by)
+                match answer.is_of_nobody() {
+                    true => "nobody is there to be asked".to_owned(),
+                    false => {
+                        said = answer.text;
+                        format!("{} said no", answer.by)
+                    }
+                }
             }
         };
         let (rule, what, instead) = (verdict.rule, verdict.what, verdict.instead);
@@ -421,13 +427,16 @@ impl Driver {
     /// Writes down what came of a call, charges it and looks for circles.
     async fn finish_call(&mut self, call: &ToolCall, result: Reported, took: Duration) -> Flow<()> {
         self.governor.charge_tool(took, result.text.len());
-        let circle = self.governor.observe(Observed {
+        let observed = Observed {
             tool: &call.name,
             arguments: &tool::canonical(&call.arguments),
             state: self.desk.proposed().state(),
-            output: &result.text,
+            // A hash of a secret may tell it.
+            output: &redact(&result.text),
             failed: result.outcome != Outcome::Done,
-        });
+        };
+        let footprint = observed.footprint();
+        let circle = self.governor.observe(footprint);
         let mut text = match result.is_data {
             true => prompt::data(&self.mark, &result.text),
             false => result.text,
@@ -438,6 +447,10 @@ impl Driver {
         if let Some(warning) = self.governor.warning(Instant::now()) {
             text.push_str(&format!("\n\n{warning}"));
         }
+        let nth = call.id.trim_start_matches('c').parse().unwrap_or(0);
+        if let Some(reminder) = prompt::reminder(nth, &self.prompt, &self.plan) {
+            text.push_str(&format!("\n\n{reminder}"));
+        }
         let mut kinds = result.beside;
         kinds.push(EventKind::ToolResult {
             call: call.id.clone(),
@@ -446,6 +459,7 @@ impl Driver {
             text,
             took: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             tier: result.tier,
+            footprint: Some(footprint),
         });
         self.record_with(kinds, result.rows, Durability::Synced)
             .await?;

@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use super::{Driver, End};
+use super::{Driver, End, Tested};
 use crate::agent::branch::Told;
+use crate::agent::governor::footprint_of;
 use crate::agent::{Mode, user};
 use crate::edit::workspace::Choice;
 use crate::model::TurnUsage;
-use crate::store::events::{Branch, EventKind, TaskState};
+use crate::store::events::{Branch, DiffFile, EventKind, TaskState};
 
 /// Author of the hunks of tasks.
 const AUTHOR: &str = "agent";
@@ -113,12 +114,34 @@ impl Driver {
         });
         let (proposal, rollback_token, notice) =
             presented.await.map_err(|why| why.to_string())??;
+        let evidence = self.evidence(&files);
         let diff = EventKind::Diff {
             files,
             proposal: Some(proposal),
             rollback_token,
         };
-        Ok(std::iter::once(diff).chain(notice).collect())
+        Ok([diff, evidence].into_iter().chain(notice).collect())
+    }
+
+    /// Says what speaks for the changes, and how closely they should be looked at.
+    fn evidence(&self, files: &[DiffFile]) -> EventKind {
+        let count = |of: fn(&DiffFile) -> usize| files.iter().map(of).sum::<usize>();
+        let (added, removed) = (count(|f| f.added), count(|f| f.removed));
+        let now = footprint_of(self.desk.proposed().state());
+        let tests = match self.tested {
+            Some(Tested {
+                passed: true,
+                state,
+            }) if state == now => "The tests passed with the last of them.",
+            Some(Tested { state, .. }) if state == now => {
+                "The tests failed with the last of them: look closely."
+            }
+            Some(_) => "The tests were not run after the last of them: run them.",
+            None => "No tests were run: look closely.",
+        };
+        let n_files = files.len();
+        let text = format!("Changes in {n_files} files, +{added} -{removed}. {tests}");
+        EventKind::Notice { text }
     }
 
     async fn commit(
@@ -144,14 +167,17 @@ impl Driver {
             branch.commit(desk.workspace(), desk.proposed(), &told)
         });
         let text = committed.await.map_err(|why| why.to_string())??;
-        let diff = (!files.is_empty()).then_some(EventKind::Diff {
-            files,
-            proposal: None,
-            rollback_token: None,
-        });
-        Ok(diff
-            .into_iter()
-            .chain([EventKind::Notice { text }])
-            .collect())
+        let mut told = Vec::new();
+        if !files.is_empty() {
+            let evidence = self.evidence(&files);
+            let diff = EventKind::Diff {
+                files,
+                proposal: None,
+                rollback_token: None,
+            };
+            told = vec![diff, evidence];
+        }
+        told.push(EventKind::Notice { text });
+        Ok(told)
     }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Driver;
+use crate::agent::agents_file::{self, Wear};
 use crate::agent::prompt::{MAP, MAX_AGENTS, Startup};
 use crate::agent::sandbox::TaskSandbox;
 use crate::edit::path::RepoPath;
@@ -20,8 +21,10 @@ const MAX_GIT: usize = 4 << 10;
 
 impl Driver {
     pub(super) async fn startup(&mut self) -> Startup {
+        let agents = self.agents_file();
         let mut startup = Startup {
-            agents: self.agents_file(),
+            agents_wear: self.wear(agents.clone()).await,
+            agents,
             map: self.map().await,
             ..Startup::default()
         };
@@ -33,7 +36,7 @@ impl Driver {
     }
 
     fn agents_file(&self) -> Option<String> {
-        let path = RepoPath::parse("AGENTS.md").ok()?;
+        let path = RepoPath::parse(agents_file::NAME).ok()?;
         self.desk.may_read(&path).ok()?;
         let Ok(Some(Entry::File { bytes, .. })) = self.desk.view_of_many().read(&path) else {
             return None;
@@ -41,6 +44,14 @@ impl Driver {
         let text = String::from_utf8_lossy(&bytes);
         let end = text.floor_char_boundary(MAX_AGENTS);
         (!secret::is_key_file(&text)).then(|| text[..end].to_owned())
+    }
+
+    /// What speaks against what AGENTS.md says.
+    async fn wear(&self, text: Option<String>) -> Option<String> {
+        let (root, text) = (self.desk.root().to_owned(), text?);
+        let looking = tokio::task::spawn_blocking(move || Wear::of(&root, &text).in_words());
+        let worn = looking.await.ok().flatten()?;
+        Some(format!("it {worn}"))
     }
 
     async fn map(&self) -> Option<String> {

@@ -6,7 +6,7 @@ use super::{Control, Driver, End, Flow, call, transcript};
 use crate::agent::prompt;
 use crate::model::{Message, ModelError, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
 use crate::secret::redact;
-use crate::store::events::{EventKind, Pace};
+use crate::store::events::{Event, EventKind, Pace};
 
 /// Tokens of one answer.
 const ANSWER: u32 = 8_192;
@@ -61,9 +61,7 @@ impl Driver {
                     None => self.controls.close(),
                     Some(control) => {
                         self.mind(control).await?;
-                        if self.wants_pause {
-                            return Err(End::Paused("by the user".into()));
-                        }
+                        self.check_pause()?;
                     }
                 },
                 Next::Tell => {
@@ -98,7 +96,7 @@ impl Driver {
         self.governor.charge_turn(&usage);
         let mut kinds = vec![self.usage(usage)];
         if reply.calls.is_empty() && reply.text.trim().is_empty() {
-            kinds.push(self.nudge("Your answer was empty. Go on with the task, or call finish."));
+            kinds.push(nudge(prompt::EMPTY));
             self.n_idle += 1;
             self.record(kinds).await?;
         } else {
@@ -117,15 +115,13 @@ impl Driver {
                 return Ok(());
             }
         }
-        let nudge = match reply.end {
+        let said = match reply.end {
             Some(TurnEnd::Refused) => return Err(End::Failed("the model declined".into())),
             // What the user said comes next.
             _ if !self.steers.is_empty() => return Ok(()),
             _ if self.n_idle < IDLE_ANSWERS => match reply.end {
-                Some(TurnEnd::Length) => {
-                    "Your answer was cut off: it was too long. Go on in smaller steps."
-                }
-                _ => "Call finish if the task is done; go on if it is not.",
+                Some(TurnEnd::Length) => prompt::CUT_OFF,
+                _ => prompt::GO_ON,
             },
             Some(TurnEnd::Stop) if !reply.text.trim().is_empty() => {
                 return Err(End::Finished {
@@ -140,8 +136,7 @@ impl Driver {
                 return Err(End::Failed("the model said nothing".into()));
             }
         };
-        let nudge = self.nudge(nudge);
-        self.record(vec![nudge]).await
+        self.record(vec![nudge(said)]).await
     }
 
     /// The event that says what the task has taken, with what a turn of the model took.
@@ -155,14 +150,28 @@ impl Driver {
             spent: Some(self.governor.spent(Instant::now())),
         }
     }
+}
 
-    fn nudge(&self, text: &str) -> EventKind {
-        EventKind::Entry {
-            message: Message::User {
-                text: text.to_owned(),
-            },
-        }
+pub(super) fn nudge(text: &str) -> EventKind {
+    EventKind::Entry {
+        message: Message::User {
+            text: text.to_owned(),
+        },
     }
+}
+
+/// Answers without a call that were given since the last one with calls or the last word of the
+/// user, from the events of a task.
+pub(super) fn idle(events: &[Event]) -> u32 {
+    events.iter().fold(0, |n, event| match &event.kind {
+        EventKind::Entry { message } => match message {
+            Message::Assistant { calls, .. } if calls.is_empty() => n + 1,
+            Message::User { text } if text == prompt::EMPTY => n + 1,
+            Message::User { text } if prompt::is_ours(text) => n,
+            Message::User { .. } | Message::Assistant { .. } | Message::ToolResult { .. } => 0,
+        },
+        _ => n,
+    })
 }
 
 enum Next {

@@ -1,9 +1,36 @@
 use super::*;
+use crate::store::events::{Event, EventKind, Outcome, TaskState};
+
+fn event(ts: i64, kind: EventKind) -> Event {
+    Event {
+        session: "t".into(),
+        turn: 1,
+        seq: 1,
+        ts,
+        kind,
+    }
+}
+
+fn result(footprint: Footprint, took: u64, text: &str) -> EventKind {
+    EventKind::ToolResult {
+        call: "c".into(),
+        tool: "t".into(),
+        outcome: Outcome::Done,
+        text: text.into(),
+        took,
+        tier: None,
+        footprint: Some(footprint),
+    }
+}
 
 /// Plays calls `tool arguments state output`, one a row (`!` before the output: it failed), and
-/// returns what the governor said to each: `.`, `nudge` or `halt`.
+/// returns what the governor said to each: `.`, `nudge` or `halt`. Another one that is made of the
+/// record before each call must say the same.
 fn play(rows: &str) -> String {
-    let mut governor = Governor::new(Ceilings::of(&Limits::default()), Spent::default());
+    let ceilings = Ceilings::of(&Limits::default());
+    let mut governor = Governor::new(ceilings);
+    let mut record = Vec::new();
+    let mut is_halted = false;
     let said = rows
         .lines()
         .map(str::trim)
@@ -12,20 +39,75 @@ fn play(rows: &str) -> String {
             let mut parts = row.splitn(4, ' ');
             let mut next = || parts.next().unwrap_or_default();
             let (tool, arguments, state, output) = (next(), next(), next(), next());
-            let verdict = governor.observe(Observed {
+            let observed = Observed {
                 tool,
                 arguments,
                 state: state.parse().unwrap(),
                 output: output.trim_start_matches('!'),
                 failed: output.starts_with('!'),
-            });
+            };
+            let footprint = observed.footprint();
+            let (mut again, halted) = Governor::of_record(ceilings, &record);
+            assert_eq!(halted.is_some(), is_halted, "{row}");
+            let verdict = governor.observe(footprint);
+            assert_eq!(again.observe(footprint), verdict, "{row}");
+            record.push(event(0, result(footprint, 0, output)));
             match verdict {
                 Verdict::Fine => ".",
                 Verdict::Nudge(_) => "nudge",
-                Verdict::Halt(_) => "halt",
+                Verdict::Halt(_) => {
+                    is_halted = true;
+                    "halt"
+                }
             }
         });
     said.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_was_taken_since_it_was_told_last_counts_after_a_kill() {
+    let footprint = Footprint {
+        call: 1,
+        error: None,
+        state: 1,
+    };
+    let status = |state| EventKind::Status { state, why: None };
+    let said = |text: &str| EventKind::Message { text: text.into() };
+    let told = Spent {
+        steps: 3,
+        tokens: 100,
+        cost: 0.5,
+        wall: 4_000,
+        tools: 1_000,
+        output: 50,
+    };
+    let usage = EventKind::Usage {
+        usage: TurnUsage::default(),
+        model: "m".into(),
+        spent: Some(told),
+    };
+    let record = [
+        event(1_000, status(TaskState::Running)),
+        event(5_000, usage),
+        event(5_200, result(footprint, 150, "0123456789")),
+        event(6_000, status(TaskState::WaitingApproval)),
+        // The user thinks.
+        event(60_000, status(TaskState::Running)),
+        event(60_300, said("Half ")),
+        event(60_500, said("an answer")),
+        // Nobody works here.
+        event(900_000, status(TaskState::Running)),
+        event(900_100, result(footprint, 20, "x")),
+    ];
+    let (governor, halted) = Governor::of_record(Ceilings::of(&Limits::default()), &record);
+    let expected = Spent {
+        steps: 4,
+        wall: 4_000 + 1_000 + 500 + 100,
+        tools: 1_170,
+        output: 61,
+        ..told
+    };
+    assert_eq!((governor.spent(Instant::now()), halted), (expected, None));
 }
 
 #[test]
@@ -94,7 +176,7 @@ fn waiting_for_the_user_costs_no_time() {
         wall_seconds: Some(10),
         ..Limits::default()
     };
-    let mut governor = Governor::new(Ceilings::of(&limits), Spent::default());
+    let mut governor = Governor::new(Ceilings::of(&limits));
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     governor.run(start);
@@ -119,7 +201,7 @@ fn every_ceiling_is_reached() {
     };
     let now = Instant::now();
     let with = |work: &dyn Fn(&mut Governor)| {
-        let mut governor = Governor::new(Ceilings::of(&limits), Spent::default());
+        let mut governor = Governor::new(Ceilings::of(&limits));
         work(&mut governor);
         governor.reached(now)
     };
@@ -163,7 +245,7 @@ fn the_model_is_warned_once() {
         steps: Some(5),
         ..Limits::default()
     };
-    let mut governor = Governor::new(Ceilings::of(&limits), Spent::default());
+    let mut governor = Governor::new(Ceilings::of(&limits));
     let now = Instant::now();
     let warnings: Vec<bool> = (0..5)
         .map(|_| {

@@ -190,6 +190,9 @@ pub(in crate::cli) fn line_of(kind: &EventKind) -> Option<String> {
                 format!("asked: {what} ({})", short(&asked.reason)),
             )
         }
+        EventKind::Decided(answer) if answer.is_of_nobody() => {
+            faint("  nobody was there to be asked".to_owned())
+        }
         EventKind::Decided(answer) => {
             let text = answer
                 .text

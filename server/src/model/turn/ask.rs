@@ -119,6 +119,15 @@ impl TurnModel {
         others.fold(self.inner.endpoint.context, u32::min)
     }
 
+    /// Tokens of the window of the model with this name, the smallest of several; where none has
+    /// it, what every one has.
+    pub fn context_of(&self, name: &str) -> u32 {
+        let all = std::iter::once(self).chain(self.fallbacks.iter());
+        let named = all.filter(|model| model.inner.endpoint.model == name);
+        let least = named.map(|model| model.inner.endpoint.context).min();
+        least.unwrap_or_else(|| self.context())
+    }
+
     /// Asks for the next turn. Returns at once; everything comes through the stream.
     pub fn turn(&self, request: TurnRequest) -> TurnStream {
         let (tell, events) = mpsc::channel(QUEUE);

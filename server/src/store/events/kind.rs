@@ -80,6 +80,9 @@ pub enum EventKind {
         /// What stood between the command and the machine, where there was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tier: Option<String>,
+        /// What a task that goes in circles is known by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        footprint: Option<Footprint>,
     },
     /// The changes a task proposes so far, or now that they can be decided.
     Diff {
@@ -240,6 +243,19 @@ pub enum Outcome {
     Denied,
     /// The program ended while the tool ran.
     Unknown,
+}
+
+/// What a call did, as hashes of 48 bits, which every reader of JSON keeps: where two are the same,
+/// the same was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Footprint {
+    /// Of the tool, its arguments, what it said and the state after it.
+    pub call: u64,
+    /// Of the tool and what it said, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<u64>,
+    /// Of the files as the task has them.
+    pub state: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -101,10 +101,30 @@ pub struct Answer {
     /// The answer to a question, or what to do instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Who decided: `user`, or the rules.
+    /// Who decided: `user`, or `nobody`.
     #[serde(default)]
     pub by: String,
 }
+
+impl Answer {
+    /// Of one who is not there: no, for this once.
+    pub fn of_nobody(approval: &str) -> Self {
+        Self {
+            approval: approval.to_owned(),
+            decision: Decision::No,
+            scope: GrantScope::Once,
+            text: None,
+            by: NOBODY.into(),
+        }
+    }
+
+    /// Whether it was not decided, because nobody was there.
+    pub fn is_of_nobody(&self) -> bool {
+        self.by == NOBODY
+    }
+}
+
+const NOBODY: &str = "nobody";
 
 fn once() -> GrantScope {
     GrantScope::Once

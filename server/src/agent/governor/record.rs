@@ -1,0 +1,92 @@
+//! What is written down of a task, taken in again by the governor of its next process.
+
+use super::{Ceiling, Ceilings, Governor, Verdict};
+use crate::store::events::{Decision, Event, EventKind, Spent, Subject, TaskState};
+
+impl Governor {
+    /// For a task as its events left it. Returns also why it goes on no more, where it was seen in
+    /// circles for the second time as its process ended.
+    pub fn of_record(ceilings: Ceilings, events: &[Event]) -> (Self, Option<String>) {
+        let mut governor = Self::new(ceilings);
+        governor.spent = spent(events);
+        let mut halted = None;
+        for event in events {
+            let EventKind::ToolResult {
+                footprint: Some(footprint),
+                ..
+            } = &event.kind
+            else {
+                continue;
+            };
+            if let Verdict::Halt(why) = governor.observe(*footprint) {
+                halted = Some(why);
+            }
+        }
+        for ceiling in extended(events) {
+            governor.extend(ceiling);
+        }
+        (governor, halted)
+    }
+}
+
+/// What the task was told to have taken last, and what it took since as far as that is written down.
+/// The time between the last event of a process and the first of the next is nobody's.
+fn spent(events: &[Event]) -> Spent {
+    let mut spent = Spent::default();
+    let mut is_answering = false;
+    let mut running_since: Option<i64> = None;
+    for event in events {
+        let begins = matches!(
+            event.kind,
+            EventKind::Status {
+                state: TaskState::Running,
+                ..
+            }
+        );
+        if let Some(since) = running_since.filter(|_| !begins) {
+            spent.wall += u64::try_from(event.ts - since).unwrap_or(0);
+        }
+        if begins || running_since.is_some() {
+            running_since = Some(event.ts);
+        }
+        match &event.kind {
+            EventKind::Usage {
+                spent: Some(told), ..
+            } => {
+                spent = *told;
+                is_answering = false;
+            }
+            // A turn of the model that was cut off is one, too.
+            EventKind::Message { .. } | EventKind::Thought { .. } if !is_answering => {
+                spent.steps += 1;
+                is_answering = true;
+            }
+            EventKind::ToolResult { took, text, .. } => {
+                spent.tools += took;
+                spent.output += text.len() as u64;
+            }
+            EventKind::Status { .. } if !begins => running_since = None,
+            _ => {}
+        }
+    }
+    spent
+}
+
+/// Ceilings that the user raised.
+fn extended(events: &[Event]) -> impl Iterator<Item = Ceiling> {
+    let is_yes = move |id: &str| {
+        events.iter().any(|e| match &e.kind {
+            EventKind::Decided(answer) => answer.approval == id && answer.decision == Decision::Yes,
+            _ => false,
+        })
+    };
+    events.iter().filter_map(move |event| match &event.kind {
+        EventKind::Approval(asked) => match &asked.subject {
+            Subject::Budget { what } if is_yes(&asked.approval) => {
+                Ceiling::ALL.into_iter().find(|c| c.in_words() == what)
+            }
+            _ => None,
+        },
+        _ => None,
+    })
+}
