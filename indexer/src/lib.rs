@@ -37,6 +37,7 @@ pub use self::{
     repo::{
         Head,
         age::{Age, age},
+        head,
         uncommitted::{Content, Uncommitted, uncommitted},
         worktree::{self, Worktree, WorktreeError},
     },

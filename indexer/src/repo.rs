@@ -40,6 +40,11 @@ pub struct Head {
     pub shallow: bool,
 }
 
+/// Returns where a folder stands. `None` without git.
+pub fn head(root: &Path) -> Option<Head> {
+    Repo::open(root).map(|repo| repo.head())
+}
+
 /// A repository that can be read from any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Repo {

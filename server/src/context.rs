@@ -7,6 +7,7 @@
 //! server's prompt cache survives typing and scrolling.
 //! Not here: how a prompt is written (`model`), how the repository is searched (`index`).
 
+pub mod data;
 mod similar;
 
 use std::ops::Range;

@@ -156,6 +156,14 @@ impl Policy {
         named.all(|modes| modes.iter().any(|m| m == mode))
     }
 
+    /// The branch that the folder is on, where rules say that the user decides about every change
+    /// there. Reads the disk.
+    pub fn protected_branch(&self, root: &Path) -> Option<String> {
+        let branch = indexer::head(root)?.branch?;
+        let is_protected = self.layers.iter().any(|l| l.file.protects(&branch));
+        is_protected.then_some(branch)
+    }
+
     /// Judges a shell line: the strictest judgement of all it would run and write.
     pub fn judge_line(&self, text: &str, grants: &[Grant]) -> Verdict {
         let line = Line::read(text);

@@ -4,6 +4,7 @@
 //! of the repository is put between marks that it cannot know, and is said to be data.
 
 use super::Mode;
+pub(super) use crate::context::data::{between as data, mark};
 use crate::store::events::{PlanItem, PlanState};
 
 /// Bytes of AGENTS.md that are shown.
@@ -60,21 +61,6 @@ pub(super) fn reminder(n: usize, task: &str, plan: &[PlanItem]) -> Option<String
     Some(format!(
         "That was call {n}; what you saw at first may have faded, so read again what you rely on. The task is still:\n{task}{open}\nIf that is more than one change, finish the one you are at and name the rest in your summary."
     ))
-}
-
-/// Puts data between marks.
-pub(super) fn data(mark: &str, text: &str) -> String {
-    let text = text.trim_end_matches('\n');
-    match text.contains(mark) {
-        true => format!("<{mark}>\n{}\n</{mark}>", text.replace(mark, "data")),
-        false => format!("<{mark}>\n{text}\n</{mark}>"),
-    }
-}
-
-/// The marks of a task: nobody who wrote a file knows them.
-pub(super) fn mark(task: &str) -> String {
-    let hash = blake3::derive_key("pairwright data mark", task.as_bytes());
-    format!("data-{}", &blake3::Hash::from_bytes(hash).to_hex()[..12])
 }
 
 /// What is shown of the repository at the start.

@@ -74,6 +74,15 @@ impl Tasks {
             );
             return Err(refused(&message));
         }
+        if ask.mode == Mode::Auto
+            && ask.place == Place::Folder
+            && let Some(branch) = policy.protected_branch(setup.workspace.root().path())
+        {
+            let message = format!("You decide about every change on the branch {branch}.");
+            return Err(refused(&message).with_hint(
+                "Use the mode review, or a branch of its own by `worktree` or `agent.worktree`.",
+            ));
+        }
         self.check_room()?;
         let ceilings = Ceilings::of(&policy.limits().tighter(&ask.limits));
         let id = new_id('t');

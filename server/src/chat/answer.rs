@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::conversation::{Conversation, estimate};
 use super::grounding::{Grounding, Sources, gather};
 use super::{Ask, Inner, cite, prompt, search};
+use crate::context::data;
 use crate::edit::hunks::{Proposal, What};
 use crate::edit::parse::{EditSet, Format, parse};
 use crate::edit::plan::Options;
@@ -139,7 +140,7 @@ impl Inner {
         stop: &CancellationToken,
     ) -> anyhow::Result<EventKind> {
         let (session, turn) = (ask.session.as_str(), conversation.turn);
-        let mark = prompt::mark(session);
+        let mark = data::mark(session);
         let asked = Message::User {
             text: prompt::message(&question, &grounding.pieces, &mark),
         };

@@ -4,6 +4,7 @@
 //! repository stands between marks that who wrote it cannot know, and is said to be data.
 
 use super::grounding::Piece;
+use crate::context::data::between;
 
 pub(super) const SYSTEM: &str = "\
 You are Pairwright, a pair programmer who answers questions about the repository the user has open.
@@ -44,17 +45,11 @@ pub(super) fn message(question: &str, pieces: &[Piece], mark: &str) -> String {
         let cut = if shown.is_cut { ", cut" } else { "" };
         // The title can be a file's name, which is data too.
         let title = shown.title.replace(['\n', '\r'], " ");
-        let text_of = piece.text.trim_end_matches('\n').replace(mark, "data");
+        let data = between(mark, &piece.text);
         text.push_str(&format!(
-            "\n{title}{lines} ({}{cut}):\n<{mark}>\n{text_of}\n</{mark}>\n",
+            "\n{title}{lines} ({}{cut}):\n{data}\n",
             shown.reason
         ));
     }
     text
-}
-
-/// The marks of a session: nobody who wrote a file knows them.
-pub(super) fn mark(session: &str) -> String {
-    let hash = blake3::derive_key("pairwright data mark", session.as_bytes());
-    format!("data-{}", &blake3::Hash::from_bytes(hash).to_hex()[..12])
 }

@@ -237,3 +237,36 @@ fn what_changes_nothing_or_has_no_commit_to_begin_at_gets_no_branch() {
     assert_eq!(git(&root, &["worktree", "list"]).lines().count(), 1);
     stage.stop();
 }
+
+#[test]
+fn what_is_applied_without_being_asked_for_is_not_on_a_protected_branch() {
+    let stage = stage();
+    let root = stage.world.root();
+    let rules = stage.world.home().join(".config/pairwright/policy.toml");
+    std::fs::write(rules, "protected_branches = [\"main\", \"release/*\"]\n").unwrap();
+    let auto = ["task", "--json", "--mode", "auto", "Fix it."];
+    for branch in ["main", "release/1.0"] {
+        git(&root, &["checkout", "-q", "-B", branch]);
+        let refused = stage.command(&auto);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        let why = format!("every change on the branch {branch}");
+        assert!(!refused.status.success() && said.contains(&why), "{said}");
+    }
+    assert_eq!(stage.server.log().completions().len(), 0);
+    // Asked where it may be, it ends where it may not.
+    git(&root, &["checkout", "-q", "-b", "experiment"]);
+    let before = files(&root);
+    let mut task = stage.start(&["--mode", "auto", "Fix it."]);
+    while task.next().unwrap()["kind"] != "tool_result" {}
+    git(&root, &["checkout", "-q", "main"]);
+    let (events, code) = task.until_it_ends();
+    assert_eq!(code, 0, "{events:#?}");
+    let told = notice(&events);
+    assert!(told.contains("every change on the branch main"), "{told}");
+    assert_eq!(files(&root), before);
+    git(&root, &["checkout", "-q", "experiment"]);
+    let (_, code) = stage.start(&["--mode", "auto", "Fix it."]).until_it_ends();
+    assert_eq!(code, 0);
+    assert!(files(&root)["shapes.py"].contains("side * side"));
+    stage.stop();
+}

@@ -153,7 +153,8 @@ fn a_task_at_a_ceiling_with_nobody_to_ask_pauses_until_somebody_takes_it_up() {
         // Somebody says yes to twice as much, and to that again.
         let yes: toml::Table = toml::from_str("decision = 'yes'").unwrap();
         stage.script.answers = vec![yes; 2];
-        let (events, code) = stage.start(&["--resume", task]).until_it_ends();
+        let known = recorded(&stage, task).len();
+        let (events, code) = stage.resume(task, known).until_it_ends();
         assert_eq!(code, 0, "{events:#?}");
         let all = recorded(&stage, task);
         let by: Vec<&str> = decisions(&all).iter().map(|(_, by)| *by).collect();

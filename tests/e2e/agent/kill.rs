@@ -113,9 +113,8 @@ pub(super) fn play_killed(stage: &Stage, stalls: &[usize]) -> (String, Vec<Value
     running.next();
     let task = running.task();
     for (n_killed, turn) in stalls.iter().enumerate() {
-        stage.wait_until_asked(turn + 1 + n_killed);
-        running.kill();
-        running = stage.start(&["--resume", &task]);
+        let heard = running.kill_when(|| stage.wait_until_asked(turn + 1 + n_killed));
+        running = stage.resume(&task, heard.len());
     }
     let (events, _) = running.until_it_ends();
     (task, events)

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use model_server::{Answer, Call, Log, ModelServer, Seen, Turn, broken_prefix};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -144,7 +145,16 @@ impl Stage {
             lines: Box::new(lines.map_while(Result::ok)),
             child,
             answers: self.script.answers.clone().into(),
+            known: 0,
             events: Vec::new(),
+        }
+    }
+
+    /// Takes a task up whose first `known` events were heard.
+    pub(super) fn resume(&self, task: &str, known: usize) -> Running {
+        Running {
+            known,
+            ..self.start(&["--resume", task])
         }
     }
 
@@ -262,8 +272,10 @@ fn answer(turns: &[ScriptTurn], stalls: &mut Vec<usize>, seen: &Seen) -> Answer 
 
 pub(super) struct Running {
     child: Child,
-    lines: Box<dyn Iterator<Item = String>>,
+    lines: Box<dyn Iterator<Item = String> + Send>,
     answers: VecDeque<toml::Table>,
+    /// Questions among the first events were asked before.
+    known: usize,
     pub(super) events: Vec<Value>,
 }
 
@@ -272,7 +284,7 @@ impl Running {
     pub(super) fn next(&mut self) -> Option<Value> {
         let line = self.lines.next()?;
         let event: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
-        if event["kind"] == "approval" {
+        if event["kind"] == "approval" && self.events.len() >= self.known {
             match self.answers.pop_front() {
                 Some(answer) => {
                     let mut answer = serde_json::to_value(answer).unwrap();
@@ -305,9 +317,22 @@ impl Running {
         (self.events, code)
     }
 
+    /// Hears and answers until `is_time` returns, and kills the program then.
+    pub(super) fn kill_when(mut self, is_time: impl FnOnce()) -> Vec<Value> {
+        let process = Pid::from_child(&self.child);
+        let hearing = std::thread::spawn(move || {
+            while self.next().is_some() {}
+            self
+        });
+        is_time();
+        kill_process(process, Signal::KILL).unwrap();
+        hearing.join().unwrap().kill()
+    }
+
     /// Kills the program on the spot.
     pub(super) fn kill(mut self) -> Vec<Value> {
-        self.child.kill().unwrap();
+        // It may be dead.
+        let _ = self.child.kill();
         self.child.wait().unwrap();
         self.events
     }

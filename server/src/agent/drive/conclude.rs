@@ -96,7 +96,14 @@ impl Driver {
                 .propose_plan(plan, &proposal, AUTHOR, Some(&id))
                 .map_err(|why| why.to_string())?;
             let (mut token, mut notice) = (None, None);
-            if accepts {
+            let protected = desk.policy().protected_branch(desk.root());
+            if let Some(branch) = protected.as_ref().filter(|_| accepts) {
+                notice = Some(EventKind::Notice {
+                    text: format!(
+                        "The hunks were not applied: you decide about every change on the branch {branch}. Do so in the editor, or with: pairwright task --review {id}"
+                    ),
+                });
+            } else if accepts {
                 let choice = Choice::Proposal(proposal.clone());
                 match desk.workspace().accept(documents, &choice, Some(&id)) {
                     Ok(outcome) => token = outcome.rollback_token.map(|t| t.to_string()),
@@ -139,8 +146,11 @@ impl Driver {
             Some(_) => "The tests were not run after the last of them: run them.",
             None => "No tests were run: look closely.",
         };
-        let n_files = files.len();
-        let text = format!("Changes in {n_files} files, +{added} -{removed}. {tests}");
+        let n_files = match files.len() {
+            1 => "1 file".to_owned(),
+            n => format!("{n} files"),
+        };
+        let text = format!("Changes in {n_files}, +{added} -{removed}. {tests}");
         EventKind::Notice { text }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct PolicyFile {
     pub(super) limits: Limits,
     /// Modes a task may be started in; all when not given.
     pub(super) modes: Option<Vec<String>>,
+    /// Branches where the user decides about every change, as globs.
+    protected_branches: Vec<PathGlob>,
 }
 
 /// A rule: what it is about, and what it says of that.
@@ -124,6 +126,11 @@ impl PolicyFile {
         file.tool.iter().try_for_each(Rule::check)?;
         file.network.iter().try_for_each(Rule::check)?;
         Ok(file)
+    }
+
+    pub(super) fn protects(&self, branch: &str) -> bool {
+        let mut globs = self.protected_branches.iter();
+        globs.any(|glob| glob.0.is_match(branch))
     }
 
     /// Leaves out what allows something.
