@@ -187,6 +187,23 @@ fn two_tasks_at_once_keep_their_files_questions_and_events_apart() {
     tasks.sort_by_key(Value::to_string);
     assert_eq!(asked, tasks, "each task asks once, under its own name");
     assert_eq!(files(&stage.world.root()), before);
+    // One that begins after they changed something has nothing of theirs.
+    let look = json!({ "prompt": "Look.", "mode": "plan" });
+    let third = ask(&mut client, "pairwright/task/start", &look)["task"].clone();
+    let is_end = |event: &Value| event["kind"] == "done" && event["session"] == third;
+    client
+        .wait_for("pairwright/event", is_end, deadline())
+        .unwrap();
+    let of_third = client
+        .notices()
+        .iter()
+        .filter(|n| n.params["session"] == third);
+    assert!(of_third.clone().count() > 0);
+    let diffs: Vec<&Value> = of_third
+        .map(|n| &n.params)
+        .filter(|event| event["kind"] == "diff")
+        .collect();
+    assert!(diffs.is_empty(), "{diffs:#?}");
     client.leave().unwrap();
     // Of two that propose the same, each is decided for itself; the second changes nothing more.
     let mut after = Vec::new();

@@ -194,6 +194,7 @@ fn every_ceiling_is_reached() {
     let limits = Limits {
         steps: Some(2),
         tokens: Some(100),
+        wall_seconds: Some(1),
         cost: Some(0.5),
         tool_seconds: Some(1),
         output_bytes: Some(10),
@@ -220,6 +221,8 @@ fn every_ceiling_is_reached() {
         }),
         Some(Ceiling::Steps)
     );
+    let before = now - Duration::from_secs(1);
+    assert_eq!(with(&|g| g.run(before)), Some(Ceiling::Wall));
     assert_eq!(
         with(&|g| g.charge_turn(&usage(90, 0, 10, None))),
         Some(Ceiling::Tokens)
