@@ -31,7 +31,6 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::{self, Result};
 use tower_lsp_server::{Client, LanguageServer, LspService};
@@ -74,13 +73,9 @@ pub fn serve(
         lines,
         exclude,
     } = start;
-    let leaving = CancellationToken::new();
     let service = LspService::build_with_lifecycle_methods(|client| {
         tokio::spawn(forward_lines(client.clone(), lines));
-        Server {
-            leaving: leaving.clone(),
-            ..Server::new(client, settings, log, exclude)
-        }
+        Server::new(client, settings, log, exclude)
     })
     .custom_method("textDocument/didOpen", Server::did_open)
     .custom_method("textDocument/didChange", Server::did_change)
@@ -151,7 +146,7 @@ pub fn serve(
     .custom_method("pairwright/status/get", Server::get_status);
     let (service, socket) = compat::register(service).finish();
     drop(entered);
-    dispatch::serve(input, output, service, socket, &leaving, runtime)
+    dispatch::serve(input, output, service, socket, runtime)
 }
 
 async fn forward_lines(client: Client, mut lines: mpsc::Receiver<Line>) {
@@ -193,8 +188,6 @@ struct Server {
     speaks_legacy: Arc<OnceLock<()>>,
     /// The state that the client was told last.
     told: Arc<watch::Sender<Option<Status>>>,
-    /// Cancelled once the client has left: what it is asked then nobody hears.
-    leaving: CancellationToken,
 }
 
 impl Server {
@@ -220,7 +213,6 @@ impl Server {
             speaks_legacy: Arc::default(),
             problem: Arc::new(watch::channel(None).0),
             told: Arc::new(watch::channel(None).0),
-            leaving: CancellationToken::new(),
         }
     }
 

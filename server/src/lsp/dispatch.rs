@@ -58,20 +58,19 @@ pub async fn off_the_reader() {
 /// Reads messages from `input` and answers on `output` until the client leaves.
 ///
 /// Runs on the calling thread, which must not belong to the runtime; returns when the stream ends
-/// or `exit` arrives, after the messages already queued were written. Cancels `leaving` before
-/// anything that is sent to the client is lost.
+/// or `exit` arrives, after the messages already queued were written.
 pub fn serve<S: LanguageServer>(
     mut input: impl BufRead,
     output: impl Write + Send + 'static,
     service: LspService<S>,
     socket: ClientSocket,
-    leaving: &CancellationToken,
     runtime: &Handle,
 ) -> Ending {
     let _entered = runtime.enter();
     let (outbox, writer) = Outbox::start(output);
     let (to_client, from_client) = socket.split();
     let (answers, answers_out) = mpsc::channel(OUTBOX);
+    let leaving = CancellationToken::new();
     runtime.spawn(forward(
         to_client,
         answers_out,
@@ -89,9 +88,6 @@ pub fn serve<S: LanguageServer>(
         match read_frame(&mut input) {
             Ok(Some(Frame::Request(request))) => {
                 let exit = request.method() == "exit";
-                if exit {
-                    leaving.cancel();
-                }
                 reader.request(request);
                 if exit {
                     break Ending::Exit;

@@ -217,27 +217,3 @@ fn a_task_that_waits_at_a_ceiling_as_its_editor_ends_is_decided_in_the_next() {
         stage.stop();
     }
 }
-
-#[test]
-fn a_question_that_comes_up_as_the_editor_leaves_is_answered_by_nobody() {
-    let script = "[[turn]]\ntakes = 400\n[[turn.call]]\nname = 'ask_user'\narguments = { question = 'Which?' }\n\
-        [[turn]]\n[[turn.call]]\nname = 'finish'\narguments = { summary = 'Done.' }\n";
-    let script: Script = toml::from_str(script).unwrap();
-    let stage = Stage::untrusted(script, World::new(&[("a.txt", "one\n")]));
-    let mut editor = open(&stage, &json!({ "events": true, "approvals": true }));
-    editor.on_request("window/showMessageRequest", |_| (Vec::new(), None));
-    let plan = json!({ "prompt": "Look.", "mode": "plan" });
-    let task = ask(&mut editor, "pairwright/task/start", &plan)["task"].clone();
-    // A request that waits for the user keeps the server for two seconds more.
-    editor
-        .ask("pairwright/task/start", &json!({ "prompt": "Fix it." }))
-        .unwrap();
-    editor
-        .wait_for("window/showMessageRequest", |_| true, deadline())
-        .unwrap();
-    editor.hang_up().unwrap();
-    let all = recorded(&stage, task.as_str().unwrap());
-    assert!(matches!(decisions(&all)[..], [(_, "")]), "{all:#?}");
-    assert_eq!(n_asked(&stage), 1);
-    stage.stop();
-}

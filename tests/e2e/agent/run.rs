@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use model_server::{Answer, Call, Log, ModelServer, Seen, Turn, broken_prefix};
 use rustix::process::{Pid, Signal, kill_process};
@@ -44,8 +43,6 @@ pub(super) struct ScriptTurn {
     pub(super) call: Vec<ScriptCall>,
     /// Say it this many times.
     pub(super) repeat: Option<usize>,
-    /// Milliseconds that the model takes.
-    pub(super) takes: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -267,7 +264,7 @@ fn answer(turns: &[ScriptTurn], stalls: &mut Vec<usize>, seen: &Seen) -> Answer 
         };
         Call::new(&id, &call.name, &arguments)
     });
-    Answer::turn(Turn::calls(&turn.text, calls)).after(Duration::from_millis(turn.takes))
+    Answer::turn(Turn::calls(&turn.text, calls))
 }
 
 pub(super) struct Running {

@@ -1,7 +1,7 @@
 //! Watching over a task that runs: its steps as progress, its questions, its end.
 //!
 //! Holds: a question goes to a client that announced `approvals` as a request of ours, to every
-//! other as `window/showMessageRequest`; closing the window is no, closing the editor is no answer.
+//! other as `window/showMessageRequest`; closing the window is no.
 
 use serde::{Deserialize, Serialize};
 use tower_lsp_server::gen_lsp_types::{
@@ -136,10 +136,6 @@ impl Server {
             true => self.ask_plugin(&handle.id, asked).await,
             false => self.ask_in_a_window(&asked).await,
         };
-        // Nobody was asked; whoever takes the task up is.
-        if self.leaving.is_cancelled() {
-            return;
-        }
         let answer = answer.unwrap_or(ApprovalResponse {
             decision: Decision::No,
             scope: None,
