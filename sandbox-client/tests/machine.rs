@@ -491,3 +491,33 @@ async fn less_than_was_asked_for_is_refused() {
         "{refused:?}"
     );
 }
+
+/// Two files that are larger than any disk, and take no room.
+fn write_too_much(world: &World) {
+    for name in ["a", "b"] {
+        let file = File::create(world.root().join(name)).unwrap();
+        file.set_len(9 << 40).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_that_no_machine_can_show_is_refused_with_the_reason_and_not_held_against_machines()
+ {
+    let Some(mut options) = with_machines() else {
+        return;
+    };
+    let state = tempfile::tempdir().unwrap();
+    options.state = Some(state.path().to_owned());
+    let world = World::with(options);
+    write_too_much(&world);
+    let refused = world.client.create(asking(emulated(&world))).await.err();
+    let Some(ClientError::Refused { message, .. }) = &refused else {
+        panic!("{refused:?}");
+    };
+    let words = "a sandbox of the tier vm-emulated cannot show what was asked for: ";
+    assert!(message.contains(words), "{message}");
+    assert!(message.contains("16 TiB can be shown"), "{message}");
+    // Another workspace is shown: it was not the machine's fault.
+    assert!(!state.path().join("sandbox-tiers.json").exists());
+    assert!(world.client.list().await.unwrap().is_empty());
+}
