@@ -53,7 +53,7 @@ pub struct Models {
     pub complete: Option<Model>,
     /// The model that turns code and questions into vectors for search: any endpoint that answers
     /// `POST /embeddings` as OpenAI does. It is sent every indexed piece of the workspace once;
-    /// `api` and `template` mean nothing here. Unset: embedded vectors, on this machine.
+    /// `api`, `template`, `stop` and `logitBias` mean nothing here. Unset: embedded vectors, on this machine.
     pub embed: Option<Model>,
     /// The model that answers in chat. Unset: questions are answered with the best places of the
     /// repository, by search alone.
@@ -95,6 +95,13 @@ pub struct Model {
     pub headers: BTreeMap<String, String>,
     /// Fill-in-the-middle template to use instead of the one found by the model's name.
     pub template: Option<String>,
+    /// Texts that end a suggestion, besides the model family's own end tokens: for tokens that a
+    /// model leaks into its text.
+    pub stop: Vec<String>,
+    /// How much likelier (up to 100) or less likely (down to -100) the model is to write a token, by
+    /// the token's number, for example `{ "50256" = -100 }`. Told to servers of the dialects `openai`,
+    /// `fim` and `llamacpp`.
+    pub logit_bias: BTreeMap<String, f32>,
 }
 
 /// One model endpoint for conversations.

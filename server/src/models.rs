@@ -121,6 +121,8 @@ fn endpoint(model: &config::Model, section: &'static str) -> Endpoint {
         key: key(model.api_key_env.as_ref(), model.api_key_command.as_ref()),
         http: model.http,
         template: model.template.clone(),
+        stop: model.stop.clone(),
+        logit_bias: model.logit_bias.clone(),
         headers: secrets(&model.headers),
         ..Endpoint::new(model.api, &*model.url, &*model.model)
     }

@@ -202,6 +202,27 @@ async fn keys_within_the_debounce_cost_one_model_request() {
     assert_eq!(asked(&model), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_the_model_leaks_is_kept_out_by_the_settings() {
+    let (model, world) = with_model(|seen| Answer::honest(seen, "total[PAD]total")).await;
+    world.write_settings(&format!(
+        "[models.complete]\napi = 'fim'\nurl = '{}'\nmodel = 'qwen2.5-coder'\nhttp = 'h2c'\n\
+         stop = ['[PAD]']\nlogitBias = {{ '7' = -100 }}\n\
+         [local]\nenabled = false\n[complete]\ndeadlineMs = 5000\n",
+        model.url()
+    ));
+    let mut client = world.session();
+    let uri = world.uri("sum.py");
+    client.open(&uri, "python", "x = \n");
+    let answer = client.inline(&uri, (0, 4));
+    assert_eq!(suggested(&answer), Some("x = total"));
+    let log = model.log();
+    let body = log.completions().last().unwrap().json();
+    let stops = body["stop"].as_array().unwrap();
+    assert!(stops.contains(&json!("[PAD]")), "{body}");
+    assert_eq!(body["logit_bias"], json!({ "7": -100.0 }));
+}
+
 /// Edits, requests and cancels in any order: whatever is answered was computed from the version
 /// that was asked on. The model's answer and the line both carry the number of the version.
 #[tokio::test(flavor = "multi_thread")]

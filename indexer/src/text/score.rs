@@ -23,7 +23,7 @@ const B_CHUNK: f32 = 0.6;
 const B_FILE: f32 = 0.75;
 const COMMENT_WEIGHT: f32 = 0.8;
 const SYMBOL_WEIGHT: f32 = 2.0;
-/// Postings a question may cost: 10 ns each. Indexes of 10,000 files rarely have as many.
+/// Postings that a question may cost, some 25 ns each.
 const MAX_POSTINGS: u64 = 600_000;
 /// No file: a document whose content nothing has, or that was deleted.
 const NONE: u32 = u32::MAX;

@@ -226,6 +226,7 @@ enum Rule {
 pub struct Governor {
     ceilings: Ceilings,
     spent: Spent,
+    calls: HashMap<String, u32>,
     running_since: Option<Instant>,
     recent: VecDeque<Footprint>,
     known: HashSet<u64>,
@@ -243,6 +244,7 @@ impl Governor {
         Self {
             ceilings,
             spent: Spent::default(),
+            calls: HashMap::new(),
             running_since: None,
             recent: VecDeque::new(),
             known: HashSet::new(),
@@ -336,9 +338,19 @@ impl Governor {
         self.spent.cost += usage.cost.unwrap_or_default();
     }
 
-    pub fn charge_tool(&mut self, took: Duration, output: usize) {
+    pub fn charge_tool(&mut self, tool: &str, took: Duration, output: usize) {
+        self.count(tool);
         self.spent.tools += millis(took);
         self.spent.output += output as u64;
+    }
+
+    fn count(&mut self, tool: &str) {
+        *self.calls.entry(tool.to_owned()).or_default() += 1;
+    }
+
+    /// How often each tool was called.
+    pub fn calls(&self) -> &HashMap<String, u32> {
+        &self.calls
     }
 
     /// Looks for circles in what the calls did.

@@ -11,6 +11,7 @@
 pub mod command;
 mod rule;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use self::command::{Line, Simple, Word};
-use self::rule::{About, Commands, Holds, Hosts, Paths, PolicyFile, Rule, Tools};
+use self::rule::{About, Commands, Holds, Hosts, Paths, PolicyFile, Rule, Tools, is_named};
 pub use self::rule::{Access, Ruling};
 use super::governor::Limits;
 use crate::edit::path::{Denied, RepoPath};
@@ -307,6 +308,28 @@ impl Policy {
                 Permission::Tool(granted) => granted == tool,
                 Permission::Command(_) | Permission::Path(_) | Permission::Network(_) => false,
             })
+    }
+
+    /// Judges one call more of a tool, after `calls` of each. `None` within its quota, and where it
+    /// has none.
+    pub fn judge_quota(&self, tool: &str, calls: &HashMap<String, u32>) -> Option<Verdict> {
+        let of = |name: &str| -> u32 {
+            let named = calls.iter().filter(|(other, _)| is_named(name, other));
+            named.map(|(_, n)| n).sum()
+        };
+        self.layers.iter().find_map(|layer| {
+            let mut quotas = layer.file.quotas.iter();
+            let (name, most) =
+                quotas.find(|(name, most)| is_named(name, tool) && of(name) >= **most)?;
+            Some(Verdict {
+                ruling: Ruling::Deny,
+                rule: format!("`quotas.{name}` in {}", layer.origin.shown()),
+                what: tool.to_owned(),
+                why: format!("a task may call it {most} times"),
+                instead: Some("go on without it, or finish with what you have".into()),
+                remembered: None,
+            })
+        })
     }
 
     /// Judges reading or changing a file of the folder. `path` is below it, with `/`.

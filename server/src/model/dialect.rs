@@ -14,7 +14,7 @@ mod ollama;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::endpoint::Api;
+use super::endpoint::{Api, Endpoint};
 use super::failure::{Failure, json_message, quote};
 use super::fim::{ControlText, Template};
 use super::request::FimRequest;
@@ -42,7 +42,7 @@ pub(super) enum Dialect {
 
 /// What a dialect needs to write a request.
 pub(super) struct Call<'a> {
-    pub(super) model: &'a str,
+    pub(super) endpoint: &'a Endpoint,
     pub(super) request: &'a FimRequest,
     /// Control tokens of the model's family, for dialects that do not write the prompt.
     pub(super) spoken: &'a ControlText,
@@ -168,9 +168,10 @@ impl Dialect {
     }
 
     /// What ends the text, to be told to the server: the caller's stop strings first (they save
-    /// the most tokens), then what ends a text of this family.
+    /// the most tokens), then what the user says ends a text, then what ends one of this family.
     fn stops<'a>(call: &'a Call<'_>, ends: &'a [String]) -> Vec<&'a str> {
-        let wanted = call.request.stop.iter().chain(ends);
+        let wanted = call.request.stop.iter().chain(&call.endpoint.stop);
+        let wanted = wanted.chain(ends);
         let mut stops: Vec<&str> = Vec::with_capacity(MOST_STOPS);
         for stop in wanted.map(String::as_str).filter(|stop| !stop.is_empty()) {
             if stops.len() < MOST_STOPS && !stops.contains(&stop) {

@@ -28,6 +28,10 @@ pub struct Endpoint {
     /// A family name (`"starcoder2"`) or a pattern with `{prefix}` and `{suffix}`; decides the
     /// raw prompt instead of the model's name.
     pub template: Option<String>,
+    /// What ends a text besides the tokens of the model's family.
+    pub stop: Vec<String>,
+    /// Added to how likely each token is: −100 to 100, by the token's number as text.
+    pub logit_bias: BTreeMap<String, f32>,
     /// Sent with every request. Values are treated as secrets.
     pub headers: BTreeMap<String, Secret>,
     pub timeouts: Timeouts,
@@ -44,6 +48,8 @@ impl Endpoint {
             key: None,
             http: HttpVersion::Auto,
             template: None,
+            stop: Vec::new(),
+            logit_bias: BTreeMap::new(),
             headers: BTreeMap::new(),
             timeouts: Timeouts::default(),
         }

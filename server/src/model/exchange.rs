@@ -93,7 +93,7 @@ impl Target {
     /// Path and body of a completion request.
     pub(super) fn ask(&self, dialect: &Dialect, request: &FimRequest) -> (String, Value) {
         let call = Call {
-            model: &self.endpoint.model,
+            endpoint: &self.endpoint,
             request,
             spoken: &self.spoken,
         };
@@ -196,7 +196,8 @@ impl<'a> Reader<'a> {
             | Dialect::Mistral
             | Dialect::DeepSeek => &[],
         };
-        let control = control.chain(ends.iter().map(String::as_str));
+        let ends = ends.iter().chain(&target.endpoint.stop);
+        let control = control.chain(ends.map(String::as_str));
         let tokens = usize::try_from(request.max_tokens).unwrap_or(usize::MAX);
         Ok(Self {
             dialect,

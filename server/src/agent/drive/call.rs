@@ -193,7 +193,13 @@ impl Driver {
             {
                 Reported::failed(ALTERED)
             }
-            Ok(parsed) => self.perform(call, parsed).await?,
+            Ok(parsed) => {
+                let calls = self.governor.calls();
+                match self.desk.policy().judge_quota(&call.name, calls) {
+                    Some(verdict) => self.denied(call, verdict, None),
+                    None => self.perform(call, parsed).await?,
+                }
+            }
         };
         // Waiting for the user is not the tool's time.
         let worked = self
@@ -385,7 +391,7 @@ impl Driver {
         let mut said = None;
         let why = match verdict.ruling {
             Ruling::Allow => return Ok(None),
-            Ruling::Deny => verdict.why,
+            Ruling::Deny => verdict.why.clone(),
             Ruling::Ask => {
                 let answer = self.approve(asked).await?;
                 if answer.decision == Decision::Yes {
@@ -400,7 +406,18 @@ impl Driver {
                 }
             }
         };
-        let (rule, what, instead) = (verdict.rule, verdict.what, verdict.instead);
+        Ok(Some(self.denied(call, Verdict { why, ..verdict }, said)))
+    }
+
+    /// What is told of a call that is not allowed, with what the user says to it.
+    fn denied(&self, call: &ToolCall, verdict: Verdict, said: Option<String>) -> Reported {
+        let Verdict {
+            rule,
+            what,
+            why,
+            instead,
+            ..
+        } = verdict;
         let mut text = format!("denied: {what}\nwhy: {why}\nrule: {rule}");
         if let Some(instead) = &instead {
             text.push_str(&format!("\ninstead: {instead}"));
@@ -417,16 +434,17 @@ impl Driver {
             why,
             instead: said.or(instead),
         };
-        Ok(Some(Reported {
+        Reported {
             outcome: Outcome::Denied,
             beside: vec![EventKind::Denied(denial)],
             ..Reported::done(text)
-        }))
+        }
     }
 
     /// Writes down what came of a call, charges it and looks for circles.
     async fn finish_call(&mut self, call: &ToolCall, result: Reported, took: Duration) -> Flow<()> {
-        self.governor.charge_tool(took, result.text.len());
+        self.governor
+            .charge_tool(&call.name, took, result.text.len());
         let observed = Observed {
             tool: &call.name,
             arguments: &tool::canonical(&call.arguments),

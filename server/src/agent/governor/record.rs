@@ -12,12 +12,13 @@ impl Governor {
         let mut halted = None;
         for event in events {
             let EventKind::ToolResult {
-                footprint: Some(footprint),
-                ..
+                tool, footprint, ..
             } = &event.kind
             else {
                 continue;
             };
+            governor.count(tool);
+            let Some(footprint) = footprint else { continue };
             if let Verdict::Halt(why) = governor.observe(*footprint) {
                 halted = Some(why);
             }

@@ -108,6 +108,7 @@ fn what_was_taken_since_it_was_told_last_counts_after_a_kill() {
         ..told
     };
     assert_eq!((governor.spent(Instant::now()), halted), (expected, None));
+    assert_eq!(governor.calls()["t"], 2);
 }
 
 #[test]
@@ -233,11 +234,11 @@ fn every_ceiling_is_reached() {
         Some(Ceiling::Cost)
     );
     assert_eq!(
-        with(&|g| g.charge_tool(Duration::from_secs(1), 0)),
+        with(&|g| g.charge_tool("t", Duration::from_secs(1), 0)),
         Some(Ceiling::Tools)
     );
     assert_eq!(
-        with(&|g| g.charge_tool(Duration::ZERO, 10)),
+        with(&|g| g.charge_tool("t", Duration::ZERO, 10)),
         Some(Ceiling::Output)
     );
 }

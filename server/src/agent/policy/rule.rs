@@ -1,11 +1,14 @@
 //! Rules as they are written in policy files, checked by their own examples.
 
+use std::collections::BTreeMap;
+
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 use super::command::wrapper_git_options;
 use super::command::{Line, Simple, Word};
 use crate::agent::governor::Limits;
+use crate::agent::tools::finish;
 use crate::mcp;
 
 /// A policy file.
@@ -17,6 +20,9 @@ pub(super) struct PolicyFile {
     pub(super) tool: Vec<Rule<Tools>>,
     pub(super) network: Vec<Rule<Hosts>>,
     pub(super) limits: Limits,
+    /// How often a task may call tools, by name; a `*` at its end stands for any rest, and then
+    /// they share the number.
+    pub(super) quotas: BTreeMap<String, u32>,
     /// Modes a task may be started in; all when not given.
     pub(super) modes: Option<Vec<String>>,
     /// Branches where the user decides about every change, as globs.
@@ -121,6 +127,9 @@ impl PolicyFile {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|why| why.to_string())?;
         file.limits.check()?;
+        if file.quotas.keys().any(|name| is_named(name, finish::NAME)) {
+            return Err("a task needs the tool `finish`; it can have no quota".to_owned());
+        }
         file.command.iter().try_for_each(Rule::check)?;
         file.path.iter().try_for_each(Rule::check)?;
         file.tool.iter().try_for_each(Rule::check)?;
@@ -338,16 +347,21 @@ impl TryFrom<String> for PathGlob {
     }
 }
 
+/// Whether a name in a rule, perhaps with a `*` at its end, is this tool's.
+pub(super) fn is_named(name: &str, tool: &str) -> bool {
+    match name.strip_suffix('*') {
+        Some(start) => tool.starts_with(start),
+        None => tool == name,
+    }
+}
+
 impl About for Tools {
     fn name(&self) -> String {
         self.name.clone()
     }
 
     fn holds(&self, tool: &str, _: Ruling) -> bool {
-        match self.name.strip_suffix('*') {
-            Some(start) => tool.starts_with(start),
-            None => tool == self.name,
-        }
+        is_named(&self.name, tool)
     }
 
     fn check(&self) -> Result<(), String> {

@@ -492,6 +492,30 @@ fn the_tightest_ceiling_holds() {
 }
 
 #[test]
+fn a_tool_is_denied_when_its_calls_are_used_up() {
+    let policy = with(&[
+        ("user", "[quotas]\nrun = 2\n\"mcp__a__*\" = 3\n"),
+        ("repository", "[quotas]\nrun = 1\ngrep = 0\n"),
+    ])
+    .unwrap();
+    let calls = [("run", 1), ("mcp__a__x", 1), ("mcp__a__y", 2), ("list", 90)];
+    let calls = calls.map(|(tool, n)| (tool.to_owned(), n)).into();
+    let denied = |tool: &str| {
+        let verdict = policy.judge_quota(tool, &calls)?;
+        assert_eq!(verdict.ruling, Ruling::Deny);
+        Some(verdict.why)
+    };
+    let times = |n: u32| Some(format!("a task may call it {n} times"));
+    assert_eq!(denied("run"), times(1));
+    assert_eq!(denied("grep"), times(0));
+    assert_eq!(denied("mcp__a__z"), times(3));
+    assert_eq!(denied("mcp__b__z"), None);
+    assert_eq!(denied("list"), None);
+    let why = with(&[("user", "[quotas]\n\"*\" = 9\n")]).unwrap_err();
+    assert!(why.to_string().contains("the tool `finish`"), "{why}");
+}
+
+#[test]
 fn modes_can_be_taken_away() {
     let policy = with(&[("repository", "modes = [\"review\", \"plan\"]\n")]).unwrap();
     assert!(policy.allows_mode("review"));

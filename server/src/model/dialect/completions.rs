@@ -23,7 +23,7 @@ pub(super) fn raw(call: &Call<'_>, template: &Template) -> Value {
 fn body(call: &Call<'_>, prompt: &str, ends: &[String]) -> Value {
     let request = call.request;
     let mut body = json!({
-        "model": call.model,
+        "model": call.endpoint.model,
         "prompt": prompt,
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
@@ -32,6 +32,10 @@ fn body(call: &Call<'_>, prompt: &str, ends: &[String]) -> Value {
     let stops = Dialect::stops(call, ends);
     if !stops.is_empty() {
         set(&mut body, "stop", stops);
+    }
+    let biases = &call.endpoint.logit_bias;
+    if !biases.is_empty() {
+        set(&mut body, "logit_bias", json!(biases));
     }
     if let Some(seed) = request.seed {
         set(&mut body, "seed", seed);

@@ -1,5 +1,5 @@
 //! DeepSeek `POST /beta/completions`: the OpenAI shape with a `suffix` that works, answers of at
-//! most 4,096 tokens, and no `seed`.
+//! most 4,096 tokens, and neither `seed` nor `logit_bias`.
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ pub(super) fn body(call: &Call<'_>) -> Value {
     );
     if let Some(fields) = body.as_object_mut() {
         fields.remove("seed");
+        fields.remove("logit_bias");
     }
     body
 }

@@ -41,8 +41,16 @@ pub(super) fn infill(call: &Call<'_>) -> Value {
     if let Some(seed) = request.seed {
         set(&mut body, "seed", seed);
     }
-    if !call.model.is_empty() {
-        set(&mut body, "model", call.model);
+    let biases = &call.endpoint.logit_bias;
+    if !biases.is_empty() {
+        // A token's number, or text whose tokens are meant.
+        let token = |token: &str| token.parse().map_or(Value::from(token), |n: u32| n.into());
+        let pairs = biases.iter().map(|(name, bias)| json!([token(name), bias]));
+        set(&mut body, "logit_bias", pairs.collect::<Vec<_>>());
+    }
+    let model = &*call.endpoint.model;
+    if !model.is_empty() {
+        set(&mut body, "model", model);
     }
     body
 }

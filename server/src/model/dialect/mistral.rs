@@ -11,7 +11,7 @@ use crate::model::fim::{ControlText, prefix_with_comments};
 pub(super) fn body(call: &Call<'_>) -> Value {
     let request = call.request;
     let mut body = json!({
-        "model": call.model,
+        "model": call.endpoint.model,
         "prompt": prefix_with_comments(request, &ControlText::none()),
         "suffix": request.suffix,
         "max_tokens": request.max_tokens,

@@ -39,7 +39,7 @@ fn body(call: &Call<'_>, prompt: &str, ends: &[String]) -> Value {
         set(&mut options, "seed", seed);
     }
     json!({
-        "model": call.model,
+        "model": call.endpoint.model,
         "prompt": prompt,
         "stream": true,
         "think": false,

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -133,28 +134,64 @@ fn the_events_of_real_servers_are_read() {
     }
 }
 
-#[test]
-fn no_more_stop_strings_are_told_than_servers_take_and_none_twice() {
-    let request = FimRequest {
+fn asking(stop: &[&str]) -> FimRequest {
+    FimRequest {
         path: String::new(),
         language: String::new(),
         prefix: String::new(),
         suffix: String::new(),
         snippets: Vec::new(),
         max_tokens: 1,
-        stop: ["\n", "", "\n", "a", "b"].map(str::to_owned).to_vec(),
+        stop: stop.iter().copied().map(str::to_owned).collect(),
         temperature: 0.0,
         seed: None,
         deadline: None,
+    }
+}
+
+#[test]
+fn no_more_stop_strings_are_told_than_servers_take_and_none_twice() {
+    let told = |wanted: &[&str], users: &[&str]| {
+        let mut endpoint = Endpoint::new(Api::Fim, "", "m");
+        endpoint.stop = users.iter().copied().map(str::to_owned).collect();
+        let call = Call {
+            endpoint: &endpoint,
+            request: &asking(wanted),
+            spoken: &ControlText::none(),
+        };
+        let ends = ["<e1>", "<e2>"].map(str::to_owned);
+        let stops = Dialect::stops(&call, &ends).into_iter();
+        stops.map(str::to_owned).collect::<Vec<_>>()
     };
-    let spoken = ControlText::none();
-    let call = Call {
-        model: "m",
-        request: &request,
-        spoken: &spoken,
-    };
-    let ends = ["<e1>", "<e2>"].map(str::to_owned);
-    assert_eq!(Dialect::stops(&call, &ends), ["\n", "a", "b", "<e1>"]);
+    assert_eq!(
+        told(&["\n", "", "\n", "a", "b"], &["x"]),
+        ["\n", "a", "b", "x"]
+    );
+    assert_eq!(told(&["\n"], &["x"]), ["\n", "x", "<e1>", "<e2>"]);
+}
+
+#[test]
+fn how_likely_tokens_are_is_told_where_servers_listen() {
+    let mut endpoint = Endpoint::new(Api::Fim, "", "m");
+    endpoint.logit_bias = [("12", -100.0), ("end", 1.5)]
+        .map(|(token, bias)| (token.to_owned(), bias))
+        .into();
+    for dialect in dialects() {
+        let call = Call {
+            endpoint: &endpoint,
+            request: &asking(&[]),
+            spoken: &ControlText::none(),
+        };
+        let body = dialect.body(&call);
+        let expected = match dialect {
+            Dialect::Suffix | Dialect::Raw(_) => json!({ "12": -100.0, "end": 1.5 }),
+            Dialect::Infill => json!([[12, -100.0], ["end", 1.5]]),
+            Dialect::Generate | Dialect::GenerateRaw(_) | Dialect::Mistral | Dialect::DeepSeek => {
+                Value::Null
+            }
+        };
+        assert_eq!(body["logit_bias"], expected, "{}", dialect.in_words());
+    }
 }
 
 /// JSON in the shapes of answers, with anything in the places that are read.
