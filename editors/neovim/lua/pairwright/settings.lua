@@ -55,7 +55,7 @@
 ---@field chatFallbacks? pairwright.Settings.models.chatFallbacks[] Models that answer in chat when the one of `models.chat` cannot be reached, fails or limits requests for longer than is waited; in this order.
 ---@field complete? pairwright.Settings.models.complete The model that writes ghost text. Unset: the embedded engine alone.
 ---@field edit? pairwright.Settings.models.edit The model that proposes the next edit where the user's last one does not say it by itself; a quick one. It is asked at each pause in typing, with parts of the open files. Unset: only what repeats the last edit is proposed.
----@field embed? pairwright.Settings.models.embed The model that turns code and questions into vectors for search: any endpoint that answers `POST /embeddings` as OpenAI does. It is sent every indexed piece of the workspace once; `api` and `template` mean nothing here. Unset: embedded vectors, on this machine.
+---@field embed? pairwright.Settings.models.embed The model that turns code and questions into vectors for search: any endpoint that answers `POST /embeddings` as OpenAI does. It is sent every indexed piece of the workspace once; `api`, `template`, `stop` and `logitBias` mean nothing here. Unset: embedded vectors, on this machine.
 
 ---@class pairwright.Settings.models.agent
 ---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
@@ -131,7 +131,9 @@
 ---@field apiKeyEnv? string The environment variable that holds the API key.
 ---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
 ---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
+---@field logitBias? table<string, number> How much likelier (up to 100) or less likely (down to -100) the model is to write a token, by the token's number, for example `{ "50256" = -100 }`. Told to servers of the dialects `openai`, `fim` and `llamacpp`.
 ---@field model? string The model's name, as the endpoint knows it.
+---@field stop? string[] Texts that end a suggestion, besides the model family's own end tokens: for tokens that a model leaks into its text.
 ---@field template? string Fill-in-the-middle template to use instead of the one found by the model's name.
 ---@field url? string The endpoint's base URL, for example `http://localhost:8080` or `https://api.example.com/v1`.
 
@@ -158,7 +160,9 @@
 ---@field apiKeyEnv? string The environment variable that holds the API key.
 ---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
 ---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
+---@field logitBias? table<string, number> How much likelier (up to 100) or less likely (down to -100) the model is to write a token, by the token's number, for example `{ "50256" = -100 }`. Told to servers of the dialects `openai`, `fim` and `llamacpp`.
 ---@field model? string The model's name, as the endpoint knows it.
+---@field stop? string[] Texts that end a suggestion, besides the model family's own end tokens: for tokens that a model leaks into its text.
 ---@field template? string Fill-in-the-middle template to use instead of the one found by the model's name.
 ---@field url? string The endpoint's base URL, for example `http://localhost:8080` or `https://api.example.com/v1`.
 
