@@ -3,8 +3,7 @@
 //! Holds: it informs, and allows nothing. What it names is looked for below the folder alone.
 //! Not here: how a model is told (`prompt`).
 
-use std::path::Path;
-
+use crate::edit::disk::{Place, Root};
 use crate::edit::path::RepoPath;
 use crate::store::now;
 
@@ -27,14 +26,15 @@ pub struct Wear {
 
 impl Wear {
     /// Looks at the file of a folder; `text` is what it says. Reads the disk and git.
-    pub fn of(root: &Path, text: &str) -> Self {
-        let age = indexer::age(root, &indexer::RepoPath::from(NAME));
+    pub fn of(root: &Root, text: &str) -> Self {
+        let age = indexer::age(root.path(), &indexer::RepoPath::from(NAME));
         let since = age.map(|age| ((now() / 1_000 - age.seconds) / DAY, age.n_commits));
         let is_gone = |(_, path): &(usize, RepoPath)| {
             let top = path.components().next().unwrap_or_default();
             // Else it may be a name of something else, or be made by a build.
-            let is_below_something = root.join(top).is_dir();
-            is_below_something && root.join(path.as_str()).symlink_metadata().is_err()
+            let is_below_something = RepoPath::parse(top)
+                .is_ok_and(|top| matches!(root.find(&top), Ok(Place::Directory)));
+            is_below_something && matches!(root.find(path), Ok(Place::Missing { .. }))
         };
         Self {
             since: since.filter(|(days, n_commits)| *days > DUE_DAYS && *n_commits > 0),
@@ -87,6 +87,15 @@ mod tests {
 
     use super::*;
 
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_told_of_what_lies_outside() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("out")).unwrap();
+        let root = Root::open(folder.path(), None).unwrap();
+        assert_eq!(Wear::of(&root, "`out/there`"), Wear::default());
+    }
+
     #[test]
     fn paths_that_are_gone_are_told_with_their_lines_and_nothing_else_is() {
         let folder = tempfile::tempdir().unwrap();
@@ -95,14 +104,15 @@ mod tests {
         let text = "# Agents\nStart at `src/main.rs`, then `src/gone.rs` and `src/parse/`.\n\
             `cargo test -p src/x`, `and/or`, src/unquoted.rs, `../src/a`, `/src/b`, `src/*.rs`,\n\
             `src/parse/old.rs`, `target/debug/x`, `https://src/c`.\n";
-        let wear = Wear::of(folder.path(), text);
+        let root = Root::open(folder.path(), None).unwrap();
+        let wear = Wear::of(&root, text);
         let gone: Vec<(usize, &str)> = wear.gone.iter().map(|(at, p)| (*at, p.as_str())).collect();
         assert_eq!(gone, [(2, "src/gone.rs"), (4, "src/parse/old.rs")]);
         assert_eq!(
             wear.in_words().unwrap(),
             "names what is not there: src/gone.rs (line 2), src/parse/old.rs (line 4)"
         );
-        assert_eq!(Wear::of(folder.path(), "`src/main.rs`"), Wear::default());
+        assert_eq!(Wear::of(&root, "`src/main.rs`"), Wear::default());
         assert_eq!(Wear::default().in_words(), None);
     }
 }

@@ -3,7 +3,7 @@
 mod print;
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use crate::config::current::Current;
 use crate::config::reference::is_private;
 use crate::config::sources::Directories;
 use crate::config::{self, Settings};
+use crate::edit::disk::{Content, Root};
+use crate::edit::path::RepoPath;
 use crate::edit::workspace::directory_of;
 use crate::error::UserError;
 use crate::local;
@@ -25,8 +27,6 @@ use crate::model::{Embedder, Model, Probe, TurnModel};
 use crate::secret;
 use crate::store::Store;
 
-/// Bytes of AGENTS.md that are looked at.
-const MAX_AGENTS: u64 = 256 << 10;
 /// How long the engine is given to learn before it is reported as it is.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -282,14 +282,11 @@ fn unusable_store(directories: &Directories, root: &Path) -> Option<Problem> {
 
 /// Says why the folder's AGENTS.md should be looked at again.
 fn worn_agents_file(root: &Path) -> Option<Problem> {
-    let path = root.join(agents_file::NAME);
-    if !path.symlink_metadata().ok()?.is_file() {
+    let root = Root::open(root, None).ok()?;
+    let Content::File(file) = root.read(&RepoPath::parse(agents_file::NAME).ok()?).ok()? else {
         return None;
-    }
-    let file = std::fs::File::open(path).ok()?;
-    let mut bytes = Vec::new();
-    file.take(MAX_AGENTS).read_to_end(&mut bytes).ok()?;
-    let worn = Wear::of(root, &String::from_utf8_lossy(&bytes)).in_words()?;
+    };
+    let worn = Wear::of(&root, &String::from_utf8_lossy(&file.bytes)).in_words()?;
     Some(Problem {
         message: format!("AGENTS.md {worn}."),
         hint: Some("Review it: every task here is shown it.".into()),

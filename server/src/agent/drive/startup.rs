@@ -9,6 +9,7 @@ use super::Driver;
 use crate::agent::agents_file::{self, Wear};
 use crate::agent::prompt::{MAP, MAX_AGENTS, Startup};
 use crate::agent::sandbox::TaskSandbox;
+use crate::edit::disk::Root;
 use crate::edit::path::RepoPath;
 use crate::edit::tree::{Entry, Tree};
 use crate::secret;
@@ -22,10 +23,11 @@ const MAX_GIT: usize = 4 << 10;
 impl Driver {
     pub(super) async fn startup(&mut self) -> Startup {
         let agents = self.agents_file();
+        let (agents_wear, map) = tokio::join!(self.wear(agents.clone()), self.map());
         let mut startup = Startup {
-            agents_wear: self.wear(agents.clone()).await,
             agents,
-            map: self.map().await,
+            agents_wear,
+            map,
             ..Startup::default()
         };
         if self.desk.root().join(".git").exists() {
@@ -49,8 +51,8 @@ impl Driver {
     /// What speaks against what AGENTS.md says.
     async fn wear(&self, text: Option<String>) -> Option<String> {
         let (root, text) = (self.desk.root().to_owned(), text?);
-        let looking = tokio::task::spawn_blocking(move || Wear::of(&root, &text).in_words());
-        let worn = looking.await.ok().flatten()?;
+        let look = move || Wear::of(&Root::open(&root, None).ok()?, &text).in_words();
+        let worn = tokio::task::spawn_blocking(look).await.ok().flatten()?;
         Some(format!("it {worn}"))
     }
 
