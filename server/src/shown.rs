@@ -1,5 +1,13 @@
 //! Text of others, made harmless to show: in a terminal, in a question of the editor, in a list.
 
+/// A number of things: `1 file`, `3 files`.
+pub fn count(n: usize, thing: &str) -> String {
+    match n {
+        1 => format!("1 {thing}"),
+        _ => format!("{n} {thing}s"),
+    }
+}
+
 /// Shows what a terminal would obey, and characters that show others as what they are not.
 pub fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

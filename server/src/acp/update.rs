@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::edit::hunks::{Bytes, Hunk, Proposal, ProposedFile, What};
 use crate::edit::path::RepoPath;
 use crate::model::TurnUsage;
+use crate::shown::count;
 use crate::store::events::{EventKind, Outcome, Place, PlanItem, PlanState};
 
 /// Bytes shown of what a tool said.
@@ -151,7 +152,11 @@ pub(super) fn proposal(root: &Path, proposal: &Proposal) -> Value {
     let n_hunks: usize = proposal.files.iter().map(|file| file.hunks.len()).sum();
     json!({
         "toolCallId": proposal.id,
-        "title": format!("{n_hunks} proposed changes in {} files", proposal.files.len()),
+        "title": format!(
+            "{} in {}",
+            count(n_hunks, "proposed change"),
+            count(proposal.files.len(), "file")
+        ),
         "kind": "edit",
         "status": "pending",
         "content": diffs.collect::<Vec<_>>(),

@@ -325,7 +325,11 @@ impl Policy {
                 ruling: Ruling::Deny,
                 rule: format!("`quotas.{name}` in {}", layer.origin.shown()),
                 what: tool.to_owned(),
-                why: format!("a task may call it {most} times"),
+                why: match most {
+                    0 => "a task may not call it".to_owned(),
+                    1 => "a task may call it once".to_owned(),
+                    _ => format!("a task may call it {most} times"),
+                },
                 instead: Some("go on without it, or finish with what you have".into()),
                 remembered: None,
             })

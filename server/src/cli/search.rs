@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::index::{folder, repo_paths, settled};
 use super::style;
-use crate::shown::printable;
+use crate::shown::{count, printable};
 
 /// Reasons shown for a file.
 const REASONS: usize = 6;
@@ -110,8 +110,8 @@ impl Search {
             for hit in &hits {
                 print(&mut out, hit, self.explain)?;
             }
-            let files = index.reader().n_files();
-            let note = format!("{ms:.1} ms, {files} files");
+            let files = count(index.reader().n_files(), "file");
+            let note = format!("{ms:.1} ms, {files}");
             writeln!(out, "{}", style::paint(style::FAINT, note))?;
         }
         Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use tower_lsp_server::gen_lsp_types::ProgressToken;
 
 use super::Server;
 use crate::local::{Engine, State};
+use crate::shown::count;
 
 /// What is done sooner is not worth a line on the screen.
 const WORTH_SHOWING: Duration = Duration::from_millis(500);
@@ -100,9 +101,7 @@ impl Server {
                 progress.report(done.min(100) as u32).await;
             }
             let n_files = status.borrow().n_indexed;
-            progress
-                .finish_with_message(format!("{n_files} files"))
-                .await;
+            progress.finish_with_message(count(n_files, "file")).await;
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::agent::governor::footprint_of;
 use crate::agent::{Mode, user};
 use crate::edit::workspace::Choice;
 use crate::model::TurnUsage;
+use crate::shown::count;
 use crate::store::events::{Branch, DiffFile, EventKind, TaskState};
 
 /// Author of the hunks of tasks.
@@ -132,8 +133,8 @@ impl Driver {
 
     /// Says what speaks for the changes, and how closely they should be looked at.
     fn evidence(&self, files: &[DiffFile]) -> EventKind {
-        let count = |of: fn(&DiffFile) -> usize| files.iter().map(of).sum::<usize>();
-        let (added, removed) = (count(|f| f.added), count(|f| f.removed));
+        let sum = |of: fn(&DiffFile) -> usize| files.iter().map(of).sum::<usize>();
+        let (added, removed) = (sum(|f| f.added), sum(|f| f.removed));
         let now = footprint_of(self.desk.proposed().state());
         let tests = match self.tested {
             Some(Tested {
@@ -146,10 +147,7 @@ impl Driver {
             Some(_) => "The tests were not run after the last of them: run them.",
             None => "No tests were run: look closely.",
         };
-        let n_files = match files.len() {
-            1 => "1 file".to_owned(),
-            n => format!("{n} files"),
-        };
+        let n_files = count(files.len(), "file");
         let text = format!("Changes in {n_files}, +{added} -{removed}. {tests}");
         EventKind::Notice { text }
     }

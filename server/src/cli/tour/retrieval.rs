@@ -10,7 +10,7 @@ use super::places::Place;
 use super::{faint, ms};
 use crate::cli::index::settled;
 use crate::cli::style::{self, paint};
-use crate::shown::printable;
+use crate::shown::{count, printable};
 
 /// Files shown of an answer.
 const FILES: usize = 3;
@@ -27,7 +27,11 @@ pub(super) fn show(out: &mut impl Write, root: &Path, places: &[Place]) -> anyho
         };
         let asked = Instant::now();
         let hits = reader.search(&query);
-        let note = format!("{}, {} files", ms(asked.elapsed()), reader.n_files());
+        let note = format!(
+            "{}, {}",
+            ms(asked.elapsed()),
+            count(reader.n_files(), "file")
+        );
         writeln!(out, "  search {words:?} {}", faint(note))?;
         for hit in &hits {
             let mark = match definers.contains(&hit.path) {
