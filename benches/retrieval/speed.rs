@@ -5,8 +5,8 @@
 //! Works on a copy of each folder, on all cores. Every stage runs in a process of its own, so that
 //! memory is that stage's; `-- --STAGE FOLDER CACHE` runs one on the folder itself: `parse`, `cold`,
 //! `warm`, `ask` (questions alone), `switch` (a git repository: 5,000 files change with the branch),
-//! `busy` (completions while the index is built). Cursors and questions come from the files themselves, spread evenly: a
-//! question is the names on three lines, or a line of comment.
+//! `busy` (completions while the index is built). Cursors and questions come from the files
+//! themselves, spread evenly: a question is the names on three lines, or a line of comment.
 
 use std::{
     env, fs,

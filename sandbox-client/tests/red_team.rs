@@ -340,41 +340,49 @@ async fn nobody_gets_by_another_name_what_is_not_theirs() {
     assert!(one.denials(0, Duration::ZERO).await.unwrap().is_empty());
 }
 
+/// Limits of sandboxes with a kernel of their own.
+const SOME: LimitsAsked = LimitsAsked {
+    memory_bytes: Some(512 << 20),
+    disk_bytes: Some(64 << 20),
+    processors: None,
+    command_seconds: None,
+};
+
+/// The tables that hold of every tier with a kernel of its own.
+macro_rules! tables_of {
+    ($tier:expr) => {
+        #[tokio::test]
+        async fn nothing_of_the_machine_is_seen_or_touched() {
+            check("escape.toml", $tier, SOME).await;
+        }
+
+        #[tokio::test]
+        async fn nothing_is_reached() {
+            check("network.toml", $tier, SOME).await;
+        }
+
+        #[tokio::test]
+        async fn nothing_is_used_up() {
+            check("resources.toml", $tier, SOME).await;
+        }
+
+        #[tokio::test]
+        async fn nothing_is_typed() {
+            check("terminal.toml", $tier, SOME).await;
+        }
+
+        #[tokio::test]
+        async fn nothing_comes_back_that_leads_out_or_runs_unseen() {
+            check_poison($tier).await;
+        }
+    };
+}
+
 /// The same under gVisor's kernel, whose words for some refusals are its own.
 mod under_gvisor {
     use super::*;
 
-    const SOME: LimitsAsked = LimitsAsked {
-        memory_bytes: Some(512 << 20),
-        disk_bytes: Some(64 << 20),
-        processors: None,
-        command_seconds: None,
-    };
-
-    #[tokio::test]
-    async fn nothing_of_the_machine_is_seen_or_touched() {
-        check("escape.toml", Tier::Gvisor, SOME).await;
-    }
-
-    #[tokio::test]
-    async fn nothing_is_reached() {
-        check("network.toml", Tier::Gvisor, SOME).await;
-    }
-
-    #[tokio::test]
-    async fn nothing_is_used_up() {
-        check("resources.toml", Tier::Gvisor, SOME).await;
-    }
-
-    #[tokio::test]
-    async fn nothing_is_typed() {
-        check("terminal.toml", Tier::Gvisor, SOME).await;
-    }
-
-    #[tokio::test]
-    async fn nothing_comes_back_that_leads_out_or_runs_unseen() {
-        check_poison(Tier::Gvisor).await;
-    }
+    tables_of!(Tier::Gvisor);
 
     /// Through a socket, as gVisor's network is one that nothing outside can accept on.
     #[tokio::test]
@@ -390,37 +398,7 @@ mod under_gvisor {
 mod in_a_machine {
     use super::*;
 
-    const SOME: LimitsAsked = LimitsAsked {
-        memory_bytes: Some(512 << 20),
-        disk_bytes: Some(64 << 20),
-        processors: None,
-        command_seconds: None,
-    };
-
-    #[tokio::test]
-    async fn nothing_of_the_machine_is_seen_or_touched() {
-        check("escape.toml", Tier::VmEmulated, SOME).await;
-    }
-
-    #[tokio::test]
-    async fn nothing_is_reached() {
-        check("network.toml", Tier::VmEmulated, SOME).await;
-    }
-
-    #[tokio::test]
-    async fn nothing_is_used_up() {
-        check("resources.toml", Tier::VmEmulated, SOME).await;
-    }
-
-    #[tokio::test]
-    async fn nothing_is_typed() {
-        check("terminal.toml", Tier::VmEmulated, SOME).await;
-    }
-
-    #[tokio::test]
-    async fn nothing_comes_back_that_leads_out_or_runs_unseen() {
-        check_poison(Tier::VmEmulated).await;
-    }
+    tables_of!(Tier::VmEmulated);
 
     /// Through the port of a machine, which has no network device.
     #[tokio::test]

@@ -254,21 +254,19 @@ fn tasks(c: &Connection, since: i64) -> rusqlite::Result<Tasks> {
          WHERE ts >= ?1 AND kind = 'tool_result' AND body ->> 'tool' = 'tests'
             AND body ->> 'tier' IS NOT NULL GROUP BY 1",
     )?;
-    let denied = counted(
-        "SELECT tool, count(*) FROM execution_steps
-         WHERE planned >= ?1 AND state = 'denied' GROUP BY 1",
+    let steps = counted(
+        "SELECT tool || ' ' || state, count(*) FROM execution_steps
+         WHERE planned >= ?1 AND state IN ('denied', 'failed') GROUP BY 1",
     )?;
-    let bad_edits = counted(
-        "SELECT 'edit', count(*) FROM execution_steps
-         WHERE planned >= ?1 AND tool = 'edit' AND state = 'failed'",
-    )?;
-    let flaky_tests = counted(
-        "SELECT 'tests', count(*) FROM (
+    let flaky_tests = c.query_row(
+        "SELECT count(*) FROM (
             SELECT 1 FROM events
             WHERE ts >= ?1 AND kind = 'tool_result' AND body ->> 'tool' = 'tests'
                 AND body ->> 'tier' IS NOT NULL AND body ->> 'outcome' IN ('done', 'failed')
             GROUP BY session, body ->> '$.footprint.state'
             HAVING count(DISTINCT body ->> 'outcome') > 1)",
+        [since],
+        |row| row.get(0),
     )?;
     let circles = halts.iter().filter(|(why, _)| why.starts_with(CIRCLES));
     let of = |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or(0);
@@ -285,11 +283,11 @@ fn tasks(c: &Connection, since: i64) -> rusqlite::Result<Tasks> {
         tests: tests.values().sum(),
         tests_passed: of(&tests, "done"),
         failures: Failures {
-            bad_edits: of(&bad_edits, "edit"),
-            out_of_scope: of(&denied, "edit"),
-            unsafe_commands: of(&denied, "run") + of(&denied, "tests"),
+            bad_edits: of(&steps, "edit failed"),
+            out_of_scope: of(&steps, "edit denied"),
+            unsafe_commands: of(&steps, "run denied") + of(&steps, "tests denied"),
             circles: circles.map(|(_, n)| n).sum(),
-            flaky_tests: of(&flaky_tests, "tests"),
+            flaky_tests,
         },
         states,
         halts,

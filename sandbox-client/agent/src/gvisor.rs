@@ -21,12 +21,12 @@ use std::process::ExitCode;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::process::{DumpableBehavior, Gid, Resource, Uid, set_dumpable_behavior};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities, set_no_new_privs,
-    set_thread_groups, set_thread_res_uid, unshare_unsafe,
+    CapabilitySet, UnshareFlags, set_no_new_privs, set_thread_groups, set_thread_res_uid,
+    unshare_unsafe,
 };
 
 use crate::guest::outward;
-use crate::jail::{Confinement, Filters, Jail, LOOPBACK, Marks, Step, at, channel, limit_to};
+use crate::jail::{Confinement, Filters, Jail, LOOPBACK, Marks, Step, at, channel, hold, limit_to};
 use crate::spec::{Limits, Spec, Told, Verdict, read_frame, write_frame};
 
 /// Whom process 1 calls itself: nobody that owns a file.
@@ -105,15 +105,6 @@ fn limit(limits: &Limits) -> Step<()> {
     limit_to(Resource::Nofile, limits.open_files)?;
     limit_to(Resource::Fsize, limits.disk_bytes)?;
     limit_to(Resource::Memlock, 64 << 10)
-}
-
-fn hold(kept: CapabilitySet) -> rustix::io::Result<()> {
-    let sets = CapabilitySets {
-        effective: kept,
-        permitted: kept,
-        inheritable: CapabilitySet::empty(),
-    };
-    set_capabilities(None, sets)
 }
 
 /// What programs of today ask of a kernel and this one does not know.

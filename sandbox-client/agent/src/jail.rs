@@ -271,13 +271,18 @@ fn enter_inner_user() -> Step<()> {
     // What is kept is worth nothing outside the inner namespace, which owns nothing but processes:
     // to give each command a namespace that marks it, to read the marks, and to kill by them.
     let kept = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE | CapabilitySet::KILL;
+    at("drop capabilities", hold(kept))?;
+    shut()
+}
+
+/// Drops all powers but these.
+pub(crate) fn hold(kept: CapabilitySet) -> rustix::io::Result<()> {
     let sets = CapabilitySets {
         effective: kept,
         permitted: kept,
         inheritable: CapabilitySet::empty(),
     };
-    at("drop capabilities", set_capabilities(None, sets))?;
-    shut()
+    set_capabilities(None, sets)
 }
 
 /// Lets nothing that process 1 starts become more than it, read it, or outlive the first process.

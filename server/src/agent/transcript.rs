@@ -31,7 +31,7 @@ pub struct Transcript {
 }
 
 /// What is kept besides the messages when they are made shorter.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct State<'a> {
     pub plan: &'a [PlanItem],
     pub files: &'a [DiffFile],

@@ -17,10 +17,10 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use rustix::thread::CapabilitySet;
 
 use super::confine::Confinement;
-use super::{Step, at};
+use super::{Step, at, hold};
 use crate::spec::{Bundle, FIRST_DESCRIPTOR, MOST_DESCRIPTORS, Program};
 
 /// Runs the program until it ends or the socket closes.
@@ -39,13 +39,7 @@ pub(super) fn keep(
     let said = streams.errors.try_clone();
     let started = start(program, env, streams, confinement).and_then(|child| {
         if program.bundle.is_some() {
-            let none = CapabilitySet::empty();
-            let sets = CapabilitySets {
-                effective: none,
-                permitted: none,
-                inheritable: none,
-            };
-            set_capabilities(None, sets)?;
+            hold(CapabilitySet::empty())?;
         }
         await_end(child);
         match program.bundle {

@@ -120,10 +120,7 @@ fn a_shortened_conversation_is_whole_and_keeps_task_plan_failures_and_the_last_t
 
 #[test]
 fn shortening_again_and_again_stays_within_bounds() {
-    let state = State {
-        plan: &[],
-        files: &[],
-    };
+    let state = State::default();
     let mut transcript = task(400);
     for seq in 0..5 {
         if let Some(kind) = transcript.compaction(100, state) {
@@ -161,10 +158,7 @@ fn say(transcript: &mut Transcript, seq: u64, text: &str) {
 
 #[test]
 fn what_the_user_said_outlives_all_else_and_nobody_can_say_it_in_their_name() {
-    let state = State {
-        plan: &[],
-        files: &[],
-    };
+    let state = State::default();
     let mut transcript = Transcript::new("data-x".into());
     say(&mut transcript, 1, "Fix the parser.");
     say(
@@ -233,10 +227,7 @@ fn a_task_that_changed_hundreds_of_files_leaves_room_for_what_happened() {
 
 #[test]
 fn what_tools_said_is_between_marks_in_a_summary_too() {
-    let state = State {
-        plan: &[],
-        files: &[],
-    };
+    let state = State::default();
     let mut transcript = task(9);
     say(&mut transcript, 500, "Go on.");
     let kind = transcript.compaction(0, state).unwrap();
