@@ -244,6 +244,11 @@ async fn a_plain_exchange_ends_when_its_permission_does() {
                 other => panic!("{other:?} after {told}"),
             }
         }
+        if ask.starts_with("upload") {
+            // What was sent may still be with the proxy, which has not looked at it yet.
+            let heard = outside.peers.heard.notified();
+            tokio::time::timeout(PATIENCE, heard).await.unwrap();
+        }
         sandbox.set_network(Vec::new()).await.unwrap();
         loop {
             match tokio::time::timeout(PATIENCE, running.next()).await {

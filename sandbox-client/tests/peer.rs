@@ -1,6 +1,6 @@
 //! Servers outside, on this machine's loopback: one speaks TLS as `allowed.test`, one plain HTTP.
 //! Each answers with the request's head; `/away` redirects to a private address; `/much` is long;
-//! `/stay` does not end, and `/listen` does not begin.
+//! `/stay` does not end, and `/listen` does not begin, but tells when it hears the request's body.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -25,6 +26,8 @@ pub(crate) struct Peers {
     pub(crate) trust: Arc<ClientConfig>,
     /// Connections that came.
     pub(crate) n_connections: Arc<AtomicUsize>,
+    /// The plain one's `/listen` has heard a part of a request's body.
+    pub(crate) heard: Arc<Notify>,
     _serving: JoinSet<()>,
 }
 
@@ -39,23 +42,26 @@ impl Peers {
         let counted = Arc::clone(&n_connections);
         serving.spawn(async move {
             let acceptor = TlsAcceptor::from(server);
+            let heard = Arc::new(Notify::new());
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = tls.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
-                let acceptor = acceptor.clone();
+                let (acceptor, heard) = (acceptor.clone(), Arc::clone(&heard));
                 open.spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(stream).await;
+                        serve(stream, heard).await;
                     }
                 });
             }
         });
         let counted = Arc::clone(&n_connections);
+        let heard = Arc::new(Notify::new());
+        let hearing = Arc::clone(&heard);
         serving.spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = plain.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
-                open.spawn(serve(stream));
+                open.spawn(serve(stream, Arc::clone(&hearing)));
             }
         });
         Self {
@@ -63,12 +69,13 @@ impl Peers {
             plain: plain_address,
             trust,
             n_connections,
+            heard,
             _serving: serving,
         }
     }
 }
 
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, heard: Arc<Notify>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -79,7 +86,9 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let head = String::from_utf8(head).unwrap();
     let path = head.split(' ').nth(1).unwrap_or_default();
     if path == "/listen" {
-        while stream.read_u8().await.is_ok() {}
+        while stream.read_u8().await.is_ok() {
+            heard.notify_one();
+        }
         return;
     }
     let (status, headers, body) = match path {
