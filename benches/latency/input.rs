@@ -86,13 +86,13 @@ impl Input {
         anyhow::bail!("no file of 250 to 500 lines in {}", self.name)
     }
 
-    /// Paths of files within the workspace.
+    /// Paths of `n` files within the workspace, of 1,000 to 8,000 bytes each.
     pub(crate) fn some_files(&self, n: usize) -> anyhow::Result<Vec<String>> {
-        let paths = self
-            .files
-            .iter()
-            .take(n)
-            .map(|file| file.strip_prefix(&self.root));
+        let is_usual = |file: &Path| {
+            fs::metadata(file).is_ok_and(|about| (1_000..=8_000).contains(&about.len()))
+        };
+        let usual = self.files.iter().filter(|file| is_usual(file)).take(n);
+        let paths = usual.map(|file| file.strip_prefix(&self.root));
         let paths = paths.map(|path| Ok(path?.to_string_lossy().into_owned()));
         paths.collect()
     }
