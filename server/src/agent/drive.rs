@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use indexer::Tokens;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -340,7 +341,8 @@ impl Driver {
     /// Makes the conversation shorter if it has become long. No tool runs meanwhile.
     async fn compact(&mut self) -> Flow<()> {
         let window = u64::from(self.setup.model.context());
-        let most = COMPACT_AT.min(window / 2).max(1_000);
+        let left = window.saturating_sub(self.fixed_tokens());
+        let most = COMPACT_AT.min(left / 2).max(1_000);
         if self.transcript.tokens() <= most {
             return Ok(());
         }
@@ -353,6 +355,14 @@ impl Driver {
             Some(kind) => self.record(vec![kind]).await,
             None => Ok(()),
         }
+    }
+
+    /// Tokens of what each request says besides the conversation: instructions and tools.
+    fn fixed_tokens(&self) -> u64 {
+        let of = |text: &str| u64::from(Tokens::estimate(text).0);
+        let tools = self.tools().specs().into_iter();
+        let tools = tools.map(|t| of(&t.name) + of(&t.description) + of(&t.schema.to_string()));
+        of(&prompt::system(self.mode)) + tools.sum::<u64>()
     }
 
     async fn status(&mut self, state: TaskState, why: Option<String>) -> Flow<()> {

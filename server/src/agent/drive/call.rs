@@ -222,9 +222,9 @@ impl Driver {
             Call::GitDiff(arguments) if !arguments.uncommitted => {
                 self.look(|desk| Ok(git_diff::of_task(desk))).await?
             }
-            Call::GitDiff(_) => self.git_command(git_diff::COMMAND.to_owned()).await,
+            Call::GitDiff(_) => self.git_command(git_diff::COMMAND.to_owned()).await?,
             Call::GitLog(arguments) => match git_log::command(&self.desk, &arguments) {
-                Ok(line) => self.git_command(line).await,
+                Ok(line) => self.git_command(line).await?,
                 Err(why) => Reported::failed(why),
             },
             Call::Edit(arguments, text) => self.edit(call, arguments, text).await?,

@@ -18,7 +18,9 @@ use super::dial::{ForwardingProxy, Io};
 use super::{Answer, Ask, IDLE_HTTP2, Origin, Protocol};
 use crate::model::failure::Failure;
 
-/// Pings on an HTTP/2 connection, used or not, find out within 25 s that a peer is gone.
+/// Pings on an HTTP/2 connection with an answer under way find out within 25 s that a peer is gone,
+/// within 5 s where nothing was heard for so long. Without one the kernel looks after the
+/// connection (`dial`), so that an idle program is not woken.
 const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(20);
 const PING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -160,7 +162,7 @@ impl Http2Lane {
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_PATIENCE)
-            .keep_alive_while_idle(true)
+            .keep_alive_while_idle(false)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use sandbox_client::client::End as CommandEnd;
 
 use super::super::approve::Asked;
@@ -18,6 +19,8 @@ use crate::store::events::{EventKind, Outcome, Permission, Subject};
 const TOLD: usize = 64 << 10;
 /// How often permissions are looked at while a command uses them.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long git may take to show something.
+const GIT_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Driver {
     /// Runs a command of the model in the sandbox, where it is allowed.
@@ -221,17 +224,21 @@ impl Driver {
         Ok((rows, said))
     }
 
-    /// Runs a command of ours that only reads, in the sandbox.
-    pub(super) async fn git_command(&mut self, line: String) -> Reported {
-        let ran = async {
-            self.ready_sandbox(&[]).await?;
-            let sandbox = self.open_sandbox().await?;
-            sandbox.run(&line, Duration::from_secs(20)).await
+    /// Runs a command of ours that only reads, in the sandbox. The user can stop it.
+    pub(super) async fn git_command(&mut self, line: String) -> Flow<Reported> {
+        let ready = self.ready_sandbox(&[]).await;
+        let sandbox = self.sandbox.take();
+        let running = async {
+            ready?;
+            let sandbox = sandbox.as_ref().context("there is no sandbox")?;
+            sandbox.run(&line, GIT_PATIENCE).await
         };
-        match ran.await {
+        let ran = self.hearing(running).await;
+        self.sandbox = sandbox;
+        Ok(match ran? {
             Ok(ran) if ran.end == CommandEnd::Exited(0) => Reported::of(Ok(ran.output.text())),
             Ok(ran) => Reported::of(Err(ran.output.text())),
             Err(why) => Reported::failed(format!("git cannot be asked: {why:#}")),
-        }
+        })
     }
 }
