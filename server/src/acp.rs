@@ -11,6 +11,7 @@
 
 mod connection;
 mod documents;
+mod live;
 mod output;
 mod prompt;
 mod questions;

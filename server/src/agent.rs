@@ -13,6 +13,7 @@ mod branch;
 pub mod desk;
 mod drive;
 pub mod governor;
+pub mod intake;
 pub mod policy;
 mod prompt;
 pub mod proposed;
@@ -22,6 +23,7 @@ mod tasks;
 mod tool;
 mod tools;
 pub mod transcript;
+mod writing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 use self::desk::OpenDocuments;
 use self::governor::Limits;
 pub use self::tasks::{Tasks, check_trust};
+pub use self::tools::edit::NAME as EDIT;
 use crate::edit::path::RepoPath;
 use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
@@ -42,9 +45,20 @@ use crate::mcp;
 use crate::model::TurnModel;
 use crate::store::events::{Answer, Approval, Branch, Event, EventKind, EventLog, TaskState};
 
-/// What a task may do.
+/// What a task may do. In rising order of that.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -233,13 +247,6 @@ impl Handle {
 
 fn refused(message: &str) -> UserError {
     UserError::new(Kind::Settings, message)
-}
-
-/// The name of the account, for the record.
-fn user() -> String {
-    std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_else(|_| "unknown".into())
 }
 
 /// Returns the questions among the events that are not answered among them.

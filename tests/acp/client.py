@@ -41,7 +41,7 @@ from acp.schema import (
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-from scripted_model import ChatModel, Gate, call, in_turn  # noqa: E402
+from scripted_model import ChatModel, Gate, begin_call, call, go_on, in_turn  # noqa: E402
 
 SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
 MATHS = "def area_of_circle(radius):\n    return 3 * radius * radius\n"
@@ -252,6 +252,36 @@ async def live_output(stage):
     usage = client.of("usage_update")
     assert [one.used for one in usage] == [110, 110] and usage[-1].size == 128_000, usage
     assert [round(one.cost.amount, 3) for one in usage] == [0.11, 0.22] and usage[0].cost.currency == "USD", usage
+
+
+async def live_edit(stage):
+    """What a model writes into a file is shown in its call while it writes, and the hunks with its result."""
+    gate = Gate()
+    written = '{"path": "src/maths.py", "oldString": "    return 3 * radius * radius\\n", "newString": "    exact = math.pi\\n'
+    rest = '    return exact * radius ** 2\\n"}'
+    stage.script([begin_call("edit", written), gate, go_on(rest)], FINISH)
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="review")
+        asking = asyncio.ensure_future(connection.prompt(session_id=session, prompt=[text_block("Make it exact.")]))
+        await client.wait_for("tool_call_update")
+        edit, = client.of("tool_call")
+        assert (edit.kind, edit.title, edit.status) == ("edit", "edit src/maths.py", "pending"), edit
+        update, = client.of("tool_call_update")
+        shown = (update.tool_call_id, update.status, update.content[0].content.text)
+        assert shown == (edit.tool_call_id, "in_progress", "    exact = math.pi\n"), shown
+        assert stage.file.read_text() == MATHS and not client.questions
+        gate.open.set()
+        await asking
+    same = [one for one in client.of("tool_call") if one.tool_call_id == edit.tool_call_id]
+    assert len(same) == 1, same
+    updates = [one for one in client.of("tool_call_update") if one.tool_call_id == edit.tool_call_id]
+    text, diff = updates[-1].content
+    assert updates[-1].status == "completed" and "changed src/maths.py" in text.content.text, updates[-1]
+    assert diff.path == str(stage.file) and diff.old_text == MATHS, diff
+    assert "    exact = math.pi\n    return exact * radius ** 2\n" in diff.new_text, diff
+    assert stage.file.read_text() == diff.new_text
 
 
 async def resume_and_close(stage):
@@ -618,7 +648,7 @@ async def hostile(stage):
 
 
 CHECKS = [
-    answer_and_hunks, each_change, live_output, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search,
+    answer_and_hunks, each_change, live_output, live_edit, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search,
     task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, window_of_another_model, hostile,
 ]
 

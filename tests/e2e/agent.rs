@@ -10,11 +10,13 @@ mod elsewhere;
 mod fallback;
 mod injection;
 mod kill;
+mod live;
 mod lsp;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod machine;
 mod mcp;
 mod run;
+mod scope;
 mod symbols;
 mod trust;
 mod unfinished;

@@ -6,7 +6,7 @@ import unittest
 from desk import TOOLS
 from edits import NUMBERS
 from nvim import SELECT, Case, in_versions
-from scripted_model import ChatModel, Gate, call, in_turn
+from scripted_model import ChatModel, Gate, begin_call, call, go_on, in_turn
 
 #: The text of the task's buffer, wherever it is.
 TASK = """
@@ -126,6 +126,22 @@ class TaskCase(Case):
         nvim.type("<M-u>")
         self.wait(lambda: nvim.text() + "\n" == NUMBERS + "typed since\n", "taken back")
         self.assertEqual((self.model.wrong, self.desk.broken(), nvim.messages()), ([], [], ""))
+
+    def test_edits_are_seen_while_they_are_written_and_before_they_can_be_decided(self):
+        writes, works = Gate(), Gate()
+        written = '{"path": "a.txt", "oldString": "line 3\\n", "newString": "LINE 3\\n'
+        edit = [begin_call("edit", written), writes, go_on('line three and a half\\n"}')]
+        self.open(in_turn(edit, [works, DONE]))
+        self.nvim.api.command("Pairwright task Shout.")
+        self.wait_task("## Writing a.txt", "\n  LINE 3")
+        self.assertNotIn("## Changes", self.task())
+        writes.open.set()
+        self.wait_task("It works", "## Changes", "a.txt +2 -1", "      -line 3\n      +LINE 3\n      +line three and a half\n")
+        self.assertNotIn("## Writing", self.task())
+        self.wait_hunks(0)
+        works.open.set()
+        self.wait_task("They wait for a decision")
+        self.assertNotIn("+LINE 3", self.task())
 
     def test_what_a_task_asks_waits_while_the_user_types_elsewhere(self):
         gate = Gate()

@@ -4,7 +4,7 @@ import unittest
 
 from chat_view import View
 from desk import TOOLS, until
-from scripted_model import ChatModel, Gate, call, in_turn
+from scripted_model import ChatModel, Gate, begin_call, call, in_turn
 from vscode import Case, installed
 
 NUMBERS = "".join(f"line {n}\n" for n in range(1, 21))
@@ -37,7 +37,7 @@ class VsCodeTasks(Case):
                 call("edit", path="b.txt", oldString="beta", newString="BETA"),
             ],
             [call("finish", summary="Three lines are louder now.")],
-            ["I begin. ", never],
+            ["I begin. ", begin_call("edit", '{"path": "b.txt", "content": "one\\ntwo\\nthr'), never],
             ["I go on. ", never],
             ["I am back. ", never],
             ["It is *text*."],
@@ -105,6 +105,8 @@ class VsCodeTasks(Case):
             view.begin("Pairwright: New Task", "review")
             view.say("Go slowly.")
             view.wait_log("I begin.")
+            view.wait_log("Writing b.txt")
+            view.wait_log("one\ntwo\n")
             view.press("Pause")
             view.press("Resume")
             view.wait_log("I go on.")

@@ -94,6 +94,16 @@ def call(tool, **arguments):
     return {"name": tool, "arguments": json.dumps(arguments)}
 
 
+def begin_call(tool, arguments):
+    """A piece of an answer: a call whose arguments begin so, as text; `go_on` gives the rest."""
+    return {"name": tool, "arguments": arguments}
+
+
+def go_on(arguments):
+    """A piece of an answer: more of the arguments of the call before."""
+    return {"arguments": arguments}
+
+
 class Gate:
     """A piece of an answer that says nothing until it is opened, or the other side has gone."""
 
@@ -148,6 +158,8 @@ class ChatModel(Server):
                             self.chunk(": waiting\n\n")
                     elif isinstance(piece, str):
                         self.event(delta={"content": piece})
+                    elif "name" not in piece:
+                        self.event(delta={"tool_calls": [{"index": n_calls - 1, "function": piece}]})
                     else:
                         told = {"index": n_calls, "id": f"call_{n}_{n_calls}", "type": "function"}
                         self.event(delta={"tool_calls": [{**told, "function": piece}]})

@@ -51,6 +51,7 @@ export type EventKind =
   | { kind: 'question'; text: string; shown?: Shown[] }
   | { kind: 'steer' | 'notice' | 'thought' | 'message'; text: string }
   | { kind: 'cited'; places: CitedPlace[] }
+  | { kind: 'writing'; call: string; path?: string; text: string }
   | { kind: 'tool_call'; call: string; tool: string; arguments: string }
   | { kind: 'tool_started'; call: string }
   | { kind: 'tool_output'; call: string; text: string }
@@ -62,6 +63,7 @@ export type EventKind =
   | { kind: 'denied'; call: string; rule: string; what: string; why: string; instead?: string }
   | { kind: 'usage'; input: number; output: number; cost?: number; model: string; spent?: Spent }
   | { kind: 'compaction'; before: number; after: number }
+  | { kind: 'mode'; mode: string; why: string }
   | { kind: 'status'; state: TaskState; why?: string }
   | { kind: 'done'; reason: string; summary?: string };
 
@@ -95,6 +97,8 @@ export interface DiffFile {
   path: string;
   added: number;
   removed: number;
+  /** The hunks so far, of files that the last call of a task changed; cut where it is long. */
+  patch?: string;
 }
 
 export interface PlanItem {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import type { Event, EventKind } from '../src/protocol';
+import type { DiffFile, Event, EventKind } from '../src/protocol';
 import { type Content, MOST_ENTRIES, MOST_OUTPUT, MOST_SAID, SessionView } from '../src/view/session';
 
 function shown(...kinds: (EventKind & { turn?: number })[]): SessionView {
@@ -72,6 +72,36 @@ test('what a task would change is told once, as it is now', () => {
   );
   assert.deepEqual(contents(session).slice(1), [{ type: 'diff', files: files('c'), proposal: 'p' }]);
   assert.equal(contents(session)[0]?.type === 'answer' && session.entries[0]?.version, 3);
+});
+
+test('the hunks so far of each file are those it was last told with', () => {
+  const file = (path: string, patch?: string): DiffFile => ({
+    path,
+    added: 1,
+    removed: 0,
+    ...(patch === undefined ? {} : { patch }),
+  });
+  const session = shown(
+    { kind: 'diff', files: [file('a', '1')] },
+    { kind: 'diff', files: [file('a'), file('b', '2')] },
+    { kind: 'diff', files: [file('a', '3'), file('b')] },
+  );
+  assert.deepEqual(contents(session), [{ type: 'diff', files: [file('a', '3'), file('b', '2')] }]);
+});
+
+test('what is being written is shown until it is a call', () => {
+  const pieces = [
+    { kind: 'writing', call: 'c1', path: 'a.py', text: 'one\n' },
+    { kind: 'writing', call: 'c1', path: 'a.py', text: 'two\n' },
+  ] as const;
+  const writing = { type: 'writing', call: 'c1', path: 'a.py', text: 'one\ntwo\n' };
+  assert.deepEqual(contents(shown(...pieces)), [writing]);
+  const usage = { kind: 'usage', input: 1, output: 1, model: 'm' } as const;
+  const call = { kind: 'tool_call', call: 'c1', tool: 'edit', arguments: '{}' } as const;
+  const types = contents(shown(...pieces, usage, call)).map(({ type }) => type);
+  assert.deepEqual(types, ['step']);
+  const paused = contents(shown(...pieces, { kind: 'status', state: 'paused' }));
+  assert.deepEqual(paused, [], 'a call that was cut off is none');
 });
 
 test('a decision stands with its question', () => {

@@ -245,7 +245,7 @@ impl Acp {
             anyhow::anyhow!("there is no home directory to keep sessions in; set XDG_STATE_HOME")
         })?;
         let workspace = Arc::new(Workspace::open(root, state)?);
-        let log = EventLog::new(Arc::clone(workspace.store()));
+        let log = EventLog::new(Arc::clone(workspace.store())).of_folder(workspace.root().path());
         let index = match self.settings.get().settings.index.enabled {
             true => Some(Indexes::new(&[root.to_owned()], cache_dir(directories)?)),
             false => None,

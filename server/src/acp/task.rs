@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Refusal;
+use super::live::Live;
 use super::output::Output;
 use super::session::Session;
 use super::{Acp, servers, update};
@@ -155,7 +156,7 @@ impl Acp {
         }
         let from = known.last().map_or(1, |event| event.seq + 1);
         let mut events = session.folder.log.follow(&handle.id, from);
-        let mut output = Output::default();
+        let (mut output, mut live) = (Output::default(), Live::default());
         loop {
             let heard = tokio::select! {
                 biased;
@@ -164,6 +165,9 @@ impl Acp {
                 _ = handle.ended() => {
                     let rest = events.rest().await.map_err(Refusal::failed)?;
                     if rest.is_empty() {
+                        for update in live.end() {
+                            self.connection.update(&session.id, &update);
+                        }
                         return Ok(());
                     }
                     rest
@@ -172,10 +176,23 @@ impl Acp {
             for event in heard {
                 match &event.kind {
                     EventKind::ToolOutput { call, text } => output.add(call, text),
-                    EventKind::ToolResult { call, .. } => output.end(call),
+                    EventKind::ToolCall { call, .. } | EventKind::ToolResult { call, .. } => {
+                        output.end(call);
+                    }
+                    EventKind::Writing { call, path, text } => {
+                        if let Some(update) = live.writes(call, path.as_deref()) {
+                            self.connection.update(&session.id, &update);
+                        }
+                        output.add(call, text);
+                    }
+                    EventKind::Diff {
+                        files,
+                        proposal: None,
+                        ..
+                    } => live.changed(&session.folder.root, files),
                     _ => {}
                 }
-                self.show_task(session, handle, &event).await?;
+                self.show_task(session, handle, &event, &mut live).await?;
             }
             if let Some(update) = output.take() {
                 self.connection.update(&session.id, &update);
@@ -189,8 +206,10 @@ impl Acp {
         session: &Arc<Session>,
         handle: &Handle,
         event: &Event,
+        live: &mut Live,
     ) -> Result<(), Refusal> {
-        if let Some(update) = update::of(&event.kind) {
+        if let Some(mut update) = update::of(&event.kind) {
+            live.complete(&event.kind, &mut update);
             self.connection.update(&session.id, &update);
         }
         match &event.kind {

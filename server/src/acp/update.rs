@@ -36,7 +36,7 @@ pub(super) fn of(kind: &EventKind) -> Option<Value> {
             "status": "pending",
             "rawInput": serde_json::from_str::<Value>(arguments).ok(),
         }),
-        EventKind::ToolStarted { call } => json!({
+        EventKind::ToolStarted { call, .. } => json!({
             "sessionUpdate": "tool_call_update", "toolCallId": call, "status": "in_progress",
         }),
         EventKind::ToolResult {
@@ -57,7 +57,9 @@ pub(super) fn of(kind: &EventKind) -> Option<Value> {
             "sessionUpdate": "plan",
             "entries": items.iter().map(plan_entry).collect::<Vec<_>>(),
         }),
+        EventKind::Mode { mode, why } => chunk("agent_thought_chunk", &format!("{why}: {mode}\n")),
         EventKind::Question { .. }
+        | EventKind::Writing { .. }
         | EventKind::Intake(_)
         | EventKind::Entry { .. }
         | EventKind::ToolOutput { .. }
@@ -108,7 +110,7 @@ fn title(tool: &str, arguments: &str) -> String {
 }
 
 /// The kind decides the icon.
-fn tool_kind(tool: &str) -> &'static str {
+pub(super) fn tool_kind(tool: &str) -> &'static str {
     match tool {
         "read_file" | "list" | "symbols" | "git_diff" | "git_log" | "diagnostics" => "read",
         "search" | "grep" => "search",

@@ -10,6 +10,7 @@ mod approve;
 mod call;
 mod conclude;
 mod mcp;
+mod restricted;
 mod startup;
 mod turn;
 
@@ -21,8 +22,9 @@ use indexer::Tokens;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::restricted::Restricted;
 use super::desk::Desk;
-use super::governor::{Ceilings, Governor};
+use super::governor::{Ceilings, Governor, Limits};
 use super::proposed::Row;
 use super::sandbox::TaskSandbox;
 use super::tool::Tools;
@@ -89,6 +91,7 @@ pub(super) struct Driver {
     prompt: String,
     turn: u32,
     mode: Mode,
+    restricted: Restricted,
     lease: Arc<Lease>,
     governor: Governor,
     desk: Desk,
@@ -155,15 +158,18 @@ impl Driver {
             _ => None,
         });
         let ceilings: Ceilings = serde_json::from_value(task.intake.limits.clone())
-            .unwrap_or_else(|_| Ceilings::of(&desk.policy().limits()));
+            .unwrap_or_else(|_| desk.policy().ceilings(&Limits::default()));
         let (governor, halted) = Governor::of_record(ceilings, events);
+        // A mode that is not known any more changes nothing.
+        let mode = Mode::of_name(&task.intake.mode).unwrap_or(Mode::ReadOnly);
+        let (mode, _) = desk.policy().at_most(mode);
         Self {
             finished: call::finished(events).or(halted.map(End::Halted)),
             mark,
             turn: events.last().map_or(1, |e| e.turn),
             prompt: task.intake.prompt.clone(),
-            // A mode that is not known any more changes nothing.
-            mode: Mode::of_name(&task.intake.mode).unwrap_or(Mode::ReadOnly),
+            restricted: Restricted::of_record(events),
+            mode,
             is_new: transcript.is_empty(),
             lease: Arc::new(lease),
             plan: plan.unwrap_or_default(),

@@ -8,6 +8,7 @@
 //! halted where it would have been.
 //! Not here: what happens then (`agent`).
 
+mod health;
 mod record;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use self::health::Health;
+pub use self::health::{Ended, Failing};
 use crate::model::TurnUsage;
 use crate::store::events::{Footprint, Spent};
 
@@ -140,6 +143,21 @@ impl Ceilings {
             command: limits.command_seconds.unwrap_or(60),
         }
     }
+
+    /// The lower of each, whatever was given before.
+    #[must_use]
+    pub fn within(self, most: &Limits) -> Self {
+        let given = Limits {
+            steps: Some(self.steps),
+            tokens: Some(self.tokens),
+            wall_seconds: Some(self.wall),
+            cost: self.cost,
+            tool_seconds: Some(self.tools),
+            output_bytes: Some(self.output),
+            command_seconds: Some(self.command),
+        };
+        Self::of(&given.tighter(most))
+    }
 }
 
 /// A ceiling that was reached.
@@ -236,6 +254,7 @@ pub struct Governor {
     last_state: Option<u64>,
     hit: HashSet<Rule>,
     has_warned: bool,
+    health: Health,
 }
 
 impl Governor {
@@ -253,6 +272,7 @@ impl Governor {
             last_state: None,
             hit: HashSet::new(),
             has_warned: false,
+            health: Health::default(),
         }
     }
 
@@ -351,6 +371,16 @@ impl Governor {
     /// How often each tool was called.
     pub fn calls(&self) -> &HashMap<String, u32> {
         &self.calls
+    }
+
+    /// Looks whether the tools that change something can be relied on, by how a call ended.
+    pub fn look_after(&mut self, ended: Ended<'_>) -> Option<Failing> {
+        self.health.observe(ended)
+    }
+
+    /// Forgets what failed: the user says that the task goes on all the same.
+    pub fn forgive(&mut self) {
+        self.health = Health::default();
     }
 
     /// Looks for circles in what the calls did.

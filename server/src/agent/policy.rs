@@ -2,7 +2,8 @@
 //!
 //! Holds: of all rules that hold for something the strictest wins, whichever layer it is in. A
 //! repository's file can deny, ask and lower ceilings, never allow: rules there that allow, and
-//! ceilings above the defaults, are left out. What no rule speaks of is asked. A permission turns
+//! ceilings above the defaults, are left out. Rules for some kinds of tasks only tighten those for
+//! all. What no rule speaks of is asked. A permission turns
 //! *ask* into *allow*, never *deny*. A file that cannot be read, or whose rules fail their own
 //! examples, stops the task before it starts.
 //! Not here: asking (`agent`), sandboxes: what is allowed still runs in a copy, and reaches no host
@@ -10,6 +11,7 @@
 
 pub mod command;
 mod rule;
+mod when;
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,6 +23,7 @@ use serde::Serialize;
 pub use self::command::{Line, Simple, Word};
 use self::rule::{About, Commands, Holds, Hosts, Paths, PolicyFile, Rule, Tools, is_named};
 pub use self::rule::{Access, Ruling};
+use self::when::Scope;
 use super::governor::Limits;
 use crate::edit::path::{Denied, RepoPath};
 use crate::error::{Kind, UserError};
@@ -52,6 +55,8 @@ pub enum Origin {
 pub struct Policy {
     layers: Vec<Layer>,
     hash: String,
+    /// What holds for the one task it was [narrowed](Self::narrowed) for.
+    scope: Scope,
 }
 
 #[derive(Debug, Clone)]
@@ -133,6 +138,7 @@ impl Policy {
         Ok(Self {
             layers,
             hash: hasher.finalize().to_hex()[..16].to_owned(),
+            scope: Scope::default(),
         })
     }
 

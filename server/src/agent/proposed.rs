@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Transaction, params};
 
 use crate::edit::Refusal;
+use crate::edit::diff::unified;
 use crate::edit::merge::diff;
 use crate::edit::parse::Format;
 use crate::edit::path::RepoPath;
@@ -25,6 +26,8 @@ use crate::store::{Store, StoreError};
 pub const MAX_FILES: usize = 500;
 /// Bytes of all changed files together at most.
 pub const MAX_BYTES: usize = 64 << 20;
+/// Bytes of hunks that are told with one call, however much it changes.
+pub const MAX_PATCH: usize = 32 << 10;
 
 /// What a task changed so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -207,10 +210,55 @@ impl Proposed {
                 path: path.to_string(),
                 added: changes.iter().map(|c| c.after.len()).sum(),
                 removed: changes.iter().map(|c| c.before.len()).sum(),
+                patch: None,
             }
         };
         self.files.iter().map(count).collect()
     }
+
+    /// As [`summary`](Self::summary), with the hunks so far of the files that `rows` change; of all
+    /// of them no more than [`MAX_PATCH`] bytes.
+    pub fn progress(&self, rows: &[Row]) -> Vec<DiffFile> {
+        let mut room = MAX_PATCH;
+        let mut summary = self.summary();
+        for (summary, (path, file)) in summary.iter_mut().zip(&self.files) {
+            if rows.iter().any(|row| row.path == *path) {
+                let patch = cut(patch(file), room);
+                room -= patch.len();
+                summary.patch = Some(patch);
+            }
+        }
+        summary
+    }
+}
+
+/// The changes of a file as a unified diff, without its name; empty for what is no text.
+fn patch(file: &File) -> String {
+    let text = |bytes: &Option<Vec<u8>>| {
+        Text::decode(bytes.clone().unwrap_or_default(), Breaks::Lf).map(|t| t.content().to_owned())
+    };
+    match (text(&file.base), text(&file.now)) {
+        (Ok(before), Ok(after)) => unified(&before, &after),
+        _ => String::new(),
+    }
+}
+
+/// The first lines of a diff that have room, and how many there are beyond.
+fn cut(mut patch: String, room: usize) -> String {
+    // For the last line.
+    const SAID: usize = 64;
+    if patch.len() <= room {
+        return patch;
+    }
+    let end = patch.floor_char_boundary(room.saturating_sub(SAID));
+    let end = patch[..end].rfind('\n').map_or(0, |at| at + 1);
+    let n_left = patch[end..].lines().count();
+    patch.truncate(end);
+    let said = format!("\\ {n_left} lines more are not shown\n");
+    if end + said.len() <= room {
+        patch.push_str(&said);
+    }
+    patch
 }
 
 fn changes(file: &File) -> Vec<Change> {

@@ -92,6 +92,11 @@ impl TaskSandbox {
         })
     }
 
+    /// What its service calls it.
+    pub fn id(&self) -> &str {
+        self.place.sandbox.id()
+    }
+
     /// Sets the hosts it may reach, also for a command that runs.
     ///
     /// # Errors

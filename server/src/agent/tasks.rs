@@ -13,14 +13,14 @@ use tokio::sync::{mpsc, watch};
 
 use super::desk::Desk;
 use super::drive::Driver;
-use super::governor::Ceilings;
+use super::intake::{Taken, is_protected};
 use super::policy::{Policy, Sources};
 use super::proposed::Proposed;
-use super::{Ask, Handle, Mode, Place, Setup, refused, user};
+use super::{Ask, Handle, Mode, Place, Setup, refused};
 use crate::error::{Kind, UserError};
 use crate::store::StoreError;
 use crate::store::events::{
-    Branch, Durability, EventKind, EventLog, Intake, Lease, Risk, Session, Target, TaskState,
+    Branch, Durability, EventKind, EventLog, Intake, Lease, Session, Target, TaskState, account,
     new_id,
 };
 
@@ -59,14 +59,33 @@ impl Tasks {
             .check()
             .map_err(|why| refused(&format!("{why}.")))?;
         let policy = load_policy(&setup)?;
-        if !policy.allows_mode(ask.mode.name()) {
-            let message = format!(
-                "The rules do not allow tasks in the mode {}.",
-                ask.mode.name()
-            );
+        let root = setup.workspace.root().path().to_owned();
+        let is_protected = is_protected(&policy, &root, ask.place);
+        let taken = Taken::of(&ask.prompt, ask.mode, is_protected, &policy);
+        let policy = policy.narrowed(taken);
+        let (mode, lowered_by) = policy.at_most(ask.mode);
+        let ceilings = policy.ceilings(&ask.limits);
+        let mut intake = Intake {
+            prompt: ask.prompt,
+            root: root.display().to_string(),
+            mode: mode.name().to_owned(),
+            model: setup.model.endpoint().model.clone(),
+            user: account(),
+            policy: policy.hash().to_owned(),
+            scenario: taken.scenario,
+            risk: taken.risk,
+            limits: serde_json::to_value(ceilings).unwrap_or_default(),
+            request: None,
+            branch: None,
+        };
+        if let Some(why) = policy.out_of_scope() {
+            return Err(out_of_scope(&setup.log, intake, why));
+        }
+        if !policy.allows_mode(mode.name()) {
+            let message = format!("The rules do not allow tasks in the mode {}.", mode.name());
             return Err(refused(&message));
         }
-        check_trust(setup.is_trusted, ask.mode)?;
+        check_trust(setup.is_trusted, mode)?;
         if ask.place == Place::Branch && !ask.mode.changes() {
             let message = format!(
                 "A task in the mode {} changes nothing and needs no branch.",
@@ -74,9 +93,13 @@ impl Tasks {
             );
             return Err(refused(&message));
         }
-        if ask.mode == Mode::Auto
-            && ask.place == Place::Folder
-            && let Some(branch) = policy.protected_branch(setup.workspace.root().path())
+        let place = match mode.changes() {
+            true => ask.place,
+            false => Place::Folder,
+        };
+        if mode == Mode::Auto
+            && place == Place::Folder
+            && let Some(branch) = policy.protected_branch(&root)
         {
             let message = format!("You decide about every change on the branch {branch}.");
             return Err(refused(&message).with_hint(
@@ -84,35 +107,24 @@ impl Tasks {
             ));
         }
         self.check_room()?;
-        let ceilings = Ceilings::of(&policy.limits().tighter(&ask.limits));
         let id = new_id('t');
-        let root = setup.workspace.root().path().to_owned();
-        let branch = match ask.place {
+        let branch = match place {
             Place::Folder => None,
             Place::Branch => Some(Branch::make(&root, &id)?),
         };
-        let intake = Intake {
-            prompt: ask.prompt,
-            root: root.display().to_string(),
-            mode: ask.mode.name().to_owned(),
-            model: setup.model.endpoint().model.clone(),
-            user: user(),
-            policy: policy.hash().to_owned(),
-            risk: match ask.mode {
-                Mode::ReadOnly | Mode::Plan => Risk::Low,
-                Mode::Review => Risk::Medium,
-                Mode::Auto => Risk::High,
-            },
-            limits: serde_json::to_value(ceilings).unwrap_or_default(),
-            request: ask.request,
-            branch: branch.clone(),
-        };
+        intake.request = ask.request;
+        intake.branch.clone_from(&branch);
+        let lowered = lowered_by.map(|by| EventKind::Mode {
+            mode: mode.name().to_owned(),
+            why: format!("tasks like this one may do no more, by {by}"),
+        });
         let target = Target {
             session: &id,
             turn: 1,
             lease: None,
         };
-        let kinds = vec![EventKind::Intake(intake)];
+        let kinds = std::iter::once(EventKind::Intake(intake)).chain(lowered);
+        let kinds = kinds.collect();
         if let Err(why) = setup.log.append(target, kinds, Durability::Synced) {
             // Nobody would ever take it up.
             if let Some(branch) = &branch {
@@ -149,7 +161,13 @@ impl Tasks {
                 state: watch::channel(Some(task.state)).1,
             });
         }
-        let policy = load_policy(&setup)?;
+        let policy = load_policy(&setup)?.narrowed(Taken {
+            scenario: task.intake.scenario,
+            risk: task.intake.risk,
+        });
+        if let Some(why) = policy.out_of_scope() {
+            return Err(refused(&format!("The task is out of scope now: {why}.")));
+        }
         if !policy.allows_mode(&task.intake.mode) {
             return Err(refused("The rules no longer allow tasks in this mode."));
         }
@@ -262,6 +280,32 @@ fn note_broken(log: &EventLog, id: &str) {
     ];
     if let Err(why) = log.append(target, kinds, Durability::Synced) {
         tracing::error!(task = %id, "the end of a task cannot be written down: {why}");
+    }
+}
+
+/// Writes down that a task was asked for that the rules do not let be done, and says so.
+fn out_of_scope(log: &EventLog, intake: Intake, why: &str) -> UserError {
+    let why = format!("out of scope: {why}");
+    let target = Target {
+        session: &new_id('t'),
+        turn: 1,
+        lease: None,
+    };
+    let state = TaskState::Failed;
+    let kinds = vec![
+        EventKind::Intake(intake),
+        EventKind::Status {
+            state,
+            why: Some(why.clone()),
+        },
+        EventKind::Done {
+            reason: why.clone(),
+            summary: None,
+        },
+    ];
+    match log.append(target, kinds, Durability::Synced) {
+        Ok(_) => refused(&format!("The task is {why}.")),
+        Err(why) => broken(why),
     }
 }
 

@@ -75,6 +75,7 @@ impl Transcript {
             | EventKind::Question { .. }
             | EventKind::Cited { .. }
             | EventKind::Notice { .. }
+            | EventKind::Writing { .. }
             | EventKind::ToolCall { .. }
             | EventKind::ToolStarted { .. }
             | EventKind::ToolOutput { .. }
@@ -87,6 +88,7 @@ impl Transcript {
             | EventKind::Revoked { .. }
             | EventKind::Usage { .. }
             | EventKind::Steer { .. }
+            | EventKind::Mode { .. }
             | EventKind::Status { .. }
             | EventKind::Done { .. } => {}
         }

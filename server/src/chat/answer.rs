@@ -260,7 +260,10 @@ impl Inner {
                     pace.notice(format!("{why} {model} at {place} answers instead."));
                 }
                 TurnEvent::End(end) => return Ok(End::Answered(end)),
-                TurnEvent::Thought(_) | TurnEvent::Call(_) | TurnEvent::Usage(_) => {}
+                TurnEvent::Thought(_)
+                | TurnEvent::Calling { .. }
+                | TurnEvent::Call(_)
+                | TurnEvent::Usage(_) => {}
             }
         }
     }
@@ -343,6 +346,7 @@ fn offered(proposal: &Proposal) -> EventKind {
             path: file.path.as_str().to_owned(),
             added,
             removed,
+            patch: None,
         }
     };
     EventKind::Diff {

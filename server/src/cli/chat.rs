@@ -91,7 +91,7 @@ impl ChatCommand {
             .as_deref()
             .context("there is no home directory to keep the session in; set XDG_STATE_HOME")?;
         let workspace = Arc::new(Workspace::open(&root, state)?);
-        let log = EventLog::new(Arc::clone(workspace.store()));
+        let log = EventLog::new(Arc::clone(workspace.store())).of_folder(workspace.root().path());
         let chat = Chat::new(Arc::clone(&workspace), log);
         let session = match &self.session {
             Some(session) => {

@@ -139,7 +139,7 @@ impl TaskCommand {
     fn setup(&self, workspace: &Arc<Workspace>) -> anyhow::Result<(Setup, Place)> {
         let directories = Directories::find();
         let current = Current::load(directories.clone());
-        let log = EventLog::new(Arc::clone(workspace.store()));
+        let log = EventLog::new(Arc::clone(workspace.store())).of_folder(workspace.root().path());
         let mode = match &self.resume {
             Some(id) => log.task(id)?.and_then(|t| Mode::of_name(&t.intake.mode)),
             None => Some(self.mode),

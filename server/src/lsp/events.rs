@@ -52,7 +52,7 @@ impl Server {
         if let Some(told) = logs.get(root) {
             return Ok(told.log.clone());
         }
-        let log = EventLog::new(Arc::clone(workspace.store()));
+        let log = EventLog::new(Arc::clone(workspace.store())).of_folder(workspace.root().path());
         let (attach, attached) = mpsc::unbounded_channel();
         let teller = Teller {
             server: self.clone(),

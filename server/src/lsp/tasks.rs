@@ -199,7 +199,7 @@ impl Server {
             Ok(json!({
                 "hash": policy.hash(),
                 "layers": policy.origins().collect::<Vec<_>>(),
-                "ceilings": Ceilings::of(&policy.limits()),
+                "ceilings": policy.ceilings(&Limits::default()),
                 "grants": grants,
             }))
         })

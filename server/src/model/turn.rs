@@ -3,8 +3,8 @@
 //!
 //! Holds: a request is a plain value that can be stored and sent again, and the same messages
 //! always make the same bytes, so that the prompt caches of servers hit. Texts are passed on as
-//! they come, tool calls only when they are whole. Dropping the stream ends the request at the
-//! server.
+//! they come, and so is what calls are written of, to be shown; a call is one only when it is whole.
+//! Dropping the stream ends the request at the server.
 //! Not here: what the tools are and whether a call may run (`agent`), what is put into a prompt
 //! (`chat`, `agent`), how a dialect writes and reads all this (`turn::{openai, anthropic,
 //! ollama}`), when it is asked again (`turn::ask`).
@@ -112,6 +112,13 @@ pub enum TurnEvent {
     Thinking(String),
     /// A whole block of thinking, to be sent back in [`Message::Assistant`].
     Thought(Thinking),
+    /// The next piece of the arguments of a call, which is not whole yet and may never be.
+    Calling {
+        /// Counts the calls of the answer, from 1.
+        nth: usize,
+        name: String,
+        piece: String,
+    },
     /// A whole call.
     Call(ToolCall),
     /// At most once, before the end.
@@ -183,7 +190,7 @@ impl Reply {
             TurnEvent::Usage(usage) => self.usage = Some(*usage),
             TurnEvent::Fallback { model, .. } => self.fallback = Some(model.clone()),
             TurnEvent::End(end) => self.end = Some(*end),
-            TurnEvent::Thinking(_) | TurnEvent::Retry { .. } => {}
+            TurnEvent::Thinking(_) | TurnEvent::Calling { .. } | TurnEvent::Retry { .. } => {}
         }
     }
 

@@ -16,6 +16,7 @@ mod lease;
 mod pace;
 mod projections;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
@@ -27,8 +28,8 @@ pub use chain::{Broken, Verified};
 pub use follow::Follow;
 pub use kind::{
     Answer, Approval, Branch, Decision, Denial, DiffFile, Effect, EventKind, Footprint, Grant,
-    GrantScope, Intake, Outcome, Permission, Place, PlanItem, PlanState, Risk, Shown, Spent,
-    Subject, TaskState,
+    GrantScope, Intake, Outcome, Permission, Place, PlanItem, PlanState, Risk, Scenario, Shown,
+    Spent, Subject, TaskState,
 };
 pub use lease::{HEARTBEAT, Lease};
 pub use pace::Pace;
@@ -76,6 +77,18 @@ CREATE TABLE proposed (
     executable INTEGER NOT NULL, was_executable INTEGER NOT NULL,
     PRIMARY KEY (session, path)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Whose a session is, of which folder, and where its commands run. Of sessions that are there,
+/// tasks have said so.
+pub(super) const WHOSE: &str = "
+ALTER TABLE sessions ADD COLUMN user TEXT;
+ALTER TABLE sessions ADD COLUMN repo TEXT;
+ALTER TABLE task_state ADD COLUMN sandbox TEXT;
+UPDATE sessions SET (user, repo) = (
+    SELECT t.intake ->> 'user', t.intake ->> 'root' FROM task_state t
+    WHERE t.session = sessions.id AND json_valid(t.intake)
+);
 ";
 
 /// Events that a subscriber may be behind; then it reads the rest with [`EventLog::read_from`].
@@ -133,6 +146,8 @@ pub struct EventLog {
     told: broadcast::Sender<Arc<Event>>,
     /// Held from writing to telling, so that subscribers hear events in their order.
     telling: Arc<Mutex<()>>,
+    /// The folder that sessions begun here are of.
+    folder: Option<Arc<str>>,
 }
 
 /// A row beside the events that is to be written with them, or not at all.
@@ -144,6 +159,16 @@ impl EventLog {
             store,
             told: broadcast::channel(BACKLOG).0,
             telling: Arc::default(),
+            folder: None,
+        }
+    }
+
+    /// The same log, in which sessions that begin are said to be of this folder.
+    #[must_use]
+    pub fn of_folder(self, folder: &Path) -> Self {
+        Self {
+            folder: Some(folder.display().to_string().into()),
+            ..self
         }
     }
 
@@ -188,7 +213,7 @@ impl EventLog {
                 return Ok(None);
             }
             beside(t)?;
-            write(t, target, &kinds).map(Some)
+            write(t, target, self.folder.as_deref(), &kinds).map(Some)
         };
         let written = match durability {
             Durability::Synced => self.store.write(work)?,
@@ -243,6 +268,7 @@ impl EventLog {
 fn write(
     t: &Transaction<'_>,
     target: Target<'_>,
+    folder: Option<&str>,
     kinds: &[(EventKind, String)],
 ) -> rusqlite::Result<Vec<Arc<Event>>> {
     let found: Option<(u64, [u8; 32])> = t
@@ -255,8 +281,8 @@ fn write(
         None => {
             let start = chain::start(target.session);
             t.execute(
-                "INSERT INTO sessions (id, created, head) VALUES (?1, ?2, ?3)",
-                params![target.session, ts, start],
+                "INSERT INTO sessions (id, created, head, user, repo) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![target.session, ts, start, account(), folder],
             )?;
             (0, start)
         }
@@ -302,6 +328,13 @@ fn read_event(row: &Row<'_>) -> rusqlite::Result<Event> {
         ts: row.get(3)?,
         kind,
     })
+}
+
+/// The name of the account that this program runs under.
+pub fn account() -> String {
+    std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| "unknown".into())
 }
 
 /// Makes an id that sorts by time: `t_…` for tasks, `s_…` for chats.

@@ -52,6 +52,39 @@ fn a_database_of_any_older_version_is_brought_up_to_date_and_keeps_its_rows() {
 }
 
 #[test]
+fn of_tasks_that_are_there_the_record_says_whose_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = Connection::open(directory.path().join(FILE)).unwrap();
+    let known = 3;
+    for sql in &MIGRATIONS[..known] {
+        old.execute_batch(sql).unwrap();
+    }
+    old.pragma_update(None, "user_version", known as u32)
+        .unwrap();
+    old.execute_batch(
+        r#"INSERT INTO sessions (id, created, head) VALUES ('t', 1, x'00'), ('s', 1, x'00'), ('x', 1, x'00');
+        INSERT INTO task_state (session, state, prompt, mode, intake, updated) VALUES
+            ('t', 'failed', '', 'review', '{"user":"ann","root":"/w"}', 1),
+            ('x', 'failed', '', 'review', 'no json', 1);"#,
+    )
+    .unwrap();
+    drop(old);
+    let store = Store::open(directory.path()).unwrap();
+    let rows = store.read(|c| {
+        let mut select = c.prepare("SELECT id, user, repo FROM sessions ORDER BY id")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        rows.collect::<rusqlite::Result<Vec<(String, Option<String>, Option<String>)>>>()
+    });
+    let told = |text: &str| Some(text.to_owned());
+    let expected = [
+        ("s".to_owned(), None, None),
+        ("t".to_owned(), told("ann"), told("/w")),
+        ("x".to_owned(), None, None),
+    ];
+    assert_eq!(rows.unwrap(), expected);
+}
+
+#[test]
 fn what_fails_half_way_leaves_no_rows() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();

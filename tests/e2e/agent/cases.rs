@@ -12,7 +12,12 @@ use super::run::{Stage, case, files};
 fn line(event: &Value) -> Option<String> {
     let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
     Some(match event["kind"].as_str().unwrap() {
-        "intake" => format!("intake {} risk {}", text("mode"), text("risk")),
+        "intake" => format!(
+            "intake {} {} risk {}",
+            text("mode"),
+            text("scenario"),
+            text("risk")
+        ),
         "tool_call" => format!("call {} {}", text("tool"), text("effect")),
         "tool_started" => "started".to_owned(),
         "tool_result" => {
@@ -69,12 +74,13 @@ fn line(event: &Value) -> Option<String> {
         "compaction" => "compaction".to_owned(),
         "notice" => format!("notice {}", text("text")),
         "steer" => format!("steer {}", text("text")),
+        "mode" => format!("mode {}: {}", text("mode"), text("why")),
         "status" => match event["why"].as_str() {
             Some(why) => format!("status {}: {why}", text("state")),
             None => format!("status {}", text("state")),
         },
         "done" => format!("done {}: {}", text("reason"), text("summary")),
-        "entry" | "message" | "thought" | "tool_output" | "usage" => return None,
+        "entry" | "message" | "thought" | "writing" | "tool_output" | "usage" => return None,
         other => panic!("{other} is not known here"),
     })
 }
@@ -123,7 +129,9 @@ fn play(folder: &Path) -> String {
         String::from_utf8_lossy(&verified.stdout)
     );
     let root = stage.world.root().canonicalize().unwrap();
+    let task = events[0]["session"].as_str().unwrap();
     let story = story.replace(root.to_str().unwrap(), "ROOT");
+    let story = story.replace(task, "TASK");
     stage.stop();
     story
 }

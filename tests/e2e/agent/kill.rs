@@ -46,7 +46,10 @@ fn boundaries(events: &[Value]) -> Vec<u64> {
     let mut wanted = Vec::new();
     for event in &events[..events.len() - 4] {
         let kind = event["kind"].as_str().unwrap();
-        let is_running = matches!(kind, "message" | "thought" | "tool_output" | "usage");
+        let is_running = matches!(
+            kind,
+            "message" | "thought" | "writing" | "tool_output" | "usage"
+        );
         if !is_running && (known.insert((kind, event["tool"].as_str())) || is_long) {
             wanted.push(event["seq"].as_u64().unwrap());
         }
@@ -129,7 +132,11 @@ fn course(events: &[Value]) -> Vec<&str> {
 
 #[test]
 fn circles_and_ceilings_are_seen_where_they_would_have_been_however_often_a_task_is_killed() {
-    for name in ["007_circle_halts", "011_ceiling"] {
+    for name in [
+        "007_circle_halts",
+        "011_ceiling",
+        "028_edits_that_never_fit",
+    ] {
         let folder = case(name);
         let whole = Stage::of(&folder);
         let (expected, _) = whole.task().until_it_ends();

@@ -31,6 +31,8 @@ local STEPS = 2000
 ---@field summary? string
 ---@field plan table[]
 ---@field files table[]
+---@field patches table<string, string> hunks so far, by path
+---@field writing? { call: string, path?: string, text: string } what its model writes into a file
 ---@field proposal? string
 ---@field rollback? string
 ---@field steps pairwright.Step[]
@@ -84,6 +86,19 @@ function takes.message(task, event)
   end
 end
 
+function takes.writing(task, event)
+  local writing = task.writing
+  if not writing or writing.call ~= event.call then
+    writing = { call = event.call, path = event.path, text = '' }
+  end
+  writing.text = kept(writing.text, event.text)
+  task.writing = writing
+end
+
+function takes.mode(task, event)
+  add(task, { said = ('%s: %s'):format(event.why, event.mode) })
+end
+
 function takes.tool_call(task, event)
   add(task, { call = event.call, tool = event.tool, arguments = kept('', event.arguments) })
 end
@@ -109,6 +124,9 @@ end
 
 function takes.diff(task, event)
   task.files = event.files
+  for _, file in ipairs(event.files) do
+    task.patches[file.path] = file.patch or task.patches[file.path]
+  end
   task.proposal = event.proposal or task.proposal
   task.rollback = event.rollbackToken or task.rollback
 end
@@ -138,11 +156,13 @@ end
 
 function takes.usage(task, event)
   task.spent = event.spent or task.spent
+  -- What was written is a call now.
+  task.writing = nil
 end
 
 function takes.status(task, event)
   task.state, task.why = event.state, event.why
-  task.is_lost = false
+  task.is_lost, task.writing = false, nil
   for _, asked in ipairs(task.asked) do
     if M.over[event.state] then
       approval.decided(asked.approval)
@@ -165,6 +185,7 @@ end
 function M.create(id, root)
   local task = { id = id, root = root, prompt = '', state = 'planning', is_lost = false }
   task.plan, task.files, task.steps, task.asked = {}, {}, {}, {}
+  task.patches = {}
   task.spent, task.ceilings = {}, {}
   return task
 end

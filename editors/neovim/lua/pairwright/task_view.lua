@@ -8,6 +8,8 @@ local M = {}
 
 --- Steps shown, lines of output and of what the model says, and characters of a line.
 local STEPS, OUTPUT, SAID, WIDTH = 100, 8, 8, 200
+--- Lines of hunks shown while a task works.
+local HUNKS = 60
 
 local words = {
   planning = 'plans',
@@ -140,6 +142,31 @@ local function add_steps(lines, task)
   end
 end
 
+--- What is changed so far, hunk by hunk until they can be decided.
+---@param lines string[]
+---@param task pairwright.Task
+local function add_changes(lines, task)
+  vim.list_extend(lines, { '', '## Changes', '' })
+  local left = (task.proposal or task.rollback) and 0 or HUNKS
+  for i = 1, math.min(#task.files, STEPS) do
+    local file = task.files[i]
+    local path = plain.visible(file.path)
+    table.insert(lines, ('  %s +%d -%d'):format(path, file.added, file.removed))
+    local patch = vim.trim(task.patches[file.path] or '')
+    local hunks = patch == '' and {} or plain.lines(patch)
+    for n = 1, math.min(#hunks, left) do
+      local line = plain.visible((hunks[n]:gsub('\t', '  ')))
+      table.insert(lines, '      ' .. vim.fn.strcharpart(line, 0, WIDTH))
+    end
+    left = math.max(left - #hunks, 0)
+  end
+  if task.rollback then
+    table.insert(lines, '  They are in the files; :Pairwright task rollback takes them back.')
+  elseif task.proposal then
+    table.insert(lines, '  They wait for a decision: ]h, or :Pairwright hunks.')
+  end
+end
+
 --- The lines of a task.
 ---@param task pairwright.Task
 ---@return string[]
@@ -167,17 +194,12 @@ function M.lines(task)
     end
   end
   if #task.files > 0 then
-    vim.list_extend(lines, { '', '## Changes', '' })
-    for i = 1, math.min(#task.files, STEPS) do
-      local file = task.files[i]
-      local path = plain.visible(file.path)
-      table.insert(lines, ('  %s +%d -%d'):format(path, file.added, file.removed))
-    end
-    if task.rollback then
-      table.insert(lines, '  They are in the files; :Pairwright task rollback takes them back.')
-    elseif task.proposal then
-      table.insert(lines, '  They wait for a decision: ]h, or :Pairwright hunks.')
-    end
+    add_changes(lines, task)
+  end
+  if task.writing then
+    local path = plain.one_line(task.writing.path or 'a file', WIDTH)
+    vim.list_extend(lines, { '', ('## Writing %s'):format(path), '' })
+    vim.list_extend(lines, tail(task.writing.text, OUTPUT, '  '))
   end
   if #task.steps > 0 then
     add_steps(lines, task)

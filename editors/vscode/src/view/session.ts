@@ -20,6 +20,8 @@ export type Content =
   | { type: 'answer'; text: string; isWhole: boolean; ended?: string; hasProposal: boolean }
   | { type: 'thought' | 'notice'; text: string }
   | { type: 'cited'; places: CitedPlace[] }
+  /** What the model writes into a file, until its call is whole. */
+  | { type: 'writing'; call: string; path?: string; text: string }
   | { type: 'step'; call: string; tool: string; given: string; output: string; result?: StepResult }
   | { type: 'denied'; what: string; rule: string; why: string; instead?: string }
   | { type: 'approval'; asked: Approval; decided?: string }
@@ -88,6 +90,17 @@ export class SessionView {
       case 'cited':
         this.add(event, { type: 'cited', places: event.places });
         break;
+      case 'writing': {
+        const { call, path, text } = event;
+        const last = this.entries.at(-1);
+        if (last?.content.type !== 'writing' || last.content.call !== call) {
+          this.add(event, { type: 'writing', call, text: '', ...(path === undefined ? {} : { path }) });
+        }
+        this.change('writing', (writing) => writing.call === call, (writing) => {
+          writing.text = (writing.text + text).slice(-MOST_OUTPUT);
+        });
+        break;
+      }
       case 'tool_call':
         this.add(event, {
           type: 'step',
@@ -124,17 +137,24 @@ export class SessionView {
         break;
       case 'diff': {
         const { files, proposal, rollbackToken } = event;
-        // What a task would change so far is told again with every edit.
-        this.entries = this.entries.filter(
+        // What a task would change so far is told again with every edit, the hunks of what it changed.
+        const before = this.entries.find(
           ({ turn, content }) =>
-            turn !== event.turn ||
-            content.type !== 'diff' ||
-            content.proposal !== undefined ||
-            content.rollbackToken !== undefined,
+            turn === event.turn &&
+            content.type === 'diff' &&
+            content.proposal === undefined &&
+            content.rollbackToken === undefined,
         );
+        this.entries = this.entries.filter((entry) => entry !== before);
+        const known = before?.content.type === 'diff' && proposal === undefined ? before.content.files : [];
+        const patchOf = (path: string): string | undefined => known.find((file) => file.path === path)?.patch;
+        const withPatch = (file: DiffFile): DiffFile => {
+          const patch = file.patch ?? patchOf(file.path);
+          return patch === undefined ? file : { ...file, patch };
+        };
         this.add(event, {
           type: 'diff',
-          files,
+          files: files.map(withPatch),
           ...(proposal === undefined ? {} : { proposal }),
           ...(rollbackToken === undefined ? {} : { rollbackToken }),
         });
@@ -148,7 +168,12 @@ export class SessionView {
       case 'plan':
         this.plan = event.items;
         break;
+      case 'mode':
+        this.mode = event.mode;
+        this.add(event, { type: 'notice', text: `${event.why}: ${event.mode}` });
+        break;
       case 'usage':
+        this.endWriting();
         this.model = event.model;
         this.spent = event.spent ?? this.spent;
         if (event.cost !== undefined) {
@@ -159,6 +184,7 @@ export class SessionView {
         this.add(event, { type: 'notice', text: 'The oldest messages are no longer told to the model.' });
         break;
       case 'status':
+        this.endWriting();
         this.state = event.state;
         this.why = event.why;
         break;
@@ -181,6 +207,11 @@ export class SessionView {
       this.isCut = true;
       this.entries = this.entries.slice(-MOST_ENTRIES);
     }
+  }
+
+  /** What was written is a call now, or never will be. */
+  private endWriting(): void {
+    this.entries = this.entries.filter(({ content }) => content.type !== 'writing');
   }
 
   private add(event: Event, content: Content): void {

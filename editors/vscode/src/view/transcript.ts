@@ -33,6 +33,8 @@ export class Transcript {
    * questions that can be answered now. */
   show(session: SessionView, asks: ReadonlySet<string>): void {
     const isAtEnd = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 40;
+    // What is changed so far is made anew with every edit.
+    const open = new Set(this.hunks().map((hunks) => (hunks.open ? hunks.dataset['path'] : undefined)));
     const kept = new Set(session.entries.map(({ id }) => id));
     for (const [id, { element }] of this.shown) {
       if (!kept.has(id)) {
@@ -43,9 +45,17 @@ export class Transcript {
     for (const entry of session.entries) {
       this.showEntry(entry, asks);
     }
+    for (const hunks of this.hunks()) {
+      hunks.open = open.has(hunks.dataset['path']);
+    }
     if (isAtEnd) {
       this.log.scrollTop = this.log.scrollHeight;
     }
+  }
+
+  /** The parts that show the hunks of a file. */
+  private hunks(): HTMLDetailsElement[] {
+    return [...this.log.querySelectorAll<HTMLDetailsElement>('details[data-path]')];
   }
 
   private showEntry(entry: Entry, asks: ReadonlySet<string>): void {
@@ -105,6 +115,11 @@ function elementOf(content: Content, isAsked: boolean, tell: Tell): HTMLElement 
       const list = make('ul', 'plain cited', ...places);
       list.setAttribute('aria-label', 'Places named');
       return list;
+    }
+    case 'writing': {
+      const element = folded(`Writing ${content.path ?? ''}…`, make('pre', 'output', content.text));
+      element.querySelector('details')?.toggleAttribute('open', true);
+      return element;
     }
     case 'step': {
       const { tool, given, output, result } = content;
@@ -216,7 +231,17 @@ function rememberedOf(subject: Approval['subject']): [string, string] | undefine
 
 function diff(files: DiffFile[], proposal: string | undefined, token: string | undefined, tell: Tell): HTMLElement {
   const title = token !== undefined ? 'Applied' : proposal !== undefined ? 'Proposed' : 'Changed so far';
-  const items = files.map(({ path, added, removed }) => make('li', '', `${path} +${added} −${removed}`));
+  const items = files.map(({ path, added, removed, patch }) => {
+    const line = `${path} +${added} −${removed}`;
+    if (patch === undefined || patch === '') {
+      return make('li', '', line);
+    }
+    const hunks = make('pre', '', patch);
+    hunks.tabIndex = 0;
+    const details = make('details', '', make('summary', '', line), hunks);
+    details.dataset['path'] = path;
+    return make('li', '', details);
+  });
   const element = make('div', 'diff', make('strong', '', title), make('ul', 'plain', ...items));
   if (proposal !== undefined && token === undefined) {
     element.append(make('div', 'buttons', button('Review hunks', () => tell({ type: 'hunks', proposal }))));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::approve::Asked;
 use super::{Driver, End, Flow, off_thread};
-use crate::agent::governor::{Observed, Verdict as Circle};
+use crate::agent::governor::{Ended, Observed, Verdict as Circle};
 use crate::agent::policy::{Access, Ruling, Verdict};
 use crate::agent::prompt;
 use crate::agent::proposed::Row;
@@ -194,9 +194,17 @@ impl Driver {
                 Reported::failed(ALTERED)
             }
             Ok(parsed) => {
+                let changes = matches!(
+                    parsed,
+                    Call::Edit(..) | Call::Run(_) | Call::Tests(_) | Call::Mcp(_)
+                );
                 let calls = self.governor.calls();
                 match self.desk.policy().judge_quota(&call.name, calls) {
                     Some(verdict) => self.denied(call, verdict, None),
+                    None if changes => match self.still_restricted(call).await? {
+                        Some(refused) => refused,
+                        None => self.perform(call, parsed).await?,
+                    },
                     None => self.perform(call, parsed).await?,
                 }
             }
@@ -364,8 +372,8 @@ impl Driver {
             Ok((desk, (text, rows))) => {
                 self.desk = desk;
                 Reported {
+                    beside: vec![self.diff(&rows)],
                     rows,
-                    beside: vec![self.diff()],
                     ..Reported::done(text)
                 }
             }
@@ -373,9 +381,10 @@ impl Driver {
         })
     }
 
-    fn diff(&self) -> EventKind {
+    /// Tells what is proposed so far; of the files that `rows` change, the hunks too.
+    fn diff(&self, rows: &[Row]) -> EventKind {
         EventKind::Diff {
-            files: self.desk.proposed().summary(),
+            files: self.desk.proposed().progress(rows),
             proposal: None,
             rollback_token: None,
         }
@@ -410,7 +419,12 @@ impl Driver {
     }
 
     /// What is told of a call that is not allowed, with what the user says to it.
-    fn denied(&self, call: &ToolCall, verdict: Verdict, said: Option<String>) -> Reported {
+    pub(super) fn denied(
+        &self,
+        call: &ToolCall,
+        verdict: Verdict,
+        said: Option<String>,
+    ) -> Reported {
         let Verdict {
             rule,
             what,
@@ -455,6 +469,14 @@ impl Driver {
         };
         let footprint = observed.footprint();
         let circle = self.governor.observe(footprint);
+        let failing = self.governor.look_after(Ended {
+            tool: &call.name,
+            arguments: &tool::canonical(&redact(&call.arguments)),
+            outcome: result.outcome,
+            has_run: result.tier.is_some(),
+            state: footprint.state,
+        });
+        let restricted = failing.and_then(|failing| self.restrict(failing));
         let mut text = match result.is_data {
             true => prompt::data(&self.mark, &result.text),
             false => result.text,
@@ -470,6 +492,10 @@ impl Driver {
             text.push_str(&format!("\n\n{reminder}"));
         }
         let mut kinds = result.beside;
+        if let Some((kind, told)) = restricted {
+            text.push_str(&format!("\n\n{told}"));
+            kinds.push(kind);
+        }
         kinds.push(EventKind::ToolResult {
             call: call.id.clone(),
             tool: call.name.clone(),

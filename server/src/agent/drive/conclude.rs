@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use super::{Driver, End, Tested};
+use crate::agent::Mode;
 use crate::agent::branch::Told;
 use crate::agent::governor::footprint_of;
-use crate::agent::{Mode, user};
 use crate::edit::workspace::Choice;
 use crate::model::TurnUsage;
 use crate::shown::count;
-use crate::store::events::{Branch, DiffFile, EventKind, TaskState};
+use crate::store::events::{Branch, DiffFile, EventKind, TaskState, account};
 
 /// Author of the hunks of tasks.
 const AUTHOR: &str = "agent";
@@ -90,6 +90,7 @@ impl Driver {
         let desk = self.desk.clone();
         let id = self.id.clone();
         let accepts = self.mode == Mode::Auto && state == TaskState::Succeeded;
+        let restricted = self.restricted.why().map(str::to_owned);
         let presented = tokio::task::spawn_blocking(move || {
             let proposal = format!("p_{id}");
             let documents = &**desk.documents();
@@ -98,7 +99,13 @@ impl Driver {
                 .map_err(|why| why.to_string())?;
             let (mut token, mut notice) = (None, None);
             let protected = desk.policy().protected_branch(desk.root());
-            if let Some(branch) = protected.as_ref().filter(|_| accepts) {
+            if let Some(why) = restricted.filter(|_| accepts) {
+                notice = Some(EventKind::Notice {
+                    text: format!(
+                        "The hunks were not applied: there were {why}. Decide them in the editor, or with: pairwright task --review {id}"
+                    ),
+                });
+            } else if let Some(branch) = protected.as_ref().filter(|_| accepts) {
                 notice = Some(EventKind::Notice {
                     text: format!(
                         "The hunks were not applied: you decide about every change on the branch {branch}. Do so in the editor, or with: pairwright task --review {id}"
@@ -170,7 +177,7 @@ impl Driver {
                 model: &model,
                 policy: desk.policy().hash(),
                 outcome: state.name(),
-                user: &user(),
+                user: &account(),
             };
             branch.commit(desk.workspace(), desk.proposed(), &told)
         });

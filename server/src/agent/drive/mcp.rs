@@ -65,6 +65,7 @@ impl Driver {
         }
         let began = EventKind::ToolStarted {
             call: call.id.clone(),
+            sandbox: None,
         };
         self.record(vec![began]).await?;
         let deadline = Duration::from_secs(self.governor.ceilings().command);

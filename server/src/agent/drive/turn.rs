@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Control, Driver, End, Flow, call, transcript};
 use crate::agent::prompt;
+use crate::agent::writing::Writing;
 use crate::model::{Message, ModelError, Reply, TurnEnd, TurnEvent, TurnRequest, TurnUsage};
 use crate::secret::redact;
 use crate::store::events::{Event, EventKind, Pace};
@@ -26,11 +27,13 @@ impl Driver {
         let mut stream = self.setup.model.turn(request);
         let mut reply = Reply::default();
         let mut pace = Pace::default();
+        let mut writing = Writing::default();
         loop {
             let next = tokio::select! {
                 event = stream.next() => Next::Event(event),
                 control = self.controls.recv(), if !self.controls.is_closed() => Next::Control(control),
                 () = pace.wait() => Next::Tell,
+                () = writing.is_due() => Next::Write,
             };
             match next {
                 Next::Event(Some(Ok(event))) => {
@@ -38,6 +41,9 @@ impl Driver {
                     match event {
                         TurnEvent::Text(text) => pace.text(&text),
                         TurnEvent::Thinking(text) => pace.thought(&text),
+                        TurnEvent::Calling { nth, name, piece } => {
+                            writing.take(nth, &name, &piece);
+                        }
                         TurnEvent::Thought(_)
                         | TurnEvent::Call(_)
                         | TurnEvent::Usage(_)
@@ -66,6 +72,13 @@ impl Driver {
                 },
                 Next::Tell => {
                     self.record_soon(pace.take()).await?;
+                }
+                Next::Write => {
+                    let n_calls = self.n_calls;
+                    if let Some(kind) = writing.tell(|nth| call::id_of(n_calls + nth)) {
+                        let kinds = pace.take().into_iter().chain([kind]);
+                        self.record_soon(kinds.collect()).await?;
+                    }
                 }
             }
         }
@@ -178,4 +191,5 @@ enum Next {
     Event(Option<Result<TurnEvent, ModelError>>),
     Control(Option<Control>),
     Tell,
+    Write,
 }

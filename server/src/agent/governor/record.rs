@@ -1,6 +1,10 @@
 //! What is written down of a task, taken in again by the governor of its next process.
 
-use super::{Ceiling, Ceilings, Governor, Verdict};
+use std::collections::HashMap;
+
+use super::{Ceiling, Ceilings, Ended, Governor, Verdict};
+use crate::agent::Mode;
+use crate::agent::tool::canonical;
 use crate::store::events::{Decision, Event, EventKind, Spent, Subject, TaskState};
 
 impl Governor {
@@ -10,17 +14,37 @@ impl Governor {
         let mut governor = Self::new(ceilings);
         governor.spent = spent(events);
         let mut halted = None;
+        let mut given: HashMap<&str, String> = HashMap::new();
         for event in events {
-            let EventKind::ToolResult {
-                tool, footprint, ..
-            } = &event.kind
-            else {
-                continue;
-            };
-            governor.count(tool);
-            let Some(footprint) = footprint else { continue };
-            if let Verdict::Halt(why) = governor.observe(*footprint) {
-                halted = Some(why);
+            match &event.kind {
+                EventKind::ToolCall {
+                    call, arguments, ..
+                } => drop(given.insert(call, canonical(arguments))),
+                EventKind::ToolResult {
+                    call,
+                    tool,
+                    outcome,
+                    tier,
+                    footprint,
+                    ..
+                } => {
+                    governor.count(tool);
+                    let Some(footprint) = footprint else { continue };
+                    if let Verdict::Halt(why) = governor.observe(*footprint) {
+                        halted = Some(why);
+                    }
+                    governor.look_after(Ended {
+                        tool,
+                        arguments: given.get(call.as_str()).map_or("", String::as_str),
+                        outcome: *outcome,
+                        has_run: tier.is_some(),
+                        state: footprint.state,
+                    });
+                }
+                EventKind::Mode { mode, .. } if Mode::of_name(mode).is_some_and(Mode::changes) => {
+                    governor.forgive();
+                }
+                _ => {}
             }
         }
         for ceiling in extended(events) {

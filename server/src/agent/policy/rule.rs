@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::wrapper_git_options;
 use super::command::{Line, Simple, Word};
+use super::when::When;
 use crate::agent::governor::Limits;
 use crate::agent::tools::finish;
 use crate::mcp;
@@ -27,6 +28,8 @@ pub(super) struct PolicyFile {
     pub(super) modes: Option<Vec<String>>,
     /// Branches where the user decides about every change, as globs.
     protected_branches: Vec<PathGlob>,
+    /// What is besides for some kinds of tasks.
+    pub(super) when: Vec<When>,
 }
 
 /// A rule: what it is about, and what it says of that.
@@ -127,9 +130,8 @@ impl PolicyFile {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|why| why.to_string())?;
         file.limits.check()?;
-        if file.quotas.keys().any(|name| is_named(name, finish::NAME)) {
-            return Err("a task needs the tool `finish`; it can have no quota".to_owned());
-        }
+        check_quotas(&file.quotas)?;
+        file.when.iter().try_for_each(When::check)?;
         file.command.iter().try_for_each(Rule::check)?;
         file.path.iter().try_for_each(Rule::check)?;
         file.tool.iter().try_for_each(Rule::check)?;
@@ -152,18 +154,27 @@ impl PolicyFile {
     }
 }
 
+/// # Errors
+/// When a task could not end.
+pub(super) fn check_quotas(quotas: &BTreeMap<String, u32>) -> Result<(), String> {
+    match quotas.keys().any(|name| is_named(name, finish::NAME)) {
+        true => Err("a task needs the tool `finish`; it can have no quota".to_owned()),
+        false => Ok(()),
+    }
+}
+
 impl<A: About> Rule<A> {
     pub(super) fn holds(&self, what: &str) -> bool {
         self.about.holds(what, self.decision)
     }
 
-    fn tightens(&self) -> bool {
+    pub(super) fn tightens(&self) -> bool {
         self.decision != Ruling::Allow
     }
 
     /// # Errors
     /// What is wrong with the rule, in words.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         self.about.check()?;
         let name = self.about.name();
         if self.decision == Ruling::Deny && self.why.is_none() {

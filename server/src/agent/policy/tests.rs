@@ -6,7 +6,7 @@ fn builtin() -> Policy {
     Policy::of(vec![(Origin::Builtin, BUILTIN.to_owned())]).unwrap()
 }
 
-fn with(layers: &[(&str, &str)]) -> Result<Policy, UserError> {
+pub(super) fn with(layers: &[(&str, &str)]) -> Result<Policy, UserError> {
     let mut texts = vec![(Origin::Builtin, BUILTIN.to_owned())];
     for (who, text) in layers {
         let path = PathBuf::from(who);

@@ -8,7 +8,7 @@ use crate::agent::proposed::Row;
 use crate::edit::parse::{EditSet, Format, Parser};
 use crate::edit::plan::{Options, Plan, plan};
 
-pub(in crate::agent) const NAME: &str = "edit";
+pub const NAME: &str = "edit";
 pub(in crate::agent) const ABOUT: &str = "Changes files. Either path with oldString and newString (the old text must be in the file exactly once, unless replaceAll is set), or path with content for a whole new file, or patch with a unified diff, SEARCH/REPLACE blocks, or *** Begin Patch. All edits of a call are done or none. The user reviews every hunk before it reaches their files.";
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]

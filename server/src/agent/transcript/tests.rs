@@ -85,6 +85,7 @@ fn a_shortened_conversation_is_whole_and_keeps_task_plan_failures_and_the_last_t
         path: "src/a.rs".into(),
         added: 3,
         removed: 1,
+        patch: None,
     }];
     let state = State {
         plan: &plan,
@@ -212,6 +213,7 @@ fn a_task_that_changed_hundreds_of_files_leaves_room_for_what_happened() {
         path: format!("src/{}/{n}.rs", "long".repeat(20)),
         added: 1,
         removed: 1,
+        patch: None,
     };
     let files: Vec<DiffFile> = (0..500).map(file).collect();
     let state = State {

@@ -5,16 +5,20 @@ use std::io::{self, Write};
 use super::super::style::{self, harmless, paint};
 use crate::shown::printable;
 use crate::store::events::{
-    Approval, Event, EventKind, GrantScope, Outcome, PlanState, Subject, TaskState,
+    Approval, DiffFile, Event, EventKind, GrantScope, Outcome, PlanState, Subject, TaskState,
 };
 
 /// Characters shown of arguments and of what a tool said.
 const WIDTH: usize = 160;
+/// Lines shown of the hunks of one file, each time it changes.
+const MOST_LINES: usize = 40;
 
 pub(in crate::cli) struct Shown {
     is_json: bool,
     /// Running text was shown last, and its line has not ended.
     is_inside: bool,
+    /// The call whose lines were shown last while it was written.
+    written: Option<String>,
 }
 
 impl Shown {
@@ -22,6 +26,7 @@ impl Shown {
         Self {
             is_json,
             is_inside: false,
+            written: None,
         }
     }
 
@@ -37,14 +42,32 @@ impl Shown {
             write!(out, "{}", harmless(text))?;
             return out.flush();
         }
-        let Some(line) = line_of(&event.kind) else {
-            return Ok(());
+        let line = match &event.kind {
+            EventKind::Writing { call, path, text } => self.written(call, path.as_deref(), text),
+            other => match line_of(other) {
+                Some(line) => line,
+                None => return Ok(()),
+            },
         };
         if std::mem::take(&mut self.is_inside) {
             writeln!(out)?;
         }
         writeln!(out, "{line}")?;
         out.flush()
+    }
+
+    /// What the model writes into a file, below its name.
+    fn written(&mut self, call: &str, path: Option<&str>, text: &str) -> String {
+        let is_known = self.written.replace(call.to_owned()).as_deref() == Some(call);
+        let title = match (is_known, path) {
+            (true, _) => None,
+            (false, Some(path)) => Some(format!("  writing {}", short(path))),
+            (false, None) => Some("  writing".to_owned()),
+        };
+        let lines = text.trim_end_matches('\n').split('\n');
+        let lines = lines.map(|line| format!("  > {}", harmless(line)));
+        let all: Vec<String> = title.into_iter().chain(lines).collect();
+        paint(style::FAINT, all.join("\n"))
     }
 
     /// Shows a question and what may be answered.
@@ -99,10 +122,12 @@ pub(in crate::cli) fn line_of(kind: &EventKind) -> Option<String> {
     let faint = |text: String| paint(style::FAINT, text);
     Some(match kind {
         EventKind::Intake(intake) => faint(format!(
-            "task in {} with {}, mode {}, rules {}, by {}",
+            "task in {} with {}, mode {}, taken for {} of {} risk, rules {}, by {}",
             short(&intake.root),
             short(&intake.model),
             intake.mode,
+            intake.scenario.name(),
+            intake.risk.name(),
             intake.policy,
             short(&intake.user)
         )),
@@ -168,7 +193,12 @@ pub(in crate::cli) fn line_of(kind: &EventKind) -> Option<String> {
                     names.join(", ")
                 ),
                 (Some(_), None) => format!("proposed: {}", names.join(", ")),
-                (None, None) => faint(format!("  changed so far: {}", names.join(", "))),
+                (None, None) => {
+                    let title = faint(format!("  changed so far: {}", names.join(", ")));
+                    let hunks = files.iter().flat_map(hunks);
+                    let lines: Vec<String> = std::iter::once(title).chain(hunks).collect();
+                    lines.join("\n")
+                }
             }
         }
         EventKind::Plan { items } => items
@@ -217,6 +247,9 @@ pub(in crate::cli) fn line_of(kind: &EventKind) -> Option<String> {
             "shortened the conversation from {before} to {after} tokens"
         )),
         EventKind::Steer { text } => format!("you: {}", short(text)),
+        EventKind::Mode { mode, why } => {
+            paint(style::WARN, format!("{}: {}", short(why), short(mode)))
+        }
         EventKind::Status { state, why } => {
             let why = why
                 .as_ref()
@@ -245,8 +278,28 @@ pub(in crate::cli) fn line_of(kind: &EventKind) -> Option<String> {
         EventKind::Thought { .. }
         | EventKind::Message { .. }
         | EventKind::Entry { .. }
+        | EventKind::Writing { .. }
         | EventKind::ToolStarted { .. }
         | EventKind::Usage { .. }
         | EventKind::Done { .. } => return None,
     })
+}
+
+/// The lines of a file's hunks so far, the first of them; its name above where there are some.
+fn hunks(file: &DiffFile) -> Vec<String> {
+    let patch = file.patch.as_deref().unwrap_or_default();
+    let painted = |line: &str| {
+        let style = match line.as_bytes().first() {
+            Some(b'+') => style::GOOD,
+            Some(b'-') => style::BAD,
+            _ => style::FAINT,
+        };
+        paint(style, format!("    {}", harmless(line)))
+    };
+    let n_lines = patch.lines().count();
+    let left = n_lines.saturating_sub(MOST_LINES);
+    let more = (left > 0).then(|| painted(&format!("… {left} lines more")));
+    let title = (n_lines > 0).then(|| painted(&file.path));
+    let lines = patch.lines().take(MOST_LINES).map(painted);
+    title.into_iter().chain(lines).chain(more).collect()
 }

@@ -1,7 +1,8 @@
 //! An answer while it is being written, in any dialect.
 //!
 //! Holds: what may be passed on at once is; a tool call or a block of thinking is passed on when
-//! it is whole. Text, calls and their arguments are bounded.
+//! it is whole, the pieces of a call besides, to be shown. Text, calls and their arguments are
+//! bounded.
 
 use std::time::Duration;
 
@@ -133,8 +134,17 @@ impl Draft {
     /// Adds a piece to the arguments of the open call.
     pub(super) fn extend_call(&mut self, arguments: &str) {
         self.size += arguments.len();
-        if let Some(open) = &mut self.open {
-            open.call.arguments.push_str(arguments);
+        let Some(open) = &mut self.open else { return };
+        open.call.arguments.push_str(arguments);
+        match self.out.last_mut() {
+            Some(TurnEvent::Calling { nth, piece, .. }) if *nth == self.n_calls => {
+                piece.push_str(arguments);
+            }
+            _ => self.out.push(TurnEvent::Calling {
+                nth: self.n_calls,
+                name: open.call.name.clone(),
+                piece: arguments.to_owned(),
+            }),
         }
     }
 

@@ -73,15 +73,18 @@ fn shown<'a>(api: TurnApi, pieces: impl Iterator<Item = &'a [u8]>) -> String {
         draft.finish()
     };
     let outcome = read(&mut draft);
-    let mut lines: Vec<String> = draft.out.iter().map(line).collect();
+    check_pieces(&draft.out);
+    let mut lines: Vec<String> = draft.out.iter().filter_map(line).collect();
     if let Err(failure) = outcome {
         lines.push(format!("failed {failure:?}"));
     }
     lines.join("\n") + "\n"
 }
 
-fn line(event: &TurnEvent) -> String {
-    match event {
+/// `None` for pieces of calls, which [`check_pieces`] looks at.
+fn line(event: &TurnEvent) -> Option<String> {
+    Some(match event {
+        TurnEvent::Calling { .. } => return None,
         TurnEvent::Text(text) => format!("text {text:?}"),
         TurnEvent::Thinking(text) => format!("thinking {text:?}"),
         TurnEvent::Thought(Thinking {
@@ -114,6 +117,27 @@ fn line(event: &TurnEvent) -> String {
         TurnEvent::Retry { why, .. } => format!("retry {why}"),
         TurnEvent::Fallback { model, .. } => format!("fallback {model}"),
         TurnEvent::End(end) => format!("end {end:?}"),
+    })
+}
+
+/// Checks that the pieces of each call that became whole are that call's arguments.
+fn check_pieces(events: &[TurnEvent]) {
+    let mut n_calls = 0;
+    let mut pieces: Vec<String> = Vec::new();
+    for event in events {
+        match event {
+            TurnEvent::Calling { nth, piece, .. } => {
+                pieces.resize(pieces.len().max(*nth), String::new());
+                pieces[nth - 1].push_str(piece);
+            }
+            TurnEvent::Call(call) => {
+                let piece = pieces.get(n_calls).map_or("", String::as_str);
+                n_calls += 1;
+                let is_none = piece.trim().is_empty() && call.arguments == "{}";
+                assert!(is_none || piece == call.arguments, "{piece:?} of {call:?}");
+            }
+            _ => {}
+        }
     }
 }
 

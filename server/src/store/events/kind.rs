@@ -52,6 +52,16 @@ pub enum EventKind {
     Entry {
         message: Message,
     },
+    /// The next lines that the model writes into a file, told before its call is whole. They are
+    /// shown and nothing else: no hunk is made of them.
+    Writing {
+        /// The call this will be, if it is ever whole.
+        call: String,
+        /// As the model wrote it; `None` where it stands in the lines.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        text: String,
+    },
     /// The model wants a tool run; nothing has happened yet.
     ToolCall {
         call: String,
@@ -63,6 +73,9 @@ pub enum EventKind {
     /// The tool begins now. Without a result, nobody knows how far it came.
     ToolStarted {
         call: String,
+        /// The sandbox it runs in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sandbox: Option<String>,
     },
     /// The next piece of what a running tool prints.
     ToolOutput {
@@ -128,6 +141,12 @@ pub enum EventKind {
     Steer {
         text: String,
     },
+    /// What the task may do from here on: no more than this mode, although it was begun in another;
+    /// or what it was begun for again.
+    Mode {
+        mode: String,
+        why: String,
+    },
     /// The state of a task changed.
     Status {
         state: TaskState,
@@ -183,6 +202,9 @@ pub struct Intake {
     pub user: String,
     /// The hash of the rules in force.
     pub policy: String,
+    /// What kind of work it was taken for, by the words of the prompt.
+    #[serde(default)]
+    pub scenario: Scenario,
     pub risk: Risk,
     /// The ceilings, as the governor writes them.
     pub limits: Value,
@@ -217,6 +239,51 @@ pub enum Risk {
     Low,
     Medium,
     High,
+}
+
+impl Risk {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// Kinds of work, told apart by the words of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scenario {
+    /// Deploying, releasing, and what runs elsewhere: workflows, containers, clusters.
+    Operations,
+    /// Of dependencies and tools.
+    Upgrade,
+    Fix,
+    Refactor,
+    Test,
+    Docs,
+    Feature,
+    Question,
+    /// None of these, or not known.
+    #[default]
+    Other,
+}
+
+impl Scenario {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Operations => "operations",
+            Self::Upgrade => "upgrade",
+            Self::Fix => "fix",
+            Self::Refactor => "refactor",
+            Self::Test => "test",
+            Self::Docs => "docs",
+            Self::Feature => "feature",
+            Self::Question => "question",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// What running a tool a second time would do.
@@ -263,6 +330,10 @@ pub struct DiffFile {
     pub path: String,
     pub added: usize,
     pub removed: usize,
+    /// The hunks so far as a unified diff, cut where it becomes long: while a task goes on, of the
+    /// files that its last call changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -336,6 +407,7 @@ impl EventKind {
             Self::Cited { .. } => "cited",
             Self::Notice { .. } => "notice",
             Self::Entry { .. } => "entry",
+            Self::Writing { .. } => "writing",
             Self::ToolCall { .. } => "tool_call",
             Self::ToolStarted { .. } => "tool_started",
             Self::ToolOutput { .. } => "tool_output",
@@ -350,6 +422,7 @@ impl EventKind {
             Self::Usage { .. } => "usage",
             Self::Compaction { .. } => "compaction",
             Self::Steer { .. } => "steer",
+            Self::Mode { .. } => "mode",
             Self::Status { .. } => "status",
             Self::Done { .. } => "done",
         }

@@ -28,6 +28,11 @@ pub struct Session {
     pub last: u64,
     /// The state, where the session is a task.
     pub state: Option<TaskState>,
+    /// The account it was begun by, and the folder; not known of old ones.
+    pub user: Option<String>,
+    pub repo: Option<String>,
+    /// The sandbox that a task's last command ran in, as its service calls it.
+    pub sandbox: Option<String>,
 }
 
 /// A task as its events left it.
@@ -103,11 +108,17 @@ pub(super) fn project(t: &Transaction<'_>, event: &Event) -> rusqlite::Result<()
                 ],
             )?;
         }
-        EventKind::ToolStarted { call } => {
+        EventKind::ToolStarted { call, sandbox } => {
             t.execute(
                 "UPDATE execution_steps SET state = 'started' WHERE session = ?1 AND call = ?2",
                 params![session, call],
             )?;
+            if sandbox.is_some() {
+                t.execute(
+                    "UPDATE task_state SET sandbox = ?2 WHERE session = ?1",
+                    params![session, sandbox],
+                )?;
+            }
         }
         EventKind::ToolResult {
             call,
@@ -187,12 +198,14 @@ pub(super) fn project(t: &Transaction<'_>, event: &Event) -> rusqlite::Result<()
         | EventKind::Cited { .. }
         | EventKind::Notice { .. }
         | EventKind::Message { .. }
+        | EventKind::Writing { .. }
         | EventKind::ToolOutput { .. }
         | EventKind::Diff { .. }
         | EventKind::Plan { .. }
         | EventKind::Denied(_)
         | EventKind::Compaction { .. }
         | EventKind::Steer { .. }
+        | EventKind::Mode { .. }
         | EventKind::Done { .. } => {}
     }
     Ok(())
@@ -371,7 +384,9 @@ impl EventLog {
     }
 }
 
-const SESSION: &str = "SELECT s.id, created, title, model, input, output, cached, cost, last, state
+const SESSION: &str =
+    "SELECT s.id, created, title, model, input, output, cached, cost, last, state,
+        user, repo, sandbox
     FROM sessions s LEFT JOIN task_state t ON t.session = s.id";
 
 fn read_session(row: &Row<'_>) -> rusqlite::Result<Session> {
@@ -386,6 +401,9 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<Session> {
         cost: row.get(7)?,
         last: row.get(8)?,
         state: row.get::<_, Option<String>>(9)?.map(|s| state_of(&s)),
+        user: row.get(10)?,
+        repo: row.get(11)?,
+        sandbox: row.get(12)?,
     })
 }
 

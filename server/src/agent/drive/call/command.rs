@@ -63,6 +63,7 @@ impl Driver {
         let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).min(most).max(1));
         let began = EventKind::ToolStarted {
             call: call.id.clone(),
+            sandbox: self.sandbox.as_ref().map(|s| s.id().to_owned()),
         };
         self.record(vec![began]).await?;
         let ran = match self.follow(call, &line, timeout, &hosts).await? {
@@ -99,7 +100,7 @@ impl Driver {
                 Ok((rows, said)) => {
                     text.push_str(&said);
                     if !rows.is_empty() {
-                        result.beside.push(self.diff());
+                        result.beside.push(self.diff(&rows));
                     }
                     result.rows = rows;
                 }

@@ -1,0 +1,2 @@
+def area_of_square(side):
+    return side + side
