@@ -77,6 +77,7 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
         egress: EgressOptions::default(),
         state: None,
         sandboxes: 64,
+        min_isolation: Tier::Namespace,
         ready: 0,
     };
     let mut options = options;

@@ -90,7 +90,8 @@ impl Network {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LocalCreate {
-    /// A directory of this machine, seen at its own path. Never written.
+    /// A directory of this machine, seen at its own path. Never written. In a sandbox of the tier
+    /// `landlock` it is not seen: it is to be copied there ([`crate::copy`]).
     pub workspace: Option<PathBuf>,
     /// Files and directories of it that are hidden.
     pub masks: Vec<PathBuf>,
@@ -98,7 +99,7 @@ pub struct LocalCreate {
     pub read_roots: Vec<PathBuf>,
     /// The sandbox to make; the weakest that is acceptable, if none is named.
     pub tier: Option<Tier>,
-    /// The weakest sandbox that is acceptable.
+    /// The weakest sandbox that is acceptable; `namespace`, if nothing is said.
     pub min_isolation: Option<Tier>,
     /// Where none is named: the strongest that there is, not the weakest that is acceptable. An
     /// emulated machine is only one where a machine is demanded.

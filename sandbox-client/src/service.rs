@@ -16,6 +16,7 @@ mod gvisor;
 mod host;
 mod key;
 mod machine;
+mod restricted;
 mod route;
 mod sandbox;
 mod tls;
@@ -58,6 +59,8 @@ pub struct Options {
     pub host: Host,
     pub machines: Machines,
     pub workspaces: Workspaces,
+    /// The weakest sandbox that is made, whatever callers find acceptable.
+    pub min_isolation: Tier,
     pub limits: Limits,
     pub egress: EgressOptions,
     /// A directory of this user in which it is kept which tiers did not start; `None` to try each
@@ -200,7 +203,7 @@ impl Service {
         let parent = parent
             .filter(|own| own.is_dir())
             .unwrap_or_else(std::env::temp_dir);
-        sweep_sockets(&parent);
+        sweep(&parent, SOCKETS);
         let directory = tempfile::Builder::new()
             .prefix(&format!("{SOCKETS}{}-", std::process::id()))
             .permissions(std::fs::Permissions::from_mode(0o700))
@@ -299,8 +302,8 @@ impl Service {
     }
 }
 
-/// Removes the private sockets of services that are no more.
-fn sweep_sockets(parent: &std::path::Path) {
+/// Removes the directories of services that are no more, whose names begin so.
+fn sweep(parent: &std::path::Path, prefix: &str) {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return;
     };
@@ -308,7 +311,7 @@ fn sweep_sockets(parent: &std::path::Path) {
         let name = entry.file_name();
         let service = name
             .to_str()
-            .and_then(|name| name.strip_prefix(SOCKETS)?.split('-').next())
+            .and_then(|name| name.strip_prefix(prefix)?.split('-').next())
             .and_then(|pid| pid.parse::<u32>().ok());
         if service.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
             let _ = std::fs::remove_dir_all(entry.path());
@@ -319,6 +322,7 @@ fn sweep_sockets(parent: &std::path::Path) {
 impl State {
     fn new(options: Options) -> Arc<Self> {
         cgroup::sweep();
+        restricted::sweep();
         Arc::new(Self {
             options,
             stock: Arc::default(),

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
+    /// An ordinary process that may read and write what was named, by Landlock and seccomp. There are
+    /// no namespaces, and the workspace is a copy. Only where it was said to be acceptable.
+    Landlock,
     /// Namespaces, a file system of what was named, Landlock and seccomp, under the kernel that
     /// everything else runs under.
     Namespace,
@@ -31,6 +34,7 @@ impl Tier {
     /// What a user is told, wherever a result is shown.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Landlock => "Restricted process: shares kernel, pids and other host state",
             Self::Namespace => "Process sandbox: shares your kernel",
             Self::Gvisor => "User-space kernel (gVisor)",
             Self::VmEmulated => {
@@ -44,6 +48,7 @@ impl Tier {
     /// The name in settings and on the wire.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Landlock => "landlock",
             Self::Namespace => "namespace",
             Self::Gvisor => "gvisor",
             Self::VmEmulated => "vm-emulated",

@@ -21,6 +21,9 @@ mod faulty;
 mod gvisor;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
+mod landlock;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod lifetimes;
 #[cfg(test)]
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

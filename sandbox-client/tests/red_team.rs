@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::egress::{Outside, denials};
 use crate::gvisor::with_gvisor;
+use crate::landlock;
 use crate::machine::with_machines;
 use crate::returned::list;
 use crate::world::{World, asking, options, run, shell, told, tree};
@@ -64,6 +65,7 @@ fn table<T: DeserializeOwned>(name: &str) -> T {
 /// A service that can make sandboxes of a tier, if this machine can be tested with it.
 fn options_for(tier: Tier) -> Option<Options> {
     match tier {
+        Tier::Landlock => Some(landlock::accepting()),
         Tier::Namespace | Tier::Remote => Some(options()),
         // Its file system is one, so that looking for files would go through the toolchains too.
         Tier::Gvisor => with_gvisor().map(|options| Options {
@@ -115,6 +117,16 @@ async fn check(name: &str, tier: Tier, limits: LimitsAsked) {
 
 /// Runs every case and compares what it says and what is told of it.
 async fn play(sandbox: &Sandbox, table: &Table, filled: impl Fn(&str) -> String) {
+    play_in(sandbox, None, table, filled).await;
+}
+
+/// The same in a directory of the sandbox.
+async fn play_in(
+    sandbox: &Sandbox,
+    directory: Option<&str>,
+    table: &Table,
+    filled: impl Fn(&str) -> String,
+) {
     let mut failed = String::new();
     let mut n_denials = 0;
     let cases = table.case.iter();
@@ -122,10 +134,11 @@ async fn play(sandbox: &Sandbox, table: &Table, filled: impl Fn(&str) -> String)
         let name = &case.name;
         let mut command = shell(&filled(&case.run));
         command.program = "/bin/bash".to_owned();
+        command.directory = directory.map(str::to_owned);
         let patience = match sandbox.tier() {
             Tier::VmEmulated => 40,
             Tier::Gvisor => 20,
-            Tier::Namespace | Tier::Vm | Tier::Remote => 10,
+            Tier::Landlock | Tier::Namespace | Tier::Vm | Tier::Remote => 10,
         };
         command.timeout = Duration::from_secs(case.seconds.unwrap_or(patience));
         let finished = sandbox.run(command, Cap(16 << 10)).await;
@@ -203,6 +216,8 @@ struct Left {
     expect: Vec<String>,
     #[serde(default)]
     tier: Vec<Tier>,
+    /// The same of a copy without namespaces around it.
+    landlock: Option<Vec<String>>,
 }
 
 async fn check_poison(tier: Tier) {
@@ -224,20 +239,32 @@ async fn check_poison(tier: Tier) {
         let local = LocalCreate {
             workspace: Some(world.root()),
             tier: Some(tier),
+            min_isolation: Some(tier),
             ..LocalCreate::default()
         };
-        let sandbox = world.client.create(asking(local)).await.unwrap();
+        let (sandbox, copied) = match tier {
+            Tier::Landlock => {
+                let (sandbox, copied) = landlock::create(&world, local).await;
+                (sandbox, Some(copied))
+            }
+            _ => (world.client.create(asking(local)).await.unwrap(), None),
+        };
         let mut command = shell(&case.run);
         command.program = "/bin/bash".to_owned();
+        command.directory = copied.as_ref().map(|copied| copied.directory().to_owned());
         let finished = sandbox.run(command, Cap(16 << 10)).await.unwrap();
-        let changes = list(&world.changes(&sandbox).await);
+        let (changes, expected) = match &copied {
+            Some(copied) => (
+                landlock::changes_of(&world, &sandbox, copied).await,
+                case.landlock.as_ref().unwrap_or(&case.expect),
+            ),
+            None => (world.changes(&sandbox).await, &case.expect),
+        };
+        let changes = list(&changes);
         let changes: Vec<&str> = changes.lines().collect();
-        if changes != case.expect {
+        if changes != *expected {
             let (name, told) = (&case.name, told(&finished));
-            failed += &format!(
-                "{name}: {changes:#?} instead of {:#?}; {told}\n",
-                case.expect
-            );
+            failed += &format!("{name}: {changes:#?} instead of {expected:#?}; {told}\n");
         }
         sandbox.kill().await.unwrap();
     }
@@ -390,6 +417,103 @@ mod under_gvisor {
         if let Some(options) = with_gvisor() {
             check_egress(Tier::Gvisor, options, Duration::from_secs(1)).await;
         }
+    }
+}
+
+/// Without namespaces, where each wall is another.
+mod restricted {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_of_the_machine_is_read_written_signalled_or_reached() {
+        let mut options = landlock::accepting();
+        options.limits.processes = 128;
+        let world = World::with(options);
+        world.write("victim.txt", "whole");
+        world.write(".env", "TOKEN=hush");
+        let outside = tempfile::tempdir().unwrap();
+        let (at, root) = (outside.path().display().to_string(), world.root());
+        let secret = format!("secret{at}").replace('/', "");
+        let file = outside.path().join("secret");
+        fs::write(&file, &secret).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let socket = UnixListener::bind(outside.path().join("socket")).unwrap();
+        let address = SocketAddr::from_abstract_name(&secret).unwrap();
+        let hidden = UnixListener::bind_addr(&address).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for socket in [&socket, &hidden] {
+            socket.set_nonblocking(true).unwrap();
+        }
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let mut victim = std::process::Command::new("sleep");
+        let mut victim = victim.arg("600").process_group(0).spawn().unwrap();
+        let about = |path: &Path| {
+            let found = path.metadata().unwrap();
+            (
+                found.mode(),
+                found.mtime_nsec(),
+                found.ctime_nsec(),
+                found.uid(),
+            )
+        };
+        let look = || {
+            (
+                tree(&root),
+                tree_of(outside.path()),
+                about(&file),
+                about(outside.path()),
+            )
+        };
+        let before = look();
+
+        let local = LocalCreate {
+            limits: Some(LimitsAsked {
+                memory_bytes: Some(256 << 20),
+                disk_bytes: Some(64 << 20),
+                ..LimitsAsked::default()
+            }),
+            ..landlock::restricted(&world)
+        };
+        let (sandbox, copied) = landlock::create(&world, local).await;
+        let filled = |text: &str| {
+            text.replace("OUTSIDE", &at)
+                .replace("WORKSPACE", &root.display().to_string())
+                .replace("VICTIM", &victim.id().to_string())
+                .replace("HOST_SECRET", &secret)
+                .replace("HOST_SOCKET", &secret)
+                .replace("HOST_PORT", &port)
+        };
+        let table: Table = table("restricted.toml");
+        play_in(&sandbox, Some(copied.directory()), &table, filled).await;
+        assert_eq!(look(), before, "something outside was written");
+        assert!(listener.accept().is_err(), "something connected");
+        assert!(socket.accept().is_err(), "something connected");
+        assert!(hidden.accept().is_err(), "something connected");
+        assert_eq!(victim.try_wait().unwrap(), None, "it was killed");
+        let _ = victim.kill();
+        let _ = victim.wait();
+    }
+
+    /// The files of a directory that can be read, sockets left out.
+    fn tree_of(directory: &Path) -> Vec<(String, Vec<u8>)> {
+        let entries = fs::read_dir(directory).unwrap().flatten();
+        let mut files: Vec<_> = entries
+            .map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, fs::read(entry.path()).unwrap_or_default())
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_back_that_leads_out_or_runs_unseen() {
+        check_poison(Tier::Landlock).await;
     }
 }
 

@@ -13,6 +13,7 @@ use sandbox_client::protocol::{Create, LocalCreate};
 use sandbox_client::service::{
     Agent, EgressOptions, Host, Key, Limits, Machines, Options, Service, Workspaces,
 };
+use sandbox_client::tier::Tier;
 
 pub(crate) fn options() -> Options {
     let home = std::env::var_os("HOME").map(PathBuf::from);
@@ -25,6 +26,7 @@ pub(crate) fn options() -> Options {
         host: Host::find(home.as_deref(), Some(OsStr::new("/usr/bin"))),
         machines: Machines::default(),
         workspaces: Workspaces::OfThisMachine,
+        min_isolation: Tier::Namespace,
         limits: Limits::default(),
         egress: EgressOptions::default(),
         state: None,

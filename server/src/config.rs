@@ -239,7 +239,9 @@ pub struct Sandbox {
     /// The weakest sandbox of this machine that commands may run in: `namespace` (shares this
     /// machine's kernel), `gvisor` (gVisor's kernel between), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one
     /// that the processor separates). The strongest that starts here is taken, an emulated one only
-    /// where it is demanded; where none is as strong as this, no command runs.
+    /// where it is demanded; where none is as strong as this, no command runs. `landlock` accepts, where
+    /// users may make no namespaces, a restricted process without a network: it shares this machine's
+    /// kernel, processes and other state, and works in a copy of the folder.
     pub min_isolation: Isolation,
     /// QEMU, for virtual machines, where it is not on the search path.
     pub qemu: Option<PathBuf>,
@@ -257,6 +259,7 @@ pub struct Sandbox {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Isolation {
+    Landlock,
     #[default]
     Namespace,
     Gvisor,

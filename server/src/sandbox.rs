@@ -31,6 +31,10 @@ use crate::{model, models};
 /// Files looked at for secrets.
 #[cfg(target_os = "linux")]
 const FILES: usize = 200_000;
+/// How a user accepts the tier that is never taken unasked.
+#[cfg(target_os = "linux")]
+const WEAKER: &str = "; where it has the tier landlock, `sandbox.minIsolation = \"landlock\"` in \
+    your own settings accepts that: it shares the kernel, processes and other host state";
 /// Files that a label names.
 const SHOWN: usize = 3;
 
@@ -45,6 +49,7 @@ pub fn options(workspaces: Workspaces, key: Key) -> Options {
         host: Host::find(home.as_deref(), path.as_deref()),
         machines: Machines::default(),
         workspaces,
+        min_isolation: Tier::Namespace,
         limits: Limits::default(),
         egress: EgressOptions::default(),
         state: config::sources::Directories::find().state,
@@ -104,7 +109,7 @@ pub struct Place {
     pub sandbox: Sandbox,
     /// `None` for one of this machine, which ends with its service.
     rented: Option<Rented>,
-    /// The folder, where the sandbox cannot see the one of this machine.
+    /// The folder, where the sandbox cannot see the one of this machine, or must not write it.
     copied: Option<Copied>,
     #[cfg(target_os = "linux")]
     service: Option<Service>,
@@ -129,13 +134,15 @@ impl Place {
         }
         #[cfg(target_os = "linux")]
         {
+            let weakest = weakest(settings.min_isolation);
             let local = LocalCreate {
-                min_isolation: Some(weakest(settings.min_isolation)),
+                min_isolation: Some(weakest),
                 strongest: true,
                 ..local
             };
             let key = Key::generate().context("no key could be made")?;
             let mut options = options(Workspaces::OfThisMachine, key);
+            options.min_isolation = weakest;
             options.machines = Machines {
                 monitor: settings.qemu.clone(),
                 kernel: settings.kernel.clone(),
@@ -143,8 +150,12 @@ impl Place {
             };
             let place = Self::here(options, create, local).await;
             place.map_err(|why| {
+                let weaker = match settings.min_isolation {
+                    Isolation::Namespace => WEAKER,
+                    _ => "",
+                };
                 anyhow::anyhow!(
-                    "{why:#}; `pairwright sandbox doctor` says what this machine can do"
+                    "{why:#}; `pairwright sandbox doctor` says what this machine can do{weaker}"
                 )
             })
         }
@@ -174,11 +185,17 @@ impl Place {
         let service =
             Service::start_private(options).context("the sandbox service could not be started")?;
         let client = Client::new(service.endpoint().clone())?;
+        let sandbox = client.create(create).await?;
+        // It has no layer that could take the writes.
+        let copied = match sandbox.tier() {
+            Tier::Landlock => Some(copied(&sandbox, &root).await?),
+            _ => None,
+        };
         Ok(Self {
             root,
-            sandbox: client.create(create).await?,
+            sandbox,
             rented: None,
-            copied: None,
+            copied,
             service: Some(service),
         })
     }
@@ -207,9 +224,7 @@ impl Place {
             .await?;
         let rented = Rented(Some(sandbox.clone()));
         let root = local.workspace.unwrap_or_default();
-        let is_secret = |path: &Path| secret::is_path(&path.to_string_lossy());
-        let copied = Copied::bring(&sandbox, &root, is_secret, copy::Bounds::default()).await;
-        match copied {
+        match copied(&sandbox, &root).await {
             Ok(copied) => Ok(Self {
                 root,
                 sandbox,
@@ -220,7 +235,7 @@ impl Place {
             }),
             Err(error) => {
                 rented.end().await;
-                Err(anyhow::Error::new(error).context("the folder could not be copied"))
+                Err(error)
             }
         }
     }
@@ -286,9 +301,17 @@ impl Place {
     }
 }
 
+/// Copies a folder into a sandbox that cannot see it, without its secret files.
+async fn copied(sandbox: &Sandbox, root: &Path) -> anyhow::Result<Copied> {
+    let is_secret = |path: &Path| secret::is_path(&path.to_string_lossy());
+    let copied = Copied::bring(sandbox, root, is_secret, copy::Bounds::default()).await;
+    copied.map_err(|why| anyhow::Error::new(why).context("the folder could not be copied"))
+}
+
 #[cfg(target_os = "linux")]
 fn weakest(isolation: Isolation) -> Tier {
     match isolation {
+        Isolation::Landlock => Tier::Landlock,
         Isolation::Namespace => Tier::Namespace,
         Isolation::Gvisor => Tier::Gvisor,
         Isolation::VmEmulated => Tier::VmEmulated,

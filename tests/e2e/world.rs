@@ -20,6 +20,8 @@ pub(crate) const WHOLE: &str = "    result = multiply(PI, square(radius))";
 pub(crate) struct World {
     dir: TempDir,
     variables: Vec<(String, String)>,
+    /// A program and its arguments that start what comes after them; none where it is empty.
+    behind: Vec<String>,
 }
 
 impl World {
@@ -29,6 +31,7 @@ impl World {
         let world = Self {
             dir,
             variables: Vec::new(),
+            behind: Vec::new(),
         };
         fs::create_dir(world.home()).unwrap();
         fs::create_dir(world.root()).unwrap();
@@ -56,6 +59,21 @@ impl World {
     pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Has every program started where nobody can make namespaces. `None` where that cannot be had.
+    pub(crate) fn without_namespaces(mut self) -> Option<Self> {
+        let line = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+        let behind = ["unshare", "-U", "-r", "-m", "--", "/bin/sh", "-c", line];
+        self.behind = behind.map(str::to_owned).into();
+        let said = self.command(&["--version"]).output().ok()?;
+        if said.status.success() {
+            return Some(self);
+        }
+        let told = String::from_utf8_lossy(&said.stderr);
+        assert!(std::env::var_os("CI").is_none(), "{told}");
+        eprintln!("not tested: {told}");
+        None
     }
 
     /// As a user has it who said once that the workspace is trusted.
@@ -107,7 +125,14 @@ impl World {
             clippy::disallowed_methods,
             reason = "the program under test, started as an editor starts it"
         )]
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pairwright"));
+        let mut command = match self.behind.split_first() {
+            None => Command::new(env!("CARGO_BIN_EXE_pairwright")),
+            Some((program, before)) => {
+                let mut command = Command::new(program);
+                command.args(before).arg(env!("CARGO_BIN_EXE_pairwright"));
+                command
+            }
+        };
         command
             .args(arguments)
             .env_clear()

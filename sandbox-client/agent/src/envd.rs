@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,6 +41,7 @@ struct Envd {
     /// `None` where something else runs them.
     commands: Option<Arc<Commands>>,
     layer: Option<Layer>,
+    home: PathBuf,
 }
 
 /// Serves until the socket closes. Ending process 1 ends everything in the sandbox.
@@ -52,6 +54,7 @@ pub(crate) fn serve(jail: Jail) -> io::Result<()> {
     rustix::stdio::dup2_stdout(&nothing)?;
     serve_on(jail.channel, move || {
         Ok(Envd {
+            home: jail.spec.home(),
             commands: Some(Commands::start(jail.spec, jail.confinement, jail.marks)?),
             layer: jail.upper.map(Layer::new),
         })
@@ -64,6 +67,7 @@ pub(crate) fn serve_layer(channel: UnixStream, upper: Option<OwnedFd>) -> io::Re
         Ok(Envd {
             commands: None,
             layer: upper.map(Layer::new),
+            home: PathBuf::new(),
         })
     })
 }
@@ -174,12 +178,13 @@ async fn route(envd: &Envd, request: Request<Incoming>) -> Outcome<Response<Body
         }
         _ => {}
     }
+    let home = envd.home.as_path();
     let commands = envd.commands.as_ref();
     let commands = commands.ok_or_else(|| Refusal::new("unimplemented", "no commands run here"))?;
     match (request.method(), path.as_str()) {
         (&Method::GET, "/health") => Ok(status(StatusCode::NO_CONTENT)),
-        (&Method::GET, "/files") => files::download(&request).await,
-        (&Method::POST, "/files") => files::upload(request).await,
+        (&Method::GET, "/files") => files::download(home, &request).await,
+        (&Method::POST, "/files") => files::upload(home, request).await,
         (&Method::POST, "/process.Process/Start") => process::start(commands, request).await,
         (&Method::POST, "/process.Process/Connect") => process::attach(commands, request).await,
         (&Method::POST, "/process.Process/List") => Ok(json(&commands.list())),
@@ -198,13 +203,19 @@ async fn route(envd: &Envd, request: Request<Incoming>) -> Outcome<Response<Body
             commands.signal(&asked)?;
             Ok(nothing())
         }
-        (&Method::POST, "/filesystem.Filesystem/Stat") => files::stat(&unary(request).await?),
-        (&Method::POST, "/filesystem.Filesystem/ListDir") => files::list(&unary(request).await?),
-        (&Method::POST, "/filesystem.Filesystem/MakeDir") => {
-            files::make_directory(&unary(request).await?)
+        (&Method::POST, "/filesystem.Filesystem/Stat") => files::stat(home, &unary(request).await?),
+        (&Method::POST, "/filesystem.Filesystem/ListDir") => {
+            files::list(home, &unary(request).await?)
         }
-        (&Method::POST, "/filesystem.Filesystem/Move") => files::rename(&unary(request).await?),
-        (&Method::POST, "/filesystem.Filesystem/Remove") => files::remove(&unary(request).await?),
+        (&Method::POST, "/filesystem.Filesystem/MakeDir") => {
+            files::make_directory(home, &unary(request).await?)
+        }
+        (&Method::POST, "/filesystem.Filesystem/Move") => {
+            files::rename(home, &unary(request).await?)
+        }
+        (&Method::POST, "/filesystem.Filesystem/Remove") => {
+            files::remove(home, &unary(request).await?)
+        }
         _ => Err(Refusal::new(
             "unimplemented",
             format!("{path} is not offered by this sandbox"),

@@ -11,7 +11,7 @@
 //! spares process 1). Whatever of this the kernel refuses is a failure that names the step; no
 //! sandbox starts with less.
 
-mod confine;
+pub(crate) mod confine;
 mod keep;
 mod root;
 
@@ -58,6 +58,8 @@ pub(crate) enum Marks {
     Namespaces,
     /// A group that they are in besides their own, where `/proc` does not tell namespaces.
     Groups,
+    /// A limit of theirs that they cannot change, where they can be given neither.
+    Limits,
 }
 
 /// A step that failed, in words.
@@ -286,12 +288,8 @@ pub(crate) fn hold(kept: CapabilitySet) -> rustix::io::Result<()> {
 }
 
 /// Lets nothing that process 1 starts become more than it, read it, or outlive the first process.
-fn shut() -> Step<()> {
-    at("forbid new privileges", set_no_new_privs(true))?;
-    at(
-        "forbid reading process 1",
-        set_dumpable_behavior(DumpableBehavior::NotDumpable),
-    )?;
+pub(crate) fn shut() -> Step<()> {
+    close()?;
     // Changing users forgets this, so it comes last.
     at(
         "die with the first process",
@@ -299,8 +297,17 @@ fn shut() -> Step<()> {
     )
 }
 
+/// The same, but for outliving.
+pub(crate) fn close() -> Step<()> {
+    at("forbid new privileges", set_no_new_privs(true))?;
+    at(
+        "forbid reading process 1",
+        set_dumpable_behavior(DumpableBehavior::NotDumpable),
+    )
+}
+
 /// Limits this process, but for how long files can be.
-fn limit(limits: &Limits) -> Step<()> {
+pub(crate) fn limit(limits: &Limits) -> Step<()> {
     limit_to(Resource::Core, 0)?;
     limit_to(Resource::Nproc, limits.processes)?;
     limit_to(Resource::Nofile, limits.open_files)?;

@@ -9,7 +9,7 @@
 //! In a virtual machine the program is process 1 of the machine first ([`guest`]): it mounts what
 //! the host shows, and starts itself as above, with a socket whose other end it passes on to the
 //! host. Under gVisor's kernel it is process 1 of that ([`gvisor`]), in walls that another agent
-//! has built.
+//! has built. Where no user may make namespaces it is an ordinary process ([`restricted`]).
 //!
 //! Holds: nothing read from the sandbox decides anything here except the answer to the request
 //! that read it. Not here: routing, keys, lifetimes and what comes back to the user's files.
@@ -23,6 +23,8 @@ mod guest;
 mod gvisor;
 #[cfg(target_os = "linux")]
 mod jail;
+#[cfg(target_os = "linux")]
+mod restricted;
 pub mod spec;
 pub mod wire;
 
@@ -34,6 +36,8 @@ pub const ARGUMENT: &str = "sandbox-agent";
 pub const GUEST_ARGUMENT: &str = "sandbox-agent-guest";
 /// The argument with which it is process 1 under gVisor's kernel.
 pub const GVISOR_ARGUMENT: &str = "sandbox-agent-gvisor";
+/// The argument with which it makes no namespaces.
+pub const RESTRICTED_ARGUMENT: &str = "sandbox-agent-restricted";
 /// The argument of the second start, which is process 1.
 #[cfg(target_os = "linux")]
 const INIT_ARGUMENT: &str = "sandbox-agent-init";
@@ -49,6 +53,8 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = std::ffi::OsString>) ->
         Some(jail::enter())
     } else if first == INIT_ARGUMENT {
         Some(jail::init())
+    } else if first == RESTRICTED_ARGUMENT {
+        Some(restricted::enter())
     } else if first == GUEST_ARGUMENT && std::process::id() == 1 {
         Some(guest::init())
     } else if first == GVISOR_ARGUMENT && std::process::id() == 1 {

@@ -70,7 +70,27 @@ pub struct Spec {
     /// A program to keep inside instead of serving commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Program>,
+    /// For an agent without namespaces: a directory of its own, below which [`HOME_NAME`] and
+    /// [`TEMPORARY_NAME`] are all that can be written. It is removed with the sandbox. There is
+    /// neither a workspace nor anything hidden then, and what may be read is read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restricted: Option<PathBuf>,
 }
+
+impl Spec {
+    /// The home directory inside.
+    pub fn home(&self) -> PathBuf {
+        match &self.restricted {
+            Some(own) => own.join(HOME_NAME),
+            None => HOME.into(),
+        }
+    }
+}
+
+/// The home directory of a sandbox without namespaces, in its own directory.
+pub const HOME_NAME: &str = "home";
+/// What takes the place of `/tmp` there.
+pub const TEMPORARY_NAME: &str = "tmp";
 
 /// A program that runs behind the walls for as long as the socket is open: a virtual machine's
 /// monitor.

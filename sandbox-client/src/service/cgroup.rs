@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::Limits;
 
 /// How our groups are named: this, the service's process, the sandbox.
@@ -159,6 +161,7 @@ impl Groups {
         let removed = async {
             for directory in &self.directories {
                 while !is_removed(directory) {
+                    kill(directory);
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
             }
@@ -198,7 +201,22 @@ impl Drop for Groups {
     }
 }
 
-/// Removes the groups of services that are no more. Their processes died with them.
+/// Kills what is left in a group: nothing, unless a sandbox without namespaces has lost the process
+/// that does so.
+fn kill(directory: &Path) {
+    if fs::write(directory.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    let left = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    for pid in left
+        .lines()
+        .filter_map(|line| Pid::from_raw(line.parse().ok()?))
+    {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Removes the groups of services that are no more. Their processes died with them, or do now.
 pub(super) fn sweep() {
     for hierarchy in hierarchies() {
         let Ok(entries) = fs::read_dir(&hierarchy.own) else {
@@ -213,6 +231,7 @@ pub(super) fn sweep() {
                 continue;
             };
             if !Path::new(&format!("/proc/{service}")).exists() {
+                kill(&entry.path());
                 let _ = fs::remove_dir(entry.path());
             }
         }

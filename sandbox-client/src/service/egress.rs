@@ -124,6 +124,8 @@ pub(super) enum Outlet {
     Listener(std::net::TcpListener),
     /// A machine's port.
     Port(std::os::unix::net::UnixStream),
+    /// There is no way out, whatever is allowed.
+    Nothing,
 }
 
 impl Egress {
@@ -151,6 +153,7 @@ impl Egress {
                 let port = UnixStream::from_std(port)?;
                 serving.spawn(proxy::serve_machine(Arc::clone(&shared), port));
             }
+            Outlet::Nothing => {}
         }
         Ok(Self {
             shared,

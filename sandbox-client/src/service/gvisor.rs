@@ -196,6 +196,7 @@ fn jail(runsc: PathBuf, agent: &Path, spec: &Spec) -> Spec {
                 config: bundle(agent),
             }),
         }),
+        restricted: None,
     }
 }
 

@@ -117,7 +117,7 @@ fn refused(tier: Tier, why: impl Into<String>) -> LaunchError {
 fn boot_patience(tier: Tier) -> Duration {
     match tier {
         Tier::VmEmulated => EMULATED_BOOT,
-        Tier::Namespace | Tier::Gvisor | Tier::Vm | Tier::Remote => BOOT,
+        Tier::Landlock | Tier::Namespace | Tier::Gvisor | Tier::Vm | Tier::Remote => BOOT,
     }
 }
 

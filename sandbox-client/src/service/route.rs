@@ -26,11 +26,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::State;
 use super::egress::Policy;
+use super::restricted;
 use super::sandbox::{Asked, LaunchError, Sandbox};
 use crate::protocol::{
     Create, Created, ENVD_PORT, ENVD_VERSION, Info, KEY_HEADER, LocalCreated, Network, PORT_HEADER,
     Refused, SANDBOX_HEADER, SetTimeout, TOKEN_HEADER,
 };
+use crate::tier::Tier;
 
 /// No request to the control plane is longer.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -324,6 +326,9 @@ async fn one(
             let asked: Network = read(request).await?;
             let policy =
                 Policy::read(&asked).or_else(|why| refuse(StatusCode::BAD_REQUEST, why))?;
+            if sandbox.tier == Tier::Landlock && !policy.names().is_empty() {
+                return refuse(StatusCode::BAD_REQUEST, restricted::NO_NETWORK);
+            }
             sandbox.egress.set(policy);
             empty(StatusCode::NO_CONTENT)
         }

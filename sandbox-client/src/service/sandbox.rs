@@ -1,6 +1,7 @@
 //! One sandbox: the agent's process, the connection to it, and its end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
@@ -17,6 +18,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use sandbox_agent::RESTRICTED_ARGUMENT;
 use sandbox_agent::spec::{self, Access, Mount, Spec, Told, Verdict};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -28,6 +30,7 @@ use super::gvisor;
 use super::host::is_plain_directory;
 use super::key::{Key, random_hex};
 use super::machine::{self, Stock};
+use super::restricted;
 use super::verdicts;
 use super::{Limits, Options, Workspaces};
 use crate::protocol::{Create, LocalCreate};
@@ -36,6 +39,8 @@ use crate::tier::Tier;
 
 /// The agent builds the walls in milliseconds; a machine that needs longer than this is stuck.
 const LAUNCH: Duration = Duration::from_secs(10);
+/// How long what has no namespaces may need to end and to remove its files.
+const END: Duration = Duration::from_secs(30);
 /// Of one process.
 const OPEN_FILES: u64 = 4096;
 /// Files are held in memory; each costs about a kilobyte.
@@ -116,6 +121,7 @@ impl Asked {
         let network = Policy::read(&network).map_err(LaunchError::Asked)?;
         let local = create.pairwright.unwrap_or_default();
         let wanted = local.min_isolation.unwrap_or(Tier::Namespace);
+        let wanted = wanted.max(options.min_isolation);
         let memory = local.limits.and_then(|limits| limits.memory_bytes);
         let is_small = memory.is_some_and(|bytes| bytes < machine::LEAST_MEMORY);
         let mut weaker = match (local.tier, local.strongest) {
@@ -166,7 +172,10 @@ impl Asked {
             access: Access::ReadOnly,
         }));
         let mut env = options.host.env.clone();
-        env.extend(proxy_variables(&options.egress.local));
+        let has_network = self.tier != Tier::Landlock;
+        if has_network {
+            env.extend(proxy_variables(&options.egress.local));
+        }
         env.extend(self.env.clone());
         Spec {
             workspace: self.local.workspace.clone(),
@@ -181,8 +190,9 @@ impl Asked {
                 data_bytes: (!limits_memory).then_some(limits.memory_bytes),
                 command_ms: limits.command_seconds * 1_000,
             },
-            proxy: Some(egress::PORT),
+            proxy: has_network.then_some(egress::PORT),
             keep: None,
+            restricted: None,
         }
     }
 }
@@ -191,6 +201,11 @@ impl Asked {
 /// machine is too slow to be the choice of anyone who accepts less.
 fn strongest(wanted: Tier, fits_a_machine: bool) -> Vec<Tier> {
     match wanted {
+        Tier::Landlock => {
+            let mut tiers = strongest(Tier::Namespace, fits_a_machine);
+            tiers.push(Tier::Landlock);
+            tiers
+        }
         Tier::Namespace if fits_a_machine => vec![Tier::Vm, Tier::Gvisor, Tier::Namespace],
         Tier::Namespace => vec![Tier::Gvisor, Tier::Namespace],
         Tier::Gvisor if fits_a_machine => vec![Tier::Vm, Tier::Gvisor],
@@ -235,11 +250,18 @@ pub(super) struct Sandbox {
     /// Who says what was changed, where `envd` cannot.
     layer: Option<SendRequest<Forwarded>>,
     end: watch::Sender<Instant>,
-    /// Gone when it is destroyed.
-    process: tokio::sync::Mutex<Option<Child>>,
-    /// A machine ends when it closes.
-    _control: Option<UnixStream>,
+    /// Gone when it is destroyed. A machine, and what has no namespaces, ends when the leash does.
+    process: tokio::sync::Mutex<Option<(Child, Option<Leash>)>>,
     groups: Groups,
+}
+
+/// A socket that closes when this is dropped, whoever else has it open.
+struct Leash(UnixStream);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
 }
 
 impl Sandbox {
@@ -263,8 +285,11 @@ impl Sandbox {
                         verdicts::keep(options, asked.tier, &limits, Some(&why)).await;
                         why
                     }
-                    // It is this workspace's fault, and the next may be another.
-                    Err(error @ LaunchError::Unshown { .. }) => error.to_string(),
+                    // It is this workspace's fault, and the next may be another; or nobody may make
+                    // namespaces here, which is told at once and can be changed.
+                    Err(error @ (LaunchError::Unshown { .. } | LaunchError::Refused(_))) => {
+                        error.to_string()
+                    }
                     made => return made.map(|sandbox| sandbox.with_notes(missing)),
                 },
             };
@@ -346,8 +371,7 @@ impl Sandbox {
             envd,
             layer,
             end,
-            process: tokio::sync::Mutex::new(Some(process)),
-            _control: control,
+            process: tokio::sync::Mutex::new(Some((process, control.map(Leash)))),
             groups,
         })
     }
@@ -403,7 +427,12 @@ impl Sandbox {
 
     /// Kills everything in it and waits until it is gone.
     pub(super) async fn destroy(&self) {
-        if let Some(mut process) = self.process.lock().await.take() {
+        if let Some((mut process, leash)) = self.process.lock().await.take() {
+            drop(leash);
+            // Without namespaces the first process kills the others, one by one if need be.
+            if self.tier == Tier::Landlock {
+                let _ = tokio::time::timeout(END, process.wait()).await;
+            }
             // Process 1 dies with its parent, and takes the rest along.
             let _ = process.kill().await;
         }
@@ -499,6 +528,9 @@ impl Launched {
         }
         let groups = Groups::make(id, limits);
         let spec = asked.spec(options, limits, groups.limits_memory);
+        if asked.tier == Tier::Landlock {
+            return Self::restricted(options, asked, groups, spec).await;
+        }
         match start(options, &groups, spec).await {
             Ok((process, mut agreed)) => Ok(Self {
                 process,
@@ -515,6 +547,40 @@ impl Launched {
             }
         }
     }
+
+    /// One without namespaces.
+    async fn restricted(
+        options: &Options,
+        asked: &Asked,
+        groups: Groups,
+        spec: Spec,
+    ) -> Result<Self, LaunchError> {
+        if !asked.network.names().is_empty() {
+            return Err(LaunchError::Asked(restricted::NO_NETWORK.to_owned()));
+        }
+        let roots = &asked.local.read_roots;
+        let is_read = |mask: &PathBuf| roots.iter().any(|root| mask.starts_with(root));
+        if asked.local.masks.iter().any(is_read) {
+            let why = "a sandbox of the tier landlock hides nothing of what it can read";
+            return Err(LaunchError::Asked(why.to_owned()));
+        }
+        let (own, spec) = restricted::prepare(spec).map_err(LaunchError::Start)?;
+        let (process, agreed) = start(options, &groups, spec).await?;
+        let control = agreed.channel.try_clone().map_err(LaunchError::Start)?;
+        // Its first process removes it, when nothing uses it any more.
+        let _ = own.keep();
+        let mut notes = agreed.lacks.clone();
+        notes.push("disk limit: best effort (looked at while commands run)".to_owned());
+        Ok(Self {
+            process,
+            agreed,
+            control: Some(control),
+            outlet: Outlet::Nothing,
+            layer: None,
+            groups,
+            notes,
+        })
+    }
 }
 
 /// Starts the agent, limits it from outside, and tells it what to build.
@@ -524,14 +590,20 @@ pub(super) async fn start(
     spec: Spec,
 ) -> Result<(Child, Agreed), LaunchError> {
     let (own, theirs) = UnixStream::pair().map_err(LaunchError::Start)?;
+    let restricted = [OsString::from(RESTRICTED_ARGUMENT)];
+    let arguments = match spec.restricted {
+        Some(_) => restricted.as_slice(),
+        None => options.agent.arguments.as_slice(),
+    };
     let process = Command::new(&options.agent.program)
-        .args(&options.agent.arguments)
+        .args(arguments)
         .env_clear()
         .current_dir(PathBuf::from("/"))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
+        // Without namespaces it ends everything when its socket closes, and must live to do so.
+        .kill_on_drop(spec.restricted.is_none())
         .spawn()
         .map_err(LaunchError::Start)?;
     if let Some(pid) = process.id() {

@@ -108,9 +108,12 @@ struct Run {
 
 /// The sandboxes of this machine.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum TierName {
+pub(super) enum TierName {
     /// The first that starts: a virtual machine by KVM, gVisor, namespaces
     Auto,
+    /// No namespaces: a process that may read and write what is named, in a copy of DIR, without a
+    /// network; shares kernel, processes and other host state
+    Landlock,
     /// Namespaces, under this machine's kernel
     Namespace,
     /// The same with gVisor's kernel between
@@ -125,9 +128,10 @@ enum TierName {
 
 impl TierName {
     /// `None` for the strongest there is.
-    fn tier(self) -> Option<Tier> {
+    pub(super) fn tier(self) -> Option<Tier> {
         match self {
             Self::Auto => None,
+            Self::Landlock => Some(Tier::Landlock),
             Self::Namespace => Some(Tier::Namespace),
             Self::Gvisor => Some(Tier::Gvisor),
             Self::VmEmulated => Some(Tier::VmEmulated),
@@ -207,6 +211,7 @@ impl Run {
         let place = match self.tier {
             TierName::Remote => elsewhere(create, local).await?,
             TierName::Auto
+            | TierName::Landlock
             | TierName::Namespace
             | TierName::Gvisor
             | TierName::VmEmulated
@@ -215,6 +220,7 @@ impl Run {
         let directory = std::env::current_dir().ok();
         let directory = directory.and_then(|at| at.strip_prefix(&root).map(Path::to_owned).ok());
         let directory = directory.map(|below| place.inside(&below.to_string_lossy()));
+        let directory = directory.or_else(|| place.directory().map(str::to_owned));
         let outcome = self.show(&place, &root, directory).await;
         place.close().await;
         outcome
@@ -226,6 +232,7 @@ impl Run {
         options.egress.local.extend(&self.net_local);
         options.machines = self.machines.clone().into();
         let tier = self.tier.tier();
+        options.min_isolation = tier.unwrap_or(options.min_isolation);
         let local = LocalCreate {
             tier,
             min_isolation: tier,

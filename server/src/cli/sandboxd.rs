@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use sandbox_client::service::{Certificate, Key, Service, Workspaces};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::sandbox::MachineFiles;
+use super::sandbox::{MachineFiles, TierName};
 
 /// The longest key that is read.
 const KEY_BYTES: u64 = 256;
@@ -38,6 +38,9 @@ pub(super) struct Sandboxd {
     /// many do follows from how often one is asked for
     #[arg(long, value_name = "N", default_value_t = 1)]
     ready: usize,
+    /// The weakest sandbox that callers get, also who finds less acceptable
+    #[arg(long, value_name = "TIER", default_value = "namespace")]
+    min_isolation: TierName,
     /// Let callers see folders of this machine that this user can read
     #[arg(long)]
     share_folders: bool,
@@ -53,6 +56,7 @@ impl Sandboxd {
         let mut options = super::sandbox::options(workspaces, key);
         options.machines = self.machines.into();
         options.ready = self.ready;
+        options.min_isolation = self.min_isolation.tier().unwrap_or(options.min_isolation);
         let certificate = self.tls_certificate.zip(self.tls_key);
         let certificate = certificate.map(|(chain, key)| Certificate { chain, key });
         let runtime = super::runtime()?;

@@ -18,8 +18,12 @@ arguments = { summary = "It ran." }
 "#;
 
 fn stage(settings: &str) -> Stage {
-    let script: Script = toml::from_str(SCRIPT).unwrap();
-    let stage = Stage::with(script, World::new(&[("a.txt", "as outside\n")]));
+    stage_in(World::new(&[("a.txt", "as outside\n")]), SCRIPT, settings)
+}
+
+fn stage_in(world: World, script: &str, settings: &str) -> Stage {
+    let script: Script = toml::from_str(script).unwrap();
+    let stage = Stage::with(script, world);
     stage.add_settings(settings);
     stage
 }
@@ -78,5 +82,53 @@ fn a_task_runs_nothing_with_less_than_the_settings_demand() {
         events
             .iter()
             .all(|e| e["kind"] != "tool_started" && e["kind"] != "diff")
+    );
+}
+
+/// The weakest tier is for those who say so in their own settings, and reaches nothing.
+#[test]
+fn where_nobody_can_make_namespaces_a_task_runs_what_the_user_accepts_and_nothing_else() {
+    let world = || World::new(&[("a.txt", "as outside\n"), (".env", "TOKEN=hush\n")]);
+    let Some(unasked) = world().without_namespaces() else {
+        return;
+    };
+    let (result, _) = ran(stage_in(unasked, SCRIPT, ""));
+    let told = result.to_string();
+    assert!(told.contains("sandbox.minIsolation"), "{told}");
+    assert!(told.contains("namespaces"), "{told}");
+    assert!(result["tier"].is_null(), "{told}");
+
+    let accepted = "[sandbox]\nminIsolation = 'landlock'\n";
+    let world_here = || world().without_namespaces().unwrap();
+    let script = SCRIPT.replace("cat a.txt;", "cat a.txt; ls -A;");
+    let (result, events) = ran(stage_in(world_here(), &script, accepted));
+    let tier = result["tier"].as_str().unwrap_or_default();
+    let words = "Restricted process: shares kernel, pids and other host state (no network";
+    assert!(tier.starts_with(words), "{result:#}");
+    let told = result.to_string();
+    assert!(
+        told.contains("as outside") && !told.contains(".env"),
+        "{told}"
+    );
+    assert!(
+        events
+            .iter()
+            .any(|e| e["kind"] == "diff" && e.to_string().contains("made.txt"))
+    );
+
+    let asking = SCRIPT
+        .replace(
+            "keepChanges = true",
+            "keepChanges = true, network = [\"example.com\"]",
+        )
+        .replace(
+            "[{ decision = \"yes\" }]",
+            "[{ decision = \"yes\" }, { decision = \"yes\" }]",
+        );
+    let (result, _) = ran(stage_in(world_here(), &asking, accepted));
+    let told = result.to_string();
+    assert!(
+        told.contains("reaches no network") && told.contains("sandbox.remote"),
+        "{told}"
     );
 }

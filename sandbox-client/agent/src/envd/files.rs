@@ -16,23 +16,22 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Body, Outcome, Refusal, json, nothing};
-use crate::spec::HOME;
 use crate::wire::{EntryInfo, Move, OnPath, timestamp};
 
 const CHUNK: usize = 64 << 10;
 /// Entries of one listing.
 const ENTRIES: usize = 20_000;
 
-fn resolve(path: &str) -> Outcome<PathBuf> {
+fn resolve(home: &Path, path: &str) -> Outcome<PathBuf> {
     if path.contains('\0') {
         return Err(Refusal::new("invalid_argument", "a path cannot have a NUL"));
     }
     let path = path.strip_prefix("~/").unwrap_or(path);
-    Ok(Path::new(HOME).join(path))
+    Ok(home.join(path))
 }
 
 /// The parameter `path` of `/files`.
-fn asked_path(request: &Request<Incoming>) -> Outcome<Option<PathBuf>> {
+fn asked_path(home: &Path, request: &Request<Incoming>) -> Outcome<Option<PathBuf>> {
     let query = request.uri().query().unwrap_or_default();
     let value = query
         .split('&')
@@ -45,13 +44,13 @@ fn asked_path(request: &Request<Incoming>) -> Outcome<Option<PathBuf>> {
     let value = percent_encoding::percent_decode_str(&value)
         .decode_utf8()
         .map_err(|_| Refusal::new("invalid_argument", "the path is not UTF-8"))?;
-    resolve(&value).map(Some)
+    resolve(home, &value).map(Some)
 }
 
 /// `GET /files`.
-pub(super) async fn download(request: &Request<Incoming>) -> Outcome<Response<Body>> {
-    let path =
-        asked_path(request)?.ok_or_else(|| Refusal::new("invalid_argument", "a path is needed"))?;
+pub(super) async fn download(home: &Path, request: &Request<Incoming>) -> Outcome<Response<Body>> {
+    let path = asked_path(home, request)?
+        .ok_or_else(|| Refusal::new("invalid_argument", "a path is needed"))?;
     // A pipe would block whoever opens it.
     let file = fs::File::options()
         .read(true)
@@ -106,8 +105,8 @@ struct Written {
 }
 
 /// `POST /files`: one file as it is, or several as a form.
-pub(super) async fn upload(request: Request<Incoming>) -> Outcome<Response<Body>> {
-    let path = asked_path(&request)?;
+pub(super) async fn upload(home: &Path, request: Request<Incoming>) -> Outcome<Response<Body>> {
+    let path = asked_path(home, &request)?;
     let Some(boundary) = boundary(request.headers())? else {
         let path = path.ok_or_else(|| Refusal::new("invalid_argument", "a path is needed"))?;
         let mut file = create(&path).await?;
@@ -126,7 +125,8 @@ pub(super) async fn upload(request: Request<Incoming>) -> Outcome<Response<Body>
     let wrong = |error: multer::Error| Refusal::new("invalid_argument", error.to_string());
     let mut all = Vec::new();
     while let Some(mut field) = form.next_field().await.map_err(wrong)? {
-        let named = field.file_name().map(resolve).transpose()?;
+        let named = field.file_name().map(|name| resolve(home, name));
+        let named = named.transpose()?;
         let path = path
             .clone()
             .or(named)
@@ -237,8 +237,8 @@ fn owner(id: u32) -> String {
 }
 
 /// `Stat`.
-pub(super) fn stat(asked: &OnPath) -> Outcome<Response<Body>> {
-    let entry = entry(&resolve(&asked.path)?)?;
+pub(super) fn stat(home: &Path, asked: &OnPath) -> Outcome<Response<Body>> {
+    let entry = entry(&resolve(home, &asked.path)?)?;
     Ok(json(&OneEntry { entry }))
 }
 
@@ -248,8 +248,8 @@ struct Entries {
 }
 
 /// `ListDir`: breadth first, following no link.
-pub(super) fn list(asked: &OnPath) -> Outcome<Response<Body>> {
-    let top = resolve(&asked.path)?;
+pub(super) fn list(home: &Path, asked: &OnPath) -> Outcome<Response<Body>> {
+    let top = resolve(home, &asked.path)?;
     let depth = asked.depth.unwrap_or(1).max(1);
     let mut found = Entries::default();
     let mut level = vec![top.clone()];
@@ -282,8 +282,8 @@ pub(super) fn list(asked: &OnPath) -> Outcome<Response<Body>> {
 }
 
 /// `MakeDir`.
-pub(super) fn make_directory(asked: &OnPath) -> Outcome<Response<Body>> {
-    let path = resolve(&asked.path)?;
+pub(super) fn make_directory(home: &Path, asked: &OnPath) -> Outcome<Response<Body>> {
+    let path = resolve(home, &asked.path)?;
     if path.is_dir() {
         let why = format!("directory already exists: {}", path.display());
         return Err(Refusal::new("already_exists", why));
@@ -294,16 +294,19 @@ pub(super) fn make_directory(asked: &OnPath) -> Outcome<Response<Body>> {
 }
 
 /// `Move`.
-pub(super) fn rename(asked: &Move) -> Outcome<Response<Body>> {
-    let (from, to) = (resolve(&asked.source)?, resolve(&asked.destination)?);
+pub(super) fn rename(home: &Path, asked: &Move) -> Outcome<Response<Body>> {
+    let (from, to) = (
+        resolve(home, &asked.source)?,
+        resolve(home, &asked.destination)?,
+    );
     fs::rename(&from, &to).map_err(|error| named(&from, error))?;
     let entry = entry(&to)?;
     Ok(json(&OneEntry { entry }))
 }
 
 /// `Remove`: nothing there is fine.
-pub(super) fn remove(asked: &OnPath) -> Outcome<Response<Body>> {
-    let path = resolve(&asked.path)?;
+pub(super) fn remove(home: &Path, asked: &OnPath) -> Outcome<Response<Body>> {
+    let path = resolve(home, &asked.path)?;
     let removed = match fs::symlink_metadata(&path) {
         Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
         Ok(_) => fs::remove_file(&path),

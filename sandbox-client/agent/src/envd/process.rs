@@ -9,7 +9,7 @@ use std::convert::identity;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,11 +26,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::tree::Mark;
+use super::tree::{Mark, Worn};
 use super::{Body, Outcome, REQUEST_BYTES, Refusal};
 use crate::frame::{self, Decoder, Frame};
 use crate::jail::{Confinement, Marks};
-use crate::spec::{HOME, Spec};
+use crate::spec::Spec;
 use crate::wire::{
     Base64, Data, Empty, Ended, ProcessConfig, ProcessEvent, ProcessInfo, Processes, Selected,
     Selector, SendInput, SendSignal, Start, Started, StreamEnd, Streamed,
@@ -234,6 +234,7 @@ impl Commands {
         // It may have ended before anyone waited for it.
         self.reap();
         let commands = Arc::clone(self);
+        let full = crate::restricted::full(&self.spec);
         tokio::spawn(async move {
             let start = Some(Started { pid });
             readers
@@ -242,7 +243,7 @@ impl Commands {
                     ..ProcessEvent::default()
                 })
                 .await;
-            let ended = follow(&readers, &mark, exit, [output, errors], limit).await;
+            let ended = follow(&readers, &mark, exit, [output, errors], limit, full).await;
             commands.live().remove(&pid);
             match ended {
                 Some(end) => {
@@ -275,9 +276,10 @@ impl Commands {
             let why = "an environment variable has a name or value that cannot be";
             return Err(Refusal::new("invalid_argument", why));
         }
-        let home = self.spec.workspace.as_deref().unwrap_or(Path::new(HOME));
+        let home = self.spec.workspace.clone();
+        let home = home.unwrap_or_else(|| self.spec.home());
         let directory: PathBuf = match config.cwd.as_deref() {
-            None | Some("") => home.to_owned(),
+            None | Some("") => home,
             Some(path) => home.join(path),
         };
         if !directory.is_dir() {
@@ -307,8 +309,10 @@ impl Commands {
                 if libc::setsid() < 0 {
                     return Err(io::Error::last_os_error());
                 }
-                if let Some(group) = worn {
-                    crate::gvisor::become_user(group)?;
+                match worn {
+                    Worn::Nothing => {}
+                    Worn::Group(group) => crate::gvisor::become_user(group)?,
+                    Worn::Limit(limit) => crate::restricted::wear(limit)?,
                 }
                 confinement.put_on()
             });
@@ -324,6 +328,7 @@ async fn follow(
     mut exit: oneshot::Receiver<WaitStatus>,
     [output, errors]: [Option<OwnedFd>; 2],
     limit: Duration,
+    full: impl Future<Output = ()>,
 ) -> Option<Ended> {
     let output = pump(readers.clone(), output, |bytes| Data {
         stdout: Some(bytes),
@@ -335,12 +340,17 @@ async fn follow(
     });
     let mut pumps = tokio::spawn(async move { tokio::join!(output, errors) });
     let deadline = tokio::time::sleep(limit);
-    tokio::pin!(deadline);
+    tokio::pin!(deadline, full);
+    let mut is_full = false;
     let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE, KEEPALIVE);
     let status = loop {
         tokio::select! {
             status = &mut exit => break status.ok(),
             () = &mut deadline => break None,
+            () = &mut full, if !is_full => {
+                is_full = true;
+                mark.signal(Signal::KILL);
+            }
             _ = keepalive.tick() => {
                 let silent = ProcessEvent { keepalive: Some(Empty {}), ..ProcessEvent::default() };
                 // Who does not read must not hold up the deadline.
@@ -358,7 +368,12 @@ async fn follow(
             pumps.abort();
         }
     }
-    status.map(ended)
+    let mut ended = status.map(ended)?;
+    if is_full && !ended.exited {
+        ended.status = "killed: more was written than the sandbox may have".to_owned();
+        ended.error = Some(ended.status.clone());
+    }
+    Some(ended)
 }
 
 fn ended(status: WaitStatus) -> Ended {

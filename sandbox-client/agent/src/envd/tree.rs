@@ -4,7 +4,9 @@
 //! leave: seccomp refuses the calls and they have no power to make another. So the namespace marks
 //! them all. Process 1 makes the namespace before it forks, so that there is no moment without it.
 //! gVisor's `/proc` tells no namespaces. There the mark is a group of its own, which they cannot leave
-//! either; the child enters it before it runs anything.
+//! either; the child enters it before it runs anything. Where there can be neither ([`restricted`]) it
+//! is a limit of the child's, of what it cannot use, which seccomp keeps as it is; it counts only
+//! among the descendants of the agent, as others' may have it by chance.
 
 use std::fs::File;
 use std::io;
@@ -17,6 +19,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::thread::UnshareFlags;
 
 use crate::jail::Marks;
+use crate::restricted;
 
 /// Rounds of killing before everything in the sandbox is killed.
 const ROUNDS: usize = 200;
@@ -31,6 +34,15 @@ pub(super) enum Mark {
         _held: Arc<File>,
     },
     Group(u32),
+    Limit(u64),
+}
+
+/// What a child puts on to have its mark.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Worn {
+    Nothing,
+    Group(u32),
+    Limit(u64),
 }
 
 /// Groups of commands begin here; none that a system gives out is so high.
@@ -43,14 +55,15 @@ impl Mark {
         match marks {
             Marks::Namespaces => Self::namespace(),
             Marks::Groups => Ok(Self::Group(NEXT_GROUP.fetch_add(1, Ordering::Relaxed))),
+            Marks::Limits => restricted::next_limit().map(Self::Limit),
         }
     }
 
-    /// The group that a child is to enter.
-    pub(super) fn worn(&self) -> Option<u32> {
+    pub(super) fn worn(&self) -> Worn {
         match self {
-            Self::Namespace { .. } => None,
-            Self::Group(group) => Some(*group),
+            Self::Namespace { .. } => Worn::Nothing,
+            Self::Group(group) => Worn::Group(*group),
+            Self::Limit(limit) => Worn::Limit(*limit),
         }
     }
 
@@ -67,6 +80,9 @@ impl Mark {
 
     /// The living processes that have it. One that cannot be looked at counts: it is hiding.
     fn processes(&self) -> Vec<Pid> {
+        if let Self::Limit(limit) = self {
+            return restricted::marked(*limit);
+        }
         let Ok(all) = std::fs::read_dir("/proc") else {
             return Vec::new();
         };
@@ -92,6 +108,8 @@ impl Mark {
                 let mut groups = groups.unwrap_or_default().split_whitespace();
                 groups.any(|found| found == group.to_string()) && !status.lines().any(is_over)
             }),
+            // These are not looked for one by one.
+            Self::Limit(_) => false,
         }
     }
 
@@ -117,7 +135,10 @@ impl Mark {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        // The group of process 1, to the kernel, is every process that may be signalled.
-        let _ = kill_process_group(Pid::INIT, Signal::KILL);
+        match self {
+            Self::Limit(_) => restricted::kill_all(),
+            // The group of process 1, to the kernel, is every process that may be signalled.
+            _ => drop(kill_process_group(Pid::INIT, Signal::KILL)),
+        }
     }
 }

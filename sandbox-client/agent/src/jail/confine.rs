@@ -15,15 +15,15 @@ use landlock::{
     path_beneath_rules,
 };
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, sock_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, sock_filter,
 };
 
 use super::{Step, at};
 use crate::spec::{Access, HOME, Spec};
 
 /// The newest Landlock this was written for; older kernels do what they can.
-const LANDLOCK: ABI = ABI::V5;
+pub(crate) const LANDLOCK: ABI = ABI::V5;
 
 /// Refused with "operation not permitted".
 const NOT_PERMITTED: [libc::c_long; 49] = [
@@ -80,7 +80,7 @@ const NOT_PERMITTED: [libc::c_long; 49] = [
 
 /// Calls that change another process, with the argument that names it. Commands are the same user as
 /// process 1, which could otherwise be given limits that end it.
-const OF_A_PROCESS: [(libc::c_long, u8); 7] = [
+pub(crate) const OF_A_PROCESS: [(libc::c_long, u8); 7] = [
     (libc::SYS_ioprio_set, 1),
     (libc::SYS_prlimit64, 0),
     (libc::SYS_sched_setaffinity, 0),
@@ -104,7 +104,12 @@ pub(crate) struct Filters(Arc<[BpfProgram]>);
 
 impl Filters {
     pub(crate) fn prepare() -> Step<Self> {
-        Ok(Self(at("prepare seccomp", filters())?.into()))
+        Self::of(Refused::everywhere())
+    }
+
+    pub(crate) fn of(refused: Result<Refused, BackendError>) -> Step<Self> {
+        let programs = refused.and_then(Refused::programs);
+        Ok(Self(at("prepare seccomp", programs)?.into()))
     }
 }
 
@@ -133,25 +138,38 @@ impl Confinement {
         }
     }
 
+    /// Of rules that are made already.
+    pub(crate) fn by_rules(filters: Filters, landlock: OwnedFd) -> Self {
+        Self {
+            filters: filters.0,
+            landlock: Some(Arc::new(landlock)),
+        }
+    }
+
     pub(super) fn has_landlock(&self) -> bool {
         self.landlock.is_some()
     }
 
     /// Restricts this process for good. Allocates nothing, as it runs between fork and exec.
-    #[expect(unsafe_code, reason = "no library puts on a prepared ruleset")]
     pub(crate) fn put_on(&self) -> io::Result<()> {
         if let Some(ruleset) = &self.landlock {
-            // SAFETY: takes two numbers; the descriptor is open.
-            let done =
-                unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
-            if done != 0 {
-                return Err(io::Error::last_os_error());
-            }
+            restrict(ruleset)?;
         }
         for filter in self.filters.iter() {
             seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error())?;
         }
         Ok(())
+    }
+}
+
+/// Puts a ruleset on this thread and what it starts, for good.
+#[expect(unsafe_code, reason = "no library puts on a prepared ruleset")]
+pub(crate) fn restrict(ruleset: &OwnedFd) -> io::Result<()> {
+    // SAFETY: takes two numbers; the descriptor is open.
+    let done = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -173,71 +191,96 @@ fn landlock(spec: &Spec) -> Result<Option<OwnedFd>, landlock::RulesetError> {
     Ok(ruleset.into())
 }
 
-fn filters() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
-    let errno = |number: i32| SeccompAction::Errno(number.cast_unsigned());
-    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = NOT_PERMITTED
-        .into_iter()
-        .map(|call| (call, Vec::new()))
-        .collect();
-    let namespaces = (0..32)
-        .map(|bit| 1u64 << bit)
-        .filter(|bit| u64::from(NAMESPACES.cast_unsigned()) & bit != 0)
-        .map(|bit| rule(0, SeccompCmpOp::MaskedEq(bit), bit))
-        .collect::<Result<_, _>>()?;
-    refused.insert(libc::SYS_clone, namespaces);
-    // Typing for the user, and pasting for them.
-    let terminal = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCCONS]
-        .into_iter()
-        .map(|request| rule(1, SeccompCmpOp::Eq, request))
-        .collect::<Result<_, _>>()?;
-    refused.insert(libc::SYS_ioctl, terminal);
-    let not_default = vec![SeccompRule::new(vec![
-        condition(0, SeccompCmpOp::Ne, 0)?,
-        condition(0, SeccompCmpOp::Ne, 0xffff_ffff)?,
-    ])?];
-    refused.insert(libc::SYS_personality, not_default);
-    for (call, argument) in OF_A_PROCESS {
-        refused.insert(call, vec![rule(argument, SeccompCmpOp::Eq, 1)?]);
+/// By system call, any of these; always where there is none.
+pub(crate) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// System calls that commands are refused, by what they are told.
+pub(crate) struct Refused {
+    /// "Operation not permitted".
+    pub(crate) calls: Rules,
+    /// "No such call".
+    pub(crate) absent: Rules,
+    /// "No such family of addresses".
+    pub(crate) families: Rules,
+}
+
+impl Refused {
+    /// What is refused in every sandbox.
+    pub(crate) fn everywhere() -> Result<Self, BackendError> {
+        let mut calls: Rules = NOT_PERMITTED
+            .into_iter()
+            .map(|call| (call, Vec::new()))
+            .collect();
+        let namespaces = (0..32)
+            .map(|bit| 1u64 << bit)
+            .filter(|bit| u64::from(NAMESPACES.cast_unsigned()) & bit != 0)
+            .map(|bit| rule(0, SeccompCmpOp::MaskedEq(bit), bit))
+            .collect::<Result<_, _>>()?;
+        calls.insert(libc::SYS_clone, namespaces);
+        // Typing for the user, and pasting for them.
+        let terminal = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCCONS]
+            .into_iter()
+            .map(|request| rule(1, SeccompCmpOp::Eq, request))
+            .collect::<Result<_, _>>()?;
+        calls.insert(libc::SYS_ioctl, terminal);
+        let not_default = vec![SeccompRule::new(vec![
+            condition(0, SeccompCmpOp::Ne, 0)?,
+            condition(0, SeccompCmpOp::Ne, 0xffff_ffff)?,
+        ])?];
+        calls.insert(libc::SYS_personality, not_default);
+        for (call, argument) in OF_A_PROCESS {
+            calls.insert(call, vec![rule(argument, SeccompCmpOp::Eq, 1)?]);
+        }
+        let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6]
+            .into_iter()
+            .map(|family| condition(0, SeccompCmpOp::Ne, u64::from(family.cast_unsigned())))
+            .collect::<Result<Vec<_>, _>>()?;
+        // Asking for a family is enough for the kernel to load what it is made of.
+        let families = vec![SeccompRule::new(families)?];
+        Ok(Self {
+            calls,
+            // A `clone3` hides its flags behind a pointer; without it, programs use `clone`.
+            absent: Rules::from([(libc::SYS_clone3, Vec::new())]),
+            families: Rules::from([
+                (libc::SYS_socket, families.clone()),
+                (libc::SYS_socketpair, families),
+            ]),
+        })
     }
-    // A `clone3` hides its flags behind a pointer; without it, programs use `clone`.
-    let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6]
+
+    fn programs(self) -> Result<Vec<BpfProgram>, BackendError> {
+        let errno = |number: i32| SeccompAction::Errno(number.cast_unsigned());
+        [
+            (self.calls, errno(libc::EPERM)),
+            (self.absent, errno(libc::ENOSYS)),
+            (self.families, errno(libc::EAFNOSUPPORT)),
+        ]
         .into_iter()
-        .map(|family| condition(0, SeccompCmpOp::Ne, u64::from(family.cast_unsigned())))
-        .collect::<Result<Vec<_>, _>>()?;
-    // Asking for a family is enough for the kernel to load what it is made of.
-    let families = vec![SeccompRule::new(families)?];
-    let families = BTreeMap::from([
-        (libc::SYS_socket, families.clone()),
-        (libc::SYS_socketpair, families),
-    ]);
-    [
-        (refused, errno(libc::EPERM)),
-        (absent, errno(libc::ENOSYS)),
-        (families, errno(libc::EAFNOSUPPORT)),
-    ]
-    .into_iter()
-    .map(|(rules, action)| {
-        let arch = std::env::consts::ARCH.try_into()?;
-        SeccompFilter::new(rules, SeccompAction::Allow, action, arch)?.try_into()
-    })
-    .chain([Ok(other_numbering())])
-    .collect()
+        .map(|(rules, action)| program(rules, action))
+        .chain([Ok(other_numbering())])
+        .collect()
+    }
+}
+
+/// A filter of this machine's own calls; those of another architecture kill.
+pub(crate) fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, BackendError> {
+    let arch = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, SeccompAction::Allow, action, arch)?.try_into()
 }
 
 fn condition(
     argument: u8,
     operator: SeccompCmpOp,
     value: u64,
-) -> Result<SeccompCondition, seccompiler::BackendError> {
+) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
 }
 
-fn rule(
+pub(crate) fn rule(
     argument: u8,
     operator: SeccompCmpOp,
     value: u64,
-) -> Result<SeccompRule, seccompiler::BackendError> {
+) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![condition(argument, operator, value)?])
 }
 

@@ -196,7 +196,7 @@ impl Policy {
     }
 
     /// What is allowed, as it was asked for.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(in crate::service) fn names(&self) -> Vec<String> {
         self.rules.iter().map(ToString::to_string).collect()
     }
 

@@ -324,6 +324,7 @@ fn jail(start: &Start, groups: &Groups, descriptors: usize) -> Spec {
             descriptors,
             bundle: None,
         }),
+        restricted: None,
     }
 }
 
@@ -340,7 +341,7 @@ fn arguments(shape: Shape, memory: &Memory) -> Vec<String> {
     // where each lies elsewhere.
     let (accelerator, processor, layout) = match shape.tier {
         Tier::Vm => ("kvm", "host", ""),
-        Tier::Namespace | Tier::Gvisor | Tier::VmEmulated | Tier::Remote => {
+        Tier::Landlock | Tier::Namespace | Tier::Gvisor | Tier::VmEmulated | Tier::Remote => {
             ("tcg,tb-size=128", "max", " norandmaps")
         }
     };

@@ -12,6 +12,15 @@ use super::MachineFiles;
 use crate::cli::style::{self, paint};
 use crate::sandbox::options;
 
+/// What is tried. The first is what there is where nothing else is asked for.
+const TIERS: [Tier; 5] = [
+    Tier::Namespace,
+    Tier::Gvisor,
+    Tier::Vm,
+    Tier::VmEmulated,
+    Tier::Landlock,
+];
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Doctor {
     #[command(flatten)]
@@ -28,25 +37,6 @@ struct Report {
     tier: Option<Tier>,
     label: Option<&'static str>,
     probes: Vec<Probe>,
-    others: Vec<Other>,
-}
-
-/// A way to separate commands that no sandbox is made with.
-#[derive(Debug, Serialize)]
-struct Other {
-    name: &'static str,
-    problem: String,
-}
-
-/// Ways that other programs have.
-fn others() -> Vec<Other> {
-    let landlock = "Landlock and seccomp without namespaces hide neither processes nor the network's \
-                    other users, and keep what is written apart from nothing: commands are refused \
-                    instead";
-    vec![Other {
-        name: "landlock",
-        problem: landlock.to_owned(),
-    }]
 }
 
 /// One tier, tried.
@@ -64,7 +54,7 @@ impl Doctor {
         let mut options = options(Workspaces::None, Key::generate()?);
         options.machines = self.machines.into();
         let mut probes = Vec::new();
-        for tier in [Tier::Namespace, Tier::Gvisor, Tier::Vm, Tier::VmEmulated] {
+        for tier in TIERS {
             let started = Instant::now();
             let found = service::probe(&options, tier).await;
             let ms = started.elapsed().as_secs_f64() * 1e3;
@@ -86,7 +76,6 @@ impl Doctor {
             tier: usual.map(|probe| probe.tier),
             label: usual.map(|probe| probe.label),
             probes,
-            others: others(),
         };
         let mut out = anstream::stdout().lock();
         if self.json {
@@ -119,9 +108,6 @@ impl Report {
                 writeln!(out, "  {note}")?;
             }
         }
-        for other in &self.others {
-            writeln!(out, "{} {}", paint(style::FAINT, other.name), other.problem)?;
-        }
         if self.tier.is_none() {
             writeln!(
                 out,
@@ -129,6 +115,14 @@ impl Report {
                  see `sysctl kernel.unprivileged_userns_clone user.max_user_namespaces \
                  kernel.apparmor_restrict_unprivileged_userns`."
             )?;
+            let weakest = |probe: &&Probe| probe.tier == Tier::Landlock && probe.problem.is_none();
+            if self.probes.iter().any(|probe| weakest(&probe)) {
+                writeln!(
+                    out,
+                    "`--tier landlock`, and `sandbox.minIsolation = \"landlock\"` in your settings, accept \
+                     the weakest tier."
+                )?;
+            }
         }
         Ok(())
     }
