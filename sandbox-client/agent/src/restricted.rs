@@ -386,7 +386,7 @@ pub(crate) fn full(spec: &Spec) -> impl Future<Output = ()> + Send + use<> {
             let own = own.clone();
             let looked = tokio::task::spawn_blocking(move || {
                 let started = Instant::now();
-                (Written::in_directory(own), started.elapsed())
+                (Written::below(&own), started.elapsed())
             });
             let Ok((now, took)) = looked.await else {
                 return;
@@ -413,11 +413,14 @@ struct Written {
 }
 
 impl Written {
-    fn in_directory(own: PathBuf) -> Self {
+    fn below(own: &Path) -> Self {
         /// What the kernel counts in.
         const BLOCK: u64 = 512;
         let mut written = Self::default();
-        let mut next = vec![own];
+        // The agent can read no more of it than commands can.
+        let mut next: Vec<PathBuf> = [HOME_NAME, TEMPORARY_NAME]
+            .map(|name| own.join(name))
+            .into();
         while let Some(directory) = next.pop() {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
                 let Ok(found) = entry.metadata() else {

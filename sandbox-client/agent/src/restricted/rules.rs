@@ -124,12 +124,15 @@ fn judge(found: io::Result<i32>) -> Step<i32> {
     }
 }
 
-/// Keeps signals in, and nothing else.
+/// Keeps signals in, and nothing else. Moving files between directories is what every ruleset forbids
+/// that does not say otherwise.
 pub(super) fn scope() -> Step<OwnedFd> {
     let made = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .scope(Scope::from_all(ABI::V6))
-        .and_then(Ruleset::create);
+        .and_then(|ruleset| ruleset.handle_access(AccessFs::Refer))
+        .and_then(Ruleset::create)
+        .and_then(|made| made.add_rules(path_beneath_rules(["/"], AccessFs::Refer)));
     made_whole(made)
 }
 
