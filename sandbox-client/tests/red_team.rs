@@ -429,6 +429,9 @@ mod restricted {
 
     #[tokio::test]
     async fn nothing_of_the_machine_is_read_written_signalled_or_reached() {
+        if !landlock::is_here().await {
+            return;
+        }
         let mut options = landlock::accepting();
         options.limits.processes = 128;
         let world = World::with(options);
@@ -513,7 +516,9 @@ mod restricted {
 
     #[tokio::test]
     async fn nothing_comes_back_that_leads_out_or_runs_unseen() {
-        check_poison(Tier::Landlock).await;
+        if landlock::is_here().await {
+            check_poison(Tier::Landlock).await;
+        }
     }
 }
 

@@ -172,7 +172,7 @@
 
 ---@class pairwright.Settings.sandbox
 ---@field kernel? string The kernel of virtual machines, where there is none in /boot; its modules are looked for beside it.
----@field minIsolation? 'namespace'|'gvisor'|'vm-emulated'|'vm' The weakest sandbox of this machine that commands may run in: `namespace` (shares this machine's kernel), `gvisor` (gVisor's kernel between), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one that the processor separates). The strongest that starts here is taken, an emulated one only where it is demanded; where none is as strong as this, no command runs.
+---@field minIsolation? 'landlock'|'namespace'|'gvisor'|'vm-emulated'|'vm' The weakest sandbox of this machine that commands may run in: `namespace` (shares this machine's kernel), `gvisor` (gVisor's kernel between), `vm-emulated` (a virtual machine, slow, no hardware boundary) or `vm` (one that the processor separates). The strongest that starts here is taken, an emulated one only where it is demanded; where none is as strong as this, no command runs. `landlock` accepts, where users may make no namespaces, a restricted process without a network: it shares this machine's kernel, processes and other state, and works in a copy of the folder.
 ---@field qemu? string QEMU, for virtual machines, where it is not on the search path.
 ---@field remote? pairwright.Settings.sandbox.remote A service that makes sandboxes elsewhere, by E2B's protocol. Set: all commands of tasks run there, in a copy of the folder without git's files, ignored files and files of secrets.
 ---@field runsc? string gVisor's `runsc`, where it is not on the search path. One that is not there is not used.
