@@ -28,7 +28,9 @@ pub(crate) fn accepting() -> Options {
 /// Whether this kernel has all of Landlock that is tested. In CI it has to.
 pub(crate) async fn is_here() -> bool {
     let lacks = match service::probe(&accepting(), Tier::Landlock).await {
-        Ok(notes) => notes.into_iter().find(|note| note.contains("can signal no")),
+        Ok(notes) => notes
+            .into_iter()
+            .find(|note| note.contains("can signal no")),
         Err(why) => Some(why.to_string()),
     };
     let Some(lacks) = lacks else { return true };
