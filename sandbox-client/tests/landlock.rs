@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use sandbox_client::changes::{self, Changes};
 use sandbox_client::client::{ClientError, End, Event, Sandbox};
 use sandbox_client::copy::{Bounds, Copied};
@@ -261,7 +262,7 @@ async fn however_a_sandbox_ends_nothing_of_it_is_left() {
     let (sandbox, _) = create(&world, restricted(&world)).await;
     start(&sandbox).await;
     let agent = run(&sandbox, "echo $PPID").await.stdout.text();
-    kill(agent.trim());
+    signal(agent.trim(), Signal::KILL);
     until_nothing_is_left("4272.5").await;
     assert_eq!(
         sandbox.start(shell("true")).await.err(),
@@ -273,8 +274,7 @@ async fn however_a_sandbox_ends_nothing_of_it_is_left() {
     let agent = run(&sandbox, "echo $PPID").await.stdout.text();
     let stat = fs::read_to_string(format!("/proc/{}/stat", agent.trim())).unwrap();
     let keeper = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap();
-    let asked = std::process::Command::new("kill").arg(keeper).status();
-    assert!(asked.unwrap().success());
+    signal(keeper, Signal::TERM);
     until_nothing_is_left("4272.5").await;
     // By the service's end, without a word.
     let (sandbox, _) = create(&world, restricted(&world)).await;
@@ -283,11 +283,9 @@ async fn however_a_sandbox_ends_nothing_of_it_is_left() {
     until_nothing_is_left("4272.5").await;
 }
 
-fn kill(pid: &str) {
-    let killed = std::process::Command::new("kill")
-        .args(["-9", pid])
-        .status();
-    assert!(killed.unwrap().success());
+fn signal(pid: &str, signal: Signal) {
+    let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 /// Of a service that was killed together with what keeps its sandboxes, and of one that lives.
@@ -478,6 +476,6 @@ def work(n):
         f='%d-%d'%(n,i); open(f,'w').close(); os.chmod(f,0o600|i%64); assert os.stat(f).st_mode&0o777==0o600|i%64
 all=[threading.Thread(target=work,args=(n,)) for n in range(8)]
 [t.start() for t in all]; [t.join() for t in all]; print(len(os.listdir('.'))>=1600)\"
-        for n in $(seq 50); do (while :; do chmod 600 0-0; done) & kill -9 $!; done; chmod 640 0-0; stat -c %a 0-0";
+        for n in $(seq 50); do (while :; do chmod 600 0-0; done) & kill -9 $!; done; : > own; chmod 640 own; stat -c %a own";
     assert_eq!(told(&run(&sandbox, script).await), "Exited(0)\nTrue\n640\n");
 }

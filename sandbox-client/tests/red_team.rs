@@ -452,6 +452,10 @@ mod restricted {
         }
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port().to_string();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a process outside that must not be reached"
+        )]
         let mut victim = std::process::Command::new("sleep");
         let mut victim = victim.arg("600").process_group(0).spawn().unwrap();
         let about = |path: &Path| {
