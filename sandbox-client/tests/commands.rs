@@ -159,3 +159,36 @@ async fn a_hundred_commands_at_once_are_not_mixed_up() {
         assert_eq!(told(&finished), format!("Exited({n})\n{n}\n"));
     }
 }
+
+/// A connection with too many small pieces that nobody has read is taken for an attack.
+#[tokio::test]
+async fn output_in_many_small_pieces_waits_for_a_slow_reader() {
+    const PIECES: usize = 16_000;
+    let world = World::new();
+    let sandbox = world.sandbox().await;
+    let script = format!(
+        "python3 -c \"
+import fcntl, os, termios
+for n in range({PIECES}):
+    os.write(1, b'x')
+    while any(fcntl.ioctl(1, termios.FIONREAD, bytes(4))):
+        os.sched_yield()\"
+: > written"
+    );
+    let mut running = sandbox.start(shell(&script)).await.unwrap();
+    // Only now is any of it read.
+    let waited = run(&sandbox, "until [ -e written ]; do sleep 0.05; done").await;
+    assert_eq!(waited.end, End::Exited(0));
+    let mut n_said = 0;
+    loop {
+        match running.next().await.unwrap() {
+            Event::Stdout(bytes) => n_said += bytes.len(),
+            Event::Stderr(bytes) => panic!("{bytes:?}"),
+            Event::End(end) => {
+                assert_eq!(end, End::Exited(0));
+                break;
+            }
+        }
+    }
+    assert_eq!(n_said, PIECES);
+}

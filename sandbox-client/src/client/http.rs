@@ -16,6 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls_platform_verifier::Verifier;
+use sandbox_agent::wire::{CONNECTION_WINDOW, STREAM_WINDOW};
 
 use super::{Address, Addressing, ClientError, Endpoint, Outcome};
 use crate::protocol::{ENVD_PORT, KEY_HEADER, PORT_HEADER, SANDBOX_HEADER};
@@ -122,7 +123,9 @@ impl Http {
         authorities: Vec<CertificateDer<'static>>,
     ) -> Outcome<Self> {
         let mut pool = legacy::Client::builder(TokioExecutor::new());
-        pool.timer(TokioTimer::new());
+        pool.timer(TokioTimer::new())
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW);
         let connections = match &endpoint.address {
             #[cfg(unix)]
             Address::Unix(path) => {

@@ -20,6 +20,7 @@ use rustix::net::{
 };
 use sandbox_agent::RESTRICTED_ARGUMENT;
 use sandbox_agent::spec::{self, Access, Mount, Spec, Told, Verdict};
+use sandbox_agent::wire::{CONNECTION_WINDOW, STREAM_WINDOW};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -445,6 +446,8 @@ async fn speak(channel: UnixStream) -> Result<SendRequest<Forwarded>, LaunchErro
     let channel = tokio::net::UnixStream::from_std(channel).map_err(LaunchError::Start)?;
     let (agent, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(TokioIo::new(channel))
         .await
         .map_err(|_| LaunchError::Ended)?;

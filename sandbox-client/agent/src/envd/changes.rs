@@ -86,19 +86,32 @@ impl Layer {
         let (mut sender, channel) = Channel::new(4);
         let layer = self.clone();
         tokio::spawn(async move {
-            for Base64(path) in asked.directories {
-                let sent = layer.content(&path, &mut sender).await;
-                if let Err(Refusal { message, .. }) = sent {
-                    sender.abort(io::Error::other(message));
-                    return;
-                }
+            if let Err(Refusal { message, .. }) = layer.send(asked, &mut sender).await {
+                sender.abort(io::Error::other(message));
             }
         });
         Response::new(Either::Right(channel))
     }
 
-    async fn content(&self, path: &[u8], to: &mut Sender<Bytes, io::Error>) -> Outcome<()> {
-        let gone = |_| Refusal::new("internal", "nobody reads");
+    async fn send(&self, asked: ListChanges, to: &mut Sender<Bytes, io::Error>) -> Outcome<()> {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        for Base64(path) in asked.directories {
+            if chunk.len() >= CHUNK {
+                pass_on(&mut chunk, to).await?;
+            }
+            self.content(&path, &mut chunk, to).await?;
+        }
+        pass_on(&mut chunk, to).await
+    }
+
+    /// Adds a file to what is sent. Small ones share a piece: a reader that is slow takes many small
+    /// pieces of HTTP/2 for an attack.
+    async fn content(
+        &self,
+        path: &[u8],
+        chunk: &mut BytesMut,
+        to: &mut Sender<Bytes, io::Error>,
+    ) -> Outcome<()> {
         let file = self.open(path, OFlags::empty()).ok();
         let file = file.and_then(|file| {
             let found = rustix::fs::fstat(&file).ok()?;
@@ -106,28 +119,32 @@ impl Layer {
             regular.then_some((file, u64::try_from(found.st_size).unwrap_or_default()))
         });
         let Some((file, size)) = file else {
-            let nothing = Bytes::copy_from_slice(&u64::MAX.to_be_bytes());
-            return to.send_data(nothing).await.map_err(gone);
+            chunk.put_u64(u64::MAX);
+            return Ok(());
         };
-        let mut chunk = BytesMut::with_capacity(CHUNK);
         chunk.put_u64(size);
         let mut left = size;
-        loop {
+        while left > 0 {
+            if chunk.len() >= CHUNK {
+                pass_on(chunk, to).await?;
+            }
             let room = CHUNK.min(usize::try_from(left).unwrap_or(CHUNK));
             let start = chunk.len();
             chunk.resize(start + room, 0);
             let n = rustix::io::read(&file, &mut chunk[start..])?;
             chunk.truncate(start + n);
-            if n == 0 && left > 0 {
+            if n == 0 {
                 return Err(Refusal::new("internal", "a file shrank while it was read"));
             }
             left -= n as u64;
-            to.send_data(chunk.split().freeze()).await.map_err(gone)?;
-            if left == 0 {
-                return Ok(());
-            }
         }
+        Ok(())
     }
+}
+
+async fn pass_on(chunk: &mut BytesMut, to: &mut Sender<Bytes, io::Error>) -> Outcome<()> {
+    let sent = to.send_data(chunk.split().freeze()).await;
+    sent.map_err(|_| Refusal::new("internal", "nobody reads"))
 }
 
 /// What an entry of the layer says. `None` when it is gone.
