@@ -153,7 +153,10 @@ where
 {
     let shared = &connection.shared;
     let failed = |why: hyper::Error| Refused::failed(&why.to_string());
-    let refused = |reason| denied(shared, &target.to_string(), reason);
+    let refused = |reason| {
+        connection.cut(&target.to_string(), reason);
+        Refused::of(reason, None)
+    };
     let (mut sender, sending) = http1::handshake(TokioIo::new(upstream))
         .await
         .map_err(failed)?;
@@ -231,8 +234,7 @@ impl Metered {
     }
 
     fn cut<T>(&self, reason: DenialReason) -> Poll<Option<std::io::Result<T>>> {
-        let shared = &self.connection.shared;
-        shared.deny(DenialOp::Request, &self.target, reason, None);
+        self.connection.cut(&self.target, reason);
         Poll::Ready(Some(Err(std::io::Error::other(reason.in_words()))))
     }
 }

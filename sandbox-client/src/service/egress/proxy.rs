@@ -1,7 +1,7 @@
 //! The proxy's own side: connections from inside, what they ask for, and how they are refused.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +104,8 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     /// Bytes passed on so far.
     n_passed: AtomicU64,
+    /// Whether it was told why what it carries ends.
+    is_cut: AtomicBool,
     opened: Mutex<Option<Tunnel>>,
 }
 
@@ -119,6 +121,7 @@ impl Connection {
         Some(Arc::new(Self {
             shared: Arc::clone(shared),
             n_passed: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
             opened: Mutex::default(),
         }))
     }
@@ -164,6 +167,13 @@ impl Connection {
         self.shared.count(n)
     }
 
+    /// Writes down why a request and its answer end: once, though each of them finds it out.
+    pub(super) fn cut(&self, target: &str, reason: DenialReason) {
+        if !self.is_cut.swap(true, Ordering::Relaxed) {
+            self.shared.deny(DenialOp::Request, target, reason, None);
+        }
+    }
+
     /// Waits until nothing was passed on for `patience`, or as long again.
     pub(super) async fn stands_still(&self, patience: Duration) {
         let mut before = None;
@@ -194,7 +204,14 @@ impl Refused {
         reason: DenialReason,
         allowed_by: Option<String>,
     ) -> Self {
-        let allowed = match &allowed_by {
+        let refused = Self::of(reason, allowed_by.as_deref());
+        shared.deny(op, target, reason, allowed_by);
+        refused
+    }
+
+    /// Refuses what is written down already.
+    pub(super) fn of(reason: DenialReason, allowed_by: Option<&str>) -> Self {
+        let allowed = match allowed_by {
             Some(rule) => format!(" The network rule {rule} would allow it."),
             None => String::new(),
         };
@@ -202,7 +219,6 @@ impl Refused {
             "The sandbox does not let this through: {}.{allowed}\n",
             reason.in_words()
         );
-        shared.deny(op, target, reason, allowed_by);
         Self {
             status: match reason {
                 DenialReason::Malformed | DenialReason::HostHeader => StatusCode::BAD_REQUEST,
