@@ -306,11 +306,9 @@ async fn directories_that_were_left_are_swept() {
     fs::remove_dir_all(own).unwrap();
 }
 
-/// It is never what one gets unasked.
-#[tokio::test]
-async fn only_who_says_so_gets_it() {
-    let world = World::with(accepting());
-    let with = |tier, min_isolation, strongest| LocalCreate {
+/// Too small for a machine, so that which tier it gets does not depend on there being one.
+fn small(tier: Option<Tier>, min_isolation: Option<Tier>, strongest: bool) -> LocalCreate {
+    LocalCreate {
         tier,
         min_isolation,
         strongest,
@@ -319,17 +317,23 @@ async fn only_who_says_so_gets_it() {
             ..LimitsAsked::default()
         }),
         ..LocalCreate::default()
-    };
+    }
+}
+
+/// It is never what one gets unasked.
+#[tokio::test]
+async fn only_who_says_so_gets_it() {
+    let world = World::with(accepting());
     // Named, and not said to be acceptable.
     let refused = world
         .client
-        .create(asking(with(Some(Tier::Landlock), None, false)))
+        .create(asking(small(Some(Tier::Landlock), None, false)))
         .await;
     let why = refused.err().unwrap().to_string();
     assert!(why.contains("at least the tier namespace"), "{why}");
     // Acceptable to who asks, and not to who runs the service.
     let strict = World::new();
-    let asked = with(Some(Tier::Landlock), Some(Tier::Landlock), false);
+    let asked = small(Some(Tier::Landlock), Some(Tier::Landlock), false);
     let refused = strict.client.create(asking(asked)).await;
     let why = refused.err().unwrap().to_string();
     assert!(why.contains("at least the tier namespace"), "{why}");
@@ -337,7 +341,7 @@ async fn only_who_says_so_gets_it() {
     for weakest in [None, Some(Tier::Landlock)] {
         let made = world
             .client
-            .create(asking(with(None, weakest, true)))
+            .create(asking(small(None, weakest, true)))
             .await
             .unwrap();
         assert!(made.tier() > Tier::Landlock, "{}", made.label());
@@ -365,25 +369,16 @@ async fn without_namespaces_it_is_what_is_left_if_that_is_acceptable() {
     let mut options = accepting();
     options.agent.program = program;
     let world = World::with(options);
-    let asked = |min_isolation| LocalCreate {
-        min_isolation,
-        strongest: true,
-        limits: Some(LimitsAsked {
-            memory_bytes: Some(128 << 20),
-            ..LimitsAsked::default()
-        }),
-        ..LocalCreate::default()
-    };
     let refused = world
         .client
-        .create(asking(asked(None)))
+        .create(asking(small(None, None, true)))
         .await
         .err()
         .unwrap();
     assert!(refused.to_string().contains("namespaces"), "{refused}");
     let sandbox = world
         .client
-        .create(asking(asked(Some(Tier::Landlock))))
+        .create(asking(small(None, Some(Tier::Landlock), true)))
         .await;
     let sandbox = sandbox.unwrap();
     assert_eq!(sandbox.tier(), Tier::Landlock);

@@ -21,7 +21,7 @@ const FRESH: Duration = Duration::from_secs(10);
 /// Looked up on this line so short a time ago, they are not looked up again.
 const NEW: Duration = Duration::from_millis(300);
 /// What only the next keystroke will use is looked up this much later, when the request is on its
-/// way to the model: at once, it takes the core that the request needs (0.1 ms of its median).
+/// way to the model: at once, it would take the core that the request needs.
 const AFTER_ASKING: Duration = Duration::from_millis(5);
 /// Documents remembered; a lookup may end after its document was closed.
 const MAX_PLACES: usize = 64;
