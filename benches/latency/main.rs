@@ -48,6 +48,7 @@ struct Args {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Overhead,
+    Building,
     Cancel,
     Burst,
     Sustained,
@@ -57,8 +58,9 @@ enum Part {
     Idle,
 }
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     Part::Overhead,
+    Part::Building,
     Part::Cancel,
     Part::Burst,
     Part::Sustained,
@@ -87,6 +89,7 @@ fn main() -> anyhow::Result<()> {
         let mut table = Table::default();
         match part {
             Part::Overhead => overhead::run(&input, &mut table)?,
+            Part::Building => overhead::while_building(&input, &mut table)?,
             Part::Cancel => cancel::run(share(10_000), &mut table)?,
             Part::Burst => burst::run(&input, &mut table)?,
             Part::Sustained => sustained::run(&input, share(300), &mut table)?,

@@ -40,9 +40,22 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts a model that follows `script` on `wire`, and our server on it with the workspace
-    /// `root` and further `settings` (TOML, in which `{model}` is the model's address). Returns when all is learnt and the model is probed.
+    /// As [`Stage::begin`]; returns when all is learnt.
     pub(crate) fn new(
+        wire: Wire,
+        root: &Path,
+        settings: &str,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        let mut stage = Self::begin(wire, root, settings, script)?;
+        learnt(&mut stage.client)?;
+        Ok(stage)
+    }
+
+    /// Starts a model that follows `script` on `wire`, and our server on it with the workspace
+    /// `root` and further `settings` (TOML, in which `{model}` is the model's address). Returns
+    /// when the model is probed.
+    pub(crate) fn begin(
         wire: Wire,
         root: &Path,
         settings: &str,
@@ -84,7 +97,6 @@ impl Stage {
         let said = client.request("pairwright/trust/set", &json!({ "trusted": true }))?;
         let standing = said.result.map_err(|why| anyhow::anyhow!(why.message))?;
         anyhow::ensure!(standing["standing"] == "trusted", "{standing}");
-        learnt(&mut client)?;
         let probed = |log: &model_server::Log| {
             let completions = log.completions();
             let probe = completions.into_iter().find(|seen| is_probe(seen));
