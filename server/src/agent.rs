@@ -25,6 +25,7 @@ mod tools;
 pub mod transcript;
 mod writing;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -144,6 +145,8 @@ pub struct Setup {
     pub servers: mcp::Servers,
     /// Where its commands run.
     pub sandbox: crate::sandbox::Settings,
+    /// Programs of the user's whose output a task is shown when it begins, by their titles.
+    pub startup: BTreeMap<String, Vec<String>>,
     /// Whether the user trusts the folder. In others tasks change and run nothing.
     pub is_trusted: bool,
     /// The user's settings directory, where rules may be.

@@ -11,6 +11,7 @@ mod answer;
 mod cite;
 mod conversation;
 mod grounding;
+mod outbound;
 mod prompt;
 mod search;
 

@@ -38,6 +38,8 @@ pub struct Settings {
     pub sandbox: Sandbox,
     /// Tools of other programs, for tasks.
     pub mcp: Mcp,
+    /// What is looked at before it is sent to a model.
+    pub outbound: Outbound,
     /// Which folders may set anything or have their code run.
     pub workspace: Workspace,
     /// How to reach the network, for model endpoints and MCP servers only.
@@ -231,6 +233,11 @@ pub struct Agent {
     /// working tree beside yours: your files stay as they are, and what a task changes is committed
     /// there instead of being proposed as hunks. Where a task is started, it can be said otherwise.
     pub worktree: bool,
+    /// Programs whose output tasks are shown when they begin, by a title of yours: what the last runs
+    /// of CI came to, say, or which issues are meant for agents. Each is a program and its arguments,
+    /// run without a shell in the task's folder, if that is trusted; 4 KiB and 10 seconds are its
+    /// limits, and a task begins without one that fails.
+    pub startup: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -304,6 +311,52 @@ pub enum SandboxAddressing {
     Header,
     Subdomain,
     Path,
+}
+
+/// Requests to models, ghost text as well as turns and embeddings, that are looked at before they
+/// are sent. What is not let go, or cannot be looked at, is not sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Outbound {
+    /// Regular expressions. A request with a text in which one of them is found is not sent.
+    pub patterns: Vec<String>,
+    /// A program and its arguments, run without a shell in your home directory for each request. It
+    /// gets the request as JSON on its standard input and where it is to go in
+    /// `PAIRWRIGHT_DESTINATION`. Only if it ends with 0 the request is sent; the first line it prints
+    /// is the reason otherwise.
+    pub command: Option<Vec<String>>,
+    /// The address of a service that is asked (`POST`, the request as JSON, with where it is to go in
+    /// the header `Pairwright-Destination`). Only if it answers `{"allow": true}` the request is sent;
+    /// `{"allow": false, "reason": "…"}` says why not.
+    pub url: Option<String>,
+    /// The environment variable that holds the service's key.
+    pub api_key_env: Option<String>,
+    /// A command whose output is the service's key: the program and its arguments, run without a
+    /// shell.
+    pub api_key_command: Option<Vec<String>>,
+    /// Milliseconds that the program and the service each have.
+    #[schemars(range(min = 10, max = 10_000))]
+    pub timeout_ms: u32,
+    /// Hosts of models that are sent requests unseen, for example your own.
+    pub except: Vec<String>,
+    /// Whether some of these settings could not be read.
+    #[serde(skip)]
+    pub is_unread: bool,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self {
+            patterns: Vec::new(),
+            command: None,
+            url: None,
+            api_key_env: None,
+            api_key_command: None,
+            timeout_ms: 2_000,
+            except: Vec::new(),
+            is_unread: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

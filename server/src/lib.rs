@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod model;
 pub mod models;
 pub mod openai;
+mod program;
 pub mod sandbox;
 pub mod secret;
 pub mod session;

@@ -38,7 +38,7 @@ use self::offer::{Bounds, Offered};
 use self::program::{Metered, Program};
 use crate::config::{McpServer, Settings};
 use crate::error::{Kind, UserError};
-use crate::model::{Network, ToolSpec};
+use crate::model::{Network, NetworkSettings, ToolSpec};
 use crate::shown::printable;
 
 /// What every name of a tool begins with.
@@ -109,9 +109,13 @@ impl Servers {
         let settings_of = &settings.mcp.servers;
         let mut named = Named::default();
         let network = match settings_of.values().any(|s| s.url.is_some()) {
-            true => Network::new(&crate::models::network(settings))
-                .map_err(|why| named.problems.push(why))
-                .ok(),
+            true => Network::new(&NetworkSettings {
+                // Looks at what goes to models.
+                outbound: None,
+                ..crate::models::network(settings)
+            })
+            .map_err(|why| named.problems.push(why))
+            .ok(),
             false => None,
         };
         for (name, server) in settings_of {

@@ -8,8 +8,8 @@
 //! answer; [`TurnModel`] and [`TurnStream`] are the same for turns of a conversation; [`Embedder`]
 //! turns texts into vectors. Below them: `exchange` asks once, `caller` knows key and headers,
 //! `dialect` and `fim` write requests and read answers, `events` and `sse` frame them, `stop` ends
-//! them, `http` holds the connections, `breaker` decides whether to ask at all, `probe` finds out
-//! how.
+//! them, `http` holds the connections, `breaker` decides whether to ask at all, `outbound` what
+//! may be sent, `probe` finds out how.
 
 mod breaker;
 mod caller;
@@ -23,6 +23,7 @@ pub mod fim;
 mod http;
 mod key;
 mod network;
+mod outbound;
 mod probe;
 mod request;
 mod secret;
@@ -55,6 +56,7 @@ pub use self::failure::{Failure, ModelError};
 pub use self::fim::Family;
 pub use self::http::Protocol;
 pub use self::network::{Network, NetworkSettings, Proxy};
+pub use self::outbound::{Held, OutboundSettings};
 pub use self::probe::{Fim, Probe};
 pub use self::request::{FimRequest, Snippet};
 pub use self::secret::Secret;

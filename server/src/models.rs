@@ -4,11 +4,13 @@
 //! left out and said why. Models on one host share connections.
 //! Not here: what they are asked (`complete`, `chat`, `agent`).
 
+use std::time::Duration;
+
 use crate::config::{self, Settings};
 use crate::error::UserError;
 use crate::model::{
-    Api, Embedder, Endpoint, KeySource, Model, Network, NetworkSettings, Proxy, Secret,
-    TurnEndpoint, TurnModel,
+    Api, Embedder, Endpoint, KeySource, Model, Network, NetworkSettings, OutboundSettings, Proxy,
+    Secret, TurnEndpoint, TurnModel,
 };
 
 /// The models in force. Cheap to clone.
@@ -112,7 +114,29 @@ pub fn network(settings: &Settings) -> NetworkSettings {
         proxy: proxy.map_or(Proxy::Environment, Proxy::Url),
         no_proxy: None,
         ca_files: settings.network.ca_certificates.clone(),
+        outbound: outbound(&settings.outbound),
     }
+}
+
+/// Who is to look at requests; `None` when nobody is.
+fn outbound(settings: &config::Outbound) -> Option<OutboundSettings> {
+    let nobody = config::Outbound {
+        except: settings.except.clone(),
+        timeout_ms: settings.timeout_ms,
+        ..config::Outbound::default()
+    };
+    (*settings != nobody).then(|| OutboundSettings {
+        patterns: settings.patterns.clone(),
+        command: settings.command.clone(),
+        url: settings.url.clone(),
+        key: key(
+            settings.api_key_env.as_ref(),
+            settings.api_key_command.as_ref(),
+        ),
+        patience: Duration::from_millis(settings.timeout_ms.into()),
+        except: settings.except.clone(),
+        is_unread: settings.is_unread,
+    })
 }
 
 fn endpoint(model: &config::Model, section: &'static str) -> Endpoint {

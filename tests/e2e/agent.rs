@@ -17,6 +17,7 @@ mod machine;
 mod mcp;
 mod run;
 mod scope;
+mod startup;
 mod symbols;
 mod trust;
 mod unfinished;

@@ -228,6 +228,48 @@ fn a_question_is_answered_from_the_repository_and_places_can_be_opened() {
 }
 
 #[test]
+fn what_must_not_be_sent_is_left_out_and_does_not_spoil_the_conversation() {
+    let stage = Stage::new(|_| Answer::turn(Turn::text("As it says.")));
+    let mut settings = fs::read_to_string(stage.world.user_file()).unwrap();
+    settings.push_str("[outbound]\npatterns = ['radius\\s+\\*', 'falcon']\n");
+    stage.world.write_settings(&settings);
+    let mut chat = stage.client();
+    let question = "Where is the area of a circle computed, and where are all read?";
+    let turn = chat.send(question, &json!({}));
+    let events = chat.events(turn);
+    assert_eq!(said(&events), "As it says.");
+    let notice = events.iter().find(|e| e["kind"] == "notice").unwrap();
+    assert_eq!(
+        notice["text"],
+        "src/maths.py is not sent: pattern 1 of `outbound.patterns` is in it."
+    );
+    let shown = events[0]["shown"].to_string();
+    assert!(
+        shown.contains("src/io.py") && !shown.contains("src/maths.py"),
+        "{shown}"
+    );
+
+    let turn = chat.send("What is the falcon?", &json!({}));
+    let events = chat.events(turn);
+    assert_eq!(kinds(&events), ["question", "done"]);
+    let why = events[1]["summary"].as_str().unwrap();
+    assert!(why.contains("is not sent to http://127.0.0.1:"), "{why}");
+    assert!(why.contains("pattern 2 of `outbound.patterns`"), "{why}");
+
+    let turn = chat.send("And the sparrow?", &json!({}));
+    assert_eq!(said(&chat.events(turn)), "As it says.");
+    let log = stage.server.log();
+    assert_eq!(log.requests.len(), 2);
+    for seen in &log.requests {
+        let body = String::from_utf8_lossy(&seen.body);
+        assert!(
+            !body.contains("falcon") && !body.contains("* radius"),
+            "{body}"
+        );
+    }
+}
+
+#[test]
 fn a_conversation_only_grows_and_goes_on_after_a_restart() {
     let stage = Stage::new(|seen| {
         let n_messages = seen.json()["messages"].as_array().unwrap().len();

@@ -85,6 +85,7 @@ fn trusting(server: &ModelServer) -> Network {
         proxy: Proxy::None,
         no_proxy: None,
         ca_files: vec![file],
+        ..NetworkSettings::default()
     };
     Network::new(&settings).unwrap()
 }

@@ -2,6 +2,8 @@
 //! in time, by the embedded engine where the model fails; the status says what is wrong and what
 //! to do; nothing says the key; and when the model is well again its text is back.
 
+mod outbound;
+
 use std::fs::{self, File};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,11 +33,16 @@ struct Session {
 impl Session {
     /// Opens a session with the model at `url` and waits until the embedded engine has learnt.
     fn with(url: &str) -> Self {
+        Self::under(url, "")
+    }
+
+    /// The same under further settings.
+    fn under(url: &str, settings: &str) -> Self {
         let world = World::knowing().with_variable("SHOP_KEY", KEY);
         world.write_settings(&format!(
             "[models.complete]\napi = 'fim'\nurl = '{url}'\nmodel = 'qwen2.5-coder'\n\
              http = 'h2c'\napiKeyEnv = 'SHOP_KEY'\n\
-             [complete]\ndeadlineMs = {}\n[log]\nlevel = 'trace'\n",
+             [complete]\ndeadlineMs = {}\n[log]\nlevel = 'trace'\n{settings}",
             DEADLINE.as_millis()
         ));
         let mut command = world.command(&["lsp"]);

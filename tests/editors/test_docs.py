@@ -52,7 +52,9 @@ class Docs(unittest.TestCase):
         chat = docs.block("Ask about the code", "toml", page=docs.FRONT)
         task = docs.block("Give it a task", "toml", page=docs.FRONT)
         servers = docs.block("Give it a task", "toml", 2, page=docs.FRONT)
-        (settings / "config.toml").write_text(chat + task + servers)
+        startup = docs.block("Give it a task", "toml", 4, page=docs.FRONT)
+        outbound = docs.block("Decide what leaves your machine", "toml", page=docs.FRONT)
+        (settings / "config.toml").write_text(chat + task + servers + startup + outbound)
         doctor = [SERVER, "doctor", "--json"]
         done = subprocess.run(doctor, cwd=desk.workspace, env=desk.environment(), capture_output=True, text=True)
         for block in (chat, task):
@@ -60,7 +62,12 @@ class Docs(unittest.TestCase):
             self.assertIn(model["model"], done.stdout)
         for name in tomllib.loads(servers)["mcp"]["servers"]:
             self.assertIn(name, done.stdout)
-        self.assertNotIn("is not a setting", done.stdout + done.stderr)
+        said = json.loads(done.stdout)
+        self.assertEqual([p for p in said["problems"] if "setting" in p["message"]], [])
+        in_force = {one["key"] for one in said["settings"]}
+        for section, names in (("agent.startup", [""]), ("outbound", tomllib.loads(outbound)["outbound"])):
+            for name in names:
+                self.assertIn(f"{section}.{name}".strip("."), in_force)
 
     def test_the_lines_for_sandboxes_elsewhere_are_in_force(self):
         lines = docs.block("Commands", "toml", page=docs.FRONT)
@@ -119,7 +126,7 @@ class Docs(unittest.TestCase):
             timeout=60,
         )
         self.assertIn(b"completionProvider", done.stdout)
-        self.assertNotIn(b"is not a setting", done.stdout)
+        self.assertNotIn(b"unknown setting", done.stdout)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ const manifest = JSON.parse(readFileSync(file));
 
 /** Settings that name a program, a host, a file or a key: no workspace that is not trusted has a
  * say in them. */
-const RESTRICTED = /^(mcp|models|network|sandbox|workspace|log\.file)/;
+const RESTRICTED = /^(agent\.startup|mcp|models|network|outbound|sandbox|workspace|log\.file)/;
 
 /** Settings that no workspace has a say in, trusted or not. */
-const OWN = /^(mcp|sandbox|workspace)/;
+const OWN = /^(agent\.startup|mcp|outbound|sandbox|workspace)/;
 
 /** Leaves of the schema, by dotted name. */
 function* leaves(node, path) {

@@ -51,6 +51,7 @@ impl Acp {
             model,
             servers: Servers::of(&servers::with(settings, &session.servers)),
             sandbox: crate::sandbox::Settings::from(settings),
+            startup: settings.agent.startup.clone(),
             is_trusted: resolved.trust.trusts(folder.workspace.root().path()),
             config: self.settings.directories().config.clone(),
             policy: None,

@@ -72,6 +72,8 @@ pub(super) struct Startup {
     pub(super) commits: Option<String>,
     pub(super) status: Option<String>,
     pub(super) map: Option<String>,
+    /// What the user's own programs say, with the user's titles.
+    pub(super) programs: Vec<(String, String)>,
 }
 
 pub(super) fn first_message(prompt: &str, startup: &Startup, mark: &str) -> String {
@@ -86,8 +88,13 @@ pub(super) fn first_message(prompt: &str, startup: &Startup, mark: &str) -> Stri
         ("Files with uncommitted changes", &startup.status),
         ("Definitions that matter most", &startup.map),
     ];
-    for (title, part) in parts {
-        if let Some(part) = part.as_deref().filter(|p| !p.trim().is_empty()) {
+    let parts = parts
+        .into_iter()
+        .filter_map(|(title, part)| Some((title, part.as_deref()?)));
+    let programs = startup.programs.iter();
+    let programs = programs.map(|(title, said)| (title.as_str(), said.as_str()));
+    for (title, part) in parts.chain(programs) {
+        if !part.trim().is_empty() {
             text.push_str(&format!("\n{title}:\n{}\n", data(mark, part)));
         }
     }

@@ -6,16 +6,15 @@
 //! any host. Known are cargo, npm, pip and go.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
 use url::Url;
+
+use crate::program::Run;
 
 /// Package managers are slow to start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -158,30 +157,22 @@ fn rule(url: &str) -> Option<String> {
 /// What a program of this machine says; nothing when it fails. It runs outside every workspace,
 /// whose settings it would read.
 async fn ask(program: &str, arguments: &[&str]) -> String {
-    let started = Command::new(program)
-        .args(arguments.iter().map(OsStr::new))
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn();
-    let Ok(mut child) = started else {
-        return String::new();
+    let argv: Vec<String> = iter::once(&program)
+        .chain(arguments)
+        .map(|&part| part.to_owned())
+        .collect();
+    let run = Run {
+        argv: &argv,
+        folder: Some(Path::new("/")),
+        variables: &[],
+        input: &[],
+        most: ANSWER,
+        patience: PATIENCE,
     };
-    // Dropped with the child, which is killed then: one that says too much is not heard out.
-    let answer = async {
-        let mut said = Vec::new();
-        let limit = ANSWER as u64 + 1;
-        let mut output = child.stdout.take()?.take(limit);
-        output.read_to_end(&mut said).await.ok()?;
-        if said.len() > ANSWER || !child.wait().await.ok()?.success() {
-            return None;
-        }
-        String::from_utf8(said).ok()
-    };
-    let answer = tokio::time::timeout(PATIENCE, answer).await;
-    answer.ok().flatten().unwrap_or_default()
+    let said = run.said().await.ok();
+    let good = said.filter(|said| said.status.is_some_and(|status| status.success()));
+    good.and_then(|said| String::from_utf8(said.output).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

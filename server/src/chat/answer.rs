@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::conversation::{Conversation, estimate};
 use super::grounding::{Grounding, Sources, gather};
-use super::{Ask, Inner, cite, prompt, search};
+use super::{Ask, Inner, cite, outbound, prompt, search};
 use crate::context::data;
 use crate::edit::hunks::{Proposal, What};
 use crate::edit::parse::{EditSet, Format, parse};
@@ -52,13 +52,29 @@ impl Inner {
             Some(model) => usize::try_from(model.context()).unwrap_or(usize::MAX),
             None => usize::MAX,
         };
+        let grounding = async {
+            let mut grounding = self.ground(&ask, budget).await?;
+            let left_out = match &ask.model {
+                Some(model) => outbound::leave_out(model, &question, &mut grounding).await,
+                None => Ok(()),
+            };
+            anyhow::Ok(left_out.map(|()| grounding))
+        };
         let grounding = tokio::select! {
-            () = stop.cancelled() => {
-                let asked = EventKind::Question { text: question, shown: Vec::new() };
-                self.append(session, turn, vec![asked], Durability::Synced).await?;
-                return Ok(done("stopped", None));
+            () = stop.cancelled() => Err(done("stopped", None)),
+            grounding = grounding => grounding?.map_err(|why| done("failed", Some(why))),
+        };
+        let grounding = match grounding {
+            Ok(grounding) => grounding,
+            Err(end) => {
+                let asked = EventKind::Question {
+                    text: question,
+                    shown: Vec::new(),
+                };
+                self.append(session, turn, vec![asked], Durability::Synced)
+                    .await?;
+                return Ok(end);
             }
-            grounding = self.ground(&ask, budget) => grounding?,
         };
         match &ask.model {
             Some(model) => {

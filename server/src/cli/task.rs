@@ -180,6 +180,7 @@ impl TaskCommand {
             model,
             servers: Servers::of(settings),
             sandbox: crate::sandbox::Settings::from(settings),
+            startup: settings.agent.startup.clone(),
             is_trusted,
             config: directories.config,
             policy: self.yes_policy.clone(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::layers::{Layer, Problem, Resolved, resolve};
+use super::layers::{Layer, Origin, Problem, Resolved, resolve};
 use super::sources::{self, Directories};
 use super::trust::{Standing, Trust, Word, Words};
 use crate::error::UserError;
@@ -117,6 +117,9 @@ impl Current {
             unread,
         } = self.find(&editor);
         let mut next = resolve(&layers);
+        // Nobody knows what a file of the user's that cannot be read says of it.
+        let is_users = |problem: &Problem| matches!(problem.origin, Origin::UserFile(_));
+        next.settings.outbound.is_unread |= problems.iter().any(is_users);
         next.problems.extend(problems);
         next.trust = trust;
         next.unread = unread;

@@ -92,12 +92,15 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
     let known = known_keys();
     let mut resolved = Resolved::default();
     let mut merged = Value::Object(Map::new());
+    let mut is_unguarded = false;
     for layer in layers {
+        let is_ours = !matches!(layer.origin, Origin::WorkspaceFile(_));
         let mut leaves = Vec::new();
         flatten(&layer.values, known, &mut Vec::new(), &mut leaves);
         let mut problems = Vec::new();
         if leaves.len() > MOST_VALUES {
             leaves.truncate(MOST_VALUES);
+            is_unguarded |= is_ours;
             problems.push(format!("only the first {MOST_VALUES} settings are read"));
         }
         for (path, value) in leaves {
@@ -109,7 +112,11 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
                         .origins
                         .insert(path.join("."), layer.origin.clone());
                 }
-                Err(message) => problems.push(message),
+                Err(message) => {
+                    // What guards must not go missing by a slip of the pen.
+                    is_unguarded |= is_ours && is_guard(&path, known);
+                    problems.push(message);
+                }
             }
         }
         if problems.len() > MOST_PROBLEMS {
@@ -123,6 +130,7 @@ pub fn resolve(layers: &[Layer]) -> Resolved {
         };
         resolved.problems.extend(problems.into_iter().map(problem));
     }
+    resolved.settings.outbound.is_unread = is_unguarded;
     leave_out_what_has_no_url(&mut resolved);
     leave_out_unusable_servers(&mut resolved);
     resolved
@@ -205,6 +213,15 @@ fn leave_out_what_has_no_url(resolved: &mut Resolved) {
             message: format!("`{section}` has no `url`; it is not used until it has one"),
         });
     }
+}
+
+/// Whether a key is one of those that say what may be sent, or is meant to be.
+fn is_guard(path: &[String], known: &KnownKeys) -> bool {
+    let key = path.join(".");
+    let meant = known.nearest(&key);
+    let names = [Some(key.as_str()), meant.as_deref()];
+    let mut sections = names.into_iter().flatten().map(|key| key.split('.').next());
+    sections.any(|section| section == Some("outbound"))
 }
 
 fn accept(

@@ -2,7 +2,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::current::Current;
 use super::layers::{Layer, Origin, resolve};
+use super::sources::Directories;
 use super::*;
 
 fn layer(origin: Origin, values: Value) -> Layer {
@@ -63,6 +65,45 @@ fn a_bad_value_is_reported_and_the_rest_of_the_layer_counts() {
     ]
     "#);
     assert_eq!(resolve(&[bad]).settings.complete.debounce_ms, Some(10));
+}
+
+#[test]
+fn what_says_what_may_be_sent_never_goes_missing() {
+    let user = || Origin::UserFile("config.toml".into());
+    let folder = || Origin::WorkspaceFile(".pairwright.toml".into());
+    let cases = [
+        (user(), json!({"outbound": {"patterns": ["x"]}}), false),
+        (user(), json!({"outbound": {"patterns": "x"}}), true),
+        (user(), json!({"outbound": {"patern": ["x"]}}), true),
+        (user(), json!({"outbond": {"patterns": ["x"]}}), true),
+        (user(), json!({"outbound": ["x"]}), true),
+        (Origin::Editor, json!({"outbound": {"timeoutMs": 0}}), true),
+        (user(), json!({"complete": {"maxLines": "x"}}), false),
+        // A repository cannot switch models off either.
+        (folder(), json!({"outbound": {"patterns": "x"}}), false),
+    ];
+    for (origin, values, is_unread) in cases {
+        let resolved = resolve(&[layer(origin, values.clone())]);
+        assert_eq!(resolved.settings.outbound.is_unread, is_unread, "{values}");
+    }
+}
+
+#[test]
+fn a_users_file_that_cannot_be_read_may_have_said_what_may_be_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let directories = Directories {
+        config: Some(dir.path().to_owned()),
+        ..Directories::default()
+    };
+    for (text, is_unread) in [("[outbound", true), ("[complete]\nmaxLines = 2\n", false)] {
+        std::fs::write(dir.path().join("config.toml"), text).unwrap();
+        let current = Current::load(directories.clone());
+        assert_eq!(
+            current.get().settings.outbound.is_unread,
+            is_unread,
+            "{text}"
+        );
+    }
 }
 
 #[test]

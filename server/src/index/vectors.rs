@@ -227,7 +227,7 @@ async fn ask(embedder: &Embedder, told: &Told, texts: &[String]) -> Vec<Option<V
 fn is_about_the_text(error: &ModelError) -> bool {
     matches!(
         error.failure,
-        Failure::TooLong { .. } | Failure::Rejected { .. }
+        Failure::TooLong { .. } | Failure::Rejected { .. } | Failure::Withheld(_)
     )
 }
 

@@ -371,6 +371,7 @@ impl Server {
                     model,
                     servers: Servers::of(settings),
                     sandbox: crate::sandbox::Settings::from(settings),
+                    startup: settings.agent.startup.clone(),
                     is_trusted,
                     config: server.settings.directories().config.clone(),
                     policy: None,

@@ -27,8 +27,8 @@ use super::program::charge;
 use crate::config::McpServer;
 use crate::error::{Kind, UserError};
 use crate::model::{
-    Address, Ask, Body, Decoder, Event, Failure, Framing, HttpAnswer, HttpVersion, Network, Origin,
-    Routes, Secret, Twice, read_some,
+    Address, Ask, Body, Decoder, Event, Framing, HttpAnswer, HttpVersion, Network, Origin, Routes,
+    Secret, Twice, read_some,
 };
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -172,7 +172,7 @@ impl HttpClient {
 
     async fn send(&self, ask: &Ask) -> Result<HttpAnswer, Failed> {
         let sent = self.origin.send(ask).await;
-        sent.map_err(|failure| Failed::Client(Unanswered(in_words(&failure))))
+        sent.map_err(|failure| Failed::Client(Unanswered(failure.in_words())))
     }
 }
 
@@ -228,7 +228,7 @@ impl StreamableHttpClient for HttpClient {
         }
         let body = read_some(&mut answer.body, MAX_SAID)
             .await
-            .map_err(|failure| Failed::Client(Unanswered(in_words(&failure))))?;
+            .map_err(|failure| Failed::Client(Unanswered(failure.in_words())))?;
         charge(&self.left, body.len())?;
         let said = serde_json::from_slice(&body)
             .map_err(|_| Failed::Client(Unanswered("its answer is no message".into())))?;
@@ -255,20 +255,6 @@ impl StreamableHttpClient for HttpClient {
         _: HashMap<HeaderName, HeaderValue>,
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, Failed> {
         Err(Failed::ServerDoesNotSupportSse)
-    }
-}
-
-fn in_words(failure: &Failure) -> String {
-    match failure {
-        Failure::Refused => "it refused the connection".into(),
-        Failure::Unresolved => "its host is unknown".into(),
-        Failure::Unreachable => "the network has no way to it".into(),
-        Failure::ConnectTimeout(_) => "it could not be connected to in time".into(),
-        Failure::Tls(why) => format!("its certificate or handshake cannot be accepted ({why})"),
-        Failure::Proxy(why) => format!("the proxy on the way failed ({why})"),
-        Failure::Protocol(_) => "it does not speak HTTP".into(),
-        Failure::Cut => "the connection ended before its answer did".into(),
-        other => format!("it could not be asked ({other:?})"),
     }
 }
 
@@ -315,7 +301,7 @@ fn events(body: Body, left: Arc<AtomicUsize>) -> BoxStream<'static, Result<Sse, 
                     let rest = reading.decoder.finish(&mut events);
                     rest.map_err(|_| broken("an event of it is too long".into()))
                 }
-                Err(failure) => Err(broken(in_words(&failure))),
+                Err(failure) => Err(broken(failure.in_words())),
             };
             reading.read.extend(events);
             if let Err(why) = read {

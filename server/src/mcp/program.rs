@@ -1,7 +1,6 @@
 //! A server that is a program of this machine, spoken with over its standard streams.
 
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +13,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::McpServer;
+use crate::program::outside;
 use crate::shown::plain;
 
 /// Variables that a program is handed without being named: what a login has, and no keys.
@@ -112,7 +112,6 @@ impl Start {
             .args(&self.arguments)
             .env_clear()
             .envs(self.variables.iter().map(|(n, v)| (n, v)))
-            // A workspace can hold programs and settings that package runners take up.
             .current_dir(outside())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -137,13 +136,6 @@ impl Start {
         };
         Ok((program, output, input))
     }
-}
-
-/// A folder that no repository writes to.
-fn outside() -> PathBuf {
-    std::env::home_dir()
-        .filter(|home| home.is_dir())
-        .unwrap_or_else(std::env::temp_dir)
 }
 
 async fn listen(mut errors: ChildStderr, said: Arc<Mutex<Vec<u8>>>) {

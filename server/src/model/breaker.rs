@@ -266,8 +266,11 @@ fn pause_after(failure: &Failure, failures: u32, pauses: u32) -> Option<Duration
         | Failure::Endless
         | Failure::Silent(_)
         | Failure::Stalled(_)
+        | Failure::Unchecked(_)
         | Failure::Bug(_) => (failures >= FAILURES).then(|| jittered(grown(FIRST_PAUSE))),
-        Failure::Late | Failure::Paused { .. } | Failure::TooLong { .. } => None,
+        Failure::Late | Failure::Paused { .. } | Failure::TooLong { .. } | Failure::Withheld(_) => {
+            None
+        }
     }
 }
 

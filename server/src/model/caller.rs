@@ -17,6 +17,7 @@ use super::endpoint::KeySource;
 use super::failure::{Failure, ModelError, quote};
 use super::http::{Answer, Ask, Body, Origin, Twice};
 use super::key::KeyRing;
+use super::outbound::{Held, Outbound};
 use super::secret::{Redactor, Secret};
 use crate::error::{Kind, UserError};
 
@@ -36,7 +37,7 @@ pub(super) enum KeyHeader {
     ApiKey,
 }
 
-/// What a caller is made of.
+/// What a caller shows and who looks at what it sends.
 pub(super) struct Credentials<'a> {
     pub(super) key: Option<&'a KeySource>,
     pub(super) shown_as: KeyHeader,
@@ -44,6 +45,7 @@ pub(super) struct Credentials<'a> {
     pub(super) headers: &'a BTreeMap<String, Secret>,
     /// The settings the endpoint is configured by, to be named in errors: `models.chat`.
     pub(super) section: &'static str,
+    pub(super) outbound: Option<Arc<Outbound>>,
 }
 
 /// Sends requests to one endpoint.
@@ -58,6 +60,7 @@ pub(super) struct Caller {
     shown_as: KeyHeader,
     headers: HeaderMap,
     extra: Vec<(String, Secret)>,
+    outbound: Option<Arc<Outbound>>,
 }
 
 impl Caller {
@@ -66,7 +69,7 @@ impl Caller {
     pub(super) fn new(
         origin: Arc<Origin>,
         place: String,
-        credentials: &Credentials<'_>,
+        credentials: Credentials<'_>,
     ) -> Result<Self, UserError> {
         let section = credentials.section;
         let headers = headers(credentials.headers).map_err(|name| {
@@ -89,6 +92,7 @@ impl Caller {
                 .iter()
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
+            outbound: credentials.outbound,
         })
     }
 
@@ -125,6 +129,12 @@ impl Caller {
         path: String,
         body: Bytes,
     ) -> Result<Answer, ModelError> {
+        self.look(&body).await.map_err(|held| {
+            self.error(match held {
+                Held::Withheld(why) => Failure::Withheld(why),
+                Held::Unchecked(why) => Failure::Unchecked(why),
+            })
+        })?;
         let mut ask = Ask {
             method,
             path,
@@ -159,6 +169,17 @@ impl Caller {
                 }
                 _ => return Err(error),
             }
+        }
+    }
+
+    /// Has the body of a request looked at.
+    ///
+    /// # Errors
+    /// Why it must not be sent.
+    pub(super) async fn look(&self, body: &Bytes) -> Result<(), Held> {
+        match &self.outbound {
+            Some(outbound) if !body.is_empty() => outbound.look(&self.place, body).await,
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -72,11 +72,12 @@ impl Target {
             shown_as: KeyHeader::Bearer,
             headers: &endpoint.headers,
             section: endpoint.section,
+            outbound: network.outbound(&address.site),
         };
         let caller = Caller::new(
             network.origin(&address.site, endpoint.timeouts.connect),
             address.site.shown(),
-            &credentials,
+            credentials,
         )?;
         Ok(Self {
             caller,

@@ -71,11 +71,30 @@ pub enum Failure {
     Late,
     /// Not asked: the endpoint failed before and is being left alone.
     Paused { reason: String, retry_in: Duration },
+    /// Not sent: what looks at requests before does not let it go, and says why.
+    Withheld(String),
+    /// Not sent: it could not be looked at before, and why.
+    Unchecked(String),
     /// A mistake of ours.
     Bug(String),
 }
 
 impl Failure {
+    /// What happened, as a clause about a server that need not be a model's.
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Refused => "it refused the connection".into(),
+            Self::Unresolved => "its host is unknown".into(),
+            Self::Unreachable => "the network has no way to it".into(),
+            Self::ConnectTimeout(_) => "it could not be connected to in time".into(),
+            Self::Tls(why) => format!("its certificate or handshake cannot be accepted ({why})"),
+            Self::Proxy(why) => format!("the proxy on the way failed ({why})"),
+            Self::Protocol(_) => "it does not speak HTTP".into(),
+            Self::Cut => "the connection ended before its answer did".into(),
+            other => format!("it could not be asked ({other:?})"),
+        }
+    }
+
     /// Whether the same request may well be answered a little later.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(
@@ -113,6 +132,8 @@ impl ModelError {
             | Failure::Garbage(_)
             | Failure::Endless
             | Failure::Late
+            | Failure::Withheld(_)
+            | Failure::Unchecked(_)
             | Failure::Bug(_) => false,
         }
     }
@@ -148,6 +169,7 @@ impl ModelError {
             | Failure::Late
             | Failure::RateLimited { .. }
             | Failure::TooLong { .. } => Kind::Limit,
+            Failure::Withheld(_) => Kind::Settings,
             Failure::Bug(_) => Kind::Bug,
             Failure::Refused
             | Failure::Unresolved
@@ -165,7 +187,8 @@ impl ModelError {
             | Failure::Cut
             | Failure::Silent(_)
             | Failure::Stalled(_)
-            | Failure::Paused { .. } => Kind::Upstream,
+            | Failure::Paused { .. }
+            | Failure::Unchecked(_) => Kind::Upstream,
         }
     }
 
@@ -207,6 +230,10 @@ impl ModelError {
             Failure::Silent(_) | Failure::Stalled(_) => {
                 "Check the load of the server, or choose a smaller model."
             }
+            Failure::Withheld(_) => {
+                "Leave out what must not go there; `outbound` in your settings says what is looked for."
+            }
+            Failure::Unchecked(_) => "Mend it, or correct `outbound` in your settings.",
             Failure::Endless => "The server ignores the token limit; check its settings.",
             Failure::Bug(_) => "Please report this.",
             Failure::Faulted { .. } | Failure::Cut | Failure::Late | Failure::Paused { .. } => {
@@ -324,6 +351,11 @@ impl fmt::Display for ModelError {
             Failure::Paused { reason, retry_in } => {
                 write!(f, "{reason} It is asked again in {}.", seconds(*retry_in))
             }
+            Failure::Withheld(why) => write!(f, "Not sent to {place}: {why}."),
+            Failure::Unchecked(why) => write!(
+                f,
+                "Not sent to {place}, because it could not be looked at before: {why}."
+            ),
             Failure::Bug(what) => write!(
                 f,
                 "A request to the model endpoint {place} failed inside Pairwright: {what}."

@@ -4,16 +4,15 @@
 //! server refuses what it printed; a request that is dropped does not stop it. Neither the key
 //! nor what the program wrote to its error stream is ever part of a message.
 
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::io::AsyncReadExt as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::endpoint::KeySource;
 use super::secret::Secret;
+use crate::program::{Run, Said};
 
 /// Time for the program that prints a key: long enough for a person to confirm it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FAILURE_KEPT: Duration = Duration::from_secs(10);
 
 /// Longest key accepted, in bytes.
-const LONGEST: u64 = 8 * 1024;
+const LONGEST: usize = 8 * 1024;
 
 type Outcome = Result<Secret, String>;
 
@@ -98,15 +97,7 @@ pub(crate) async fn read(source: &KeySource) -> Outcome {
                 return Err(format!("the environment variable {name} is not text"));
             }
         },
-        KeySource::Command(argv) => match timeout(PATIENCE, printed_by(argv)).await {
-            Ok(printed) => printed?,
-            Err(_) => {
-                return Err(format!(
-                    "the command {:?} did not finish within {PATIENCE:?}",
-                    program(argv)
-                ));
-            }
-        },
+        KeySource::Command(argv) => printed_by(argv).await?,
     };
     let key = text.trim();
     if key.is_empty() {
@@ -122,35 +113,23 @@ pub(crate) async fn read(source: &KeySource) -> Outcome {
 }
 
 async fn printed_by(argv: &[String]) -> Result<String, String> {
+    let run = Run {
+        argv,
+        folder: None,
+        variables: &[],
+        input: &[],
+        most: LONGEST,
+        patience: PATIENCE,
+    };
+    let Said { output, status } = run.said().await?;
     let program = program(argv);
-    let mut child = tokio::process::Command::new(program)
-        .args(argv.get(1..).unwrap_or_default())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| {
-            format!(
-                "the command {program:?} could not be started ({})",
-                error.kind()
-            )
-        })?;
-    let mut text = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        let read = stdout.take(LONGEST + 1).read_to_string(&mut text).await;
-        read.map_err(|_| format!("the command {program:?} did not print text"))?;
-    }
-    if text.len() as u64 > LONGEST {
-        return Err(format!("the command {program:?} printed more than a key"));
-    }
-    match child.wait().await {
-        Ok(status) if status.success() => Ok(text),
-        Ok(status) => Err(format!("the command {program:?} failed ({status})")),
-        Err(error) => Err(format!(
-            "the command {program:?} was lost ({})",
-            error.kind()
-        )),
+    match status {
+        None => Err(format!("the command {program:?} printed more than a key")),
+        Some(status) if !status.success() => {
+            Err(format!("the command {program:?} failed ({status})"))
+        }
+        Some(_) => String::from_utf8(output)
+            .map_err(|_| format!("the command {program:?} did not print text")),
     }
 }
 
@@ -161,6 +140,8 @@ fn program(argv: &[String]) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     fn command(argv: &[&str]) -> Arc<KeyRing> {

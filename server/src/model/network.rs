@@ -15,6 +15,7 @@ use super::embeddings::Embedder;
 use super::endpoint::{Api, Endpoint, Site};
 use super::http::Origin;
 use super::http::tls::TlsSetup;
+use super::outbound::{Outbound, OutboundSettings};
 use super::probe::Probe;
 use super::turn::{TurnEndpoint, TurnModel};
 use crate::error::{Kind, UserError};
@@ -28,6 +29,8 @@ pub struct NetworkSettings {
     pub no_proxy: Option<String>,
     /// PEM files of certificate authorities trusted besides those of the system.
     pub ca_files: Vec<PathBuf>,
+    /// Who looks at requests before they are sent.
+    pub outbound: Option<OutboundSettings>,
 }
 
 /// Which proxy to use.
@@ -43,7 +46,10 @@ pub enum Proxy {
 
 /// The network as models see it. Cheap to clone; clones share everything.
 #[derive(Clone)]
-pub struct Network(Arc<Shared>);
+pub struct Network {
+    shared: Arc<Shared>,
+    outbound: Option<Arc<Outbound>>,
+}
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -63,19 +69,28 @@ struct Shared {
 pub(crate) type ProbeKey = (String, String, Api, Option<String>);
 
 impl Network {
-    /// Reads the certificate files and proxy settings. Opens no connection.
+    /// Reads the certificate files and the settings. Opens no connection.
     ///
     /// # Errors
-    /// When a certificate file cannot be read or holds no certificate, or the proxy's address
-    /// is not a URL.
+    /// When a certificate file cannot be read or holds no certificate, the proxy's address is not
+    /// a URL, or one who is to look at requests cannot.
     pub fn new(settings: &NetworkSettings) -> Result<Self, UserError> {
         let extra_roots = authorities(&settings.ca_files)?;
-        Ok(Self(Arc::new(Shared {
-            proxies: proxies(settings)?,
-            tls: Arc::new(TlsSetup::new(extra_roots)),
-            origins: Mutex::default(),
-            probes: Mutex::default(),
-        })))
+        let mut network = Self {
+            shared: Arc::new(Shared {
+                proxies: proxies(settings)?,
+                tls: Arc::new(TlsSetup::new(extra_roots)),
+                origins: Mutex::default(),
+                probes: Mutex::default(),
+            }),
+            outbound: None,
+        };
+        let outbound = settings
+            .outbound
+            .as_ref()
+            .map(|settings| Outbound::new(settings, |site, connect| network.origin(site, connect)));
+        network.outbound = outbound.transpose()?.map(Arc::new);
+        Ok(network)
     }
 
     /// Returns a client for `endpoint`. Opens no connection: see [`Model::warm`]. Endpoints on
@@ -105,16 +120,18 @@ impl Network {
 
     /// Returns the connections to `site`.
     pub(crate) fn origin(&self, site: &Site, connect: Duration) -> Arc<Origin> {
-        let mut origins = self
-            .0
-            .origins
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let origins = self.shared.origins.lock();
+        let mut origins = origins.unwrap_or_else(PoisonError::into_inner);
         let origin = origins.entry((site.clone(), connect)).or_insert_with(|| {
             let proxy = self.proxy_for(site);
-            Origin::new(site.clone(), proxy, Arc::clone(&self.0.tls), connect)
+            Origin::new(site.clone(), proxy, Arc::clone(&self.shared.tls), connect)
         });
         Arc::clone(origin)
+    }
+
+    /// Returns who looks at what is sent to `site`.
+    pub(super) fn outbound(&self, site: &Site) -> Option<Arc<Outbound>> {
+        self.outbound.clone().filter(|looks| looks.is_for(site))
     }
 
     fn proxy_for(&self, site: &Site) -> Option<Intercept> {
@@ -122,7 +139,7 @@ impl Network {
             return None;
         }
         let address = site.shown().parse().ok()?;
-        self.0.proxies.as_ref()?.intercept(&address)
+        self.shared.proxies.as_ref()?.intercept(&address)
     }
 
     pub(crate) fn known_probe(&self, key: &ProbeKey) -> Option<Arc<Probe>> {
@@ -138,7 +155,10 @@ impl Network {
     }
 
     fn probes(&self) -> std::sync::MutexGuard<'_, HashMap<ProbeKey, Arc<Probe>>> {
-        self.0.probes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .probes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,7 +248,7 @@ mod tests {
         let settings = NetworkSettings {
             proxy: Proxy::Url("http://proxy:3128".to_owned()),
             no_proxy: Some("example.org, 10.0.0.0/8".to_owned()),
-            ca_files: Vec::new(),
+            ..NetworkSettings::default()
         };
         let cases = [
             ("https://models.test/v1", "http://proxy:3128/"),

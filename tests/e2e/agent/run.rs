@@ -32,6 +32,8 @@ pub(super) struct Script {
     pub(super) links: BTreeMap<String, PathBuf>,
     /// Tokens of the model's window.
     pub(super) window: Option<u32>,
+    /// Added to the user's settings.
+    pub(super) settings: String,
     /// Turns, from 0, that the model answers only when it is asked for the second time.
     pub(super) stalls: Vec<usize>,
 }
@@ -111,8 +113,9 @@ impl Stage {
             .window
             .map_or_else(String::new, |n| format!("contextTokens = {n}\n"));
         world.write_settings(&format!(
-            "[models.agent]\nurl = '{}'\nmodel = 'scripted'\n{window}",
-            server.url()
+            "[models.agent]\nurl = '{}'\nmodel = 'scripted'\n{window}{}",
+            server.url(),
+            script.settings
         ));
         Self {
             runtime,

@@ -425,6 +425,7 @@ async fn a_proxy_is_tunnelled_through_with_tls_and_given_whole_requests_without(
             proxy: Proxy::Url(format!("http://{credentials}{address}")),
             no_proxy: None,
             ca_files: vec![file.clone()],
+            ..NetworkSettings::default()
         };
         let port = server.address().port();
         let scheme = if wire == Wire::Http2Tls {

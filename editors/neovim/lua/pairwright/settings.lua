@@ -10,10 +10,12 @@
 ---@field mcp? pairwright.Settings.mcp Tools of other programs, for tasks.
 ---@field models? pairwright.Settings.models The models Pairwright may ask. Without any, everything runs on this machine.
 ---@field network? pairwright.Settings.network How to reach the network, for model endpoints and MCP servers only.
+---@field outbound? pairwright.Settings.outbound What is looked at before it is sent to a model.
 ---@field sandbox? pairwright.Settings.sandbox Where the commands of tasks run.
 ---@field workspace? pairwright.Settings.workspace Which folders may set anything or have their code run.
 
 ---@class pairwright.Settings.agent
+---@field startup? table<string, string[]> Programs whose output tasks are shown when they begin, by a title of yours: what the last runs of CI came to, say, or which issues are meant for agents. Each is a program and its arguments, run without a shell in the task's folder, if that is trusted; 4 KiB and 10 seconds are its limits, and a task begins without one that fails.
 ---@field worktree? boolean Whether tasks that change something work on a branch of their own, `agent/<task>`, in a git working tree beside yours: your files stay as they are, and what a task changes is committed there instead of being proposed as hunks. Where a task is started, it can be said otherwise.
 
 ---@class pairwright.Settings.complete
@@ -169,6 +171,15 @@
 ---@class pairwright.Settings.network
 ---@field caCertificates? string[] Files with further certificate authorities to trust, in PEM form: for models, and for the service that `sandbox.remote` names.
 ---@field proxy? string Proxy for model endpoints, for example `http://proxy:3128`. Unset: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.
+
+---@class pairwright.Settings.outbound
+---@field apiKeyCommand? string[] A command whose output is the service's key: the program and its arguments, run without a shell.
+---@field apiKeyEnv? string The environment variable that holds the service's key.
+---@field command? string[] A program and its arguments, run without a shell in your home directory for each request. It gets the request as JSON on its standard input and where it is to go in `PAIRWRIGHT_DESTINATION`. Only if it ends with 0 the request is sent; the first line it prints is the reason otherwise.
+---@field except? string[] Hosts of models that are sent requests unseen, for example your own.
+---@field patterns? string[] Regular expressions. A request with a text in which one of them is found is not sent.
+---@field timeoutMs? integer Milliseconds that the program and the service each have.
+---@field url? string The address of a service that is asked (`POST`, the request as JSON, with where it is to go in the header `Pairwright-Destination`). Only if it answers `{"allow": true}` the request is sent; `{"allow": false, "reason": "…"}` says why not.
 
 ---@class pairwright.Settings.sandbox
 ---@field kernel? string The kernel of virtual machines, where there is none in /boot; its modules are looked for beside it.

@@ -18,7 +18,7 @@ use crate::agent::tools::{
 };
 use crate::edit::path::RepoPath;
 use crate::edit::plan::FilePlan;
-use crate::model::ToolCall;
+use crate::model::{Held, ToolCall};
 use crate::secret::{MARK, redact};
 use crate::store::StoreError;
 use crate::store::events::{
@@ -31,6 +31,9 @@ const LOST_CALL: &str = "Pairwright was ended while this call was under way. Nob
 
 /// What is said of a call that was written down without a secret.
 const ALTERED: &str = "nothing was done: what looks like a secret (a key, a token, a password) is taken out of everything that is written down, and there was one in this call. Leave the value out: read it from the environment, or let the user put it in.";
+
+/// What is said of a result that must not be sent.
+const WITHHELD: &str = "What this came to stays on the user's machine: there is something in it that must not be sent to you. Do without it, look at less, or ask the user.";
 
 /// What came of a call.
 pub(super) struct Reported {
@@ -455,8 +458,35 @@ impl Driver {
         }
     }
 
+    /// What a call came to, without what must not be sent to the model: it would stay in the
+    /// conversation, and no turn would be sent any more.
+    async fn let_go(&self, call: &ToolCall, result: Reported) -> Reported {
+        if !result.is_data {
+            return result;
+        }
+        // What could not be looked at now is looked at again with the next turn.
+        let Err(Held::Withheld(why)) = self.setup.model.look(&result.text).await else {
+            return result;
+        };
+        let mut beside = result.beside;
+        beside.push(EventKind::Denied(Denial {
+            call: call.id.clone(),
+            rule: "outbound".into(),
+            what: format!("to send what {} came to", call.name),
+            why,
+            instead: None,
+        }));
+        Reported {
+            text: WITHHELD.into(),
+            is_data: false,
+            beside,
+            ..result
+        }
+    }
+
     /// Writes down what came of a call, charges it and looks for circles.
     async fn finish_call(&mut self, call: &ToolCall, result: Reported, took: Duration) -> Flow<()> {
+        let result = self.let_go(call, result).await;
         self.governor
             .charge_tool(&call.name, took, result.text.len());
         let observed = Observed {

@@ -1,9 +1,12 @@
 //! What is looked up before the first turn.
 //!
 //! Holds: every part is bounded and may be missing; git runs in the sandbox, because a repository's
-//! settings can name programs.
+//! settings can name programs. The user's own programs run on this machine, where their keys are,
+//! and only in a trusted folder: they may read its settings.
 
 use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use super::Driver;
 use crate::agent::agents_file::{self, Wear};
@@ -12,22 +15,28 @@ use crate::agent::sandbox::TaskSandbox;
 use crate::edit::disk::Root;
 use crate::edit::path::RepoPath;
 use crate::edit::tree::{Entry, Tree};
+use crate::program::Run;
 use crate::secret;
 
 const GIT_TIME: Duration = Duration::from_secs(10);
 const LOG: &str = "git -c safe.directory='*' --no-pager log --no-color -n 10 --format='%h %s'";
 const STATUS: &str = "git -c safe.directory='*' --no-pager status --short | head -n 50";
-/// Bytes of what git says.
-const MAX_GIT: usize = 4 << 10;
+/// Bytes of what git and each program of the user's say.
+const MAX_SAID: usize = 4 << 10;
+const PROGRAM_TIME: Duration = Duration::from_secs(10);
+/// Programs of the user's that are asked.
+const MAX_PROGRAMS: usize = 8;
 
 impl Driver {
     pub(super) async fn startup(&mut self) -> Startup {
         let agents = self.agents_file();
-        let (agents_wear, map) = tokio::join!(self.wear(agents.clone()), self.map());
+        let (agents_wear, map, programs) =
+            tokio::join!(self.wear(agents.clone()), self.map(), self.ask_programs());
         let mut startup = Startup {
             agents,
             agents_wear,
             map,
+            programs,
             ..Startup::default()
         };
         if self.desk.root().join(".git").exists() {
@@ -63,12 +72,45 @@ impl Driver {
         map.ok().flatten()
     }
 
+    /// What the user's own programs say, by their titles.
+    async fn ask_programs(&self) -> Vec<(String, String)> {
+        if !self.setup.is_trusted {
+            return Vec::new();
+        }
+        let programs = self.setup.startup.iter().take(MAX_PROGRAMS);
+        let asked = programs.map(|(title, argv)| async move {
+            let run = Run {
+                argv,
+                folder: Some(self.desk.root()),
+                variables: &[],
+                input: &[],
+                most: MAX_SAID,
+                patience: PROGRAM_TIME,
+            };
+            let said = match run.said().await {
+                Ok(said) if said.status.is_none_or(|status| status.success()) => said,
+                Ok(said) => {
+                    tracing::warn!(?said.status, "{title:?} of `agent.startup` failed");
+                    return None;
+                }
+                Err(why) => {
+                    tracing::warn!("{title:?} of `agent.startup` says nothing: {why}");
+                    return None;
+                }
+            };
+            let text = String::from_utf8_lossy(&said.output);
+            let cut = if said.status.is_none() { "\n…" } else { "" };
+            Some((title.clone(), format!("{}{cut}", text.trim_end())))
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
     async fn git(&mut self, line: &str) -> Option<String> {
         let sandbox = self.open_sandbox().await.ok()?;
         let ran = sandbox.run(line, GIT_TIME).await.ok()?;
         let text = ran.output.text();
         let is_good = ran.end == sandbox_client::client::End::Exited(0);
-        is_good.then(|| text.chars().take(MAX_GIT).collect())
+        is_good.then(|| text.chars().take(MAX_SAID).collect())
     }
 
     /// The task's sandbox, made when it is first needed.

@@ -10,6 +10,8 @@ mod once;
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,6 +25,7 @@ use crate::model::caller::{Caller, Credentials, KeyHeader};
 use crate::model::endpoint::Address;
 use crate::model::failure::{Failure, ModelError};
 use crate::model::http::Protocol;
+use crate::model::outbound::Held;
 use crate::model::secret::Secret;
 use crate::model::stats::{Counters, Stats};
 
@@ -77,11 +80,12 @@ impl TurnModel {
             shown_as,
             headers: &headers,
             section: endpoint.section,
+            outbound: network.outbound(&address.site),
         };
         let caller = Caller::new(
             network.origin(&address.site, endpoint.timeouts.connect),
             address.site.shown(),
-            &credentials,
+            credentials,
         )?;
         let inner = Inner {
             endpoint,
@@ -141,6 +145,15 @@ impl TurnModel {
             ended: false,
             _task: AbortOnDropHandle::new(task),
         }
+    }
+
+    /// Whether a text may go to this model, for one that is not to spoil the whole conversation.
+    ///
+    /// # Errors
+    /// Why it must stay here.
+    pub async fn look(&self, text: &str) -> Result<(), Held> {
+        let text = Bytes::from(Value::from(text).to_string());
+        self.inner.caller.look(&text).await
     }
 
     /// Makes sure that a connection stands ready or is being opened. Returns at once.

@@ -47,6 +47,8 @@ pub struct Listen {
     pub close_idle: Option<Duration>,
     /// For every accepted connection, as a distant server would be.
     pub handshake_delay: Duration,
+    /// Not a model but another service: the script answers whatever is asked.
+    pub is_other: bool,
 }
 
 type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
@@ -396,6 +398,7 @@ impl Shop {
 
     fn answer(&self, seen: &Seen) -> Answer {
         match seen.route() {
+            _ if self.listen.is_other => (self.script)(seen),
             None => Answer::error(404, "no such route"),
             Some(route) => match route.fault(&seen.json()) {
                 Some(fault) => Answer::error(400, &fault),

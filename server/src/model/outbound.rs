@@ -1,0 +1,309 @@
+//! What is looked at before it leaves for a model: by patterns, a program and a service of the
+//! user's settings.
+//!
+//! Holds: what one of them does not let go, or what could not be looked at, is not sent. What was
+//! found is never part of a message.
+//! Not here: secrets that are known by their form (`secret`), which are taken out before.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use regex::RegexSet;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::caller::read_some;
+use super::endpoint::{Address, HttpVersion, KeySource, Routes, Site};
+use super::failure::Failure;
+use super::http::{Ask, Origin, Twice};
+use super::key::KeyRing;
+use crate::error::{Kind, UserError};
+use crate::program::{Run, outside};
+use crate::shown::plain;
+
+/// The header and the variable that say where a request is to go.
+const TO_HEADER: HeaderName = HeaderName::from_static("pairwright-destination");
+const TO_VARIABLE: &str = "PAIRWRIGHT_DESTINATION";
+
+/// Bytes read of an answer, and characters shown of a reason.
+const ANSWER: usize = 16 << 10;
+const REASON: usize = 200;
+
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Who looks at what is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboundSettings {
+    /// A request with a text in which one of these regular expressions is found is not sent.
+    pub patterns: Vec<String>,
+    /// A program and its arguments.
+    pub command: Option<Vec<String>>,
+    pub url: Option<String>,
+    pub key: Option<KeySource>,
+    /// For the program, and for the service.
+    pub patience: Duration,
+    /// Hosts that are sent requests unseen.
+    pub except: Vec<String>,
+    /// Whether some of the settings could not be read, so that nobody knows who was meant to look.
+    pub is_unread: bool,
+}
+
+/// Looks at requests before they are sent.
+pub(crate) struct Outbound {
+    patterns: RegexSet,
+    command: Option<Vec<String>>,
+    service: Option<Service>,
+    patience: Duration,
+    except: Vec<String>,
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound").finish_non_exhaustive()
+    }
+}
+
+struct Service {
+    origin: Arc<Origin>,
+    path: String,
+    /// Scheme, host and port.
+    shown: String,
+    key: Option<Arc<KeyRing>>,
+}
+
+/// Why a request stays here; both texts are clauses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// It was looked at.
+    Withheld(String),
+    /// It could not be.
+    Unchecked(String),
+}
+
+/// What a service answers.
+#[derive(Deserialize)]
+struct Answer {
+    allow: bool,
+    reason: Option<String>,
+}
+
+impl Outbound {
+    /// Opens no connection; `origin` gives those to the service.
+    ///
+    /// # Errors
+    /// When a pattern or the address cannot be used.
+    pub(super) fn new(
+        settings: &OutboundSettings,
+        origin: impl FnOnce(&Site, Duration) -> Arc<Origin>,
+    ) -> Result<Self, UserError> {
+        let refuse = |message: String, hint: &str| {
+            UserError::new(Kind::Settings, message)
+                .with_hint(format!("{hint} Until then nothing is sent to a model."))
+        };
+        if settings.is_unread {
+            let message =
+                "What must look at requests before they are sent cannot be read from the settings.";
+            return Err(refuse(
+                message.to_owned(),
+                "Correct `outbound`, or the file of your settings as a whole.",
+            ));
+        }
+        let patterns = RegexSet::new(&settings.patterns).map_err(|why| {
+            // Its other lines show the pattern and where.
+            let why = why.to_string();
+            let why = why.lines().last().unwrap_or_default().trim();
+            refuse(
+                format!("A pattern of `outbound.patterns` cannot be used ({why})."),
+                "Correct `outbound.patterns`.",
+            )
+        })?;
+        let service = settings.url.as_ref().map(|url| {
+            let routes = Routes {
+                known: &[],
+                base: "/",
+            };
+            let address = Address::read(url, HttpVersion::Auto, &routes)
+                .map_err(|why| refuse(why.message, "Correct `outbound.url`."))?;
+            Ok(Service {
+                origin: origin(&address.site, CONNECT),
+                path: format!("{}{}", address.base, address.query),
+                shown: address.site.shown(),
+                key: settings.key.clone().map(KeyRing::new),
+            })
+        });
+        Ok(Self {
+            patterns,
+            command: settings.command.clone(),
+            service: service.transpose()?,
+            patience: settings.patience,
+            except: settings.except.clone(),
+        })
+    }
+
+    /// Whether what goes to `site` is looked at.
+    pub(super) fn is_for(&self, site: &Site) -> bool {
+        let mut except = self.except.iter();
+        !except.any(|host| host.eq_ignore_ascii_case(&site.host))
+    }
+
+    /// Looks at the body of a request, which is JSON, to the model at `place`.
+    ///
+    /// # Errors
+    /// Why it must not be sent.
+    pub(super) async fn look(&self, place: &str, body: &Bytes) -> Result<(), Held> {
+        let looked = self.look_by_all(place, body).await;
+        if let Err(held) = &looked {
+            tracing::debug!(%place, "not sent: {held}");
+        }
+        looked
+    }
+
+    async fn look_by_all(&self, place: &str, body: &Bytes) -> Result<(), Held> {
+        if let Some(nth) = self.found(body) {
+            let why = format!("pattern {nth} of `outbound.patterns` is in it");
+            return Err(Held::Withheld(why));
+        }
+        if let Some(argv) = &self.command {
+            self.look_by_command(argv, place, body).await?;
+        }
+        if let Some(service) = &self.service {
+            let looking = service.look(place, body);
+            match timeout(self.patience, looking).await {
+                Ok(looked) => looked?,
+                Err(_) => {
+                    let (at, patience) = (&service.shown, self.patience);
+                    let why = format!("the service at {at} did not answer within {patience:?}");
+                    return Err(Held::Unchecked(why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The first pattern that is found, numbered from 1.
+    fn found(&self, body: &[u8]) -> Option<usize> {
+        if self.patterns.is_empty() {
+            return None;
+        }
+        let mut first = None;
+        let mut look = |text: &str| {
+            let nth = self.patterns.matches(text).iter().next();
+            first = [first, nth].into_iter().flatten().min();
+        };
+        // As it is read: JSON writes some signs otherwise.
+        match serde_json::from_slice(body) {
+            Ok(body) => each_text(&body, &mut look),
+            Err(_) => look(&String::from_utf8_lossy(body)),
+        }
+        Some(first? + 1)
+    }
+
+    async fn look_by_command(&self, argv: &[String], place: &str, body: &[u8]) -> Result<(), Held> {
+        let run = Run {
+            argv,
+            // A workspace can hold programs and settings that are taken up.
+            folder: Some(&outside()),
+            variables: &[(TO_VARIABLE, place)],
+            input: body,
+            most: ANSWER,
+            patience: self.patience,
+        };
+        let said = run.said().await.map_err(Held::Unchecked)?;
+        match said.status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) if status.code().is_some() => {
+                let output = String::from_utf8_lossy(&said.output);
+                let first = output.lines().find(|line| !line.trim().is_empty());
+                let program = argv.first().map_or("", String::as_str);
+                Err(Held::Withheld(match first {
+                    Some(line) => format!("{program:?} says: {}", plain(line.trim(), REASON)),
+                    None => format!("{program:?} does not let it go ({status})"),
+                }))
+            }
+            Some(_) | None => {
+                let program = argv.first().map_or("", String::as_str);
+                let why = format!("the command {program:?} was killed or said too much");
+                Err(Held::Unchecked(why))
+            }
+        }
+    }
+}
+
+impl Service {
+    async fn look(&self, place: &str, body: &Bytes) -> Result<(), Held> {
+        let failed = |why: String| Held::Unchecked(format!("the service at {}: {why}", self.shown));
+        let mut headers = HeaderMap::new();
+        let agent = concat!("pairwright/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(place) = HeaderValue::from_str(place) {
+            headers.insert(TO_HEADER, place);
+        }
+        let key = match &self.key {
+            Some(keys) => Some((keys, keys.key().await.map_err(failed)?)),
+            None => None,
+        };
+        if let Some((_, key)) = &key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+                .map_err(|_| failed("its key cannot be sent".to_owned()))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let ask = Ask {
+            method: Method::POST,
+            path: self.path.clone(),
+            headers,
+            body: body.clone(),
+            twice: Twice::Harmless,
+        };
+        let of_wire = |failure: Failure| failed(failure.in_words());
+        let mut answer = self.origin.send(&ask).await.map_err(of_wire)?;
+        if !answer.status.is_success() {
+            if let (401 | 403, Some((keys, used))) = (answer.status.as_u16(), &key) {
+                keys.forget(used);
+            }
+            return Err(failed(format!("it answered {}", answer.status)));
+        }
+        let said = read_some(&mut answer.body, ANSWER).await.map_err(of_wire)?;
+        let Ok(Answer { allow, reason }) = serde_json::from_slice(&said) else {
+            return Err(failed("its answer has no `allow`".to_owned()));
+        };
+        match (allow, reason) {
+            (true, _) => Ok(()),
+            (false, Some(reason)) => {
+                let reason = plain(reason.trim(), REASON);
+                Err(Held::Withheld(format!("{} says: {reason}", self.shown)))
+            }
+            (false, None) => Err(Held::Withheld(format!("{} does not let it go", self.shown))),
+        }
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Withheld(why) => f.write_str(why),
+            Self::Unchecked(why) => write!(f, "it could not be looked at: {why}"),
+        }
+    }
+}
+
+/// Calls `look` with every text and every key in `json`.
+fn each_text(json: &Value, look: &mut impl FnMut(&str)) {
+    match json {
+        Value::String(text) => look(text),
+        Value::Array(values) => values.iter().for_each(|value| each_text(value, look)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                look(key);
+                each_text(value, look);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
