@@ -56,7 +56,7 @@ pub use self::failure::{Failure, ModelError};
 pub use self::fim::Family;
 pub use self::http::Protocol;
 pub use self::network::{Network, NetworkSettings, Proxy};
-pub use self::outbound::{Held, OutboundSettings};
+pub use self::outbound::OutboundSettings;
 pub use self::probe::{Fim, Probe};
 pub use self::request::{FimRequest, Snippet};
 pub use self::secret::Secret;

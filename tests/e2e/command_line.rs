@@ -137,6 +137,20 @@ fn doctor_names_what_is_wrong_and_the_next_step() {
         stdout(&output).contains("refused the connection"),
         "{output:?}"
     );
+
+    world.write_settings(
+        "[models.chat]\nurl = 'http://127.0.0.1:9'\nmodel = 'm'\n\
+         [outbound]\ncommand = ['/no/such/program']\n",
+    );
+    let output = run(&world, &["doctor"], "");
+    let said = stdout(&output);
+    let why =
+        "could not be looked at before: the command \"/no/such/program\" could not be started";
+    assert!(said.contains(why), "{said}");
+    assert!(
+        said.contains("correct `outbound` in your settings"),
+        "{said}"
+    );
 }
 
 #[test]

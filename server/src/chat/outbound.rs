@@ -5,7 +5,7 @@
 use std::iter;
 
 use super::grounding::{Grounding, Piece};
-use crate::model::{Held, TurnModel};
+use crate::model::{Failure, TurnModel};
 
 /// Leaves out what must stay here, with a notice for each piece.
 ///
@@ -18,25 +18,33 @@ pub(super) async fn leave_out(
 ) -> Result<(), String> {
     let all = grounding.pieces.iter().map(text_of);
     let whole: Vec<String> = iter::once(question.to_owned()).chain(all).collect();
-    let Err(Held::Withheld(_)) = model.look(&whole.join("\n\n")).await else {
+    if withheld(model, &whole.join("\n\n")).await.is_none() {
         return Ok(());
-    };
-    if let Err(Held::Withheld(why)) = model.look(question).await {
-        return Err(format!(
-            "Your question is not sent to {}: {why}.",
-            model.place()
-        ));
+    }
+    if let Some(why) = withheld(model, question).await {
+        let place = model.place();
+        return Err(format!("Your question is not sent to {place}: {why}."));
     }
     for piece in std::mem::take(&mut grounding.pieces) {
-        match model.look(&text_of(&piece)).await {
-            Err(Held::Withheld(why)) => grounding
-                .notices
-                .push(format!("{} is not sent: {why}.", piece.shown.title)),
-            // What cannot be looked at is not sent, as the request itself will say.
-            Ok(()) | Err(Held::Unchecked(_)) => grounding.pieces.push(piece),
+        match withheld(model, &text_of(&piece)).await {
+            Some(why) => {
+                let title = &piece.shown.title;
+                grounding
+                    .notices
+                    .push(format!("{title} is not sent: {why}."));
+            }
+            None => grounding.pieces.push(piece),
         }
     }
     Ok(())
+}
+
+/// Why a text must stay here. What cannot be looked at is not sent either, as the request will say.
+async fn withheld(model: &TurnModel, text: &str) -> Option<String> {
+    match model.look(text).await.err()?.failure {
+        Failure::Withheld(why) => Some(why),
+        _ => None,
+    }
 }
 
 fn text_of(piece: &Piece) -> String {

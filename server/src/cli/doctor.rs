@@ -377,6 +377,9 @@ async fn examine_turn_model(model: &TurnModel, problems: &mut Vec<Problem>) -> T
             .err()
             .map(|e| Problem::from(&e.user_error())),
     );
+    // A turn would cost money; whether one would be let go does not.
+    let looked = model.look("May this be sent?").await;
+    problems.extend(looked.err().map(|e| Problem::from(&e.user_error())));
     let endpoint = model.endpoint();
     TurnModelReport {
         place: model.place().to_owned(),

@@ -17,7 +17,7 @@ use super::endpoint::KeySource;
 use super::failure::{Failure, ModelError, quote};
 use super::http::{Answer, Ask, Body, Origin, Twice};
 use super::key::KeyRing;
-use super::outbound::{Held, Outbound};
+use super::outbound::Outbound;
 use super::secret::{Redactor, Secret};
 use crate::error::{Kind, UserError};
 
@@ -129,12 +129,7 @@ impl Caller {
         path: String,
         body: Bytes,
     ) -> Result<Answer, ModelError> {
-        self.look(&body).await.map_err(|held| {
-            self.error(match held {
-                Held::Withheld(why) => Failure::Withheld(why),
-                Held::Unchecked(why) => Failure::Unchecked(why),
-            })
-        })?;
+        self.look(&body).await?;
         let mut ask = Ask {
             method,
             path,
@@ -175,12 +170,13 @@ impl Caller {
     /// Has the body of a request looked at.
     ///
     /// # Errors
-    /// Why it must not be sent.
-    pub(super) async fn look(&self, body: &Bytes) -> Result<(), Held> {
-        match &self.outbound {
+    /// `Withheld` where it must not be sent, `Unchecked` where nobody knows.
+    pub(super) async fn look(&self, body: &Bytes) -> Result<(), ModelError> {
+        let looked = match &self.outbound {
             Some(outbound) if !body.is_empty() => outbound.look(&self.place, body).await,
             Some(_) | None => Ok(()),
-        }
+        };
+        looked.map_err(|failure| self.error(failure))
     }
 
     async fn key(&self) -> Result<Option<Secret>, ModelError> {

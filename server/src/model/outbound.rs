@@ -76,15 +76,6 @@ struct Service {
     key: Option<Arc<KeyRing>>,
 }
 
-/// Why a request stays here; both texts are clauses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
-    /// It was looked at.
-    Withheld(String),
-    /// It could not be.
-    Unchecked(String),
-}
-
 /// What a service answers.
 #[derive(Deserialize)]
 struct Answer {
@@ -154,19 +145,11 @@ impl Outbound {
     /// Looks at the body of a request, which is JSON, to the model at `place`.
     ///
     /// # Errors
-    /// Why it must not be sent.
-    pub(super) async fn look(&self, place: &str, body: &Bytes) -> Result<(), Held> {
-        let looked = self.look_by_all(place, body).await;
-        if let Err(held) = &looked {
-            tracing::debug!(%place, "not sent: {held}");
-        }
-        looked
-    }
-
-    async fn look_by_all(&self, place: &str, body: &Bytes) -> Result<(), Held> {
+    /// [`Failure::Withheld`] where it must not be sent, [`Failure::Unchecked`] where nobody knows.
+    pub(super) async fn look(&self, place: &str, body: &Bytes) -> Result<(), Failure> {
         if let Some(nth) = self.found(body) {
             let why = format!("pattern {nth} of `outbound.patterns` is in it");
-            return Err(Held::Withheld(why));
+            return Err(Failure::Withheld(why));
         }
         if let Some(argv) = &self.command {
             self.look_by_command(argv, place, body).await?;
@@ -178,7 +161,7 @@ impl Outbound {
                 Err(_) => {
                     let (at, patience) = (&service.shown, self.patience);
                     let why = format!("the service at {at} did not answer within {patience:?}");
-                    return Err(Held::Unchecked(why));
+                    return Err(Failure::Unchecked(why));
                 }
             }
         }
@@ -203,7 +186,12 @@ impl Outbound {
         Some(first? + 1)
     }
 
-    async fn look_by_command(&self, argv: &[String], place: &str, body: &[u8]) -> Result<(), Held> {
+    async fn look_by_command(
+        &self,
+        argv: &[String],
+        place: &str,
+        body: &[u8],
+    ) -> Result<(), Failure> {
         let run = Run {
             argv,
             // A workspace can hold programs and settings that are taken up.
@@ -213,14 +201,14 @@ impl Outbound {
             most: ANSWER,
             patience: self.patience,
         };
-        let said = run.said().await.map_err(Held::Unchecked)?;
+        let said = run.said().await.map_err(Failure::Unchecked)?;
         match said.status {
             Some(status) if status.success() => Ok(()),
             Some(status) if status.code().is_some() => {
                 let output = String::from_utf8_lossy(&said.output);
                 let first = output.lines().find(|line| !line.trim().is_empty());
                 let program = argv.first().map_or("", String::as_str);
-                Err(Held::Withheld(match first {
+                Err(Failure::Withheld(match first {
                     Some(line) => format!("{program:?} says: {}", plain(line.trim(), REASON)),
                     None => format!("{program:?} does not let it go ({status})"),
                 }))
@@ -228,15 +216,16 @@ impl Outbound {
             Some(_) | None => {
                 let program = argv.first().map_or("", String::as_str);
                 let why = format!("the command {program:?} was killed or said too much");
-                Err(Held::Unchecked(why))
+                Err(Failure::Unchecked(why))
             }
         }
     }
 }
 
 impl Service {
-    async fn look(&self, place: &str, body: &Bytes) -> Result<(), Held> {
-        let failed = |why: String| Held::Unchecked(format!("the service at {}: {why}", self.shown));
+    async fn look(&self, place: &str, body: &Bytes) -> Result<(), Failure> {
+        let failed =
+            |why: String| Failure::Unchecked(format!("the service at {}: {why}", self.shown));
         let mut headers = HeaderMap::new();
         let agent = concat!("pairwright/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
@@ -277,18 +266,12 @@ impl Service {
             (true, _) => Ok(()),
             (false, Some(reason)) => {
                 let reason = plain(reason.trim(), REASON);
-                Err(Held::Withheld(format!("{} says: {reason}", self.shown)))
+                Err(Failure::Withheld(format!("{} says: {reason}", self.shown)))
             }
-            (false, None) => Err(Held::Withheld(format!("{} does not let it go", self.shown))),
-        }
-    }
-}
-
-impl fmt::Display for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Withheld(why) => f.write_str(why),
-            Self::Unchecked(why) => write!(f, "it could not be looked at: {why}"),
+            (false, None) => Err(Failure::Withheld(format!(
+                "{} does not let it go",
+                self.shown
+            ))),
         }
     }
 }

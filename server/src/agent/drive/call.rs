@@ -18,7 +18,7 @@ use crate::agent::tools::{
 };
 use crate::edit::path::RepoPath;
 use crate::edit::plan::FilePlan;
-use crate::model::{Held, ToolCall};
+use crate::model::{Failure, ToolCall};
 use crate::secret::{MARK, redact};
 use crate::store::StoreError;
 use crate::store::events::{
@@ -465,7 +465,8 @@ impl Driver {
             return result;
         }
         // What could not be looked at now is looked at again with the next turn.
-        let Err(Held::Withheld(why)) = self.setup.model.look(&result.text).await else {
+        let looked = self.setup.model.look(&result.text).await;
+        let Some(Failure::Withheld(why)) = looked.err().map(|error| error.failure) else {
             return result;
         };
         let mut beside = result.beside;

@@ -25,7 +25,6 @@ use crate::model::caller::{Caller, Credentials, KeyHeader};
 use crate::model::endpoint::Address;
 use crate::model::failure::{Failure, ModelError};
 use crate::model::http::Protocol;
-use crate::model::outbound::Held;
 use crate::model::secret::Secret;
 use crate::model::stats::{Counters, Stats};
 
@@ -150,8 +149,8 @@ impl TurnModel {
     /// Whether a text may go to this model, for one that is not to spoil the whole conversation.
     ///
     /// # Errors
-    /// Why it must stay here.
-    pub async fn look(&self, text: &str) -> Result<(), Held> {
+    /// [`Failure::Withheld`] where it must not, [`Failure::Unchecked`] where nobody knows.
+    pub async fn look(&self, text: &str) -> Result<(), ModelError> {
         let text = Bytes::from(Value::from(text).to_string());
         self.inner.caller.look(&text).await
     }
