@@ -131,12 +131,14 @@ class TaskCase(Case):
         writes, works = Gate(), Gate()
         written = '{"path": "a.txt", "oldString": "line 3\\n", "newString": "LINE 3\\n'
         edit = [begin_call("edit", written), writes, go_on('line three and a half\\n"}')]
-        self.open(in_turn(edit, [works, DONE]))
+        other = call("edit", path="b.txt", oldString="other\n", newString="OTHER\n")
+        self.open(in_turn(edit, [other], [works, DONE]))
         self.nvim.api.command("Pairwright task Shout.")
         self.wait_task("## Writing a.txt", "\n  LINE 3")
         self.assertNotIn("## Changes", self.task())
         writes.open.set()
-        self.wait_task("It works", "## Changes", "a.txt +2 -1", "      -line 3\n      +LINE 3\n      +line three and a half\n")
+        hunks = "      -line 3\n      +LINE 3\n      +line three and a half\n", "      -other\n      +OTHER"
+        self.wait_task("It works", "## Changes", "a.txt +2 -1", "b.txt +1 -1", *hunks)
         self.assertNotIn("## Writing", self.task())
         self.wait_hunks(0)
         works.open.set()
