@@ -137,11 +137,19 @@ impl Tools<'_> {
             finish::NAME,
         ];
         const ASKING: &[&str] = &[diagnostics::NAME];
-        const CHANGING: &[&str] = &[edit::NAME, run::NAME, tests::NAME];
         let asking = if self.asks_editor { ASKING } else { &[] };
         let changing = if self.mode.changes() { CHANGING } else { &[] };
         [READING, asking, changing].into_iter().flatten().copied()
     }
+}
+
+/// The tools of ours that change files or run something.
+const CHANGING: &[&str] = &[edit::NAME, run::NAME, tests::NAME];
+
+/// Returns whether a tool of this name does more than look, ask and tell: changes files, runs
+/// something, or is another program's.
+pub(super) fn changes(name: &str) -> bool {
+    CHANGING.contains(&name) || name.starts_with(mcp::PREFIX)
 }
 
 /// Longest arguments that are read, in bytes.

@@ -189,18 +189,11 @@ impl Driver {
             .await?
             .map_err(|why| unread(&why))?;
         let waited = self.governor.spent(started).wall;
+        let changes = tool::changes(&call.name);
         let result = match self.tools().parse(call) {
             Err(why) => Reported::failed(why),
-            Ok(Call::Edit(..) | Call::Run(_) | Call::Tests(_) | Call::Mcp(_))
-                if self.altered.contains(&call.id) =>
-            {
-                Reported::failed(ALTERED)
-            }
+            Ok(_) if changes && self.altered.contains(&call.id) => Reported::failed(ALTERED),
             Ok(parsed) => {
-                let changes = matches!(
-                    parsed,
-                    Call::Edit(..) | Call::Run(_) | Call::Tests(_) | Call::Mcp(_)
-                );
                 let calls = self.governor.calls();
                 match self.desk.policy().judge_quota(&call.name, calls) {
                     Some(verdict) => self.denied(call, verdict, None),

@@ -6,8 +6,7 @@
 use std::collections::HashMap;
 
 use super::hash;
-use crate::agent::tools::{edit, run, tests as own_tests};
-use crate::mcp;
+use crate::agent::{tool, tools};
 use crate::store::events::Outcome;
 
 /// Calls of a tool that could not do their work, one behind the other.
@@ -43,9 +42,12 @@ pub(super) struct Health {
 impl Health {
     /// Takes in a call. Returns what is wrong when it has just become too much.
     pub(super) fn observe(&mut self, ended: Ended<'_>) -> Option<Failing> {
-        let Ended { tool, outcome, .. } = ended;
-        let is_ours = [edit::NAME, run::NAME, own_tests::NAME].contains(&tool);
-        if !is_ours && !tool.starts_with(mcp::PREFIX) {
+        let Ended {
+            tool: name,
+            outcome,
+            ..
+        } = ended;
+        if !tool::changes(name) {
             return None;
         }
         let fails = match outcome {
@@ -55,13 +57,13 @@ impl Health {
             Outcome::Done => false,
         };
         if fails {
-            let failures = self.failures.entry(tool.to_owned()).or_default();
+            let failures = self.failures.entry(name.to_owned()).or_default();
             *failures += 1;
-            let what = format!("{FAILING} failures of {tool}, one behind the other");
+            let what = format!("{FAILING} failures of {name}, one behind the other");
             return (*failures == FAILING).then_some(Failing(what));
         }
-        self.failures.remove(tool);
-        if tool != own_tests::NAME {
+        self.failures.remove(name);
+        if name != tools::tests::NAME {
             return None;
         }
         let key = hash(&[ended.arguments, &ended.state.to_string()]);
@@ -77,7 +79,7 @@ impl Health {
 }
 
 #[cfg(test)]
-mod tests_of_health {
+mod tests {
     use super::*;
 
     /// One call a line: tool, how it ended, arguments, state; `!` where it is too much then.
