@@ -42,6 +42,9 @@ mod protocol;
 #[cfg(target_os = "linux")]
 mod sandbox;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod sandboxd;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod world;

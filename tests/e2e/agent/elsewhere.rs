@@ -1,18 +1,17 @@
 //! Tasks whose commands run in the sandboxes of a service elsewhere: another home's `sandboxd`.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
 use super::run::{Script, Stage, case, files};
+use crate::sandboxd::Sandboxd;
 use crate::world::World;
 
 /// A service of sandboxes that shows nothing of its machine.
 struct Service {
-    child: Child,
+    process: Sandboxd,
     world: World,
     url: String,
 }
@@ -24,17 +23,11 @@ impl Service {
 
     fn with(world: World, arguments: &[&str]) -> Self {
         let key = world.root().join("key");
-        let own = ["sandboxd", "--key-file", key.to_str().unwrap()];
-        let mut command = world.command(&[&own[..], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let url = line.trim().strip_prefix("listening on ").unwrap();
+        let own = ["--key-file", key.to_str().unwrap()];
+        let process = Sandboxd::start(&world, &[&own[..], arguments].concat());
         Self {
-            url: url.to_owned(),
-            child,
+            url: process.address.clone(),
+            process,
             world,
         }
     }
@@ -47,13 +40,6 @@ impl Service {
             self.url,
             key.display()
         )
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
     }
 }
 
@@ -202,8 +188,7 @@ fn a_command_at_the_prompt_runs_there_too() {
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     assert_eq!(doctor()["sandbox"]["running"], 0);
-    service.child.kill().unwrap();
-    service.child.wait().unwrap();
+    service.process.kill();
     let told = doctor()["problems"].to_string();
     assert!(told.contains("could not be reached"), "{told}");
 }

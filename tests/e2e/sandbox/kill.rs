@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use sandbox_client::client::{Address, Addressing, Client, Endpoint};
@@ -12,6 +10,7 @@ use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::tier::Tier;
 
 use crate::machines::groups;
+use crate::sandboxd::Sandboxd;
 use crate::world::World;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,18 +60,14 @@ fn files(directory: &Path) -> BTreeSet<String> {
     names.collect()
 }
 
-/// Starts a service and waits until it listens.
-fn service(world: &World, kernel: &Path, own: &Path) -> Child {
-    let (socket, key) = (own.join("sandboxd"), own.join("key"));
-    let mut command = world.command(&["sandboxd", "--ready", "1", "--listen"]);
-    command.arg(&socket).arg("--key-file").arg(&key);
-    command.arg("--kernel").arg(kernel).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
-    lines.read_line(&mut line).unwrap();
-    assert!(line.starts_with("listening on"), "{line}");
-    child
+fn service(world: &World, kernel: &Path, own: &Path) -> Sandboxd {
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (socket, key) = (path(&own.join("sandboxd")), path(&own.join("key")));
+    let arguments = ["--ready", "1", "--listen", &socket, "--key-file", &key];
+    Sandboxd::start(
+        world,
+        &[&arguments[..], &["--kernel", &path(kernel)]].concat(),
+    )
 }
 
 #[test]
@@ -124,8 +119,7 @@ fn a_service_killed_with_machines_that_run_and_wait_leaves_nothing() {
     });
     assert_eq!(count(&processes, "runsc-sandbox") > 0, has_gvisor);
     let n_groups = groups(pid).len();
-    first.kill().unwrap();
-    first.wait().unwrap();
+    first.kill();
     until("a process lives on", || {
         processes
             .iter()
@@ -133,7 +127,7 @@ fn a_service_killed_with_machines_that_run_and_wait_leaves_nothing() {
             .then_some(())
     });
 
-    let mut second = service(&world, &kernel, own.path());
+    let _second = service(&world, &kernel, own.path());
     assert_eq!(groups(pid), [""; 0].map(PathBuf::from), "of {n_groups}");
     assert_eq!(mounts(), before);
     let machines = files(&world.log_file().with_file_name("machines"));
@@ -148,6 +142,4 @@ fn a_service_killed_with_machines_that_run_and_wait_leaves_nothing() {
         .unwrap();
     assert!(!made.label().contains("booted"), "{}", made.label());
     runtime.block_on(made.kill()).unwrap();
-    second.kill().unwrap();
-    second.wait().unwrap();
 }

@@ -1,8 +1,6 @@
 //! Sandboxes without namespaces, by hand, and of a service that is killed on the spot.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use sandbox_client::client::{Address, Addressing, Client, Command, Endpoint, Event, Stdin};
@@ -10,6 +8,7 @@ use sandbox_client::protocol::{Create, LocalCreate};
 use sandbox_client::tier::Tier;
 
 use super::run;
+use crate::sandboxd::Sandboxd;
 use crate::world::World;
 
 #[test]
@@ -70,15 +69,12 @@ fn running(word: &str) -> usize {
 fn a_service_that_is_killed_leaves_neither_processes_nor_files() {
     let world = World::knowing();
     let own = tempfile::tempdir().unwrap();
-    let (socket, key) = (own.path().join("sandboxd"), own.path().join("key"));
-    let accept = ["sandboxd", "--min-isolation", "landlock", "--listen"];
-    let mut command = world.command(&accept);
-    command.arg(&socket).arg("--key-file").arg(&key);
-    let mut service = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    let mut lines = BufReader::new(service.stdout.take().unwrap());
-    lines.read_line(&mut line).unwrap();
-    assert!(line.starts_with("listening on"), "{line}");
+    let key = own.path().join("key");
+    let socket = own.path().join("sandboxd");
+    let mut arguments = vec!["--min-isolation", "landlock"];
+    arguments.extend(["--listen", socket.to_str().unwrap()]);
+    arguments.extend(["--key-file", key.to_str().unwrap()]);
+    let mut service = Sandboxd::start(&world, &arguments);
     let client = Client::new(Endpoint {
         address: Address::Unix(socket),
         key: fs::read_to_string(key).unwrap().trim().to_owned(),
@@ -119,8 +115,7 @@ fn a_service_that_is_killed_leaves_neither_processes_nor_files() {
     });
     until("two run", || running("sleep\u{0}4273.5") == 2);
     assert_eq!(directories(), 1);
-    service.kill().unwrap();
-    service.wait().unwrap();
+    service.kill();
     until("a process lives on", || running("4273.5") == 0);
     until("a directory is left", || directories() == 0);
 }
