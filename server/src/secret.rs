@@ -6,10 +6,12 @@
 //! Not here: what a reader does about it, secrets among the server's own settings (`config`).
 
 mod redact;
+mod stream;
 
 use indexer::FileClass;
 
 pub use self::redact::{MARK, redact};
+pub use self::stream::Stream;
 
 /// Beginnings of keys that well-known services hand out.
 const KEY_STARTS: &[&str] = &[
@@ -49,15 +51,23 @@ pub fn is_word(word: &str) -> bool {
     is_key(word) || word.len() >= SHORTEST && !word.contains('_') && n_turns(word) >= TURNS
 }
 
+/// How keys of OpenAI, Anthropic and others begin; names of styles begin so as well.
+const OTHER_KEY_START: &str = "sk-";
+
 /// Returns whether a word is a key as a well-known service writes them.
 fn is_key(word: &str) -> bool {
     let least = match KEY_STARTS.iter().any(|start| word.starts_with(start)) {
         true => 1,
-        // OpenAI, Anthropic and others; names of styles begin so as well.
-        false if word.starts_with("sk-") => TURNS,
+        false if word.starts_with(OTHER_KEY_START) => TURNS,
         false => return false,
     };
     word.len() >= SHORTEST && n_turns(word) >= least
+}
+
+/// Returns whether a word that may go on is or would be a key if it went on in some way.
+fn may_be_key(word: &str) -> bool {
+    let mut starts = KEY_STARTS.iter().chain([&OTHER_KEY_START]);
+    starts.any(|start| word.starts_with(start) || start.starts_with(word))
 }
 
 /// How often a letter follows a digit or a digit a letter.

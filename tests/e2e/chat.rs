@@ -482,6 +482,35 @@ fn edits_of_an_answer_are_offered_as_hunks_and_nothing_is_written_before_they_ar
 }
 
 #[test]
+fn a_secret_that_comes_in_pieces_is_not_shown_before_it_is_whole() {
+    let pieces = [
+        "Use gh",
+        "p_16C7e42F292c",
+        "6912E7710c838347",
+        "Ae178B4a ",
+        "now.",
+    ];
+    let thoughts = ["password = hun", "ter2hunter2, I guess"];
+    let stage = Stage::new(move |_| {
+        let turn = Turn::pieces(pieces).with_thinking(&thoughts);
+        Answer::turn(turn.with_gap(Duration::from_millis(20)))
+    });
+    let mut chat = stage.client();
+    let turn = chat.send("How?", &json!({}));
+    let events = chat.events(turn);
+    let texts = |kind: &str| -> Vec<&str> {
+        let told = events.iter().filter(|e| e["kind"] == kind);
+        told.map(|e| e["text"].as_str().unwrap()).collect()
+    };
+    assert_eq!(
+        texts("thought").concat(),
+        "password = [redacted value], I guess"
+    );
+    assert_eq!(texts("message").concat(), "Use [redacted key] now.");
+    stage.runtime.block_on(stage.server.stop());
+}
+
+#[test]
 fn what_the_user_points_at_is_shown_and_what_may_not_be_read_is_said() {
     let stage = Stage::new(|_| Answer::turn(Turn::text("I see.")));
     let mut chat = stage.client();

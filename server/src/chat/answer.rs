@@ -193,7 +193,7 @@ impl Inner {
             .await?;
         // At the server the request is over before anything is written.
         drop(stream);
-        let mut kinds = pace.take();
+        let mut kinds = pace.finish();
         let text = redact(&reply.text).into_owned();
         let mut said = None;
         if !text.trim().is_empty() {

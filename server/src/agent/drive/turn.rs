@@ -58,7 +58,7 @@ impl Driver {
                     }
                 }
                 Next::Event(Some(Err(why))) => {
-                    self.record_soon(pace.take()).await?;
+                    self.record_soon(pace.finish()).await?;
                     return Err(End::Paused(format!("the model could not be asked: {why}")));
                 }
                 Next::Event(None) => break,
@@ -76,13 +76,13 @@ impl Driver {
                 Next::Write => {
                     let n_calls = self.n_calls;
                     if let Some(kind) = writing.tell(|nth| call::id_of(n_calls + nth)) {
-                        let kinds = pace.take().into_iter().chain([kind]);
+                        let kinds = pace.finish().into_iter().chain([kind]);
                         self.record_soon(kinds.collect()).await?;
                     }
                 }
             }
         }
-        self.record_soon(pace.take()).await?;
+        self.record_soon(pace.finish()).await?;
         if reply.fallback.is_none() {
             self.told.clear();
         }
