@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use sandbox_client::changes::{self, Changes, Class, Kind};
 use sandbox_client::client::Sandbox;
@@ -83,7 +84,11 @@ async fn what_git_ignores_or_is_hidden_never_leaves_and_the_rest_arrives_as_it_i
         world.write(path, text);
     }
     let script = world.root().join("run.sh");
-    fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    // What builds by times would else build all of it.
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let opened = fs::File::options().append(true).open(&script).unwrap();
+    opened.set_modified(long_ago).unwrap();
     symlink("sub/deep", world.root().join("in")).unwrap();
     symlink("/etc/passwd", world.root().join("out")).unwrap();
     fs::create_dir(world.root().join("empty")).unwrap();
@@ -99,10 +104,10 @@ async fn what_git_ignores_or_is_hidden_never_leaves_and_the_rest_arrives_as_it_i
     let found = run_in(
         &sandbox,
         &copied,
-        "find . ! -name . -print0 | sort -z | tr '\\0' '|'; ./run.sh; cat in/er/f.txt",
+        "find . ! -name . -print0 | sort -z | tr '\\0' '|'; ./run.sh; stat -c %Y run.sh; cat in/er/f.txt",
     )
     .await;
-    let expected = "./.gitignore|./a b\nc.txt|./empty|./in|./node_modules|./node_modules/p|./node_modules/p/secret|./run.sh|./secret|./sub|./sub/deep|./sub/deep/er|./sub/deep/er/f.txt|./target|ran\ndeep";
+    let expected = "./.gitignore|./a b\nc.txt|./empty|./in|./node_modules|./node_modules/p|./node_modules/p/secret|./run.sh|./secret|./sub|./sub/deep|./sub/deep/er|./sub/deep/er/f.txt|./target|ran\n1000000000\ndeep";
     assert!(found.contains(expected), "{found}");
     assert_eq!(copied.left_out(), ["huge.bin"]);
     assert_eq!(changes(&world, &sandbox, &copied).await, Changes::default());

@@ -20,7 +20,7 @@ class VsCodeTasks(Case):
         """One window, because starting one takes long: a task plans, is denied something, asks for
         a command, proposes; its hunks are decided and taken back. Another is paused, steered and
         stopped, and the code at the cursor is explained."""
-        never = Gate()
+        never, works = Gate(), Gate()
         plan = [{"text": "Look", "state": "done"}, {"text": "Change the lines", "state": "in_progress"}]
         script = in_turn(
             [
@@ -36,7 +36,7 @@ class VsCodeTasks(Case):
                 call("edit", path="a.txt", oldString="line 15\n", newString="LINE 15\n"),
                 call("edit", path="b.txt", oldString="beta", newString="BETA"),
             ],
-            [call("finish", summary="Three lines are louder now.")],
+            [works, call("finish", summary="Three lines are louder now.")],
             ["I begin. ", begin_call("edit", '{"path": "b.txt", "content": "one\\ntwo\\nthr'), never],
             ["I go on. ", never],
             ["I am back. ", never],
@@ -72,6 +72,15 @@ class VsCodeTasks(Case):
             view.wait_log("You allowed it, for this task")
             (decided,) = [a["result"] for a in self.desk.answers("pairwright/approval/request", "server")]
             self.assertEqual(decided, {"decision": "yes", "scope": "task"})
+
+        with self.subTest("what it changes is seen before it can be decided"):
+            view.wait_for("#log details[data-path='b.txt']")
+            self.assertIn("Changed so far", view.log())
+            hunks = view.frame.text_content("#log details[data-path='a.txt'] pre")
+            self.assertIn("-line 3\n+LINE 3\n", hunks)
+            self.assertIn("-line 15\n+LINE 15\n", hunks)
+            self.assertEqual(view.texts("#log button"), [])
+            works.open.set()
 
         with self.subTest("its output, what it took and what it proposes are there"):
             view.press("Review hunks")

@@ -239,6 +239,24 @@ fn what_changes_nothing_or_has_no_commit_to_begin_at_gets_no_branch() {
 }
 
 #[test]
+fn a_task_is_of_higher_risk_where_a_branch_is_protected_and_it_works_there() {
+    let stage = stage();
+    let root = stage.world.root();
+    let rules = stage.world.home().join(".config/pairwright/policy.toml");
+    std::fs::write(rules, "protected_branches = [\"main\"]\n").unwrap();
+    let risk = |arguments: &[&str]| {
+        let (events, _) = stage.start(arguments).until_it_ends();
+        let intake = events.iter().find(|e| e["kind"] == "intake").unwrap();
+        intake["risk"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(risk(&["Add it."]), "high");
+    assert_eq!(risk(&["--worktree", "Add it."]), "medium");
+    git(&root, &["checkout", "-q", "-b", "experiment"]);
+    assert_eq!(risk(&["Add it."]), "medium");
+    stage.stop();
+}
+
+#[test]
 fn what_is_applied_without_being_asked_for_is_not_on_a_protected_branch() {
     let stage = stage();
     let root = stage.world.root();

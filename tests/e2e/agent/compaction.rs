@@ -201,6 +201,8 @@ fn an_agents_file_that_nobody_looks_after_is_told_of_to_the_user_and_the_model()
         .write("AGENTS.md", "Begin at `src/old.py`, truly.\n");
     git(&root, &["add", "-A"]);
     git(&root, &["commit", "-q", "-m", "Third"]);
+    stage.world.write("src/new.py", "one = 3\n");
+    git(&root, &["commit", "-q", "-a", "-m", "Fourth"]);
     assert!(!doctor().contains("AGENTS.md"), "{}", doctor());
     stage.stop();
 }

@@ -9,6 +9,7 @@ use pairwright::driver::{Client, PATIENCE};
 use pairwright::session::document::uri_of;
 use serde_json::{Value, json};
 
+use super::branch::git;
 use super::run::{Script, ScriptTurn, Stage, case, files};
 use crate::world::{Edits, World};
 
@@ -278,6 +279,47 @@ fn a_task_is_stopped_while_it_waits() {
         &json!({ "task": task }),
     );
     assert_eq!(ended(&mut client)["reason"], "by the user");
+    client.leave().unwrap();
+    stage.stop();
+}
+
+/// What git shows comes from a program that the repository names, and never ends.
+#[test]
+fn a_task_is_stopped_while_git_is_asked() {
+    const SLEEPS: &str = "sleep 4271.5";
+    let script = "[[turn]]\n[[turn.call]]\nname = 'git_diff'\narguments = { uncommitted = true }\n";
+    let files = [("a.txt", "one\n"), (".gitattributes", "a.txt diff=slow\n")];
+    let stage = Stage::with(toml::from_str(script).unwrap(), World::new(&files));
+    let root = stage.world.root();
+    git(&root, &["init", "-q", "-b", "main"]);
+    let command = format!("{SLEEPS}; cat");
+    git(&root, &["config", "diff.slow.textconv", &command]);
+    git(&root, &["add", "-A"]);
+    git(&root, &["commit", "-q", "-m", "First"]);
+    stage.world.write("a.txt", "two\n");
+    let mut client = open(&stage, &json!({ "events": true }));
+    let start = json!({ "prompt": "Look." });
+    let task = ask(&mut client, "pairwright/task/start", &start)["task"].clone();
+    let is_call = |event: &Value| event["kind"] == "tool_call";
+    client
+        .wait_for("pairwright/event", is_call, deadline())
+        .unwrap();
+    let runs = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut lines = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
+        lines.any(|line| line.starts_with(SLEEPS.replace(' ', "\0").as_bytes()))
+    };
+    let deadline = deadline();
+    while !runs() {
+        assert!(Instant::now() < deadline, "git shows nothing");
+        std::thread::yield_now();
+    }
+    let stop = json!({ "task": task });
+    ask(&mut client, "pairwright/task/stop", &stop);
+    assert_eq!(ended(&mut client)["reason"], "by the user");
+    let told = client.notices().iter();
+    let results = told.filter(|n| n.params["kind"] == "tool_result").count();
+    assert_eq!(results, 0, "git was waited for");
     client.leave().unwrap();
     stage.stop();
 }
