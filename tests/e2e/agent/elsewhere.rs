@@ -225,6 +225,16 @@ fn a_service_for_other_machines_is_encrypted_and_known_by_its_certificate() {
     let output = ours.command(&arguments).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "one\n", "{told}");
+    let doctor = ours.command(&["doctor", "--json"]).output().unwrap();
+    let doctor: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    assert_eq!(doctor["sandbox"]["running"], 0, "{doctor:#}");
+    let stage = Stage::of(&case("001_find_edit_test"));
+    stage.add_settings(&(service.settings() + &believing));
+    let (events, _) = stage.task().until_it_ends();
+    let told = format!("{:#?}", results(&events));
+    assert!(told.contains("Remote sandbox: isolation"), "{told}");
+    assert!(!told.contains("there is no sandbox"), "{told}");
+    stage.stop();
     // Whoever does not believe the authority sends nothing, the key least of all.
     let output = world.command(&arguments).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
