@@ -1,6 +1,6 @@
 //! Secrets taken out of a text that comes in pieces and is shown as it comes.
 //!
-//! Holds: what is given out, joined, is what [`redact`](super::redact) makes of the whole, wherever it
+//! Holds: what is given out, joined, is what [`redact`](super::redact()) makes of the whole, wherever it
 //! is cut; but what stands before the mark of a private key on its line is shown. A word is given out
 //! as it is written; one that may become a secret, when it has ended. A line of a private key is
 //! judged when it is whole, as is one with more than [`LONGEST`] bytes without a blank. Nothing is held
