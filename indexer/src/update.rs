@@ -140,6 +140,8 @@ pub struct Index {
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     root: PathBuf,
+    /// The root as the caller names it.
+    named: PathBuf,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -175,6 +177,7 @@ impl Index {
     /// When the cache folder cannot be made or written. A damaged index is not an error: it is
     /// rebuilt.
     pub fn open(mut options: Options) -> Result<Self, StoreError> {
+        let named = options.root.clone();
         options.root = options
             .root
             .canonicalize()
@@ -191,6 +194,7 @@ impl Index {
             inbox,
             shared,
             root,
+            named,
             writer: Some(thread),
         })
     }
@@ -206,21 +210,22 @@ impl Index {
 
     /// Shows the index the text of an open buffer; every keystroke may call this.
     pub fn buffer_changed(&self, path: &Path, text: Arc<str>) {
-        if let Some(path) = RepoPath::below(&self.root, path) {
+        if let Some(path) = self.below(path) {
             self.inbox.buffer(path, Some(text));
         }
     }
 
     /// Says that a buffer was closed: the file on disk counts again.
     pub fn buffer_closed(&self, path: &Path) {
-        if let Some(path) = RepoPath::below(&self.root, path) {
+        if let Some(path) = self.below(path) {
             self.inbox.buffer(path, None);
         }
     }
 
     /// Says that files or folders may have changed, appeared or gone.
     pub fn changed(&self, paths: impl IntoIterator<Item = PathBuf>) {
-        self.inbox.changed(paths);
+        let ours = paths.into_iter().filter_map(|path| self.below(&path));
+        self.inbox.changed(ours.map(|path| path.under(&self.root)));
     }
 
     /// Asks for a look at every file and at git.
@@ -298,6 +303,11 @@ impl Index {
     pub fn wait_until_seen(&self, deadline: Instant) -> bool {
         let target = self.inbox.n_messages();
         self.wait(deadline, |state| state.n_handled >= target)
+    }
+
+    /// Returns a file's name, whether its path begins as the root was named or as links lead.
+    fn below(&self, path: &Path) -> Option<RepoPath> {
+        RepoPath::below(&self.root, path.strip_prefix(&self.named).unwrap_or(path))
     }
 
     fn wait(&self, deadline: Instant, done: impl Fn(&State) -> bool) -> bool {

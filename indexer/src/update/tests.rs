@@ -538,6 +538,39 @@ fn what_is_typed_is_seen_before_what_is_saved() {
     assert_eq!(near[0].path.as_str(), "b.rs");
 }
 
+/// An editor names files as it was told to name the folder.
+#[cfg(unix)]
+#[test]
+fn a_folder_opened_through_a_link_is_told_of_by_that_name() {
+    let workspace = Workspace::new(&[("a.rs", TEXTS[0]), ("b.rs", TEXTS[1])]);
+    let links = tempfile::tempdir().unwrap();
+    let link = links.path().join("link");
+    std::os::unix::fs::symlink(workspace.dir.path(), &link).unwrap();
+    let index = Index::open(Options {
+        root: link.clone(),
+        ..workspace.options()
+    });
+    let index = index.unwrap();
+    settle(&index);
+    let names = |name: &str| index.reader().definitions_of(name).len();
+    for root in [link.as_path(), workspace.dir.path()] {
+        index.buffer_changed(&root.join("a.rs"), "fn typed() {}\n".into());
+        seen(&index);
+        assert_eq!(names("typed"), 1, "{}", root.display());
+        index.buffer_closed(&root.join("a.rs"));
+        seen(&index);
+        assert_eq!((names("typed"), names("alpha")), (0, 1));
+        workspace.write("b.rs", format!("fn saved() {{}} // {}\n", root.display()));
+        index.changed([root.join("b.rs")]);
+        seen(&index);
+        assert_eq!(names("saved"), 1, "{}", root.display());
+        workspace.write("b.rs", TEXTS[1]);
+        index.changed([Path::new("b.rs").to_owned()]);
+        seen(&index);
+        assert_eq!(names("saved"), 0);
+    }
+}
+
 #[test]
 fn closing_a_buffer_that_was_not_saved_writes_nothing() {
     let workspace = Workspace::new(&[("a.rs", TEXTS[0]), ("b.rs", TEXTS[1])]);
