@@ -205,6 +205,13 @@ pub(crate) fn not_ignored(root: &Path, paths: &[RepoPath]) -> Vec<RepoPath> {
         .collect()
 }
 
+/// Whether a folder between `root` and `path` is a link, so that `path` may be a file elsewhere.
+pub(crate) fn is_behind_link(root: &Path, path: &Path) -> bool {
+    let folders = path.ancestors().skip(1).take_while(|up| *up != root);
+    let mut found = folders.map(fs::symlink_metadata);
+    found.any(|found| found.is_ok_and(|found| found.is_symlink()))
+}
+
 impl From<RepoPath> for PathBuf {
     fn from(path: RepoPath) -> Self {
         Self::from(String::from(path))

@@ -15,7 +15,7 @@ use crate::{
     walk::{
         Fault, Stat,
         class::{self, FileClass, MAX_BYTES},
-        read,
+        is_behind_link, read,
     },
 };
 
@@ -51,6 +51,9 @@ pub(super) fn examine(
 ) -> (Outcome, Option<Fault>) {
     let class = FileClass::of_path(path.as_str());
     let on_disk = path.under(root);
+    if is_behind_link(root, &on_disk) {
+        return (Outcome::Gone, None);
+    }
     let seen = now();
     let stat = match std::fs::symlink_metadata(&on_disk) {
         Ok(metadata) if metadata.is_file() => Stat::of(&metadata),

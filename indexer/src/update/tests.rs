@@ -454,6 +454,23 @@ fn a_file_that_becomes_a_link_is_gone_and_a_loop_is_harmless() {
     assert!(index.reader().definitions_of("hunter2").is_empty());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_folder_that_becomes_a_link_leads_nowhere() {
+    let workspace = Workspace::new(&[("a.rs", TEXTS[0]), ("deep/er/c.rs", TEXTS[1])]);
+    let outside = Workspace::new(&[("er/c.rs", "fn hunter2() {}")]);
+    let index = workspace.settled();
+    fs::remove_dir_all(workspace.path("deep")).unwrap();
+    std::os::unix::fs::symlink(outside.dir.path(), workspace.path("deep")).unwrap();
+    for name in ["deep/er/c.rs", "deep"] {
+        index.changed([workspace.path(name)]);
+        seen(&index);
+        assert!(index.reader().definitions_of("hunter2").is_empty());
+        let paths: Vec<_> = index.reader().paths().map(ToString::to_string).collect();
+        assert_eq!(paths, ["a.rs"]);
+    }
+}
+
 #[test]
 fn a_disk_that_refuses_keeps_answers_in_memory_and_is_tried_again() {
     let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
