@@ -29,6 +29,7 @@ fn main() -> Result<(), Failure> {
     if let [stage, root, cache] = &arguments[..]
         && let Some(stage) = stage.to_str().and_then(|name| name.strip_prefix("--"))
     {
+        let root = &root.canonicalize()?;
         let mut out = io::stdout().lock();
         return match stage {
             "parse" => parse(root, &mut out),
@@ -178,7 +179,8 @@ fn ask(index: &Index, root: &Path, out: &mut impl Write) -> Result<Vec<Place>, F
     Ok(places)
 }
 
-/// Switches to a branch on which 5,000 files differ and back, with three of them open.
+/// Switches to a branch on which 5,000 files differ and back, with three of them open and three
+/// closed just before.
 fn switch(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let git = |arguments: &[&str]| -> Result<(), Failure> {
         #[expect(
@@ -216,25 +218,39 @@ fn switch(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure
     index.rescan();
     settle(&index)?;
 
-    let open_files = &changed[..3.min(changed.len())];
+    if changed.len() < 6 {
+        return Err("too few files".into());
+    }
+    let (open_files, rest) = changed.split_at(3);
+    let closed_files = &rest[rest.len() - 3..];
+    let show = |path: &RepoPath| -> Result<(), Failure> {
+        let path = root.join(path.as_str());
+        index.buffer_changed(&path, fs::read_to_string(&path)?.into());
+        Ok(())
+    };
     for (branch, what) in [("speed-other", "to new content"), (&was, "back")] {
+        for path in closed_files {
+            show(path)?;
+            index.buffer_closed(&root.join(path.as_str()));
+        }
+        settle(&index)?;
         git(&["checkout", "-q", branch])?;
         let started = Instant::now();
-        for path in open_files {
-            let path = root.join(path.as_str());
-            index.buffer_changed(&path, fs::read_to_string(&path)?.into());
-        }
+        open_files.iter().try_for_each(show)?;
         index.rescan();
         let is_fresh = |path: &RepoPath| {
             let shown = index.reader().content_hash(path);
             let now = fs::read(root.join(path.as_str())).ok();
             now.is_some_and(|text| shown == Some(indexer::ContentHash::of(&text)))
         };
-        #[expect(clippy::disallowed_methods, reason = "a reader cannot be waited for")]
-        while !open_files.iter().all(is_fresh) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let open_took = started.elapsed();
+        let fresh_after = |files: &[RepoPath]| {
+            #[expect(clippy::disallowed_methods, reason = "a reader cannot be waited for")]
+            while !files.iter().all(is_fresh) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            started.elapsed()
+        };
+        let (open_took, closed_took) = (fresh_after(open_files), fresh_after(closed_files));
         if !index.wait_until_seen(soon()) {
             return Err("the branch was not indexed in time".into());
         }
@@ -242,9 +258,10 @@ fn switch(root: &Path, cache: &Path, out: &mut impl Write) -> Result<(), Failure
         settle(&index)?;
         writeln!(
             out,
-            "| branch of {} files, {what}: open files, all found, on disk | {}, {}, {} |",
+            "| branch of {} files, {what}: open files, those closed last, all, on disk | {}, {}, {}, {} |",
             changed.len(),
             ms(open_took),
+            ms(closed_took),
             ms(all_took),
             ms(started.elapsed())
         )?;

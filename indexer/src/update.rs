@@ -2,8 +2,9 @@
 //!
 //! [`Index`] is the handle. Whatever may have changed (a keystroke, a saved file, an event, a
 //! commit) goes into the inbox, where it is coalesced; the writer takes it out, looks at the
-//! files themselves, and publishes a new [`Reader`]. Open files go first, then what git says
-//! changed, then the rest, newest first.
+//! files themselves, and publishes a new [`Reader`]. Open files and those closed last go first, with
+//! what was said to have changed, then what git says changed, then the rest, newest first: which
+//! those are is found out by listing all files, which nothing else waits for.
 //! Holds: no caller ever waits for the writer except in [`Index::wait_until_settled`]; what a
 //! message says is never believed, only looked at; with nothing to do the writer sleeps without
 //! a timer, except in a second process on the same folder, which every two seconds tries the lock
@@ -11,6 +12,7 @@
 
 mod examine;
 mod inbox;
+mod line;
 mod publish;
 mod writer;
 

@@ -15,6 +15,7 @@ use crate::{
     path::RepoPath,
     repo::history::History,
     vector::{ChunkId, OutsideModel},
+    walk::Walked,
 };
 
 const MAX_PATHS: usize = 20_000;
@@ -35,6 +36,8 @@ pub(super) struct Mail {
     pub(super) paths: FxHashSet<PathBuf>,
     pub(super) rescan: bool,
     pub(super) git: bool,
+    /// All files; no list when making it broke off.
+    pub(super) walked: Option<Option<Walked>>,
     /// Of a commit.
     pub(super) history: Option<(Option<String>, History)>,
     /// `None` stands for the vector of another chunk with the same text.
@@ -56,6 +59,7 @@ impl Mail {
             && self.paths.is_empty()
             && !self.rescan
             && !self.git
+            && self.walked.is_none()
             && self.history.is_none()
             && self.vectors.is_empty()
             && self.outside.is_none()
@@ -106,6 +110,10 @@ impl Inbox {
 
     pub(super) fn git(&self) {
         self.put(|mail| mail.git = true);
+    }
+
+    pub(super) fn walked(&self, walked: Option<Walked>) {
+        self.put(|mail| mail.walked = Some(walked));
     }
 
     pub(super) fn history(&self, commit: Option<String>, history: History) {

@@ -1,4 +1,5 @@
 mod bad_input;
+mod switch;
 
 use std::{
     collections::BTreeSet,

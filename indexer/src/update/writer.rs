@@ -3,6 +3,8 @@
 //! A round takes the mail, shows open buffers, then looks at one batch of waiting files, so that a
 //! keystroke never waits longer than a batch. Few changes stay in memory over the base until it is
 //! quiet; many go straight to disk and are published now and then, less often as it grows.
+//! Listing all files is the work of another thread, and what it found is mail: files that are known
+//! to have changed are looked at and shown meanwhile.
 
 mod look;
 mod turn;
@@ -21,6 +23,7 @@ use super::{
     Options, Phase, Role, Shared, State, Status, Watching,
     examine::now,
     inbox::{Inbox, Mail, Patience},
+    line::{Line, Order},
     publish::{Stores, empty, read_published},
 };
 use crate::{
@@ -41,6 +44,8 @@ use crate::{
 const BATCH: usize = 96;
 /// Up to this many waiting files go to the overlay, more go straight to disk.
 const MAX_IN_MEMORY: usize = 400;
+/// Files that were closed last are looked at before others, as open ones are.
+const MAX_RECENT: usize = 32;
 /// Quiet time before what is in memory is published.
 const QUIET: Duration = Duration::from_secs(3);
 /// How often a follower asks for its turn.
@@ -78,8 +83,13 @@ pub(super) struct Writer {
     fresh: FxHashMap<RepoPath, Arc<OverlayFile>>,
     gone: FxHashSet<RepoPath>,
     buffers: FxHashMap<RepoPath, Buffer>,
-    waiting: VecDeque<RepoPath>,
-    is_waiting: FxHashSet<RepoPath>,
+    /// Those closed last, the newest first.
+    recent: VecDeque<RepoPath>,
+    waiting: Line,
+    /// All files are to be listed,
+    must_walk: bool,
+    /// are being listed.
+    walks: bool,
     history: Arc<History>,
     head: Arc<Head>,
     reads_history: bool,
@@ -182,8 +192,10 @@ impl Writer {
             fresh: FxHashMap::default(),
             gone: FxHashSet::default(),
             buffers: FxHashMap::default(),
-            waiting: VecDeque::new(),
-            is_waiting: FxHashSet::default(),
+            recent: VecDeque::new(),
+            waiting: Line::default(),
+            must_walk: true,
+            walks: false,
             history,
             head: Arc::default(),
             reads_history: false,
@@ -216,15 +228,8 @@ impl Writer {
         self.repo = Repo::open(&self.options.root);
         self.start_watching();
         self.look_at_git();
-        // Buffers may already be open; they come before the long look at everything.
-        let mail = self.inbox.take(Patience::None);
-        let stops = mail.stop;
-        self.handle(mail);
-        if stops {
-            return;
-        }
-        self.reconcile();
         loop {
+            self.walk_if_asked();
             self.report();
             let mail = self.inbox.take(self.patience());
             let stops = mail.stop;
@@ -248,6 +253,8 @@ impl Writer {
         let has_turn = self.stores.is_some();
         if !self.waiting.is_empty() && (has_turn || self.fresh.len() < 4 * MAX_IN_MEMORY) {
             Patience::None
+        } else if self.walks {
+            Patience::Forever
         } else if !has_turn {
             Patience::Until(Instant::now() + TURN)
         } else if self.is_dirty {
@@ -284,10 +291,10 @@ impl Writer {
         if mail.git {
             self.look_at_git();
         }
-        if mail.rescan {
-            self.reconcile();
-        } else if !mail.paths.is_empty() {
-            self.look_at(mail.paths.into_iter().collect());
+        self.must_walk |= mail.rescan;
+        self.look_at(mail.paths, Order::First);
+        if let Some(walked) = mail.walked {
+            self.reconcile(walked);
         }
         if let Some(model) = mail.outside {
             self.use_outside(model);
@@ -351,8 +358,18 @@ impl Writer {
 
     fn close_buffer(&mut self, path: &RepoPath) -> bool {
         let was_open = self.buffers.remove(path).is_some();
-        self.look_at(vec![path.under(&self.options.root)]);
+        if was_open {
+            self.recent.retain(|recent| recent != path);
+            self.recent.truncate(MAX_RECENT - 1);
+            self.recent.push_front(path.clone());
+        }
+        self.look_at([path.under(&self.options.root)], Order::First);
         was_open
+    }
+
+    /// Whether there is more to look at, as far as is known.
+    fn has_more(&self) -> bool {
+        !self.waiting.is_empty() || self.must_walk || self.walks
     }
 
     fn changed_something(&mut self) {
@@ -406,7 +423,7 @@ impl Writer {
             },
             n_files: self.files.len(),
             n_indexed: self.base.n_indexed() + self.fresh.len(),
-            pending: self.is_waiting.len(),
+            pending: self.waiting.len(),
             indexed_commit: self.indexed_commit.clone(),
             head: (*self.head).clone(),
             faults: faults
@@ -427,7 +444,7 @@ impl Writer {
         };
         let changed = state.status != status;
         // Said, but its files still wait: only counts as handled once they have been looked at.
-        if self.waiting.is_empty() {
+        if !self.has_more() {
             state.n_handled = self.n_told;
         }
         state.status = status.clone();
@@ -437,13 +454,6 @@ impl Writer {
             (self.options.on_status)(&status);
         }
     }
-}
-
-/// Where in the line a file goes.
-#[derive(Clone, Copy)]
-enum Order {
-    First,
-    Last,
 }
 
 /// Gives way to everything else on the machine, where that can be asked of one thread.

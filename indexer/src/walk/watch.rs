@@ -117,8 +117,12 @@ impl Watch {
     /// below: the next walk watches them again.
     pub(crate) fn forget(&self, path: &Path) {
         let mut folders = self.lock();
-        if folders.watched.remove(path) {
-            folders.watched.retain(|folder| !folder.starts_with(path));
+        let Folders {
+            watched, before, ..
+        } = &mut *folders;
+        if watched.remove(path) | before.remove(path) {
+            watched.retain(|folder| !folder.starts_with(path));
+            before.retain(|folder| !folder.starts_with(path));
         }
     }
 
@@ -280,6 +284,26 @@ mod tests {
             fs::remove_dir_all(&folder).unwrap();
             while told.recv_timeout(Duration::from_secs(30)).unwrap() != folder {}
             watch.forget(&folder);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_was_made_anew_before_the_walk_came_to_it_is_watched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (watch, told) = watching(dir.path());
+        let folder = dir.path().join("folder");
+        for is_again in [false, true] {
+            fs::create_dir(&folder).unwrap();
+            watch.walk_begins();
+            if is_again {
+                watch.forget(&folder);
+            }
+            watch.entered(&folder);
+            watch.walk_ended();
+            is_told_of(&folder, &told);
+            fs::remove_dir_all(&folder).unwrap();
+            while told.recv_timeout(Duration::from_secs(30)).unwrap() != folder {}
         }
     }
 }

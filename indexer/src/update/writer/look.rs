@@ -13,8 +13,9 @@ use super::{
     super::{
         Phase,
         examine::{Known, Outcome, examine},
+        line::Order,
     },
-    BATCH, MAX_IN_MEMORY, Order, Writer,
+    BATCH, MAX_IN_MEMORY, Writer, lower_priority,
 };
 use crate::{
     path::RepoPath,
@@ -22,7 +23,7 @@ use crate::{
     repo::Repo,
     store::FileEntry,
     syntax::Parsed,
-    walk::{Fault, IGNORE_FILE, not_ignored, walk},
+    walk::{Fault, IGNORE_FILE, MAX_FILES, Walked, not_ignored, walk},
 };
 
 impl Writer {
@@ -35,10 +36,9 @@ impl Writer {
     }
 
     /// Puts paths that may have changed in line, folders with everything in them.
-    pub(super) fn look_at(&mut self, paths: Vec<PathBuf>) {
+    pub(super) fn look_at(&mut self, paths: impl IntoIterator<Item = PathBuf>, order: Order) {
         let root = self.options.root.clone();
-        let mut unknown = Vec::new();
-        let mut folders = Vec::new();
+        let (mut known, mut unknown, mut folders) = (Vec::new(), Vec::new(), Vec::new());
         let mut needs_walk = false;
         for on_disk in paths {
             let Some(path) = RepoPath::below(&root, &on_disk) else {
@@ -50,7 +50,7 @@ impl Writer {
             let name = path.file_name();
             needs_walk |= name == ".gitignore" || name == ".ignore" || name == IGNORE_FILE;
             if self.files.contains_key(&path) {
-                self.await_file(path, Order::First);
+                known.push(path);
             } else if on_disk.is_dir() {
                 folders.push(path);
             } else if on_disk.is_file() {
@@ -58,79 +58,117 @@ impl Writer {
             } else {
                 // A folder may have gone: everything that was in it is looked at.
                 let inside = format!("{path}/");
-                let lost: Vec<_> = self
-                    .files
-                    .range(RepoPath::from(inside.clone())..)
-                    .take_while(|(path, _)| path.as_str().starts_with(&inside))
-                    .map(|(path, _)| path.clone())
-                    .collect();
-                for path in lost {
-                    self.await_file(path, Order::First);
-                }
+                let lost = self.files.range(RepoPath::from(inside.clone())..);
+                let lost = lost.take_while(|(path, _)| path.as_str().starts_with(&inside));
+                known.extend(lost.map(|(path, _)| path.clone()));
             }
         }
         // A build makes many folders that are ignored.
-        if needs_walk || !folders.is_empty() && !not_ignored(&root, &folders).is_empty() {
-            self.reconcile();
+        let is_new = |folders: &[RepoPath]| !not_ignored(&root, folders).is_empty();
+        self.must_walk |= needs_walk || !folders.is_empty() && is_new(&folders);
+        if unknown.len() > MAX_IN_MEMORY {
+            // To ask the rules about each is as much work, and all else would wait for it.
+            self.must_walk = true;
         } else if !unknown.is_empty() {
-            for path in not_ignored(&root, &unknown) {
-                self.await_file(path, Order::First);
-            }
+            known.extend(not_ignored(&root, &unknown));
+        }
+        for path in known {
+            self.await_file(path, order);
         }
     }
 
-    /// Lists all files and puts those in line that are new, changed or gone.
-    pub(super) fn reconcile(&mut self) {
-        if self.phase == Phase::Scanning {
-            self.report();
+    /// Begins to list all files, on a thread of its own, if that is asked for. What is found comes
+    /// as mail.
+    pub(super) fn walk_if_asked(&mut self) {
+        if !self.must_walk || self.walks {
+            return;
         }
-        let watch = self.watch.clone();
-        if let Some(watch) = &watch {
-            watch.walk_begins();
-        }
-        let entered = watch.clone();
-        let enter = move |folder: &Path| {
-            if let Some(watch) = &entered {
-                watch.entered(folder);
+        (self.must_walk, self.walks) = (false, true);
+        self.phase = Phase::Scanning;
+        let (inbox, watch) = (self.inbox.clone(), self.watch.clone());
+        let (root, threads) = (self.options.root.clone(), self.options.threads);
+        let list = move || {
+            lower_priority();
+            if let Some(watch) = &watch {
+                watch.walk_begins();
             }
+            let entered = watch.clone();
+            let enter = move |folder: &Path| {
+                if let Some(watch) = &entered {
+                    watch.entered(folder);
+                }
+            };
+            let mut walked = walk(&root, threads, enter);
+            let fault = watch.and_then(|watch| watch.walk_ended());
+            walked
+                .faults
+                .extend(fault.map(|fault| Fault::new("", &fault)));
+            walked
         };
-        let walked = self
-            .pool
-            .install(|| walk(&self.options.root, self.options.threads, enter));
-        if let Some(fault) = watch.and_then(|watch| watch.walk_ended()) {
-            self.fault("", &fault);
+        let begun = std::thread::Builder::new()
+            .name("index-walk".into())
+            .spawn(move || inbox.walked(catch_unwind(AssertUnwindSafe(list)).ok()));
+        if begun.is_err() {
+            self.reconcile(None);
         }
+    }
+
+    /// Puts those in line that are new, changed or gone by a list of all files.
+    pub(super) fn reconcile(&mut self, walked: Option<Walked>) {
+        self.walks = false;
+        self.phase = Phase::Indexing;
+        let Some(walked) = walked else {
+            self.fault("", "the files could not be listed");
+            return;
+        };
         for fault in walked.faults {
             self.fault(fault.path, &fault.message);
         }
-        let mut changed: Vec<(i64, RepoPath)> = Vec::new();
-        let mut lost: FxHashSet<RepoPath> = self.files.keys().cloned().collect();
+        let is_whole = walked.files.len() < MAX_FILES;
         let found: FxHashSet<&RepoPath> = walked.files.iter().map(|(path, _)| path).collect();
-        self.is_waiting.retain(|path| found.contains(path));
-        for (path, stat) in walked.files {
-            lost.remove(&path);
-            if !self
-                .files
-                .get(&path)
-                .is_some_and(|entry| entry.is_current(stat))
-            {
-                changed.push((-stat.modified, path));
+        let known = self.files.keys().chain(self.waiting.paths());
+        let mut lost: FxHashSet<RepoPath> = known
+            .chain(self.buffers.keys())
+            .filter(|path| !found.contains(path))
+            .cloned()
+            .collect();
+        // Some were made after their folder was listed. The others that are there are ignored now.
+        let root = &self.options.root;
+        let is_there = |path: &&RepoPath| {
+            let found = path.under(root).symlink_metadata();
+            found.is_ok_and(|found| found.is_file())
+        };
+        let there: Vec<RepoPath> = lost.iter().filter(is_there).cloned().collect();
+        if is_whole && !there.is_empty() {
+            for path in not_ignored(root, &there) {
+                lost.remove(&path);
             }
         }
-        changed.sort_unstable();
-        // Those that still exist are ignored now.
+        let ignored = there.iter().filter(|path| lost.contains(path));
+        for path in ignored {
+            self.buffers.remove(path);
+        }
+        let has_lost = !lost.is_empty();
         for path in lost {
+            self.waiting.remove(&path);
             self.forget(path);
         }
+        let mut changed: Vec<(i64, RepoPath)> = walked
+            .files
+            .into_iter()
+            .filter(|(path, stat)| {
+                let entry = self.files.get(path);
+                !entry.is_some_and(|entry| entry.is_current(*stat))
+            })
+            .map(|(path, stat)| (-stat.modified, path))
+            .collect();
+        changed.sort_unstable();
         for (_, path) in changed {
             self.await_file(path, Order::Last);
         }
-        for path in self.buffers.keys().cloned().collect::<Vec<_>>() {
-            if self.is_waiting.contains(&path) {
-                self.await_file(path, Order::First);
-            }
+        if has_lost {
+            self.show();
         }
-        self.phase = Phase::Indexing;
     }
 
     /// Notices a new commit or branch, and reads its history in the background.
@@ -141,11 +179,12 @@ impl Writer {
         let Some(repo) = self.repo.clone() else {
             return;
         };
-        let before = self.head.clone();
+        let before = self.head.commit.clone();
+        let before = before.or_else(|| self.indexed_commit.clone());
         // Damaged objects are the business of another crate, which may break off on them.
         let look = AssertUnwindSafe(|| {
             let head = repo.head();
-            let commits = (before.commit.as_deref(), head.commit.as_deref());
+            let commits = (before.as_deref(), head.commit.as_deref());
             let changed = match commits {
                 (Some(old), Some(new)) if old != new => repo.changed_between(old, new),
                 _ => None,
@@ -159,11 +198,9 @@ impl Writer {
         if *self.head == head {
             return;
         }
-        for path in changed.unwrap_or_default() {
-            if self.files.contains_key(&path) || path.under(&self.options.root).is_file() {
-                self.await_file(path, Order::Last);
-            }
-        }
+        let root = self.options.root.clone();
+        let changed = changed.unwrap_or_default().into_iter();
+        self.look_at(changed.map(|path| path.under(&root)), Order::Last);
         self.head = Arc::new(head);
         self.read_history();
     }
@@ -192,7 +229,7 @@ impl Writer {
     /// Looks at the next waiting files.
     pub(super) fn look_at_batch(&mut self) {
         if self.waiting.is_empty() {
-            if self.phase == Phase::Indexing {
+            if self.phase == Phase::Indexing && !self.has_more() {
                 self.indexed_commit.clone_from(&self.head.commit);
                 self.phase = if self.is_dirty {
                     Phase::Indexing
@@ -202,7 +239,6 @@ impl Writer {
             }
             return;
         }
-        let in_memory = self.stores.is_none() || self.waiting.len() <= MAX_IN_MEMORY;
         if self.stores.is_none() && self.fresh.len() >= 4 * MAX_IN_MEMORY {
             self.fault(
                 "",
@@ -210,15 +246,8 @@ impl Writer {
             );
             return;
         }
-        let mut batch = Vec::with_capacity(BATCH);
-        while batch.len() < BATCH
-            && let Some(path) = self.waiting.pop_front()
-        {
-            // A path said again while it waited stands twice in line.
-            if self.is_waiting.remove(&path) {
-                batch.push(path);
-            }
-        }
+        let (batch, n_alike) = self.waiting.take(BATCH);
+        let in_memory = self.stores.is_none() || n_alike <= MAX_IN_MEMORY;
         let (files, root) = (&self.files, &self.options.root);
         // In memory, a file must be parsed to be shown, whether it is stored or not. Else one
         // thread stores what it parsed while the others parse.
@@ -277,7 +306,9 @@ impl Writer {
                 }
             }
         }
-        self.phase = Phase::Indexing;
+        if self.phase == Phase::Ready {
+            self.phase = Phase::Indexing;
+        }
         if in_memory {
             self.show();
         }
@@ -334,11 +365,8 @@ impl Writer {
     }
 
     pub(super) fn await_file(&mut self, path: RepoPath, order: Order) {
-        let is_new = self.is_waiting.insert(path.clone());
-        match order {
-            Order::First => self.waiting.push_front(path),
-            Order::Last if is_new => self.waiting.push_back(path),
-            Order::Last => {}
-        }
+        let is_in_use = self.buffers.contains_key(&path) || self.recent.contains(&path);
+        let order = if is_in_use { Order::First } else { order };
+        self.waiting.push(path, order);
     }
 }

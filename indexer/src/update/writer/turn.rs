@@ -10,11 +10,13 @@ use super::{
     super::{
         Phase,
         examine::rows,
+        line::Order,
         publish::{Stores, read_published},
     },
     FIRST_PUBLISH, MAX_IN_MEMORY, MAX_WANTED, QUIET, RETRY, VECTORS_SHOWN, Writer,
 };
 use crate::{
+    path::RepoPath,
     reader::{Base, Overlay, Reader},
     store::{Manifest, StoreError},
     vector::{ChunkId, OutsideModel, Row},
@@ -72,7 +74,7 @@ impl Writer {
     pub(super) fn show_vectors_if_due(&mut self) {
         let is_complete = self.shared.lock().wanted.is_empty();
         if !self.has_new_vectors
-            || !self.waiting.is_empty()
+            || self.has_more()
             || !is_complete && self.last_publish.elapsed() < VECTORS_SHOWN
         {
             return;
@@ -98,13 +100,13 @@ impl Writer {
         }
         if !self.is_dirty {
             // Whoever waits for everything to be on disk has it.
-            self.must_settle &= !self.waiting.is_empty();
+            self.must_settle &= self.has_more();
             return;
         }
         let is_quiet = self.last_change.elapsed() >= QUIET;
         // Whoever opens a folder waits for the first index of it.
         let is_first = self.generation == 0;
-        let is_due = if self.waiting.is_empty() {
+        let is_due = if !self.has_more() {
             is_quiet
                 || self.must_settle
                 || self.has_unshown
@@ -153,7 +155,7 @@ impl Writer {
                 self.retry_at = None;
                 self.must_settle = false;
                 self.faults.remove("publish");
-                if self.waiting.is_empty() && self.phase == Phase::Indexing {
+                if !self.has_more() && self.phase == Phase::Indexing {
                     self.indexed_commit.clone_from(&self.head.commit);
                     self.phase = Phase::Ready;
                 }
@@ -171,7 +173,7 @@ impl Writer {
         self.publish_interval = (3 * self.publish_interval)
             .min(Duration::from_secs(120))
             .max(8 * started.elapsed());
-        if self.waiting.is_empty() {
+        if !self.has_more() {
             self.publish_interval = FIRST_PUBLISH;
         }
     }
@@ -312,10 +314,12 @@ impl Writer {
                     .map(|file| (file.path.clone(), file.clone()))
                     .collect();
                 self.base = Arc::new(base);
-                self.fresh.clear();
-                self.gone.clear();
+                let newer: Vec<RepoPath> = self.fresh.drain().map(|(path, _)| path).collect();
+                for path in newer.into_iter().chain(std::mem::take(&mut self.gone)) {
+                    self.await_file(path, Order::First);
+                }
                 self.faults.remove("");
-                self.reconcile();
+                self.must_walk = true;
                 self.show();
             }
             Err(error) => self.fault("", &error),
