@@ -358,11 +358,9 @@ impl Writer {
 
     fn close_buffer(&mut self, path: &RepoPath) -> bool {
         let was_open = self.buffers.remove(path).is_some();
-        if was_open {
-            self.recent.retain(|recent| recent != path);
-            self.recent.truncate(MAX_RECENT - 1);
-            self.recent.push_front(path.clone());
-        }
+        self.recent.retain(|recent| recent != path);
+        self.recent.truncate(MAX_RECENT - 1);
+        self.recent.push_front(path.clone());
         self.look_at([path.under(&self.options.root)], Order::First);
         was_open
     }
