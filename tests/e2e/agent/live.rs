@@ -97,6 +97,36 @@ fn however_much_is_edited_what_is_told_of_it_is_bounded() {
     stage.stop();
 }
 
+#[test]
+fn of_a_private_key_that_a_command_prints_in_parts_nothing_is_told() {
+    let [begin, end] = ["BEGIN", "END"].map(|mark| format!("-----{mark} PRIVATE KEY-----"));
+    let command = format!(
+        "echo before; echo '{begin}'; sleep 0.3; echo MIIEsecret; sleep 0.3; echo MIIEmore; echo '{end}'; echo behind"
+    );
+    let call = |name: &str, arguments: &str| {
+        format!("[[turn]]\n[[turn.call]]\nname = '{name}'\narguments = {{ {arguments} }}\n")
+    };
+    let script = format!(
+        "answers = [{{ decision = 'yes' }}]\n{}{}",
+        call("run", &format!("command = \"{command}\"")),
+        call("finish", "summary = 'Done.'")
+    );
+    let script: Script = toml::from_str(&script).unwrap();
+    let stage = Stage::with(script, World::new(&[("a.txt", "one\n")]));
+    let (events, _) = stage.task().until_it_ends();
+    let told: String = of_kind(&events, "tool_output")
+        .into_iter()
+        .map(|event| event["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(told, "before\n[redacted private key]\nbehind\n");
+    let result = of_kind(&events, "tool_result")[0].to_string();
+    assert!(
+        result.contains("behind") && !result.contains("MIIE"),
+        "{result}"
+    );
+    stage.stop();
+}
+
 /// The model stands still in the middle of its call: what there is of it is told, and is no more than
 /// that.
 #[test]

@@ -13,6 +13,7 @@ use crate::agent::proposed::Row;
 use crate::agent::sandbox::{Ran, TaskSandbox};
 use crate::agent::tools::run;
 use crate::model::ToolCall;
+use crate::secret::Stream;
 use crate::store::events::{EventKind, Outcome, Permission, Subject};
 
 /// Output of a command that is told while it runs, in bytes; the rest is in the result.
@@ -151,6 +152,8 @@ impl Driver {
         };
         let mut n_told = 0;
         let mut pending = Vec::new();
+        // Of a private key, the lines behind the first come later.
+        let mut shown = Stream::default();
         let mut open = hosts.to_vec();
         let mut given = hosts.to_vec();
         given.retain(|host| grants_host(&self.grants, host));
@@ -181,10 +184,12 @@ impl Driver {
                     let rest = pending.split_off(end + 1);
                     let told = std::mem::replace(&mut pending, rest);
                     n_told += told.len();
-                    let text = String::from_utf8_lossy(&told).into_owned();
+                    let text = shown.take(&String::from_utf8_lossy(&told));
                     let call = call.id.clone();
-                    self.record_soon(vec![EventKind::ToolOutput { call, text }])
-                        .await?;
+                    if !text.is_empty() {
+                        self.record_soon(vec![EventKind::ToolOutput { call, text }])
+                            .await?;
+                    }
                 }
                 Ok(Ok(None)) => return Ok(started.end()),
                 Err(None) => self.controls.close(),
