@@ -90,6 +90,8 @@ pub(super) struct Writer {
     must_walk: bool,
     /// are being listed.
     walks: bool,
+    /// Files looked at since that began.
+    looked_at: FxHashSet<RepoPath>,
     history: Arc<History>,
     head: Arc<Head>,
     reads_history: bool,
@@ -196,6 +198,7 @@ impl Writer {
             waiting: Line::default(),
             must_walk: true,
             walks: false,
+            looked_at: FxHashSet::default(),
             history,
             head: Arc::default(),
             reads_history: false,

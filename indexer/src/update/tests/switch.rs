@@ -36,11 +36,13 @@ fn what_is_known_to_have_changed_is_shown_before_all_files_are_listed() {
         seen(index);
         index.buffer_closed(path);
     };
+    let close: Tell = |index, path| index.buffer_closed(path);
     let say: Tell = |index, path| index.changed([path.to_owned()]);
     // More files than are kept in memory change with it, or none.
     let cases = [
         ("open", 450, open, open),
         ("closed a moment ago", 450, open_and_close, nothing),
+        ("closed before it was seen to be open", 450, close, nothing),
         ("said to have changed", 450, nothing, say),
         ("changed by the commit", 0, nothing, nothing),
     ];

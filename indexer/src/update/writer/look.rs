@@ -84,6 +84,7 @@ impl Writer {
             return;
         }
         (self.must_walk, self.walks) = (false, true);
+        self.looked_at.clear();
         self.phase = Phase::Scanning;
         let (inbox, watch) = (self.inbox.clone(), self.watch.clone());
         let (root, threads) = (self.options.root.clone(), self.options.threads);
@@ -157,8 +158,10 @@ impl Writer {
             .files
             .into_iter()
             .filter(|(path, stat)| {
-                let entry = self.files.get(path);
-                !entry.is_some_and(|entry| entry.is_current(*stat))
+                let is_new = self.looked_at.contains(path);
+                let is_known =
+                    |entry: &FileEntry| entry.is_current(*stat) || is_new && entry.stat == *stat;
+                !self.files.get(path).is_some_and(is_known)
             })
             .map(|(path, stat)| (-stat.modified, path))
             .collect();
@@ -247,6 +250,9 @@ impl Writer {
             return;
         }
         let (batch, n_alike) = self.waiting.take(BATCH);
+        if self.walks {
+            self.looked_at.extend(batch.iter().cloned());
+        }
         let in_memory = self.stores.is_none() || n_alike <= MAX_IN_MEMORY;
         let (files, root) = (&self.files, &self.options.root);
         // In memory, a file must be parsed to be shown, whether it is stored or not. Else one
