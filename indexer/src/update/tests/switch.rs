@@ -207,7 +207,7 @@ fn a_process_that_gets_its_turn_shows_what_it_knew_before_all_files_are_listed()
     seen(&second);
     workspace.write("untold.rs", "fn untold() {}\n");
     drop(first);
-    let mut fresh = || told.recv_timeout(Duration::from_secs(60)).unwrap();
+    let fresh = || told.recv_timeout(Duration::from_secs(60)).unwrap();
     let fresh = std::iter::from_fn(|| Some(fresh())).find(|status| status.role == Role::Writer);
     assert_eq!(fresh.map(|status| status.n_files), Some(2));
     settle(&second);
