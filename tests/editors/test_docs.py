@@ -65,9 +65,9 @@ class Docs(unittest.TestCase):
         said = json.loads(done.stdout)
         self.assertEqual([p for p in said["problems"] if "setting" in p["message"]], [])
         in_force = {one["key"] for one in said["settings"]}
-        for section, names in (("agent.startup", [""]), ("outbound", tomllib.loads(outbound)["outbound"])):
-            for name in names:
-                self.assertIn(f"{section}.{name}".strip("."), in_force)
+        wanted = {f"agent.startup.{title}" for title in tomllib.loads(startup)["agent"]["startup"]}
+        wanted |= {f"outbound.{name}" for name in tomllib.loads(outbound)["outbound"]}
+        self.assertEqual(wanted - in_force, set())
 
     def test_the_lines_for_sandboxes_elsewhere_are_in_force(self):
         lines = docs.block("Commands", "toml", page=docs.FRONT)

@@ -99,7 +99,8 @@ fn however_much_is_edited_what_is_told_of_it_is_bounded() {
 
 #[test]
 fn of_a_private_key_that_a_command_prints_in_parts_nothing_is_told() {
-    let [begin, end] = ["BEGIN", "END"].map(|mark| format!("-----{mark} PRIVATE KEY-----"));
+    // A call that has such a mark itself is not carried out.
+    let [begin, end] = ["BEGIN", "END"].map(|mark| format!("-----{mark} PRIVATE'' KEY-----"));
     let command = format!(
         "echo before; echo '{begin}'; sleep 0.3; echo MIIEsecret; sleep 0.3; echo MIIEmore; echo '{end}'; echo behind"
     );
