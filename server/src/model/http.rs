@@ -186,7 +186,7 @@ impl Origin {
                 sent => sent,
             };
             match sent {
-                Sent::Answered(answer) => return Ok(answer),
+                Sent::Answered(answer) => return Ok(*answer),
                 Sent::NeverArrived if again => {
                     again = false;
                     // Those that waited beside it are no younger.

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
@@ -12,7 +13,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::dial::{ForwardingProxy, Io};
 use super::{Answer, Ask, IDLE_HTTP2, Origin, Protocol};
@@ -21,8 +23,8 @@ use crate::model::failure::Failure;
 /// Pings on an HTTP/2 connection with an answer under way find out within 25 s that a peer is gone,
 /// within 5 s where nothing was heard for so long. Without one the kernel looks after the
 /// connection (`dial`), so that an idle program is not woken.
-const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(20);
-const PING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A server may send this much of an answer ahead of us.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -37,9 +39,12 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 /// They must not add up to the end of the connection either.
 const REMEMBERED_RESETS: usize = 4096;
 
+/// Tasks that read the answers over an HTTP/2 connection say within this time that it has ended.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// What became of a request.
 pub(super) enum Sent {
-    Answered(Answer),
+    Answered(Box<Answer>),
     /// The server cannot have begun to answer it: it may be sent again.
     NeverArrived,
     /// It was sent into a connection that the server seems to have closed before.
@@ -51,6 +56,8 @@ pub(super) enum Sent {
 pub(super) struct Http1Lane {
     sender: http1::SendRequest<Full<Bytes>>,
     connection: AbortHandle,
+    /// Cancelled when the connection has ended.
+    ended: CancellationToken,
     proxy: Option<ForwardingProxy>,
     pub(super) unused_since: Instant,
     /// Whether it has carried an answer before; then the server may close it at any time.
@@ -71,14 +78,19 @@ impl Http1Lane {
         let (sender, connection) = http1::handshake(io)
             .await
             .map_err(|error| classify(&error))?;
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
         let connection = tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let outcome = connection.await;
+            drop(end);
+            if let Err(error) = outcome {
                 tracing::debug!(%error, "connection closed");
             }
         });
         Ok(Self {
             sender,
             connection: connection.abort_handle(),
+            ended,
             proxy,
             unused_since: Instant::now(),
             reused: false,
@@ -92,8 +104,7 @@ impl Http1Lane {
     pub(super) async fn send(mut self, origin: &Arc<Origin>, ask: &Ask) -> Sent {
         let mut request = request(ask);
         // A spare that was never used can have been closed while it waited, too.
-        let waited =
-            self.reused || self.unused_since.elapsed() > std::time::Duration::from_millis(100);
+        let waited = self.reused || self.unused_since.elapsed() > Duration::from_millis(100);
         let host = origin.site.authority();
         request.headers_mut().insert(HOST, header(&host));
         let uri = match &self.proxy {
@@ -116,7 +127,11 @@ impl Http1Lane {
         if self.sender.ready().await.is_err() {
             return Sent::NeverArrived;
         }
-        match self.sender.try_send_request(request).await {
+        let sending = self.sender.try_send_request(request);
+        let Some(sent) = unless_lost(sending, &self.ended, Duration::ZERO).await else {
+            return Sent::HardlyArrived;
+        };
+        match sent {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let rest = Rest::Http1 {
@@ -124,12 +139,12 @@ impl Http1Lane {
                     lane: Some(self),
                     origin: Arc::clone(origin),
                 };
-                Sent::Answered(Answer {
+                Sent::Answered(Box::new(Answer {
                     status: head.status,
                     headers: head.headers,
                     protocol: Protocol::Http1,
                     body: Body { rest },
-                })
+                }))
             }
             Err(mut error) => {
                 let unsent = error.take_message().is_some();
@@ -150,6 +165,8 @@ impl Http1Lane {
 #[derive(Clone)]
 pub(super) struct Http2Lane {
     sender: http2::SendRequest<Full<Bytes>>,
+    /// Cancelled when the connection has ended.
+    ended: CancellationToken,
     in_flight: Arc<AtomicUsize>,
     used: Arc<std::sync::Mutex<Instant>>,
     /// Whether it has carried an answer before; then the server may close it at any time.
@@ -170,8 +187,11 @@ impl Http2Lane {
             .handshake(io)
             .await
             .map_err(|error| classify(&error))?;
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
         let lane = Self {
             sender,
+            ended,
             in_flight: Arc::default(),
             used: Arc::new(std::sync::Mutex::new(Instant::now())),
             reused: Arc::default(),
@@ -186,6 +206,7 @@ impl Http2Lane {
                 }
                 () = unused(&in_flight, &used) => tracing::debug!("connection closed after long disuse"),
             }
+            drop(end);
         });
         let mut lane = lane;
         // The peer answers our preface here; a server that speaks no HTTP/2 fails now.
@@ -213,18 +234,22 @@ impl Http2Lane {
         if self.sender.ready().await.is_err() {
             return Sent::NeverArrived;
         }
-        match self.sender.try_send_request(request).await {
+        let sending = self.sender.try_send_request(request);
+        let Some(sent) = unless_lost(sending, &self.ended, LAST_WORDS).await else {
+            return Sent::HardlyArrived;
+        };
+        match sent {
             Ok(response) => {
                 self.reused.store(true, Ordering::Relaxed);
                 let (head, body) = response.into_parts();
-                Sent::Answered(Answer {
+                Sent::Answered(Box::new(Answer {
                     status: head.status,
                     headers: head.headers,
                     protocol: Protocol::Http2,
                     body: Body {
                         rest: Rest::Http2 { body, _used: used },
                     },
-                })
+                }))
             }
             Err(mut error) => {
                 let unsent = error.take_message().is_some();
@@ -238,6 +263,22 @@ impl Http2Lane {
                 }
             }
         }
+    }
+}
+
+/// Waits for the answer to a request; `None` when nothing comes any more. A request that is given to
+/// hyper in the moment in which the connection ends may stay in its queue, which nobody reads, until
+/// the sender is dropped: tokio's channel gives it back to neither end.
+async fn unless_lost<T>(
+    sending: impl Future<Output = T>,
+    ended: &CancellationToken,
+    last_words: Duration,
+) -> Option<T> {
+    tokio::pin!(sending);
+    tokio::select! {
+        biased;
+        sent = &mut sending => Some(sent),
+        () = ended.cancelled() => timeout(last_words, sending).await.ok(),
     }
 }
 
@@ -409,7 +450,7 @@ mod tests {
         let ending = unused(&in_flight, &used);
         tokio::pin!(ending);
         // In flight for long: in use, however long ago it began.
-        let long = tokio::time::timeout(IDLE_HTTP2 * 3, ending.as_mut()).await;
+        let long = timeout(IDLE_HTTP2 * 3, ending.as_mut()).await;
         assert!(long.is_err());
         in_flight.store(0, Ordering::Relaxed);
         *used.lock().unwrap() = Instant::now();
