@@ -164,11 +164,20 @@ impl Breaker {
     }
 
     fn record(&self, state: &mut State, error: &ModelError) {
+        let why = Arc::new(error.user_error());
+        // One request finds out how the endpoint is; where it did not, the next one may.
+        if let Some(pause) = &mut state.paused {
+            pause.trying = false;
+        }
+        if matches!(error.failure, Failure::Withheld(_)) {
+            // It was not asked.
+            self.tell(Health::Failing { why });
+            return;
+        }
         let now = Instant::now();
         state.failed = Some(now);
         state.failures += 1;
         state.unanswered = Duration::ZERO;
-        let why = Arc::new(error.user_error());
         let Some(pause) = pause_after(&error.failure, state.failures, state.pauses) else {
             self.tell(Health::Failing { why });
             return;
@@ -299,6 +308,35 @@ mod tests {
             }) => retry_in,
             other => panic!("not paused: {other:?}"),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_sent_says_nothing_of_the_endpoint_and_stops_nothing() {
+        let breaker = Breaker::new();
+        for _ in 0..2 * FAILURES {
+            fail(&breaker, Failure::Withheld("it is secret".into()));
+        }
+        assert!(matches!(
+            &*breaker.health().borrow(),
+            Health::Failing { .. }
+        ));
+        fail(&breaker, Failure::Refused);
+        assert!(breaker.admit().is_ok(), "that was the first failure");
+
+        // Of one that is paused, the next request finds out what these did not.
+        fail(&breaker, Failure::Refused);
+        fail(&breaker, Failure::Refused);
+        tokio::time::advance(pause(&breaker)).await;
+        for unasked in [
+            Failure::Withheld("it is secret".into()),
+            Failure::TooLong {
+                said: String::new(),
+            },
+        ] {
+            fail(&breaker, unasked);
+        }
+        breaker.admit().unwrap().answered();
+        assert_eq!(*breaker.health().borrow(), Health::Ready);
     }
 
     #[tokio::test(start_paused = true)]
