@@ -236,7 +236,7 @@ pub struct Agent {
     /// Programs whose output tasks are shown when they begin, by a title of yours: what the last runs
     /// of CI came to, say, or which issues are meant for agents. Each is a program and its arguments,
     /// run without a shell in the task's folder, if that is trusted; 4 KiB and 10 seconds are its
-    /// limits, and a task begins without one that fails.
+    /// limits, and a task begins without one that fails. The first eight by title are asked.
     pub startup: BTreeMap<String, Vec<String>>,
 }
 

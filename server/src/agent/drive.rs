@@ -255,7 +255,7 @@ impl Driver {
         self.status(TaskState::Running, why).await?;
         let connecting = self.connect_servers();
         if self.is_new {
-            let startup = self.startup().await;
+            let startup = self.startup().await?;
             let text = prompt::first_message(&self.prompt, &startup, &self.mark);
             let message = Message::User { text };
             self.record(vec![EventKind::Entry { message }]).await?;

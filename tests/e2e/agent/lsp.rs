@@ -283,6 +283,42 @@ fn a_task_is_stopped_while_it_waits() {
     stage.stop();
 }
 
+/// Waits until some process has this command line.
+fn wait_until_runs(line: &str) {
+    let line = line.replace(' ', "\0");
+    let runs = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut lines = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
+        lines.any(|found| found.starts_with(line.as_bytes()))
+    };
+    let deadline = deadline();
+    while !runs() {
+        assert!(Instant::now() < deadline, "{line} does not run");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_task_is_stopped_while_a_program_of_the_users_is_asked() {
+    let stage = Stage::with(Script::default(), World::new(&[("a.txt", "one\n")]));
+    stage.add_settings("[agent.startup]\n'Slow' = ['sleep', '4272.5']\n");
+    let mut client = open(&stage, &json!({ "events": true }));
+    let start = json!({ "prompt": "Look." });
+    let task = ask(&mut client, "pairwright/task/start", &start)["task"].clone();
+    wait_until_runs("sleep 4272.5");
+    ask(
+        &mut client,
+        "pairwright/task/stop",
+        &json!({ "task": task }),
+    );
+    assert_eq!(ended(&mut client)["reason"], "by the user");
+    let told = client.notices().iter();
+    let entries = told.filter(|n| n.params["kind"] == "entry").count();
+    assert_eq!(entries, 0, "the program was waited for");
+    client.leave().unwrap();
+    stage.stop();
+}
+
 /// What git shows comes from a program that the repository names, and never ends.
 #[test]
 fn a_task_is_stopped_while_git_is_asked() {
@@ -304,16 +340,7 @@ fn a_task_is_stopped_while_git_is_asked() {
     client
         .wait_for("pairwright/event", is_call, deadline())
         .unwrap();
-    let runs = || {
-        let processes = std::fs::read_dir("/proc").unwrap().flatten();
-        let mut lines = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
-        lines.any(|line| line.starts_with(SLEEPS.replace(' ', "\0").as_bytes()))
-    };
-    let deadline = deadline();
-    while !runs() {
-        assert!(Instant::now() < deadline, "git shows nothing");
-        std::thread::yield_now();
-    }
+    wait_until_runs(SLEEPS);
     let stop = json!({ "task": task });
     ask(&mut client, "pairwright/task/stop", &stop);
     assert_eq!(ended(&mut client)["reason"], "by the user");

@@ -4,11 +4,13 @@
 //! settings can name programs. The user's own programs run on this machine, where their keys are,
 //! and only in a trusted folder: they may read its settings.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::Driver;
+use super::{Driver, Flow};
 use crate::agent::agents_file::{self, Wear};
 use crate::agent::prompt::{MAP, MAX_AGENTS, Startup};
 use crate::agent::sandbox::TaskSandbox;
@@ -28,22 +30,22 @@ const PROGRAM_TIME: Duration = Duration::from_secs(10);
 const MAX_PROGRAMS: usize = 8;
 
 impl Driver {
-    pub(super) async fn startup(&mut self) -> Startup {
+    pub(super) async fn startup(&mut self) -> Flow<Startup> {
+        let programs = self.ask_programs();
         let agents = self.agents_file();
-        let (agents_wear, map, programs) =
-            tokio::join!(self.wear(agents.clone()), self.map(), self.ask_programs());
+        let (agents_wear, map) = tokio::join!(self.wear(agents.clone()), self.map());
         let mut startup = Startup {
             agents,
             agents_wear,
             map,
-            programs,
             ..Startup::default()
         };
         if self.desk.root().join(".git").exists() {
             startup.commits = self.git(LOG).await;
             startup.status = self.git(STATUS).await;
         }
-        startup
+        startup.programs = self.hearing(programs).await?.unwrap_or_default();
+        Ok(startup)
     }
 
     fn agents_file(&self) -> Option<String> {
@@ -72,37 +74,21 @@ impl Driver {
         map.ok().flatten()
     }
 
-    /// What the user's own programs say, by their titles.
-    async fn ask_programs(&self) -> Vec<(String, String)> {
-        if !self.setup.is_trusted {
-            return Vec::new();
-        }
-        let programs = self.setup.startup.iter().take(MAX_PROGRAMS);
-        let asked = programs.map(|(title, argv)| async move {
-            let run = Run {
-                argv,
-                folder: Some(self.desk.root()),
-                variables: &[],
-                input: &[],
-                most: MAX_SAID,
-                patience: PROGRAM_TIME,
-            };
-            let said = match run.said().await {
-                Ok(said) if said.status.is_none_or(|status| status.success()) => said,
-                Ok(said) => {
-                    tracing::warn!(?said.status, "{title:?} of `agent.startup` failed");
-                    return None;
-                }
-                Err(why) => {
-                    tracing::warn!("{title:?} of `agent.startup` says nothing: {why}");
-                    return None;
-                }
-            };
-            let text = String::from_utf8_lossy(&said.output);
-            let cut = if said.status.is_none() { "\n…" } else { "" };
-            Some((title.clone(), format!("{}{cut}", text.trim_end())))
-        });
-        join_all(asked).await.into_iter().flatten().collect()
+    /// What the user's own programs say, by their titles. They run until the handle is dropped.
+    fn ask_programs(&self) -> AbortOnDropHandle<Vec<(String, String)>> {
+        let programs = self.setup.startup.clone().into_iter();
+        let n_asked = if self.setup.is_trusted {
+            MAX_PROGRAMS
+        } else {
+            0
+        };
+        let root = self.desk.root().to_owned();
+        let asked = programs
+            .take(n_asked)
+            .map(move |(title, argv)| said_by(title, argv, root.clone()));
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            join_all(asked).await.into_iter().flatten().collect()
+        }))
     }
 
     async fn git(&mut self, line: &str) -> Option<String> {
@@ -126,5 +112,32 @@ impl Driver {
         self.sandbox
             .as_mut()
             .ok_or_else(|| anyhow::anyhow!("there is no sandbox"))
+    }
+}
+
+/// What a program of the user's says, behind its title; `None` when it fails.
+async fn said_by(title: String, argv: Vec<String>, folder: PathBuf) -> Option<(String, String)> {
+    let run = Run {
+        argv: &argv,
+        folder: Some(&folder),
+        variables: &[],
+        input: &[],
+        most: MAX_SAID,
+        patience: PROGRAM_TIME,
+    };
+    let said = run.said().await.and_then(|said| match said.status {
+        Some(status) if !status.success() => Err(status.to_string()),
+        _ => Ok(said),
+    });
+    match said {
+        Ok(said) => {
+            let text = String::from_utf8_lossy(&said.output);
+            let cut = if said.status.is_none() { "\n…" } else { "" };
+            Some((title, format!("{}{cut}", text.trim_end())))
+        }
+        Err(why) => {
+            tracing::warn!("{title:?} of `agent.startup` says nothing: {why}");
+            None
+        }
     }
 }
