@@ -120,12 +120,11 @@ pub fn network(settings: &Settings) -> NetworkSettings {
 
 /// Who is to look at requests; `None` when nobody is.
 fn outbound(settings: &config::Outbound) -> Option<OutboundSettings> {
-    let nobody = config::Outbound {
-        except: settings.except.clone(),
-        timeout_ms: settings.timeout_ms,
-        ..config::Outbound::default()
-    };
-    (*settings != nobody).then(|| OutboundSettings {
+    let somebody = settings.is_unread
+        || !settings.patterns.is_empty()
+        || settings.command.is_some()
+        || settings.url.is_some();
+    somebody.then(|| OutboundSettings {
         patterns: settings.patterns.clone(),
         command: settings.command.clone(),
         url: settings.url.clone(),

@@ -60,7 +60,7 @@ pub(super) struct Caller {
     shown_as: KeyHeader,
     headers: HeaderMap,
     extra: Vec<(String, Secret)>,
-    outbound: Option<Arc<Outbound>>,
+    pub(super) outbound: Option<Arc<Outbound>>,
 }
 
 impl Caller {
@@ -130,13 +130,22 @@ impl Caller {
         body: Bytes,
     ) -> Result<Answer, ModelError> {
         self.look(&body).await?;
-        let mut ask = Ask {
+        self.exchange(self.ask(method, path, body)).await
+    }
+
+    /// Returns a request to the endpoint, as yet without the key.
+    pub(super) fn ask(&self, method: Method, path: String, body: Bytes) -> Ask {
+        Ask {
             method,
             path,
             headers: self.headers.clone(),
             body,
             twice: Twice::Harmless,
-        };
+        }
+    }
+
+    /// As [`Caller::send`], but nobody looks at the request.
+    pub(super) async fn exchange(&self, mut ask: Ask) -> Result<Answer, ModelError> {
         let mut key = self.key().await?;
         loop {
             self.authorize(&mut ask.headers, key.as_ref());

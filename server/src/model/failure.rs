@@ -91,6 +91,12 @@ impl Failure {
             Self::Proxy(why) => format!("the proxy on the way failed ({why})"),
             Self::Protocol(_) => "it does not speak HTTP".into(),
             Self::Cut => "the connection ended before its answer did".into(),
+            Self::Key(why) => why.clone(),
+            Self::Unauthorized { status, said }
+            | Self::Rejected { status, said }
+            | Self::Faulted { status, said } => format!("it answered {status}{}", quoted(said)),
+            Self::NotFound { said } => format!("it answered 404{}", quoted(said)),
+            Self::RateLimited { said, .. } => format!("it answered 429{}", quoted(said)),
             other => format!("it could not be asked ({other:?})"),
         }
     }

@@ -5,23 +5,21 @@
 //! found is never part of a message.
 //! Not here: secrets that are known by their form (`secret`), which are taken out before.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use regex::RegexSet;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::caller::read_some;
+use super::caller::{Caller, Credentials, KeyHeader, read_some};
 use super::endpoint::{Address, HttpVersion, KeySource, Routes, Site};
 use super::failure::Failure;
-use super::http::{Ask, Origin, Twice};
-use super::key::KeyRing;
+use super::http::Origin;
 use crate::error::{Kind, UserError};
 use crate::program::{Run, outside};
 use crate::shown::plain;
@@ -62,18 +60,9 @@ pub(crate) struct Outbound {
     except: Vec<String>,
 }
 
-impl fmt::Debug for Outbound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbound").finish_non_exhaustive()
-    }
-}
-
 struct Service {
-    origin: Arc<Origin>,
+    caller: Caller,
     path: String,
-    /// Scheme, host and port.
-    shown: String,
-    key: Option<Arc<KeyRing>>,
 }
 
 /// What a service answers.
@@ -120,11 +109,20 @@ impl Outbound {
             };
             let address = Address::read(url, HttpVersion::Auto, &routes)
                 .map_err(|why| refuse(why.message, "Correct `outbound.url`."))?;
+            let credentials = Credentials {
+                key: settings.key.as_ref(),
+                shown_as: KeyHeader::Bearer,
+                headers: &BTreeMap::new(),
+                section: "outbound",
+                outbound: None,
+            };
             Ok(Service {
-                origin: origin(&address.site, CONNECT),
+                caller: Caller::new(
+                    origin(&address.site, CONNECT),
+                    address.site.shown(),
+                    credentials,
+                )?,
                 path: format!("{}{}", address.base, address.query),
-                shown: address.site.shown(),
-                key: settings.key.clone().map(KeyRing::new),
             })
         });
         Ok(Self {
@@ -159,7 +157,7 @@ impl Outbound {
             match timeout(self.patience, looking).await {
                 Ok(looked) => looked?,
                 Err(_) => {
-                    let (at, patience) = (&service.shown, self.patience);
+                    let (at, patience) = (&service.caller.place, self.patience);
                     let why = format!("the service at {at} did not answer within {patience:?}");
                     return Err(Failure::Unchecked(why));
                 }
@@ -202,19 +200,18 @@ impl Outbound {
             patience: self.patience,
         };
         let said = run.said().await.map_err(Failure::Unchecked)?;
+        let program = argv.first().map_or("", String::as_str);
         match said.status {
             Some(status) if status.success() => Ok(()),
             Some(status) if status.code().is_some() => {
                 let output = String::from_utf8_lossy(&said.output);
                 let first = output.lines().find(|line| !line.trim().is_empty());
-                let program = argv.first().map_or("", String::as_str);
                 Err(Failure::Withheld(match first {
                     Some(line) => format!("{program:?} says: {}", plain(line.trim(), REASON)),
                     None => format!("{program:?} does not let it go ({status})"),
                 }))
             }
             Some(_) | None => {
-                let program = argv.first().map_or("", String::as_str);
                 let why = format!("the command {program:?} was killed or said too much");
                 Err(Failure::Unchecked(why))
             }
@@ -224,41 +221,17 @@ impl Outbound {
 
 impl Service {
     async fn look(&self, place: &str, body: &Bytes) -> Result<(), Failure> {
-        let failed =
-            |why: String| Failure::Unchecked(format!("the service at {}: {why}", self.shown));
-        let mut headers = HeaderMap::new();
-        let agent = concat!("pairwright/", env!("CARGO_PKG_VERSION"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let Self { caller, path } = self;
+        let at = &caller.place;
+        let failed = |why: String| Failure::Unchecked(format!("the service at {at}: {why}"));
+        let mut ask = caller.ask(Method::POST, path.clone(), body.clone());
         if let Ok(place) = HeaderValue::from_str(place) {
-            headers.insert(TO_HEADER, place);
+            ask.headers.insert(TO_HEADER, place);
         }
-        let key = match &self.key {
-            Some(keys) => Some((keys, keys.key().await.map_err(failed)?)),
-            None => None,
-        };
-        if let Some((_, key)) = &key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
-                .map_err(|_| failed("its key cannot be sent".to_owned()))?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
-        let ask = Ask {
-            method: Method::POST,
-            path: self.path.clone(),
-            headers,
-            body: body.clone(),
-            twice: Twice::Harmless,
-        };
-        let of_wire = |failure: Failure| failed(failure.in_words());
-        let mut answer = self.origin.send(&ask).await.map_err(of_wire)?;
-        if !answer.status.is_success() {
-            if let (401 | 403, Some((keys, used))) = (answer.status.as_u16(), &key) {
-                keys.forget(used);
-            }
-            return Err(failed(format!("it answered {}", answer.status)));
-        }
-        let said = read_some(&mut answer.body, ANSWER).await.map_err(of_wire)?;
+        let answer = caller.exchange(ask).await;
+        let mut answer = answer.map_err(|error| failed(error.failure.in_words()))?;
+        let said = read_some(&mut answer.body, ANSWER).await;
+        let said = said.map_err(|failure| failed(failure.in_words()))?;
         let Ok(Answer { allow, reason }) = serde_json::from_slice(&said) else {
             return Err(failed("its answer has no `allow`".to_owned()));
         };
@@ -266,12 +239,9 @@ impl Service {
             (true, _) => Ok(()),
             (false, Some(reason)) => {
                 let reason = plain(reason.trim(), REASON);
-                Err(Failure::Withheld(format!("{} says: {reason}", self.shown)))
+                Err(Failure::Withheld(format!("{at} says: {reason}")))
             }
-            (false, None) => Err(Failure::Withheld(format!(
-                "{} does not let it go",
-                self.shown
-            ))),
+            (false, None) => Err(Failure::Withheld(format!("{at} does not let it go"))),
         }
     }
 }

@@ -151,8 +151,13 @@ impl TurnModel {
     /// # Errors
     /// [`Failure::Withheld`] where it must not, [`Failure::Unchecked`] where nobody knows.
     pub async fn look(&self, text: &str) -> Result<(), ModelError> {
-        let text = Bytes::from(Value::from(text).to_string());
-        self.inner.caller.look(&text).await
+        let caller = &self.inner.caller;
+        if caller.outbound.is_none() {
+            return Ok(());
+        }
+        caller
+            .look(&Bytes::from(Value::from(text).to_string()))
+            .await
     }
 
     /// Makes sure that a connection stands ready or is being opened. Returns at once.
