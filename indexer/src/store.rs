@@ -102,14 +102,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Makes the folder for `root` below `cache_dir`; its name carries the format's version, so
+    /// Names the folder for `root` below `cache_dir`; its name carries the format's version, so
     /// another version never sees it.
-    pub(crate) fn create(cache_dir: &Path, root: &Path) -> Result<Self, StoreError> {
-        let layout = Self::of(cache_dir, root);
-        make_private(&layout.dir).map_err(StoreError::io("create", &layout.dir))?;
-        Ok(layout)
-    }
-
     pub(crate) fn of(cache_dir: &Path, root: &Path) -> Self {
         let name = ContentHash::of(root.as_os_str().as_encoded_bytes());
         Self {
@@ -136,8 +130,10 @@ impl Layout {
         self.dir.join("history")
     }
 
-    /// Takes the right to write, or returns `None` when another process has it.
+    /// Takes the right to write, or returns `None` when another process has it. Makes the folder
+    /// if it is not there.
     pub(crate) fn lock(&self) -> Result<Option<WriteLock>, StoreError> {
+        make_private(&self.dir).map_err(StoreError::io("create", &self.dir))?;
         let path = self.dir.join("lock");
         let file = OpenOptions::new()
             .create(true)

@@ -32,12 +32,15 @@ pub(crate) struct Limits {
     pub(crate) parse_bytes: usize,
     pub(crate) parse_time: Duration,
     pub(crate) definitions: usize,
+    /// Names around a definition that are told with it, from the inside.
+    pub(crate) enclosing: usize,
 }
 
 pub(crate) const LIMITS: Limits = Limits {
     parse_bytes: 1 << 20,
     parse_time: Duration::from_secs(3),
     definitions: 20_000,
+    enclosing: 16,
 };
 
 /// Everything the index knows about one content in one language.
@@ -56,12 +59,13 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// Returns a definition's name after those it is nested in: `Reader::search`.
+    /// Returns a definition's name after those it is nested in, the nearest of many: `Reader::search`.
     pub fn qualified_name(&self, definition: u32) -> String {
         let mut names: Vec<&str> =
             std::iter::successors(self.definitions.get(definition as usize), |inner| {
                 self.definitions.get(inner.parent? as usize)
             })
+            .take(LIMITS.enclosing)
             .map(|definition| definition.name.as_str())
             .collect();
         names.reverse();

@@ -99,7 +99,7 @@ impl TextIndex {
         chunks: &[Chunk],
         terms: Vec<ChunkTerms>,
     ) -> Result<(), StoreError> {
-        if !self.units.insert(unit) {
+        if self.units.contains(&unit) {
             return Ok(());
         }
         let fields = self.fields;
@@ -119,24 +119,18 @@ impl TextIndex {
         self.n_uncommitted += chunks.len();
         // One batch goes to one segment, so that a file's chunks are neighbours.
         self.writer.run(documents).map_err(failed("add to"))?;
+        self.units.insert(unit);
         Ok(())
     }
 
-    /// Makes what was added visible to new searchers, and safe from a crash.
+    /// Makes what was added visible to new searchers, and safe from a crash. After an error the
+    /// index must be opened anew.
     pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
         if self.n_uncommitted > 0 {
             self.writer.commit().map_err(failed("commit"))?;
             self.n_uncommitted = 0;
             self.reader.reload().map_err(failed("reload"))?;
         }
-        Ok(())
-    }
-
-    /// Forgets what was added since the last commit, after a commit that failed.
-    pub(crate) fn rollback(&mut self) -> Result<(), StoreError> {
-        self.writer.rollback().map_err(failed("roll back"))?;
-        self.n_uncommitted = 0;
-        self.units = units(&self.reader.searcher(), self.fields).map_err(failed("read"))?;
         Ok(())
     }
 

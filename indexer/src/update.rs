@@ -17,6 +17,7 @@ mod publish;
 mod writer;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -33,7 +34,7 @@ use crate::{
     repo::Head,
     store::{Layout, StoreError},
     vector::{ChunkId, OutsideModel},
-    walk::Fault,
+    walk::{Fault, is_gits, watch::tells_of_git},
 };
 
 /// How an index is opened.
@@ -165,6 +166,15 @@ pub(crate) struct State {
 }
 
 impl Shared {
+    /// Tells that nothing is kept up to date any more.
+    fn stopped(&self) {
+        tracing::error!("the index writer panicked");
+        let stopped = Fault::new("", "it stopped, by a fault of ours; restart the server");
+        let status = &mut self.lock().status;
+        status.faults.insert(0, stopped);
+        status.n_faults += 1;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,12 +195,18 @@ impl Index {
             .canonicalize()
             .map_err(StoreError::io("open", &options.root))?;
         let root = options.root.clone();
-        let layout = Layout::create(&options.cache_dir, &root)?;
+        let layout = Layout::of(&options.cache_dir, &root);
         let inbox = Arc::new(Inbox::default());
         let (writer, shared) = writer::Writer::open(options, layout, inbox.clone())?;
+        let told = shared.clone();
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                let run = AssertUnwindSafe(|| writer.run());
+                if catch_unwind(run).is_err() {
+                    told.stopped();
+                }
+            })
             .map_err(StoreError::io("start the writer of", &root))?;
         Ok(Self {
             inbox,
@@ -227,7 +243,12 @@ impl Index {
     /// Says that files or folders may have changed, appeared or gone.
     pub fn changed(&self, paths: impl IntoIterator<Item = PathBuf>) {
         let ours = paths.into_iter().filter_map(|path| self.below(&path));
-        self.inbox.changed(ours.map(|path| path.under(&self.root)));
+        let ours = ours.map(|path| path.under(&self.root));
+        let (gits, files): (Vec<PathBuf>, Vec<PathBuf>) = ours.partition(|path| is_gits(path));
+        if gits.iter().any(|path| tells_of_git(path)) {
+            self.inbox.git();
+        }
+        self.inbox.changed(files);
     }
 
     /// Asks for a look at every file and at git.
@@ -257,7 +278,10 @@ impl Index {
                 break;
             }
             for (mut id, path, first, end) in wanted.into_iter().rev() {
-                let Some(text) = reader.slot(&path).and_then(|slot| reader.text(slot)) else {
+                // The lines are those of what is saved and known, not of what is typed meanwhile.
+                let slot = reader.slot(&path);
+                let slot = slot.filter(|&slot| reader.entry(slot).unit == Some(id.unit));
+                let Some(text) = slot.and_then(|slot| reader.text(slot)) else {
                     continue;
                 };
                 let text = crate::search::pack::lines(&text, first, end);
@@ -341,7 +365,7 @@ impl Index {
     /// When a file cannot be removed.
     pub fn clean(cache_dir: &Path, root: &Path) -> Result<Option<u64>, StoreError> {
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-        let layout = Layout::create(cache_dir, &root)?;
+        let layout = Layout::of(cache_dir, &root);
         let Some(_lock) = layout.lock()? else {
             return Ok(None);
         };
@@ -354,10 +378,9 @@ impl Index {
 impl Drop for Index {
     fn drop(&mut self) {
         self.inbox.stop();
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the index writer panicked");
+        if let Some(writer) = self.writer.take() {
+            // It has told why, if it broke off.
+            let _ = writer.join();
         }
     }
 }

@@ -27,6 +27,14 @@ use crate::path::RepoPath;
 /// More files than this are not looked at; the rest is a fault.
 pub(crate) const MAX_FILES: usize = 1_000_000;
 
+/// Never looked into for files.
+pub(crate) const GIT: &str = ".git";
+
+/// Whether a path is git's own folder or in it.
+pub(crate) fn is_gits(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == GIT)
+}
+
 /// Our own ignore file, in gitignore syntax, in any folder.
 pub const IGNORE_FILE: &str = ".pairwrightignore";
 
@@ -96,7 +104,7 @@ pub(crate) fn walk(
     let mut builder = builder(root);
     // Asked of a folder that the rules let through, before it is opened.
     builder.filter_entry(move |entry| {
-        let is_git = entry.file_name() == ".git";
+        let is_git = entry.file_name() == GIT;
         if !is_git && entry.file_type().is_some_and(|kind| kind.is_dir()) {
             enter(entry.path());
         }
@@ -110,7 +118,7 @@ pub(crate) fn walk(
         Box::new(move |entry| {
             match entry {
                 Ok(entry) => batch.visit(root, &entry),
-                Err(error) => batch.walked.faults.push(Fault::new("", &error)),
+                Err(error) => batch.walked.faults.push(fault_of(root, &error)),
             }
             if batch.walked.files.len() >= 1_000 && batch.flush() > MAX_FILES {
                 return WalkState::Quit;
@@ -127,6 +135,21 @@ pub(crate) fn walk(
             .push(Fault::new("", &format!("stopped at {MAX_FILES} files")));
     }
     walked
+}
+
+/// What kept the walk from a file or a folder.
+fn fault_of(root: &Path, error: &ignore::Error) -> Fault {
+    let mut inner = error;
+    loop {
+        inner = match inner {
+            ignore::Error::WithPath { path, err } => {
+                let path = path.strip_prefix(root).unwrap_or(path);
+                return Fault::new(path.to_string_lossy(), err);
+            }
+            ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => err,
+            _ => return Fault::new("", error),
+        };
+    }
 }
 
 /// What one thread of the walk has found since it last shared it.
@@ -171,14 +194,14 @@ impl Drop for Batch<'_> {
     }
 }
 
+/// Whoever walks by it must leave out [`GIT`]; there is one filter.
 fn builder(root: &Path) -> WalkBuilder {
     let mut builder = WalkBuilder::new(root);
     builder
         .hidden(false)
         .follow_links(false)
         .require_git(false)
-        .add_custom_ignore_filename(IGNORE_FILE)
-        .filter_entry(|entry| entry.file_name() != ".git");
+        .add_custom_ignore_filename(IGNORE_FILE);
     builder
 }
 
@@ -196,7 +219,9 @@ pub(crate) fn not_ignored(root: &Path, paths: &[RepoPath]) -> Vec<RepoPath> {
         );
     }
     let mut builder = builder(root);
-    builder.filter_entry(move |entry| entry.depth() == 0 || ways.contains(entry.path()));
+    builder.filter_entry(move |entry| {
+        entry.depth() == 0 || ways.contains(entry.path()) && entry.file_name() != GIT
+    });
     builder
         .build()
         .filter_map(Result::ok)

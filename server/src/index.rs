@@ -179,12 +179,15 @@ impl Indexes {
 
     /// Shows the text of an open document.
     pub fn edited(&self, document: &Document) {
-        if let Some((folder, path)) = self.folder_of(document)
-            && document.text.len_bytes() <= MAX_BUFFER
-        {
-            folder
-                .index
-                .buffer_changed(path, document.text.to_string().into());
+        let Some((folder, path)) = self.folder_of(document) else {
+            return;
+        };
+        if document.text.len_bytes() <= MAX_BUFFER {
+            let text = document.text.to_string().into();
+            folder.index.buffer_changed(path, text);
+        } else {
+            // What it was before it grew must not stay.
+            folder.index.buffer_closed(path);
         }
     }
 

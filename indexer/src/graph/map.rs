@@ -27,7 +27,7 @@ pub struct MapQuery<'q> {
     pub budget: Tokens,
     /// Files in play; they are not shown themselves.
     pub focus: &'q [RepoPath],
-    /// Names or prose the user wrote; names in it count ten times, files named in it are seeds.
+    /// Names or prose the user wrote; names in it count ten times, and files that define them are seeds.
     pub mentioned: &'q str,
 }
 

@@ -54,7 +54,7 @@ fn compaction_keeps_what_is_wanted() {
 #[test]
 fn a_second_writer_waits_for_the_first() {
     let cache = tempfile::tempdir().unwrap();
-    let layout = Layout::create(cache.path(), Path::new("/ws")).unwrap();
+    let layout = Layout::of(cache.path(), Path::new("/ws"));
     let first = layout.lock().unwrap();
     assert!(first.is_some());
     assert!(layout.lock().unwrap().is_none());
@@ -109,7 +109,8 @@ fn nobody_else_may_read_an_index_not_even_one_made_before() {
     let root = Path::new("/workspace");
     let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o777;
     for _ in 0..2 {
-        let layout = Layout::create(cache.path(), root).unwrap();
+        let layout = Layout::of(cache.path(), root);
+        drop(layout.lock().unwrap());
         assert_eq!(mode(layout.dir()), 0o700);
         fs::set_permissions(layout.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     }

@@ -210,14 +210,13 @@ fn extract(language: Language, text: &str, found: Found, outcome: ParseOutcome) 
     for chunk in &mut chunks {
         let bytes = line_starts[chunk.first_line as usize]..line_starts[chunk.end_line as usize];
         let mut chunk_terms = names.chunk_terms(text, bytes, &comments);
-        for definition in definitions_in(&definitions, chunk.first_line..chunk.end_line) {
-            chunk_terms.symbols.add_word(&definition.name);
-        }
-        if let Some(of) = chunk.definition {
-            for around in enclosing(&definitions, of) {
-                if !(chunk.first_line..chunk.end_line).contains(&around.name_line) {
-                    chunk_terms.symbols.add_word(&around.name);
-                }
+        let lines = chunk.first_line..chunk.end_line;
+        let around = chunk.definition.into_iter();
+        let around = around.flat_map(|of| enclosing(&definitions, of).take(LIMITS.enclosing));
+        let around = around.filter(|around| !lines.contains(&around.name_line));
+        for definition in definitions_in(&definitions, lines.clone()).chain(around) {
+            if chunk_terms.symbols.len < MAX_CHUNK_TERMS {
+                chunk_terms.symbols.add_word(&definition.name);
             }
         }
         chunk.n_terms = chunk_terms.code.len + chunk_terms.comment.len;

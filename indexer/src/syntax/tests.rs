@@ -204,6 +204,26 @@ fn deep_nesting_is_survived() {
 }
 
 #[test]
+fn what_is_nested_in_much_is_told_with_the_nearest_names() {
+    let depth = 500;
+    let mut text: String = (0..depth).map(|n| format!("mod around_{n} {{\n")).collect();
+    for n in 0..1_000 {
+        text += &format!("fn b{n}() {{{}}}\n", "\n".repeat(12));
+    }
+    text += &"}\n".repeat(depth as usize);
+    let parsed = parse(Language::Rust, &text);
+    assert!(parsed.unit.definitions.len() > 1_000);
+    let chunks = parsed.unit.chunks.iter().zip(&parsed.terms);
+    let of_functions = chunks.filter(|(chunk, _)| chunk.first_line > depth);
+    let longest = of_functions.map(|(_, terms)| terms.symbols.text.len());
+    assert!(longest.max().unwrap() < 1_000);
+    let last = parsed.unit.definitions.len() as u32 - 1;
+    let name = parsed.unit.qualified_name(last);
+    assert!(name.ends_with("::around_499::b999"), "{name}");
+    assert!(name.len() < 400, "{name}");
+}
+
+#[test]
 fn one_line_of_a_megabyte_gives_a_bounded_chunk() {
     let text = "var a1=b2+c3;".repeat(120_000);
     let parsed = parse(Language::JavaScript, &text);

@@ -25,6 +25,8 @@ pub(super) struct Stores {
     pub(super) text: TextIndex,
     pub(super) vectors: VectorLog,
     pub(super) outside: Option<VectorLog>,
+    /// How often what nobody uses was dropped.
+    pub(super) n_compactions: u32,
     layout: Layout,
     _lock: WriteLock,
 }
@@ -70,6 +72,7 @@ impl Stores {
             text,
             vectors,
             outside: None,
+            n_compactions: 0,
             layout: layout.clone(),
             _lock: lock,
         };
@@ -108,7 +111,8 @@ impl Stores {
         self.text.add(key, &unit.chunks, terms)
     }
 
-    /// Makes everything added readable and safe, and writes the manifest last.
+    /// Makes everything added readable and safe, and writes the manifest last. After an error what
+    /// is on disk is not what is known here: the parts must be opened anew.
     pub(super) fn publish(
         &mut self,
         manifest: &Manifest,
@@ -123,13 +127,10 @@ impl Stores {
             for vectors in std::iter::once(&mut self.vectors).chain(&mut self.outside) {
                 vectors.compact(|unit| live.contains(&unit))?;
             }
+            self.n_compactions += 1;
         }
         self.log.flush()?;
-        if let Err(error) = self.text.commit() {
-            // Otherwise the units added since would be taken as indexed.
-            self.text.rollback()?;
-            return Err(error);
-        }
+        self.text.commit()?;
         manifest.write(&self.layout.manifest())?;
         self.base(manifest.files.clone())
     }

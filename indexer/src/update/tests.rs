@@ -485,22 +485,92 @@ fn a_disk_that_refuses_keeps_answers_in_memory_and_is_tried_again() {
     index.inbox.settle();
     let is_refused = |state: &State| {
         let faults = &state.status.faults;
-        faults.iter().any(|fault| fault.path == "publish")
+        faults
+            .iter()
+            .any(|fault| fault.message.contains("manifest"))
     };
     assert!(index.wait(soon(), is_refused), "{:?}", index.status());
     assert_ne!(index.status().phase, Phase::Ready);
-    let fault = index
-        .status()
-        .faults
-        .into_iter()
-        .find(|fault| fault.path == "publish");
-    assert!(fault.is_some_and(|fault| fault.message.contains("manifest")));
     assert_eq!(portrait(&index.reader()), workspace.built_anew());
     drop(index);
     fs::remove_dir(dir.join("manifest.new")).unwrap();
     let index = workspace.settled();
     assert_eq!(portrait(&index.reader()), workspace.built_anew());
     assert_eq!(index.status().n_faults, 0);
+}
+
+#[test]
+fn an_index_that_is_removed_while_it_is_open_is_made_again() {
+    for n_files in [2, 500] {
+        let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
+        let index = workspace.settled();
+        let dir = Index::footprint(workspace.cache.path(), workspace.dir.path()).dir;
+        fs::remove_dir_all(dir).unwrap();
+        for n in 0..n_files {
+            workspace.write(&format!("{n}.rs"), format!("fn name_{n}() {{}}\n"));
+        }
+        index.changed((0..n_files).map(|n| workspace.path(format!("{n}.rs"))));
+        settle(&index);
+        assert_eq!(portrait(&index.reader()), workspace.built_anew());
+        assert_eq!(index.status().faults, []);
+        drop(index);
+        assert_eq!(portrait(&workspace.open().reader()), workspace.built_anew());
+    }
+}
+
+#[test]
+fn files_of_git_are_never_read() {
+    let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
+    workspace.git(&["init", "-q"]);
+    let index = workspace.settled();
+    for name in [".git/config", ".git/not/there"] {
+        index.buffer_changed(&workspace.path(name), "[remote]\nurl = hunter2\n".into());
+        seen(&index);
+        assert!(index.reader().slot(&name.into()).is_none(), "{name}");
+        index.buffer_closed(&workspace.path(name));
+        index.changed([workspace.path(name)]);
+        settle(&index);
+        assert!(index.reader().slot(&name.into()).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_repository_that_is_made_later_is_found() {
+    for watch in [Watching::On, Watching::Off] {
+        let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
+        let options = Options {
+            watch,
+            ..workspace.options()
+        };
+        let index = Index::open(options).unwrap();
+        settle(&index);
+        workspace.git(&["init", "-q"]);
+        workspace.commit("one");
+        if watch == Watching::Off {
+            index.changed([workspace.path(".git/HEAD")]);
+        }
+        let is_known = |state: &State| state.status.head.commit.is_some();
+        assert!(index.wait(soon(), is_known), "{watch:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn faults_of_the_walk_last_as_long_as_their_cause() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
+    let names = [&b"bad\xff.rs"[..], b"worse\xfe.rs"].map(OsStr::from_bytes);
+    for name in names {
+        fs::write(workspace.path(name), "x").unwrap();
+    }
+    let index = workspace.settled();
+    assert_eq!(index.status().n_faults, 2);
+    for name in names {
+        fs::remove_file(workspace.path(name)).unwrap();
+    }
+    index.rescan();
+    settle(&index);
+    assert_eq!(index.status().faults, []);
 }
 
 #[test]
@@ -711,6 +781,30 @@ fn vectors_from_outside_are_asked_for_once_and_used() {
     assert!(index.wanted_vectors(10).is_empty());
     seen(&index);
     assert_eq!(index.status().n_vectors, 3);
+
+    // Another model has seen nothing.
+    index.use_outside_model(OutsideModel {
+        name: "other".to_owned(),
+        dimensions: 4,
+    });
+    seen(&index);
+    assert!(!index.wanted_vectors(10).is_empty());
+}
+
+#[test]
+fn vectors_are_asked_for_what_is_saved() {
+    let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
+    let index = workspace.settled();
+    index.use_outside_model(OutsideModel {
+        name: "test".to_owned(),
+        dimensions: 4,
+    });
+    seen(&index);
+    let typed = format!("// one\n\n// three\n{}", TEXTS[0]);
+    index.buffer_changed(&workspace.path("a.rs"), typed.into());
+    seen(&index);
+    let wanted = index.wanted_vectors(10);
+    assert!(wanted.is_empty(), "{wanted:?}");
 }
 
 #[test]

@@ -50,13 +50,20 @@ const MAX_RECENT: usize = 32;
 const QUIET: Duration = Duration::from_secs(3);
 /// How often a follower asks for its turn.
 const TURN: Duration = Duration::from_secs(2);
-const RETRY: Duration = Duration::from_secs(30);
+/// What the disk refused is tried again after this.
+const RETRY: Duration = match cfg!(test) {
+    true => Duration::from_millis(200),
+    false => Duration::from_secs(30),
+};
 const FIRST_PUBLISH: Duration = Duration::from_millis(1_500);
 const MAX_FAULTS: usize = 10_000;
 const SHOWN_FAULTS: usize = 100;
 const MAX_WANTED: usize = 4_096;
 /// How often vectors that come in are shown before all of them are there.
 const VECTORS_SHOWN: Duration = Duration::from_secs(30);
+
+/// What a fault is of: the path of a file, or a part of the index.
+type Of = (String, String);
 
 /// An open buffer.
 struct Buffer {
@@ -97,7 +104,10 @@ pub(super) struct Writer {
     reads_history: bool,
     /// The commit whose history is known.
     history_of: Option<String>,
-    faults: BTreeMap<String, String>,
+    /// By file, or by part of the index where there is none.
+    faults: BTreeMap<Of, String>,
+    /// Those of the last list of all files.
+    walk_faults: Vec<Of>,
     phase: Phase,
     generation: u64,
     /// The manifest of the process that writes, as it was when it was read last.
@@ -110,12 +120,14 @@ pub(super) struct Writer {
     must_settle: bool,
     /// Whose vectors are kept beside the embedded ones.
     outside: Option<OutsideModel>,
-    /// Units all of whose chunks have one.
+    /// Units all of whose chunks have one, as of a compaction.
     has_vectors: FxHashSet<UnitKey>,
+    n_compactions: u32,
     has_new_vectors: bool,
     last_change: Instant,
     last_publish: Instant,
     publish_interval: Duration,
+    /// When what the disk refused is tried again.
     retry_at: Option<Instant>,
     /// Messages taken from the inbox.
     n_told: u64,
@@ -140,8 +152,8 @@ impl Writer {
         let (stores, base, manifest) = match layout.lock()? {
             Some(lock) => {
                 let (mut stores, opened) = Stores::open(&layout, lock)?;
-                for fault in opened.faults {
-                    faults.insert(fault.path, fault.message);
+                for (n, fault) in opened.faults.into_iter().enumerate() {
+                    faults.insert((fault.path, format!("open {n}")), fault.message);
                 }
                 let manifest = opened.manifest;
                 let base = stores.base(manifest.files.clone())?;
@@ -153,7 +165,8 @@ impl Writer {
             },
         };
         let history = History::read(&layout.history()).unwrap_or_else(|error| {
-            faults.insert(String::new(), format!("reading the history again: {error}"));
+            let of = (String::new(), "history".to_owned());
+            faults.insert(of, format!("reading the history again: {error}"));
             History::default()
         });
         let base = Arc::new(base);
@@ -204,6 +217,7 @@ impl Writer {
             reads_history: false,
             history_of: None,
             faults,
+            walk_faults: Vec::new(),
             phase: Phase::Scanning,
             generation: manifest.generation,
             seen_manifest: None,
@@ -213,6 +227,7 @@ impl Writer {
             must_settle: false,
             outside: None,
             has_vectors: FxHashSet::default(),
+            n_compactions: 0,
             has_new_vectors: false,
             last_change: now,
             last_publish: now,
@@ -228,7 +243,6 @@ impl Writer {
 
     /// Works until the index is dropped.
     pub(super) fn run(mut self) {
-        self.repo = Repo::open(&self.options.root);
         self.start_watching();
         self.look_at_git();
         loop {
@@ -259,10 +273,9 @@ impl Writer {
         } else if self.walks {
             Patience::Forever
         } else if !has_turn {
-            Patience::Until(Instant::now() + TURN)
+            Patience::Until(self.retry_at.unwrap_or_else(|| Instant::now() + TURN))
         } else if self.is_dirty {
-            let due = self.last_change + QUIET;
-            Patience::Until(self.retry_at.map_or(due, |retry| retry.max(due)))
+            Patience::Until(self.last_change + QUIET)
         } else {
             Patience::Forever
         }
@@ -285,7 +298,7 @@ impl Writer {
             if self.stores.is_some()
                 && let Err(error) = history.write(&self.layout.history())
             {
-                self.fault("", &error);
+                self.trouble("history", &error);
             }
             self.history = Arc::new(history);
             self.show();
@@ -383,15 +396,14 @@ impl Writer {
             return;
         }
         let inbox = self.inbox.clone();
-        let git_dir = self.repo.as_ref().map(Repo::git_dir);
         let heard = move |change| match change {
             Change::Paths(paths) => inbox.changed(paths),
             Change::Git => inbox.git(),
             Change::Lost => inbox.rescan(),
         };
-        match Watch::start(&self.options.root, git_dir.as_deref(), heard) {
+        match Watch::start(&self.options.root, heard) {
             Ok(watch) => self.watch = Some(Arc::new(watch)),
-            Err(error) => self.fault("", &format!("files cannot be watched: {error}")),
+            Err(error) => self.trouble("watch", &format!("files cannot be watched: {error}")),
         }
     }
 
@@ -400,10 +412,24 @@ impl Writer {
         log.map_or(0, VectorLog::n_rows)
     }
 
+    /// Notes what is wrong with a file.
     fn fault(&mut self, path: impl Into<String>, message: &(impl ToString + ?Sized)) {
+        self.note((path.into(), String::new()), message);
+    }
+
+    /// Notes what is wrong with a part of the index.
+    fn trouble(&mut self, part: &str, message: &(impl ToString + ?Sized)) {
+        self.note((String::new(), part.to_owned()), message);
+    }
+
+    fn note(&mut self, of: Of, message: &(impl ToString + ?Sized)) {
         if self.faults.len() < MAX_FAULTS {
-            self.faults.insert(path.into(), message.to_string());
+            self.faults.insert(of, message.to_string());
         }
+    }
+
+    fn forgive(&mut self, part: &str) {
+        self.faults.remove(&(String::new(), part.to_owned()));
     }
 
     /// Tells the status to whoever asks or waits.
@@ -417,7 +443,7 @@ impl Writer {
                 Phase::Ready if self.reads_history => Phase::Indexing,
                 phase => phase,
             },
-            role: if self.stores.is_some() {
+            role: if self.stores.is_some() || self.retry_at.is_some() {
                 Role::Writer
             } else {
                 Role::Follower
@@ -428,7 +454,7 @@ impl Writer {
             indexed_commit: self.indexed_commit.clone(),
             head: (*self.head).clone(),
             faults: faults
-                .map(|(path, message)| Fault::new(path.clone(), message))
+                .map(|((path, _), message)| Fault::new(path.clone(), message))
                 .collect(),
             n_faults: self.faults.len(),
             generation: self.generation,

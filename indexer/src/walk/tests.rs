@@ -39,7 +39,7 @@ fn ignore_files_of_every_kind_are_obeyed() {
             "src/a.rs"
         ]
     );
-    let paths = ["src/a.rs", "target/out.rs", "data/big.txt"].map(RepoPath::from);
+    let paths = ["src/a.rs", "target/out.rs", "data/big.txt", ".git/config"].map(RepoPath::from);
     assert_eq!(
         not_ignored(dir.path(), &paths),
         [RepoPath::from("src/a.rs")]

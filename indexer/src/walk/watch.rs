@@ -18,6 +18,8 @@ use notify::{
 };
 use rustc_hash::FxHashSet;
 
+use super::is_gits;
+
 /// Folders watched one by one on Linux, where each costs kernel memory.
 const MAX_FOLDERS: usize = 60_000;
 
@@ -54,7 +56,6 @@ impl Watch {
     /// from the editor and from [`crate::Index::rescan`].
     pub(crate) fn start(
         root: &Path,
-        git_dir: Option<&Path>,
         changed: impl Fn(Change) + Send + 'static,
     ) -> Result<Self, notify::Error> {
         let mut watcher = RecommendedWatcher::new(
@@ -68,10 +69,6 @@ impl Watch {
         if !cfg!(target_os = "linux") {
             watcher.watch(root, RecursiveMode::Recursive)?;
         }
-        if let Some(git_dir) = git_dir {
-            // HEAD, index and packed-refs are replaced by renames in this folder.
-            watcher.watch(git_dir, RecursiveMode::NonRecursive)?;
-        }
         Ok(Self {
             folders: Mutex::new(Folders {
                 watcher,
@@ -81,6 +78,15 @@ impl Watch {
                 fault: None,
             }),
         })
+    }
+
+    /// Watches git's folder, where HEAD, index and packed-refs are replaced by renames.
+    ///
+    /// # Errors
+    /// When it is not there or the system has no watches left.
+    pub(crate) fn git(&self, git_dir: &Path) -> Result<(), notify::Error> {
+        let mut folders = self.lock();
+        folders.watcher.watch(git_dir, RecursiveMode::NonRecursive)
     }
 
     /// Says that a walk of everything begins.
@@ -169,16 +175,19 @@ fn interpret(event: Result<notify::Event, notify::Error>) -> Option<Change> {
         | EventKind::Remove(_)
         | EventKind::Other => {}
     }
-    let in_git = |path: &PathBuf| path.components().any(|part| part.as_os_str() == ".git");
-    if let Some(first) = event.paths.iter().find(|path| in_git(path)) {
-        let name = first.file_name().and_then(OsStr::to_str).unwrap_or("");
-        return matches!(
-            name,
-            "HEAD" | "packed-refs" | "index" | "ORIG_HEAD" | "FETCH_HEAD"
-        )
-        .then_some(Change::Git);
+    if let Some(first) = event.paths.iter().find(|path| is_gits(path)) {
+        return tells_of_git(first).then_some(Change::Git);
     }
     Some(Change::Paths(event.paths))
+}
+
+/// Whether a change of this path of git's may mean another commit, branch or index.
+pub(crate) fn tells_of_git(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    matches!(
+        name,
+        Some(".git" | "HEAD" | "packed-refs" | "index" | "ORIG_HEAD" | "FETCH_HEAD")
+    )
 }
 
 #[cfg(test)]
@@ -203,6 +212,7 @@ mod tests {
         assert_eq!(interpret(event(create, "/ws/a.rs")), paths("/ws/a.rs"));
         assert_eq!(interpret(event(open, "/ws/a.rs")), None);
         assert_eq!(interpret(event(modify, "/ws/.git/HEAD")), Some(Change::Git));
+        assert_eq!(interpret(event(create, "/ws/.git")), Some(Change::Git));
         assert_eq!(interpret(event(modify, "/ws/.git/objects/ab")), None);
     }
 
@@ -224,7 +234,7 @@ mod tests {
                 paths.into_iter().for_each(|path| _ = tell.send(path));
             }
         };
-        (Watch::start(root, None, changed).unwrap(), told)
+        (Watch::start(root, changed).unwrap(), told)
     }
 
     /// Waits until a new file in `folder` is told of.

@@ -23,12 +23,15 @@ use crate::{
     repo::Repo,
     store::FileEntry,
     syntax::Parsed,
-    walk::{Fault, IGNORE_FILE, MAX_FILES, Walked, not_ignored, walk},
+    walk::{Fault, GIT, IGNORE_FILE, MAX_FILES, Walked, is_gits, not_ignored, walk},
 };
 
 impl Writer {
     /// Returns whether the workspace's rules let a path in: known, new, or not ignored.
     pub(super) fn is_ours(&self, path: &RepoPath) -> bool {
+        if is_gits(Path::new(path.as_str())) {
+            return false;
+        }
         self.files.contains_key(path)
             || self.buffers.contains_key(path)
             || !path.under(&self.options.root).exists()
@@ -118,12 +121,18 @@ impl Writer {
     pub(super) fn reconcile(&mut self, walked: Option<Walked>) {
         self.walks = false;
         self.phase = Phase::Indexing;
+        for of in std::mem::take(&mut self.walk_faults) {
+            self.faults.remove(&of);
+        }
         let Some(walked) = walked else {
-            self.fault("", "the files could not be listed");
+            self.trouble("walk", "the files could not be listed");
             return;
         };
-        for fault in walked.faults {
-            self.fault(fault.path, &fault.message);
+        self.forgive("walk");
+        for (n, fault) in walked.faults.into_iter().enumerate() {
+            let of = (fault.path, format!("walk {n}"));
+            self.note(of.clone(), &fault.message);
+            self.walk_faults.push(of);
         }
         let is_whole = walked.files.len() < MAX_FILES;
         let found: FxHashSet<&RepoPath> = walked.files.iter().map(|(path, _)| path).collect();
@@ -174,10 +183,29 @@ impl Writer {
         }
     }
 
+    /// Opens the repository that the root is in, if there is one, and has its git folder watched.
+    fn find_repo(&mut self) {
+        let watched = |git_dir: &Path| {
+            let watch = self.watch.as_ref()?;
+            watch.git(git_dir).err()
+        };
+        // One that is just being made has no HEAD yet; that tells of itself then.
+        let own = self.options.root.join(GIT);
+        let mut failed = own.is_dir().then(|| watched(&own)).flatten();
+        self.repo = Repo::open(&self.options.root);
+        let git_dir = self.repo.as_ref().map(Repo::git_dir);
+        if let Some(git_dir) = git_dir.filter(|git_dir| *git_dir != own) {
+            failed = watched(&git_dir);
+        }
+        if let Some(error) = failed {
+            self.trouble("watch", &format!("git's folder cannot be watched: {error}"));
+        }
+    }
+
     /// Notices a new commit or branch, and reads its history in the background.
     pub(super) fn look_at_git(&mut self) {
         if self.repo.is_none() {
-            self.repo = Repo::open(&self.options.root);
+            self.find_repo();
         }
         let Some(repo) = self.repo.clone() else {
             return;
@@ -195,9 +223,10 @@ impl Writer {
             (head, changed)
         });
         let Ok((head, changed)) = catch_unwind(look) else {
-            self.fault("", "the state of git cannot be read");
+            self.trouble("git", "the state of git cannot be read");
             return;
         };
+        self.forgive("git");
         if *self.head == head {
             return;
         }
@@ -243,9 +272,12 @@ impl Writer {
             return;
         }
         if self.stores.is_none() && self.fresh.len() >= 4 * MAX_IN_MEMORY {
-            self.fault(
-                "",
-                "another process is indexing this workspace; waiting for its turn",
+            self.trouble(
+                "turn",
+                match self.retry_at {
+                    Some(_) => "more changed than is kept in memory while the disk refuses",
+                    None => "another process is indexing this workspace; waiting for its turn",
+                },
             );
             return;
         }
@@ -265,8 +297,9 @@ impl Writer {
         let known = Known {
             unit: &|unit| lock()?.known(unit),
         };
+        let refused = Mutex::new(None);
         let look = |path: &RepoPath| {
-            let (mut outcome, mut fault) = examine(root, path, files.get(path), &known);
+            let (mut outcome, fault) = examine(root, path, files.get(path), &known);
             if let Outcome::Parsed(parsed) = &mut outcome
                 && let Some(mut stores) = lock()
             {
@@ -275,8 +308,8 @@ impl Writer {
                 if let Some(unit) = entry.unit
                     && let Err(error) = stores.add(unit, &parsed.unit, terms, rows)
                 {
-                    entry.unit = None;
-                    fault = Some(Fault::new("", &error));
+                    *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    return (Outcome::Unknown, fault);
                 }
                 drop(stores);
                 outcome = Outcome::Entry(entry.clone());
@@ -295,11 +328,13 @@ impl Writer {
                 })
                 .collect()
         });
+        let refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (path, (outcome, fault)) in batch.into_iter().zip(looked) {
             match fault {
                 Some(fault) => self.fault(fault.path, &fault.message),
                 None => {
-                    self.faults.remove(path.as_str());
+                    self.faults
+                        .remove(&(path.as_str().to_owned(), String::new()));
                 }
             }
             match outcome {
@@ -311,6 +346,9 @@ impl Writer {
                     self.keep_in_memory(path, entry, parsed);
                 }
             }
+        }
+        if let Some(error) = refused {
+            self.let_go(&error);
         }
         if self.phase == Phase::Ready {
             self.phase = Phase::Indexing;

@@ -29,12 +29,21 @@ impl Writer {
         if let Some(stores) = &mut self.stores
             && let Err(error) = stores.use_outside(&model)
         {
-            self.fault("", &error);
+            self.trouble("vectors", &error);
             return;
+        }
+        if self.outside.as_ref() != Some(&model) {
+            // What another model gave says nothing of this one.
+            self.forget_vectors();
         }
         self.outside = Some(model);
         self.want_vectors();
         self.has_new_vectors = true;
+    }
+
+    fn forget_vectors(&mut self) {
+        self.has_vectors.clear();
+        self.shared.lock().known_texts.clear();
     }
 
     pub(super) fn keep_vectors(&mut self, vectors: Vec<(ChunkId, Option<Vec<f32>>)>) {
@@ -61,7 +70,7 @@ impl Writer {
             .try_for_each(|(id, vector)| keep(id, vector));
         match kept {
             Ok(()) => self.shared.lock().known_texts.extend(texts),
-            Err(error) => self.fault("", &error),
+            Err(error) => self.trouble("vectors", &error),
         }
         self.has_new_vectors = true;
         let has_all = self.shared.lock().wanted.is_empty();
@@ -90,12 +99,12 @@ impl Writer {
                 self.base = Arc::new(base);
                 self.show();
             }
-            Err(error) => self.fault("", &error),
+            Err(error) => self.trouble("vectors", &error),
         }
     }
 
     pub(super) fn publish_if_due(&mut self) {
-        if self.stores.is_none() || self.retry_at.is_some_and(|at| at > Instant::now()) {
+        if self.stores.is_none() {
             return;
         }
         if !self.is_dirty {
@@ -121,7 +130,8 @@ impl Writer {
         }
     }
 
-    /// Puts everything on disk and makes it the base; on failure all stays as it was.
+    /// Puts everything on disk and makes it the base. On failure what is shown stays as it was, and
+    /// what is on disk is opened anew in a while.
     pub(super) fn publish(&mut self) {
         let started = Instant::now();
         let Some(stores) = &mut self.stores else {
@@ -152,9 +162,15 @@ impl Writer {
                 self.gone.clear();
                 self.is_dirty = false;
                 self.has_unshown = false;
-                self.retry_at = None;
                 self.must_settle = false;
-                self.faults.remove("publish");
+                self.forgive("publish");
+                let n_compactions = self
+                    .stores
+                    .as_ref()
+                    .map_or(0, |stores| stores.n_compactions);
+                if std::mem::replace(&mut self.n_compactions, n_compactions) != n_compactions {
+                    self.forget_vectors();
+                }
                 if !self.has_more() && self.phase == Phase::Indexing {
                     self.indexed_commit.clone_from(&self.head.commit);
                     self.phase = Phase::Ready;
@@ -162,11 +178,7 @@ impl Writer {
                 self.show();
                 self.want_vectors();
             }
-            Err(error) => {
-                tracing::warn!(%error, "the index cannot be published");
-                self.fault("publish", &error);
-                self.retry_at = Some(Instant::now() + RETRY);
-            }
+            Err(error) => self.let_go(&error),
         }
         self.last_publish = Instant::now();
         // Publishing stays a small part of a long build.
@@ -176,6 +188,14 @@ impl Writer {
         if !self.has_more() {
             self.publish_interval = FIRST_PUBLISH;
         }
+    }
+
+    /// Gives up what is on disk, which is not what was written there, until it is opened anew.
+    pub(super) fn let_go(&mut self, error: &StoreError) {
+        tracing::warn!(%error, "the index cannot be kept on disk");
+        self.trouble("publish", &error);
+        self.stores = None;
+        self.retry_at = Some(Instant::now() + RETRY);
     }
 
     /// Publishes a reader of the present state, in memory.
@@ -259,6 +279,10 @@ impl Writer {
 
     /// As a follower: takes over when the other process is gone, else reads what it published.
     pub(super) fn ask_for_turn(&mut self) {
+        if self.retry_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        self.retry_at = None;
         match self.layout.lock() {
             Ok(Some(lock)) => match Stores::open(&self.layout, lock) {
                 Ok((mut stores, opened)) => {
@@ -269,13 +293,15 @@ impl Writer {
                     if let Some(model) = &self.outside
                         && let Err(error) = stores.use_outside(model)
                     {
-                        self.fault("", &error);
+                        self.trouble("vectors", &error);
                     }
+                    self.n_compactions = 0;
+                    self.forget_vectors();
                     let base = stores.base(opened.manifest.files);
                     self.stores = Some(stores);
                     self.adopt(base);
                 }
-                Err(error) => self.fault("", &error),
+                Err(error) => self.trouble("turn", &error),
             },
             Ok(None) => {
                 let path = self.layout.manifest();
@@ -293,14 +319,14 @@ impl Writer {
                                 self.seen_manifest = stat;
                             }
                             Ok(None) => {}
-                            Err(error) => self.fault("", &error),
+                            Err(error) => self.trouble("turn", &error),
                         }
                     }
                     Ok(_) => self.seen_manifest = stat,
-                    Err(error) => self.fault("", &error),
+                    Err(error) => self.trouble("turn", &error),
                 }
             }
-            Err(error) => self.fault("", &error),
+            Err(error) => self.trouble("turn", &error),
         }
     }
 
@@ -318,11 +344,11 @@ impl Writer {
                 for path in newer.into_iter().chain(std::mem::take(&mut self.gone)) {
                     self.await_file(path, Order::First);
                 }
-                self.faults.remove("");
+                self.forgive("turn");
                 self.must_walk = true;
                 self.show();
             }
-            Err(error) => self.fault("", &error),
+            Err(error) => self.trouble("turn", &error),
         }
     }
 }
