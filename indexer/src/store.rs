@@ -20,6 +20,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 pub(crate) use self::{
@@ -30,6 +31,9 @@ use crate::{path::ContentHash, syntax::Language};
 
 /// Changes whenever anything on disk would be read differently: formats, the analyser, queries.
 pub(crate) const VERSION: u32 = 2;
+
+/// An index that was not opened for so long is removed.
+const UNUSED: Duration = Duration::from_secs(60 * 24 * 3600);
 
 /// What names a unit: its content in its language.
 #[derive(
@@ -142,9 +146,37 @@ impl Layout {
             .open(&path)
             .map_err(StoreError::io("open", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(WriteLock { _file: file })),
+            Ok(()) => {
+                // Says when it was used last.
+                if let Err(error) = file.set_modified(SystemTime::now()) {
+                    tracing::debug!(%error, "{} keeps its time", path.display());
+                }
+                Ok(Some(WriteLock { _file: file }))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
+        }
+    }
+
+    /// Removes the indexes beside this one, of any version, that nobody has used for [`UNUSED`].
+    /// What cannot be removed stays.
+    pub(crate) fn sweep(&self) {
+        let beside = self.dir.parent().and_then(|dir| fs::read_dir(dir).ok());
+        for entry in beside.into_iter().flatten().flatten() {
+            let dir = entry.path();
+            let is_index = entry.file_name().to_string_lossy().starts_with("index-v");
+            let lock = dir.join("lock");
+            let used = fs::metadata(&lock).and_then(|lock| lock.modified());
+            let is_old = used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > UNUSED));
+            if !is_index || !is_old || dir == self.dir {
+                continue;
+            }
+            // One that is in use since long is locked.
+            let free = File::open(&lock)
+                .is_ok_and(|lock| lock.try_lock().is_ok() && fs::remove_dir_all(&dir).is_ok());
+            if free {
+                tracing::info!("removed {}, unused for long", dir.display());
+            }
         }
     }
 

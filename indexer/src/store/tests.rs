@@ -62,6 +62,42 @@ fn a_second_writer_waits_for_the_first() {
     assert!(layout.lock().unwrap().is_some());
 }
 
+#[test]
+fn indexes_that_nobody_uses_are_removed() {
+    let cache = tempfile::tempdir().unwrap();
+    let of = |root: &str| Layout::of(cache.path(), Path::new(root));
+    let long_ago = SystemTime::now() - UNUSED - Duration::from_secs(3600);
+    let age = |layout: &Layout| {
+        let lock = OpenOptions::new()
+            .write(true)
+            .open(layout.dir().join("lock"));
+        lock.unwrap().set_modified(long_ago).unwrap();
+    };
+    let [own, old, fresh, held] = ["/own", "/old", "/fresh", "/held"].map(of);
+    for layout in [&own, &old, &fresh] {
+        drop(layout.lock().unwrap());
+        fs::write(layout.units(), "x").unwrap();
+    }
+    let lock = held.lock().unwrap();
+    let another_version = cache.path().join("index-v1-abc");
+    fs::rename(of("/old").dir(), &another_version).unwrap();
+    drop(old.lock().unwrap());
+    fs::create_dir(cache.path().join("local")).unwrap();
+    [&own, &old, &held].map(age);
+    age(&Layout {
+        dir: another_version.clone(),
+    });
+    own.sweep();
+    let is_there = |layout: &Layout| layout.dir().is_dir();
+    assert_eq!(
+        [&own, &old, &fresh, &held].map(is_there),
+        [true, false, true, true]
+    );
+    assert!(!another_version.exists());
+    assert!(cache.path().join("local").is_dir());
+    drop(lock);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -245,6 +245,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         self.start_watching();
         self.look_at_git();
+        self.layout.sweep();
         loop {
             self.walk_if_asked();
             self.report();
