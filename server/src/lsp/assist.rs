@@ -88,11 +88,10 @@ impl Server {
         if !has_agent {
             return actions;
         }
-        let place = format!(
-            "{path}, lines {} to {}",
-            range.start.line + 1,
-            range.end.line + 1
-        );
+        // Whole lines end where the next begins, which is not selected.
+        let is_whole = range.end.character == 0 && range.end.line > range.start.line;
+        let last_line = range.end.line + u32::from(!is_whole);
+        let place = format!("{path}, lines {} to {last_line}", range.start.line + 1);
         actions.extend([
             task(
                 TESTS,

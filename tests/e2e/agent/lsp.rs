@@ -517,6 +517,11 @@ fn an_editor_without_our_plugin_has_a_problem_fixed_and_code_explained_by_code_a
             "Do what the TODO says with Pairwright",
         ]
     );
+    let prompt = offered[2]["command"]["arguments"][0]["prompt"].as_str();
+    assert_eq!(
+        prompt,
+        Some("Write tests for the code of shapes.py, lines 1 to 2, and run them.")
+    );
     let kind = |action: &Value| {
         let kind = action["kind"].as_str().unwrap();
         kind.strip_prefix("quickfix.pairwright.")
