@@ -83,7 +83,7 @@ fn indexes_that_nobody_uses_are_removed() {
     fs::rename(of("/old").dir(), &another_version).unwrap();
     drop(old.lock().unwrap());
     fs::create_dir(cache.path().join("local")).unwrap();
-    [&own, &old, &held].map(age);
+    [&own, &old, &held].into_iter().for_each(age);
     age(&Layout {
         dir: another_version.clone(),
     });
