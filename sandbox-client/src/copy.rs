@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -211,7 +211,13 @@ async fn inside(
     match (ran.end, ran.stdout.whole()) {
         (End::Exited(0), Some(said)) => Ok(said),
         (End::Exited(0), None) => Err(failed(line, "there are too many files")),
-        _ => Err(failed(line, &ran.stderr.text())),
+        (End::Exited(_), _) => Err(failed(line, &ran.stderr.text())),
+        (End::Killed(how), _) => Err(failed(line, &how)),
+        (End::TimedOut, _) => {
+            let seconds = ran.took.as_secs_f64();
+            let why = format!("it was killed after {seconds:.0} s, the time that a command has");
+            Err(failed(line, &why))
+        }
     }
 }
 
@@ -353,7 +359,7 @@ fn pack(
             continue;
         }
         // It may have been removed since, or be one that this user cannot read.
-        let Ok(mut file) = fs::File::open(found.path()) else {
+        let Ok(file) = fs::File::open(found.path()) else {
             left_out.push(name.to_owned());
             continue;
         };
@@ -366,7 +372,7 @@ fn pack(
         if n_files > bounds.files || n_bytes > bounds.total_bytes {
             return Err(CopyError::TooLarge(bounds));
         }
-        archive.append_file(path, &mut file).map_err(io)?;
+        append(&mut archive, path, file, &about).map_err(io)?;
         in_archive += about.len();
         if in_archive >= ARCHIVE_BYTES {
             in_archive = 0;
@@ -399,3 +405,17 @@ fn finish(archive: Archive) -> io::Result<Bytes> {
 
 #[cfg(test)]
 mod tests;
+/// Packs a file with the length that it had when it was looked at: one that has grown since is cut, and
+/// one that has shrunk ends in zeros.
+fn append(
+    archive: &mut Archive,
+    path: &Path,
+    file: impl Read,
+    about: &fs::Metadata,
+) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(about);
+    let whole = file.chain(io::repeat(0)).take(about.len());
+    archive.append_data(&mut header, path, whole)
+}
+

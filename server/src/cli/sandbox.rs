@@ -38,6 +38,8 @@ const TIMED_OUT: u8 = 124;
 /// A command killed by a signal has no code; shells say 128 and the signal's number, which the
 /// protocol does not tell.
 const KILLED: u8 = 128;
+/// Seconds that the sandbox gives commands of ours, which copy the folder and look at it.
+const OUR_OWN: u64 = 60;
 /// How long one look for denials waits.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -204,7 +206,7 @@ impl Run {
                 memory_bytes: Some(self.memory << 20),
                 disk_bytes: Some(self.disk << 20),
                 processors: Some(self.processors),
-                command_seconds: Some(self.timeout),
+                command_seconds: Some(self.timeout.max(OUR_OWN)),
             }),
             ..LocalCreate::default()
         };
