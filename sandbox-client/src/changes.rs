@@ -20,7 +20,7 @@ use serde::Serialize;
 
 pub use self::class::Class;
 use self::class::class_of;
-use crate::client::{ClientError, Sandbox};
+use crate::client::{ClientError, Sandbox, is_unseen};
 use crate::copy::{ByDirectory, Copied};
 
 /// Files of a copy that are read at a time.
@@ -609,17 +609,14 @@ fn is_plain_name(name: &str) -> bool {
         && !name.chars().any(|c| {
             c.is_control()
                 || matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+                || is_unseen(c)
         })
         && !reserved(name.split('.').next().unwrap_or_default())
 }
 
 /// Whether some file system takes the name for `.git`.
 pub(crate) fn is_git(name: &str) -> bool {
-    let plain: String = name
-        .chars()
-        .filter(|c| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
-        .collect();
+    let plain: String = name.chars().filter(|c| !is_unseen(*c)).collect();
     let plain = plain.trim_end_matches([' ', '.']).to_ascii_lowercase();
     let plain = plain.split(':').next().unwrap_or_default();
     plain == ".git" || plain == "git~1"

@@ -21,7 +21,7 @@ use sandbox_agent::wire::{Base64, Change, ChangeKind};
 use tokio::sync::mpsc;
 
 use crate::changes::{is_git, stays_inside};
-use crate::client::{ClientError, Command, End, Sandbox, Stdin};
+use crate::client::{ClientError, Command, End, Sandbox, Stdin, words};
 use crate::output::Cap;
 
 /// How much may leave this machine.
@@ -113,8 +113,11 @@ impl Copied {
         let said = inside(sandbox, None, PREPARE, &folder(workspace)).await?;
         let said = String::from_utf8_lossy(&said).into_owned();
         let mut lines = said.lines();
+        let is_plain = |at: &str| at.starts_with('/') && words(at) == at;
         let (directory, shell) = match (lines.next(), lines.next()) {
-            (Some(at), Some(shell)) if at.starts_with('/') => (at.to_owned(), shell.to_owned()),
+            (Some(at), Some(shell @ ("/bin/bash" | "/bin/sh"))) if is_plain(at) => {
+                (at.to_owned(), shell.to_owned())
+            }
             _ => return Err(failed("making a folder", "it does not say where it is")),
         };
         let (archives, mut packed) = mpsc::channel(WAITING);
@@ -187,7 +190,7 @@ fn folder(workspace: &Path) -> String {
 }
 
 fn failed(what: &'static str, why: &str) -> CopyError {
-    let why = why.chars().filter(|c| !c.is_control()).take(500).collect();
+    let why = words(why);
     CopyError::Inside { what, why }
 }
 
