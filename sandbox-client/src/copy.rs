@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::changes::{is_git, stays_inside};
 use crate::client::{ClientError, Command, End, Sandbox, Stdin, words};
+use crate::ignored::Ignored;
 use crate::output::Cap;
 
 /// How much may leave this machine.
@@ -327,11 +329,16 @@ fn pack(
     let (mut n_files, mut n_bytes, mut in_archive) = (0, 0, 0);
     let mut archive = begin();
     let mut files = ignore::WalkBuilder::new(workspace);
+    let (root, ignored) = (workspace.to_owned(), Mutex::new(Ignored::of(workspace)));
     files
-        .hidden(false)
-        .require_git(false)
+        .standard_filters(false)
         .sort_by_file_name(Ord::cmp)
-        .filter_entry(|entry| !entry.file_name().to_str().is_some_and(is_git));
+        .filter_entry(move |entry| {
+            let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
+            let path = entry.path().strip_prefix(&root).unwrap_or(entry.path());
+            let mut ignored = ignored.lock().unwrap_or_else(PoisonError::into_inner);
+            !entry.file_name().to_str().is_some_and(is_git) && !ignored.has(path, is_directory)
+        });
     for found in files.build().flatten() {
         let Ok(path) = found.path().strip_prefix(workspace) else {
             continue;
@@ -402,12 +409,6 @@ fn begin() -> Archive {
     archive
 }
 
-fn finish(archive: Archive) -> io::Result<Bytes> {
-    archive.into_inner()?.finish().map(Bytes::from)
-}
-
-#[cfg(test)]
-mod tests;
 /// Packs a file with the length that it had when it was looked at: one that has grown since is cut, and
 /// one that has shrunk ends in zeros.
 fn append(
@@ -422,3 +423,9 @@ fn append(
     archive.append_data(&mut header, path, whole)
 }
 
+fn finish(archive: Archive) -> io::Result<Bytes> {
+    archive.into_inner()?.finish().map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests;
