@@ -85,6 +85,8 @@ pub struct Running {
     waiting: VecDeque<Event>,
     end: Option<End>,
     deadline: Instant,
+    /// Since when nobody waits for more, which is not the service's fault.
+    rests: Option<Instant>,
     limit: Duration,
     is_over: bool,
 }
@@ -133,6 +135,7 @@ impl Sandbox {
             waiting: VecDeque::new(),
             end: None,
             deadline,
+            rests: None,
             limit,
             is_over: false,
         };
@@ -201,7 +204,11 @@ impl Running {
 
     /// Reads a piece of the stream. Returns whether there is more.
     async fn read(&mut self) -> Outcome<bool> {
+        if let Some(since) = self.rests.take() {
+            self.deadline += since.elapsed();
+        }
         let piece = tokio::time::timeout_at(self.deadline, self.body.frame()).await;
+        self.rests = Some(Instant::now());
         let Ok(piece) = piece else {
             return Err(ClientError::Silent(self.limit + GRACE));
         };

@@ -195,7 +195,7 @@ impl Run {
             .collect::<anyhow::Result<_>>()?;
         let create = Create {
             template_id: "base".to_owned(),
-            timeout: Some(self.timeout + 60),
+            timeout: Some(self.lifetime().as_secs()),
             network: Some(self.network(&root).await?),
             ..Create::default()
         };
@@ -226,6 +226,11 @@ impl Run {
         let outcome = self.show(&place, &root, directory).await;
         place.close().await;
         outcome
+    }
+
+    /// How long the sandbox stays when nobody asks for more.
+    fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.timeout + 60)
     }
 
     async fn here(&self, create: Create, local: LocalCreate) -> anyhow::Result<Place> {
@@ -280,6 +285,14 @@ impl Run {
                 if tell.send(found).await.is_err() {
                     return;
                 }
+            }
+        }));
+        // Whoever reads the output in a pager may take longer than the command.
+        let (lasting, lifetime) = (sandbox.clone(), self.lifetime());
+        let _lasting = AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let _ = lasting.set_lifetime(lifetime).await;
             }
         }));
         let mut running = sandbox.start(command).await?;
