@@ -222,12 +222,7 @@ fn show(mount: &Mount, overlays: &mut u32) -> io::Result<()> {
             directory(&mount.path)?;
             Ok(mount_bind(&own, &to)?)
         }
-        Access::ReadOnly if from.is_symlink() => {
-            if let Some(parent) = to.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            symlink(fs::read_link(&from)?, to)
-        }
+        Access::ReadOnly if from.is_symlink() => link(&fs::read_link(&from)?, &to),
         Access::ReadOnly => read_only(&from, &to),
         Access::Device => {
             place_for(&from, &to)?;
@@ -246,6 +241,13 @@ fn read_only(from: &Path, to: &Path) -> io::Result<()> {
 #[expect(unsafe_code, reason = "no library has this system call")]
 fn seal(path: &Path) -> io::Result<()> {
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+fn link(target: &Path, to: &Path) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    symlink(target, to)
+}
+
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         attr_clr: 0,
@@ -310,8 +312,8 @@ fn etc() -> Step<()> {
         let from = host(Path::new("/etc")).join(name);
         // A link may lead anywhere in the host's `/etc`; only what it says is copied.
         let shown = match fs::read_link(&from) {
-            Ok(target) => symlink(target, etc.join(name)),
-            Err(_) if from.exists() => read_only(&from, &etc.join(name)),
+            Ok(target) => link(&target, &to),
+            Err(_) if from.exists() => read_only(&from, &to),
             Err(_) => Ok(()),
         };
         at(&format!("show /etc/{name}"), shown)?;
@@ -331,6 +333,7 @@ fn devices() -> io::Result<()> {
         ("stdin", "/proc/self/fd/0"),
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
+        let to = etc.join(name);
         ("ptmx", "pts/ptmx"),
     ] {
         symlink(target, dev.join(name))?;
