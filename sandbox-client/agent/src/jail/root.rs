@@ -111,8 +111,18 @@ impl Root {
         let upper = match &spec.workspace {
             None => None,
             Some(path) => {
-                let step = format!("lay a layer over {}", path.display());
-                let upper = at(&step, overlay(path, &mut self.overlays))?;
+                let mut step = format!("lay a layer over {}", path.display());
+                let upper = overlay(path, &mut self.overlays);
+                if upper.is_err()
+                    && let Some(mount) = mounted_in(path)
+                {
+                    let mount = mount.display();
+                    step += &format!(
+                        ", in which {mount} is mounted: unmount that, or take a \
+                         tier that reads or copies the folder (vm, vm-emulated, landlock)"
+                    );
+                }
+                let upper = at(&step, upper)?;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 Some(at(&step, rustix::fs::open(&upper, flags, Mode::empty()))?)
             }
@@ -231,6 +241,13 @@ fn show(mount: &Mount, overlays: &mut u32) -> io::Result<()> {
     }
 }
 
+fn link(target: &Path, to: &Path) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    symlink(target, to)
+}
+
 fn read_only(from: &Path, to: &Path) -> io::Result<()> {
     place_for(from, to)?;
     mount_bind_recursive(from, to)?;
@@ -241,13 +258,6 @@ fn read_only(from: &Path, to: &Path) -> io::Result<()> {
 #[expect(unsafe_code, reason = "no library has this system call")]
 fn seal(path: &Path) -> io::Result<()> {
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
-fn link(target: &Path, to: &Path) -> io::Result<()> {
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    symlink(target, to)
-}
-
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         attr_clr: 0,
@@ -300,6 +310,19 @@ fn overlay(path: &Path, overlays: &mut u32) -> io::Result<PathBuf> {
     Ok(upper)
 }
 
+/// What is mounted below a directory of the host. It is locked to what it is mounted on, so the kernel
+/// makes no lower layer of that.
+fn mounted_in(path: &Path) -> Option<PathBuf> {
+    let mounts = fs::read_to_string(inside(Path::new("/proc/self/mountinfo"))).ok()?;
+    let place = host(path);
+    // The fifth field is where it is, with the characters that would end it in octal.
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut places = places.map(|at| at.replace("\\040", " "));
+    let found = places.find(|at| Path::new(at).starts_with(&place) && Path::new(at) != place)?;
+    let below = Path::new(&found).strip_prefix(HOST).ok()?;
+    Some(Path::new("/").join(below))
+}
+
 fn etc() -> Step<()> {
     let etc = at("make /etc", directory(Path::new("/etc")))?;
     for (name, text) in ETC_FILES {
@@ -310,6 +333,7 @@ fn etc() -> Step<()> {
     }
     for name in ETC {
         let from = host(Path::new("/etc")).join(name);
+        let to = etc.join(name);
         // A link may lead anywhere in the host's `/etc`; only what it says is copied.
         let shown = match fs::read_link(&from) {
             Ok(target) => link(&target, &to),
@@ -333,7 +357,6 @@ fn devices() -> io::Result<()> {
         ("stdin", "/proc/self/fd/0"),
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
-        let to = etc.join(name);
         ("ptmx", "pts/ptmx"),
     ] {
         symlink(target, dev.join(name))?;
