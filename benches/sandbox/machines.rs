@@ -2,19 +2,23 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sandbox_client::changes::{self, Bounds};
 use sandbox_client::client::{Client, Sandbox};
 use sandbox_client::protocol::LimitsAsked;
+use sandbox_client::service::Service;
 use sandbox_client::tier::Tier;
 
 use super::{Outcome, Times, create_in, run, since};
 
 /// Clones that run at once when memory is looked at.
 const AT_ONCE: usize = 6;
+/// Enough for a clone to be made in the place of one that waited.
+const REPLACED: Duration = Duration::from_secs(3);
 
-pub(crate) async fn measure(client: &Client, root: &Path) -> Outcome<()> {
+/// `holding` is a service that holds one clone ready.
+pub(crate) async fn measure(client: &Client, holding: Service, root: &Path) -> Outcome<()> {
     let started = Instant::now();
     machine(client, root).await?.kill().await?;
     Times(vec![since(started)]).row("the first machine: listed, booted, written down, cloned")?;
@@ -39,6 +43,8 @@ pub(crate) async fn measure(client: &Client, root: &Path) -> Outcome<()> {
     for (name, times) in names.iter().zip(&times) {
         times.row(name)?;
     }
+    parts(client, &Client::new(holding.endpoint().clone())?, root).await?;
+    holding.stop().await;
 
     let sandbox = machine(client, root).await?;
     let mut inside = Times(Vec::new());
@@ -94,6 +100,36 @@ pub(crate) async fn measure(client: &Client, root: &Path) -> Outcome<()> {
     }
     for sandbox in all {
         sandbox.kill().await?;
+    }
+    Ok(())
+}
+
+/// Where the time until a machine is ready goes: the same without a part of it. One with nothing to
+/// list, one that was started and restored before, and one of which only waking it is left.
+async fn parts(client: &Client, ready: &Client, root: &Path) -> Outcome<()> {
+    let empty = tempfile::tempdir()?;
+    let empty = empty.path().canonicalize()?;
+    // From here on there is one that waits.
+    machine(ready, root).await?.kill().await?;
+    for (name, client, root) in [
+        ("machine ready, empty folder", client, empty.as_path()),
+        ("machine ready, of a clone that waited", ready, root),
+        (
+            "machine ready, of a clone that waited, empty folder",
+            ready,
+            empty.as_path(),
+        ),
+    ] {
+        let mut times = Times(Vec::new());
+        for _ in 0..5 {
+            // Nothing says when the next one waits.
+            tokio::time::sleep(REPLACED).await;
+            let started = Instant::now();
+            let sandbox = machine(client, root).await?;
+            times.0.push(since(started));
+            sandbox.kill().await?;
+        }
+        times.row(name)?;
     }
     Ok(())
 }

@@ -85,7 +85,7 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
     let emulated = options.machines.kernel.is_some();
     let kept = tempfile::tempdir()?;
     options.state = emulated.then(|| kept.path().to_owned());
-    let service = Service::start_private(options)?;
+    let service = Service::start_private(options.clone())?;
     let client = Client::new(service.endpoint().clone())?;
     let workspace = tempfile::tempdir()?;
     let root = workspace.path().canonicalize()?;
@@ -100,7 +100,11 @@ async fn measure(arguments: &[String]) -> Outcome<()> {
     )?;
 
     if emulated {
-        machines::measure(&client, &root).await?;
+        let holding = Service::start_private(Options {
+            ready: 1,
+            ..options
+        })?;
+        machines::measure(&client, holding, &root).await?;
         service.stop().await;
         return Ok(());
     }

@@ -8,20 +8,20 @@
 
 mod class;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt as _;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use sandbox_agent::wire::{self, Base64, Change, ChangeKind};
 use serde::Serialize;
 
 pub use self::class::Class;
 use self::class::class_of;
-use crate::client::{ClientError, Sandbox};
+use crate::client::{ClientError, Sandbox, is_unseen};
 use crate::copy::{ByDirectory, Copied};
+use crate::ignored::Ignored;
 
 /// Files of a copy that are read at a time.
 const READS: usize = 8;
@@ -148,7 +148,7 @@ async fn walk(
 ) -> Result<Changes, ClientError> {
     let mut walk = Walk {
         workspace,
-        rules: HashMap::new(),
+        ignored: Ignored::of(workspace),
         changes: Changes::default(),
         files: BTreeMap::new(),
         wanted: Vec::new(),
@@ -269,8 +269,7 @@ fn next_file(stream: &mut Bytes) -> Result<Option<Bytes>, ClientError> {
 
 struct Walk<'a> {
     workspace: &'a Path,
-    /// The ignore rules of each directory, by its path.
-    rules: HashMap<String, Gitignore>,
+    ignored: Ignored,
     /// All but the files.
     changes: Changes,
     files: BTreeMap<String, Kind>,
@@ -326,29 +325,8 @@ impl Walk<'_> {
             }
             ChangeKind::File { .. } | ChangeKind::Symlink { .. } | ChangeKind::Special => false,
         };
-        Ok((!self.is_ignored(path, is_directory)).then(|| path.to_owned()))
-    }
-
-    /// Whether git ignores it, by the rules of the workspace outside.
-    fn is_ignored(&mut self, path: &str, is_directory: bool) -> bool {
-        let mut directory = path;
-        loop {
-            directory = directory.rsplit_once('/').map_or("", |(parent, _)| parent);
-            let root = self.workspace.join(directory);
-            let rules = self.rules.entry(directory.to_owned()).or_insert_with(|| {
-                let mut rules = GitignoreBuilder::new(&root);
-                // One that is not there, or is wrong in a line, has fewer rules.
-                let _ = rules.add(root.join(".gitignore"));
-                rules.build().unwrap_or_else(|_| Gitignore::empty())
-            });
-            let found = rules.matched(self.workspace.join(path), is_directory);
-            if !found.is_none() {
-                return found.is_ignore();
-            }
-            if directory.is_empty() {
-                return false;
-            }
-        }
+        let is_ignored = self.ignored.has(Path::new(path), is_directory);
+        Ok((!is_ignored).then(|| path.to_owned()))
     }
 
     /// Takes a change over. Returns the directory to look into, if it is one.
@@ -399,25 +377,32 @@ impl Walk<'_> {
         }
     }
 
+    /// What git ignores there may have been made by hand, and is not offered.
     fn delete_below(&mut self, path: &str) {
-        let mut files = ignore::WalkBuilder::new(self.workspace.join(path));
-        files
-            .standard_filters(false)
-            .git_ignore(true)
-            .require_git(false);
-        for found in files.build().flatten() {
-            self.n_seen += 1;
-            if self.n_seen > self.bounds.entries {
-                self.changes.truncated = true;
-                return;
-            }
-            let inside = found.path().strip_prefix(self.workspace).ok();
-            let is_file = found.file_type().is_some_and(|kind| !kind.is_dir());
-            let Some(inside) = inside.and_then(Path::to_str).filter(|_| is_file) else {
+        let mut directories = vec![path.to_owned()];
+        while let Some(directory) = directories.pop() {
+            let Ok(entries) = fs::read_dir(self.workspace.join(&directory)) else {
                 continue;
             };
-            if !inside.split('/').any(is_git) {
-                self.files.insert(inside.to_owned(), Kind::Deleted);
+            for entry in entries.flatten() {
+                self.n_seen += 1;
+                if self.n_seen > self.bounds.entries {
+                    self.changes.truncated = true;
+                    return;
+                }
+                let name = entry.file_name();
+                let Some(name) = name.to_str().filter(|name| !is_git(name)) else {
+                    continue;
+                };
+                let inside = format!("{directory}/{name}");
+                let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                if self.ignored.has(Path::new(&inside), is_directory) {
+                    continue;
+                }
+                match is_directory {
+                    true => directories.push(inside),
+                    false => drop(self.files.insert(inside, Kind::Deleted)),
+                }
             }
         }
     }
@@ -609,17 +594,14 @@ fn is_plain_name(name: &str) -> bool {
         && !name.chars().any(|c| {
             c.is_control()
                 || matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+                || is_unseen(c)
         })
         && !reserved(name.split('.').next().unwrap_or_default())
 }
 
 /// Whether some file system takes the name for `.git`.
 pub(crate) fn is_git(name: &str) -> bool {
-    let plain: String = name
-        .chars()
-        .filter(|c| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
-        .collect();
+    let plain: String = name.chars().filter(|c| !is_unseen(*c)).collect();
     let plain = plain.trim_end_matches([' ', '.']).to_ascii_lowercase();
     let plain = plain.split(':').next().unwrap_or_default();
     plain == ".git" || plain == "git~1"

@@ -39,6 +39,8 @@ const TRIES: u32 = 4;
 /// No wait between tries is longer, whatever the service asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// Characters of what a service says in words.
+const WORDS: usize = 500;
 /// Hosts that a label names.
 const SHOWN_HOSTS: usize = 4;
 
@@ -262,20 +264,31 @@ fn encode(body: &impl Serialize) -> Bytes {
 /// An empty answer is one that says nothing, and so has every default.
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Outcome<T> {
     let body = if body.is_empty() { b"null" } else { body };
-    serde_json::from_slice(body).map_err(|error| ClientError::Protocol(error.to_string()))
+    serde_json::from_slice(body).map_err(wrong)
+}
+
+/// Not the protocol, in the words of who reads it, which may be the service's.
+fn wrong(error: impl fmt::Display) -> ClientError {
+    ClientError::Protocol(words(&error.to_string()))
+}
+
+/// What a service says in words, as far as a terminal or a model may be given it: a part, on one line,
+/// without what is obeyed or not seen.
+pub(crate) fn words(said: &str) -> String {
+    let is_seen = |c: &char| !c.is_control() && !is_unseen(*c);
+    said.chars().filter(is_seen).take(WORDS).collect()
+}
+
+/// Characters that are not seen, or change in which order others are.
+pub(crate) fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
     let said: Refused = serde_json::from_slice(body).unwrap_or_default();
-    let message: String = said
-        .message
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(500)
-        .collect();
     ClientError::Refused {
         status: status.as_u16(),
-        message,
+        message: words(&said.message),
     }
 }
 

@@ -10,8 +10,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,8 @@ use sandbox_agent::wire::{Base64, Change, ChangeKind};
 use tokio::sync::mpsc;
 
 use crate::changes::{is_git, stays_inside};
-use crate::client::{ClientError, Command, End, Sandbox, Stdin};
+use crate::client::{ClientError, Command, End, Sandbox, Stdin, words};
+use crate::ignored::Ignored;
 use crate::output::Cap;
 
 /// How much may leave this machine.
@@ -113,8 +115,11 @@ impl Copied {
         let said = inside(sandbox, None, PREPARE, &folder(workspace)).await?;
         let said = String::from_utf8_lossy(&said).into_owned();
         let mut lines = said.lines();
+        let is_plain = |at: &str| at.starts_with('/') && words(at) == at;
         let (directory, shell) = match (lines.next(), lines.next()) {
-            (Some(at), Some(shell)) if at.starts_with('/') => (at.to_owned(), shell.to_owned()),
+            (Some(at), Some(shell @ ("/bin/bash" | "/bin/sh"))) if is_plain(at) => {
+                (at.to_owned(), shell.to_owned())
+            }
             _ => return Err(failed("making a folder", "it does not say where it is")),
         };
         let (archives, mut packed) = mpsc::channel(WAITING);
@@ -187,7 +192,7 @@ fn folder(workspace: &Path) -> String {
 }
 
 fn failed(what: &'static str, why: &str) -> CopyError {
-    let why = why.chars().filter(|c| !c.is_control()).take(500).collect();
+    let why = words(why);
     CopyError::Inside { what, why }
 }
 
@@ -211,7 +216,13 @@ async fn inside(
     match (ran.end, ran.stdout.whole()) {
         (End::Exited(0), Some(said)) => Ok(said),
         (End::Exited(0), None) => Err(failed(line, "there are too many files")),
-        _ => Err(failed(line, &ran.stderr.text())),
+        (End::Exited(_), _) => Err(failed(line, &ran.stderr.text())),
+        (End::Killed(how), _) => Err(failed(line, &how)),
+        (End::TimedOut, _) => {
+            let seconds = ran.took.as_secs_f64();
+            let why = format!("it was killed after {seconds:.0} s, the time that a command has");
+            Err(failed(line, &why))
+        }
     }
 }
 
@@ -318,11 +329,16 @@ fn pack(
     let (mut n_files, mut n_bytes, mut in_archive) = (0, 0, 0);
     let mut archive = begin();
     let mut files = ignore::WalkBuilder::new(workspace);
+    let (root, ignored) = (workspace.to_owned(), Mutex::new(Ignored::of(workspace)));
     files
-        .hidden(false)
-        .require_git(false)
+        .standard_filters(false)
         .sort_by_file_name(Ord::cmp)
-        .filter_entry(|entry| !entry.file_name().to_str().is_some_and(is_git));
+        .filter_entry(move |entry| {
+            let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
+            let path = entry.path().strip_prefix(&root).unwrap_or(entry.path());
+            let mut ignored = ignored.lock().unwrap_or_else(PoisonError::into_inner);
+            !entry.file_name().to_str().is_some_and(is_git) && !ignored.has(path, is_directory)
+        });
     for found in files.build().flatten() {
         let Ok(path) = found.path().strip_prefix(workspace) else {
             continue;
@@ -353,7 +369,7 @@ fn pack(
             continue;
         }
         // It may have been removed since, or be one that this user cannot read.
-        let Ok(mut file) = fs::File::open(found.path()) else {
+        let Ok(file) = fs::File::open(found.path()) else {
             left_out.push(name.to_owned());
             continue;
         };
@@ -366,7 +382,7 @@ fn pack(
         if n_files > bounds.files || n_bytes > bounds.total_bytes {
             return Err(CopyError::TooLarge(bounds));
         }
-        archive.append_file(path, &mut file).map_err(io)?;
+        append(&mut archive, path, file, &about).map_err(io)?;
         in_archive += about.len();
         if in_archive >= ARCHIVE_BYTES {
             in_archive = 0;
@@ -391,6 +407,20 @@ fn begin() -> Archive {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     archive.follow_symlinks(false);
     archive
+}
+
+/// Packs a file with the length that it had when it was looked at: one that has grown since is cut, and
+/// one that has shrunk ends in zeros.
+fn append(
+    archive: &mut Archive,
+    path: &Path,
+    file: impl Read,
+    about: &fs::Metadata,
+) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(about);
+    let whole = file.chain(io::repeat(0)).take(about.len());
+    archive.append_data(&mut header, path, whole)
 }
 
 fn finish(archive: Archive) -> io::Result<Bytes> {

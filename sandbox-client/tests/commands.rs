@@ -192,3 +192,27 @@ for n in range({PIECES}):
     }
     assert_eq!(n_said, PIECES);
 }
+
+/// As in a pager: far longer than the command and its answer may take.
+#[tokio::test]
+async fn who_reads_only_when_its_time_is_over_still_reads_how_it_ended() {
+    let world = World::new();
+    let sandbox = world.sandbox().await;
+    let mut command = shell("head -c 64M /dev/zero");
+    command.timeout = Duration::from_secs(1);
+    let mut running = sandbox.start(command).await.unwrap();
+    // Longer than a service's answer is waited for, and with it longer than anything is passed on.
+    run(&sandbox, "sleep 8").await;
+    let mut n_said = 0;
+    loop {
+        match running.next().await.unwrap() {
+            Event::Stdout(bytes) => n_said += bytes.len(),
+            Event::Stderr(bytes) => panic!("{bytes:?}"),
+            Event::End(end) => {
+                assert_eq!(end, End::TimedOut);
+                break;
+            }
+        }
+    }
+    assert!(n_said > 1 << 20, "{n_said}");
+}

@@ -160,6 +160,51 @@ async fn what_a_command_did_to_the_copy_comes_back() {
     assert_eq!(refused, all);
 }
 
+/// As text, what is there of a folder of the world that was copied.
+async fn files_of(world: &World, folder: &str) -> String {
+    let sandbox = blind(world).await;
+    let root = world.root().join(folder);
+    let copied = Copied::bring(&sandbox, &root, is_secret, Bounds::default()).await;
+    let all = "find . -type f -print | sort | tr '\\n' ' '";
+    run_in(&sandbox, &copied.unwrap(), all).await
+}
+
+#[tokio::test]
+async fn only_git_says_what_is_ignored_and_only_where_it_would() {
+    let world = World::new();
+    // Of a home directory that is no repository, which a folder below it is not asked about.
+    world.write(".gitignore", "*\n");
+    world.write("free/.ignore", "a.rs\n");
+    for path in ["a.rs", "b.log", "deep/c.rs"] {
+        world.write(&format!("free/{path}"), "x");
+    }
+    let found = files_of(&world, "free").await;
+    assert_eq!(found, "Exited(0)\n./.ignore ./a.rs ./b.log ./deep/c.rs ");
+
+    world.write("repo/.git/info/exclude", "*.tmp\n");
+    world.write("repo/.gitignore", "target/\n/sub/top\n*.log\nbuilt/\n");
+    for path in [
+        "a.rs",
+        "a.log",
+        "a.tmp",
+        "top",
+        "target/o",
+        "in/top",
+        "in/target/o",
+    ] {
+        world.write(&format!("repo/sub/{path}"), "x");
+    }
+    let found = files_of(&world, "repo/sub").await;
+    assert_eq!(found, "Exited(0)\n./a.rs ./in/top ");
+
+    // One that is ignored as a whole was chosen all the same.
+    world.write("repo/built/it/a.log", "x");
+    world.write("repo/built/it/.gitignore", "b.log\n");
+    world.write("repo/built/it/b.log", "x");
+    let found = files_of(&world, "repo/built/it").await;
+    assert_eq!(found, "Exited(0)\n./.gitignore ./a.log ");
+}
+
 #[tokio::test]
 async fn a_large_workspace_goes_in_parts_and_one_too_large_not_at_all() {
     let world = World::new();

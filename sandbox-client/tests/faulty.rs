@@ -6,6 +6,7 @@ use std::time::Duration;
 use sandbox_agent::frame;
 use sandbox_client::changes::{self, Bounds};
 use sandbox_client::client::{Address, Addressing, Client, ClientError, End, Endpoint, Sandbox};
+use sandbox_client::copy::{self, Copied};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::Create;
 use sandbox_client::tier::Tier;
@@ -177,6 +178,47 @@ async fn a_time_that_is_over_and_a_signal_are_told_apart_from_an_exit() {
     assert_eq!(
         outcome(killed).await.unwrap().0,
         End::Killed("signal: killed".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn what_a_service_says_in_words_is_short_and_nothing_a_terminal_obeys() {
+    let hostile = format!("\u{1b}]52;c;eA==\u{7}no\r\n\u{202e}{}", "x".repeat(1 << 20));
+    let is_harmless = |said: &str| {
+        let is_obeyed = |c: char| c.is_control() || c == '\u{202e}';
+        said.contains("52;c;eA==no") && said.len() < 1_000 && !said.contains(is_obeyed)
+    };
+    let error = json!({ "error": { "code": "internal", "message": hostile } });
+    let error = outcome(stream(&[start(), frame::end(&error).to_vec()])).await;
+    let error = error.unwrap_err().to_string();
+    assert!(is_harmless(&error), "{error:.2000}");
+    let killed = json!({ "end": { "exitCode": -1, "status": hostile } });
+    let killed = outcome(stream(&[start(), event(&killed), last()])).await;
+    let Ok((End::Killed(status), _)) = killed else {
+        panic!("{killed:?}");
+    };
+    assert!(is_harmless(&status), "{status:.2000}");
+    let unknown = json!({ "path": encode("a"), "kind": hostile });
+    let listed = ok(&json!({ "entries": [unknown], "truncated": false }));
+    let sandbox = Faulty::sandbox(vec![listed]).await;
+    let workspace = tempfile::tempdir().unwrap();
+    let wrong = changes::collect(&sandbox, workspace.path(), Bounds::default()).await;
+    let wrong = wrong.unwrap_err().to_string();
+    assert!(is_harmless(&wrong), "{wrong:.2000}");
+}
+
+#[tokio::test]
+async fn a_copy_that_is_not_made_in_time_says_so() {
+    let late = json!({ "error": { "code": "deadline_exceeded", "message": "late" } });
+    let late = stream(&[start(), frame::end(&late).to_vec()]);
+    let sandbox = Faulty::sandbox(vec![late]).await;
+    let workspace = tempfile::tempdir().unwrap();
+    let bounds = copy::Bounds::default();
+    let copied = Copied::bring(&sandbox, workspace.path(), |_| false, bounds).await;
+    let why = copied.unwrap_err().to_string();
+    assert!(
+        why.ends_with("it was killed after 0 s, the time that a command has"),
+        "{why}"
     );
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox_client::client::{Address, Client, Sandbox};
 use sandbox_client::output::Cap;
 use sandbox_client::protocol::{LimitsAsked, LocalCreate};
@@ -365,6 +366,41 @@ async fn nobody_gets_by_another_name_what_is_not_theirs() {
     let network = run(&other, "ls /tmp; python3 -c \"import socket; socket.create_connection(('127.0.0.1',3128))\" && echo proxy").await;
     assert_eq!(network.stdout.text(), "proxy\n");
     assert!(one.denials(0, Duration::ZERO).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_without_a_key_keeps_the_others_out() {
+    /// More than a service has places for.
+    const SILENT: usize = 1_100;
+    let files = getrlimit(Resource::Nofile);
+    let enough = Rlimit {
+        current: files.maximum,
+        ..files
+    };
+    setrlimit(Resource::Nofile, enough).unwrap();
+    let world = World::new();
+    let Address::Unix(socket) = &world.service.endpoint().address else {
+        panic!("it is a private service");
+    };
+    let one = world.sandbox().await;
+    let mut silent = Vec::new();
+    for n in 0..SILENT {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        // Half of them begin to say something.
+        if n % 2 == 0 {
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\n").unwrap();
+        }
+        silent.push(stream);
+    }
+    let socket = socket.clone();
+    let asked =
+        tokio::task::spawn_blocking(move || ask(&socket, "GET /health HTTP/1.1\nhost: x", ""));
+    let said = tokio::time::timeout(Duration::from_secs(10), asked).await;
+    let said = said.expect("an answer in time").unwrap();
+    assert!(said.starts_with("HTTP/1.1 204 "), "{said}");
+    // Who was there with a key before is there still.
+    assert_eq!(run(&one, "echo here").await.stdout.text(), "here\n");
+    drop(silent);
 }
 
 /// Limits of sandboxes with a kernel of their own.

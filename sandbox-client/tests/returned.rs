@@ -3,8 +3,9 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use sandbox_client::changes::{Bounds, Changes, Class, Kind, collect};
+use sandbox_client::protocol::LocalCreate;
 
-use crate::world::{World, run, tree};
+use crate::world::{World, asking, run, tree};
 
 /// Changes as text, one a line.
 pub(crate) fn list(changes: &Changes) -> String {
@@ -76,16 +77,48 @@ async fn changes_come_back_and_the_workspace_is_untouched() {
 #[tokio::test]
 async fn removing_what_git_ignores_is_no_change() {
     let world = World::new();
-    world.write(".gitignore", "build/\nnode_modules/\n");
+    let rules = "build/\nnode_modules/\n*.log\n*.sqlite3\n!kept.log\n";
+    world.write(".gitignore", rules);
     world.write("build/out.bin", "x");
-    world.write("web/node_modules/left/index.js", "x");
+    world.write("lib/node_modules/left/index.js", "x");
     world.write("kept/a.txt", "x");
+    for path in [
+        "a.txt",
+        "dev.sqlite3",
+        "x.log",
+        "deep/y.log",
+        "deep/kept.log",
+    ] {
+        world.write(&format!("web/{path}"), "x");
+    }
+    world.write("web/node_modules/left/index.js", "x");
     let sandbox = world.sandbox().await;
-    run(&sandbox, "rm -r build web/node_modules kept").await;
+    run(&sandbox, "rm -r build lib/node_modules kept web").await;
     assert_eq!(
         list(&world.changes(&sandbox).await),
-        "kept/a.txt: deleted\n"
+        "kept/a.txt: deleted\nweb/a.txt: deleted\nweb/deep/kept.log: deleted\n"
     );
+}
+
+#[tokio::test]
+async fn git_ignores_in_a_folder_of_a_repository_what_its_root_and_its_own_list_say() {
+    let world = World::new();
+    world.write("repo/.git/info/exclude", "*.tmp\n");
+    world.write("repo/.gitignore", "target/\n/sub/top\n*.log\n");
+    world.write("repo/sub/.gitignore", "!kept.log\n");
+    world.write("repo/sub/.ignore", "a.rs\n");
+    let sub = world.root().join("repo/sub");
+    let local = LocalCreate {
+        workspace: Some(sub.clone()),
+        ..LocalCreate::default()
+    };
+    let sandbox = world.client.create(asking(local)).await.unwrap();
+    let script = "mkdir -p target in/target; for f in target/o in/target/o top in/top a.rs a.tmp a.log kept.log
+        do echo x > $f; done";
+    run(&sandbox, script).await;
+    let changes = collect(&sandbox, &sub, Bounds::default()).await.unwrap();
+    let paths: Vec<&str> = changes.files.iter().map(|file| &*file.path).collect();
+    assert_eq!(paths, ["a.rs", "in/top", "kept.log"]);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use crate::config::Isolation;
 use crate::config::{self, SandboxAddressing};
 use crate::error::{Kind, UserError};
 use crate::secret;
+use crate::shown::printable;
 use crate::{model, models};
 
 /// Files looked at for secrets.
@@ -248,6 +249,7 @@ impl Place {
             let left_out = copied.left_out();
             if !left_out.is_empty() {
                 let shown = left_out[..left_out.len().min(SHOWN)].join(", ");
+                let shown = printable(&shown);
                 label.push_str(&format!(" without {} files: {shown}", left_out.len()));
             }
         }

@@ -201,6 +201,21 @@ fn a_command_that_takes_too_long_is_killed_with_a_code_of_its_own() {
 }
 
 #[test]
+fn a_folder_with_a_mount_in_it_gets_no_sandbox_and_is_told_why() {
+    let workspace = tempfile::tempdir().unwrap();
+    let mount = workspace.path().canonicalize().unwrap().join("tar get");
+    fs::create_dir(&mount).unwrap();
+    let Some(world) = World::knowing().with_mount_on(&mount) else {
+        return;
+    };
+    let output = run(&world, workspace.path(), &[], "true");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{told}");
+    let why = format!("in which {} is mounted: unmount that", mount.display());
+    assert!(told.contains(&why), "{told}");
+}
+
+#[test]
 fn more_than_a_sandbox_can_have_is_an_error_rather_than_less() {
     let world = World::knowing();
     let workspace = tempfile::tempdir().unwrap();

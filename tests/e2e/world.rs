@@ -62,9 +62,20 @@ impl World {
     }
 
     /// Has every program started where nobody can make namespaces. `None` where that cannot be had.
-    pub(crate) fn without_namespaces(mut self) -> Option<Self> {
-        let line = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
-        let behind = ["unshare", "-U", "-r", "-m", "--", "/bin/sh", "-c", line];
+    pub(crate) fn without_namespaces(self) -> Option<Self> {
+        self.after("echo 0 > /proc/sys/user/max_user_namespaces")
+    }
+
+    /// Has every program started where a file system is mounted on a directory. `None` where that cannot
+    /// be had.
+    pub(crate) fn with_mount_on(self, directory: &Path) -> Option<Self> {
+        self.after(&format!("mount -t tmpfs none '{}'", directory.display()))
+    }
+
+    /// Has every program started in a namespace of its own after a line of a shell.
+    fn after(mut self, line: &str) -> Option<Self> {
+        let line = format!("{line} && exec \"$0\" \"$@\"");
+        let behind = ["unshare", "-U", "-r", "-m", "--", "/bin/sh", "-c", &line];
         self.behind = behind.map(str::to_owned).into();
         let said = self.command(&["--version"]).output().ok()?;
         if said.status.success() {

@@ -21,8 +21,9 @@ pub const HOME: &str = "/home/user";
 /// The user inside, and its group.
 pub const USER: u32 = 1000;
 
-/// What programs need of the host's `/etc`: no accounts, keys or addresses.
-pub const ETC: [&str; 14] = [
+/// What programs need of the host's `/etc`: no accounts, keys or addresses. Of directories that hold
+/// private keys beside certificates it is parts, as a service of root can read them all.
+pub const ETC: [&str; 23] = [
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
@@ -33,10 +34,19 @@ pub const ETC: [&str; 14] = [
     "ld.so.conf.d",
     "localtime",
     "mime.types",
-    "pki",
+    "pki/ca-trust",
+    "pki/java",
+    "pki/tls/cert.pem",
+    "pki/tls/certs",
+    "pki/tls/ct_log_list.cnf",
+    "pki/tls/openssl.cnf",
+    "pki/tls/openssl.d",
     "protocols",
     "services",
-    "ssl",
+    "ssl/ca-bundle.pem",
+    "ssl/cert.pem",
+    "ssl/certs",
+    "ssl/openssl.cnf",
 ];
 
 /// What the agent is told to do.

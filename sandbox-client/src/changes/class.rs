@@ -16,7 +16,7 @@ pub enum Class {
 }
 
 /// Directories whose files are run or obeyed: of editors, agents, version control, pipelines.
-const DIRECTORIES: [&str; 31] = [
+const DIRECTORIES: [&str; 34] = [
     ".buildkite",
     ".cargo",
     ".circleci",
@@ -27,7 +27,9 @@ const DIRECTORIES: [&str; 31] = [
     ".cursor",
     ".devcontainer",
     ".fleet",
+    ".forgejo",
     ".gemini",
+    ".gitea",
     ".githooks",
     ".github",
     ".gitlab",
@@ -45,59 +47,56 @@ const DIRECTORIES: [&str; 31] = [
     ".vim",
     ".vscode",
     ".windsurf",
+    ".woodpecker",
     ".yarn",
     ".zed",
     "gradle",
 ];
 
 /// Files that are, by their whole name.
-const FILES: [&str; 132] = [
+const FILES: [&str; 137] = [
     ".aider.conf.yml",
-    ".babelrc",
     ".bash_login",
     ".bash_profile",
-    ".bashrc",
-    ".bazelrc",
     ".clinerules",
     ".cursorrules",
     ".dir-locals.el",
     ".drone.yml",
     ".emacs",
-    ".envrc",
-    ".eslintrc",
-    ".exrc",
+    ".flake8",
     ".gdbinit",
+    ".ghci",
     ".gitattributes",
     ".gitconfig",
     ".gitlab-ci.yml",
     ".gitmodules",
-    ".inputrc",
     ".lldbinit",
-    ".lvimrc",
     ".mcp.json",
     ".mise.toml",
-    ".npmrc",
+    ".mypy.ini",
     ".nvim.lua",
-    ".nvimrc",
     ".pairwright.toml",
+    ".pnp.cjs",
+    ".pnp.js",
+    ".pnp.loader.mjs",
     ".pnpmfile.cjs",
     ".pre-commit-config.yaml",
     ".pre-commit-config.yml",
-    ".prettierrc",
     ".profile",
-    ".pypirc",
+    ".pytest.ini",
+    ".renviron",
+    ".rprofile",
     ".rspec",
-    ".screenrc",
+    ".rubocop.yml",
     ".tmux.conf",
     ".tool-versions",
     ".travis.yml",
-    ".vimrc",
     ".windsurfrules",
-    ".yarnrc",
-    ".yarnrc.yml",
+    ".woodpecker.yaml",
+    ".woodpecker.yml",
+    ".ycm_extra_conf.py",
     ".zprofile",
     ".zshenv",
-    ".zshrc",
     "agents.md",
     "agents.override.md",
     "appveyor.yml",
@@ -112,6 +111,7 @@ const FILES: [&str; 132] = [
     "build.sbt",
     "build.xml",
     "build.zig",
+    "bunfig.toml",
     "cargo.toml",
     "claude.local.md",
     "claude.md",
@@ -125,6 +125,8 @@ const FILES: [&str; 132] = [
     "conftest.py",
     "containerfile",
     "default.nix",
+    "deno.json",
+    "deno.jsonc",
     "devcontainer.json",
     "directory.build.props",
     "directory.build.targets",
@@ -154,17 +156,23 @@ const FILES: [&str; 132] = [
     "module.bazel",
     "mvnw",
     "mvnw.cmd",
+    "mypy.ini",
     "noxfile.py",
     "opencode.json",
     "package.json",
     "package.swift",
+    "phpunit.dist.xml",
+    "phpunit.xml",
+    "phpunit.xml.dist",
     "pip.conf",
     "pipfile",
     "pnpm-workspace.yaml",
     "podfile",
     "pom.xml",
     "procfile",
+    "pylintrc",
     "pyproject.toml",
+    "pytest.ini",
     "rakefile",
     "rust-toolchain",
     "rust-toolchain.toml",
@@ -187,11 +195,15 @@ const FILES: [&str; 132] = [
 ];
 
 /// Files that are, by how their name ends.
-const ENDINGS: [&str; 27] = [
+const ENDINGS: [&str; 31] = [
     ".bzl",
     ".cabal",
     ".cmake",
     ".code-workspace",
+    ".conf.cjs",
+    ".conf.js",
+    ".conf.mjs",
+    ".conf.ts",
     ".config.cjs",
     ".config.cts",
     ".config.js",
@@ -220,7 +232,15 @@ const ENDINGS: [&str; 27] = [
 pub(super) fn class_of(path: &str) -> Class {
     let lower = path.to_lowercase();
     let (directories, name) = lower.rsplit_once('/').unwrap_or(("", &lower));
+    // `.bashrc`, `.eslintrc.json`: a dot and a name on "rc", perhaps of a kind.
+    let is_rc = |name: &str| {
+        let own = name
+            .strip_prefix('.')
+            .and_then(|name| name.split('.').next());
+        own.is_some_and(|own| own.ends_with("rc"))
+    };
     let runs = FILES.contains(&name)
+        || is_rc(name)
         || ENDINGS.iter().any(|ending| name.ends_with(ending))
         || directories.split('/').any(|d| DIRECTORIES.contains(&d));
     match runs {
@@ -246,6 +266,38 @@ mod tests {
             "src/.hg/hgrc",
             "lib/site.pth",
             "Directory.Build.targets",
+            ".bashrc",
+            ".yarnrc.yml",
+            "web/.eslintrc",
+            ".eslintrc.json",
+            ".prettierrc.toml",
+            ".stylelintrc.yaml",
+            ".mocharc.yml",
+            ".lintstagedrc",
+            ".pylintrc",
+            "pylintrc",
+            "mypy.ini",
+            "py/pytest.ini",
+            ".flake8",
+            ".rubocop.yml",
+            ".Rprofile",
+            ".rvmrc",
+            ".irbrc",
+            ".pryrc",
+            ".ghci",
+            ".luacheckrc",
+            ".pnp.cjs",
+            ".pnp.loader.mjs",
+            "deno.json",
+            "deno.jsonc",
+            "bunfig.toml",
+            "phpunit.xml",
+            "phpunit.xml.dist",
+            "karma.conf.js",
+            ".gitea/workflows/ci.yml",
+            ".forgejo/workflows/ci.yml",
+            ".woodpecker/test.yml",
+            ".woodpecker.yml",
         ] {
             assert_eq!(class_of(path), Class::RunsOnYourMachine, "{path}");
         }
@@ -255,6 +307,9 @@ mod tests {
             "docs/build.md",
             "github/x",
             "a.rs",
+            "src/rc",
+            "src/arc.rs",
+            "docs/pytest.ini.md",
         ] {
             assert_eq!(class_of(path), Class::Ordinary, "{path}");
         }

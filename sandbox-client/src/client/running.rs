@@ -15,7 +15,7 @@ use sandbox_agent::wire::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{ClientError, Outcome, Sandbox, encode, refusal};
+use super::{ClientError, Outcome, Sandbox, encode, refusal, words, wrong};
 use crate::output::{Cap, Capped};
 use crate::tier::Tier;
 
@@ -85,6 +85,8 @@ pub struct Running {
     waiting: VecDeque<Event>,
     end: Option<End>,
     deadline: Instant,
+    /// Since when nobody waits for more, which is not the service's fault.
+    rests: Option<Instant>,
     limit: Duration,
     is_over: bool,
 }
@@ -133,6 +135,7 @@ impl Sandbox {
             waiting: VecDeque::new(),
             end: None,
             deadline,
+            rests: None,
             limit,
             is_over: false,
         };
@@ -201,7 +204,11 @@ impl Running {
 
     /// Reads a piece of the stream. Returns whether there is more.
     async fn read(&mut self) -> Outcome<bool> {
+        if let Some(since) = self.rests.take() {
+            self.deadline += since.elapsed();
+        }
         let piece = tokio::time::timeout_at(self.deadline, self.body.frame()).await;
+        self.rests = Some(Instant::now());
         let Ok(piece) = piece else {
             return Err(ClientError::Silent(self.limit + GRACE));
         };
@@ -216,12 +223,10 @@ impl Running {
             return Ok(true);
         };
         self.decoder.feed(&data);
-        let wrong = |error: String| ClientError::Protocol(error);
-        while let Some(frame) = self.decoder.take().map_err(|e| wrong(e.to_string()))? {
+        while let Some(frame) = self.decoder.take().map_err(wrong)? {
             match frame {
                 Frame::Message(message) => {
-                    let Streamed { event } =
-                        serde_json::from_slice(&message).map_err(|e| wrong(e.to_string()))?;
+                    let Streamed { event } = serde_json::from_slice(&message).map_err(wrong)?;
                     if let Some(started) = event.start {
                         self.pid = started.pid;
                     }
@@ -238,14 +243,14 @@ impl Running {
                     if let Some(end) = event.end {
                         self.end = Some(match end.exited {
                             true => End::Exited(end.exit_code),
-                            false => End::Killed(end.status),
+                            false => End::Killed(words(&end.status)),
                         });
                     }
                 }
                 Frame::End(end) => {
                     let end: StreamEnd = match end.is_empty() {
                         true => StreamEnd::default(),
-                        false => serde_json::from_slice(&end).map_err(|e| wrong(e.to_string()))?,
+                        false => serde_json::from_slice(&end).map_err(wrong)?,
                     };
                     match end.error {
                         Some(error) if error.code == "deadline_exceeded" => {
@@ -255,7 +260,7 @@ impl Running {
                             self.is_over = true;
                             return Err(ClientError::Refused {
                                 status: 200,
-                                message: error.message.chars().take(500).collect(),
+                                message: words(&error.message),
                             });
                         }
                         None => {}

@@ -75,6 +75,38 @@ fn the_name_of_a_copy_is_one_everywhere() {
     }
 }
 
+#[test]
+fn a_file_that_grows_or_shrinks_while_it_is_packed_breaks_nothing() {
+    let looked_at = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let about = looked_at.metadata().unwrap();
+    let length = usize::try_from(about.len()).unwrap();
+    let mut archive = begin();
+    for (name, n_bytes) in [
+        ("grown", length + 5),
+        ("shrunk", length - 5),
+        ("same", length),
+    ] {
+        let now = vec![b'x'; n_bytes];
+        append(&mut archive, Path::new(name), &*now, &about).unwrap();
+    }
+    let packed = finish(archive).unwrap();
+    let unpacked = flate2::read::GzDecoder::new(&*packed);
+    let mut files = Vec::new();
+    for file in tar::Archive::new(unpacked).entries().unwrap() {
+        let mut file = file.unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        files.push((file.path().unwrap().display().to_string(), text));
+    }
+    let (whole, cut) = ("x".repeat(length), "x".repeat(length - 5));
+    let expected = [
+        ("grown", whole.clone()),
+        ("shrunk", cut + "\0\0\0\0\0"),
+        ("same", whole),
+    ];
+    assert_eq!(files, expected.map(|(name, text)| (name.to_owned(), text)));
+}
+
 proptest! {
     #[test]
     fn a_listing_is_read_or_refused(listed in proptest::collection::vec(any::<u8>(), 0..200)) {

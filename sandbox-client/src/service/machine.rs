@@ -46,9 +46,9 @@ use self::kernel::{Kernel, Loaded};
 use self::monitor::{Memory, Monitor, Running, Start, Why, in_memory};
 use self::qmp::Qmp;
 pub(super) use self::stock::Stock;
-use self::stock::{Copied, Key, Wanted};
+use self::stock::{Cloned, Copied, Key, Wanted};
 use self::template::NoTemplate;
-use self::view::View;
+use self::view::{System, View};
 use super::cgroup::Groups;
 use super::sandbox::{Agreed, LaunchError};
 use super::{Limits, Options};
@@ -139,18 +139,26 @@ pub(super) async fn start(
         processors: limits.processors,
         memory_bytes: limits.memory_bytes,
     };
+    let lost = |_| LaunchError::Ended;
+    let unshown = move |error| LaunchError::Unshown { tier, error };
     let preparing = {
         let (stock, options, spec) = (Arc::clone(stock), options.clone(), spec.clone());
         tokio::task::spawn_blocking(move || {
             let parts = Parts::find(&options, shape).map_err(|why| refused(tier, why))?;
-            let view = stock.images.view(&options.host.mounts, &spec);
-            let view = view.map_err(|error| LaunchError::Unshown { tier, error })?;
-            let key = Key::of(&options, &parts, &view.system);
-            Ok((parts, view, key))
+            let system = stock.images.system(&options.host.mounts, &spec);
+            let system = system.map_err(unshown)?;
+            let key = Key::of(&options, &parts, &system.image);
+            Ok((parts, system, key))
         })
     };
-    let prepared = preparing.await.map_err(|_| LaunchError::Ended)?;
-    let (parts, view, key): (Parts, View, Key) = prepared?;
+    // A clone needs none of it before it is woken.
+    let listing = {
+        let (stock, options, spec) = (Arc::clone(stock), options.clone(), spec.clone());
+        tokio::task::spawn_blocking(move || stock.images.view(&options.host.mounts, &spec))
+    };
+    let listed = async { listing.await.map_err(lost)?.map_err(unshown) };
+    let prepared: Result<(Parts, System, Key), LaunchError> = preparing.await.map_err(lost)?;
+    let (parts, system, key) = prepared?;
     let mut notes = Vec::new();
     if !parts.kernel.replaces_directories() {
         notes.push(format!(
@@ -164,20 +172,24 @@ pub(super) async fn start(
         parts,
         limits: *limits,
         key,
-        system: Arc::clone(&view.system),
+        system: system.image,
     };
-    let cloned = match view.is_usual {
-        true => clone(stock, &wanted, &view, &spec, &mut notes).await,
-        false => Err(NoTemplate::Copy(
-            "a file that is hidden is among the system's".to_owned(),
-        )),
+    let taking = async {
+        Ok(match system.is_usual {
+            true => stock.take(&wanted).await,
+            false => Err(NoTemplate::Copy(
+                "a file that is hidden is among the system's".to_owned(),
+            )),
+        })
     };
+    let (first, view) = tokio::try_join!(taking, listed)?;
+    let cloned = clone(stock, &wanted, first, &view, &spec, &mut notes).await;
     let made = match cloned {
         Ok(made) => made,
         Err(NoTemplate::Launch(error)) => return Err(error),
         Err(NoTemplate::Copy(why)) => {
             notes.push(format!("booted, not cloned: {why}"));
-            boot(options, &wanted.parts, limits, &view, spec).await?
+            boot(&wanted, &view, spec).await?
         }
     };
     let (running, groups) = made;
@@ -197,17 +209,24 @@ pub(super) async fn start(
     })
 }
 
-/// A machine that goes on from a template. What went wrong before one did is in its notes.
+/// A machine that goes on from a template: the first that was taken, or another. What went wrong
+/// before one did is in its notes.
 async fn clone(
     stock: &Arc<Stock>,
     wanted: &Wanted,
+    first: Result<Cloned<Copied>, NoTemplate>,
     view: &View,
     spec: &Spec,
     notes: &mut Vec<String>,
 ) -> Result<(Running, Groups), NoTemplate> {
     let mut why = None;
+    let mut first = Some(first);
     for _ in 0..TRIES {
-        let (generation, fault, has_waited) = match stock.take(wanted).await? {
+        let taken = match first.take() {
+            Some(first) => first,
+            None => stock.take(wanted).await,
+        };
+        let (generation, fault, has_waited) = match taken? {
             Ok(copied) => {
                 let (generation, has_waited) = (copied.generation, copied.has_waited);
                 match go_on(copied, wanted, view, spec).await {
@@ -269,17 +288,12 @@ async fn go_on(
 }
 
 /// A machine that boots for itself.
-async fn boot(
-    options: &Options,
-    parts: &Parts,
-    limits: &Limits,
-    view: &View,
-    spec: Spec,
-) -> Result<(Running, Groups), LaunchError> {
-    let groups = stock::groups(limits)?;
+async fn boot(wanted: &Wanted, view: &View, spec: Spec) -> Result<(Running, Groups), LaunchError> {
+    let Wanted { options, parts, .. } = wanted;
+    let groups = stock::groups(&wanted.limits)?;
     let tier = parts.shape.tier;
     let booted = async {
-        let system = Arc::clone(&view.system);
+        let system = Arc::clone(&wanted.system);
         let (start, _) = parts.start(system, Memory::Empty).await?;
         let mut monitor = Monitor::start(options, &groups, start).await?;
         let booted = monitor

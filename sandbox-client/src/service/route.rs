@@ -3,11 +3,12 @@
 //! A request that names a sandbox is for that sandbox, and shows its token, or does not name it and
 //! shows a token nevertheless; every other is for the control plane, and shows the service's key.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::State;
@@ -36,8 +37,11 @@ use crate::tier::Tier;
 
 /// No request to the control plane is longer.
 const REQUEST_BYTES: usize = 1 << 20;
-/// A caller has this long to say what it wants.
+/// A caller has this long to say what it wants, and a new one to show a key.
 const HEADERS: Duration = Duration::from_secs(10);
+/// Of callers that say nothing it is found out in this time, and as much again at most, whether they are
+/// still there.
+const PING_EVERY: Duration = Duration::from_secs(60);
 /// Connections at one time.
 const CONNECTIONS: usize = 1_024;
 /// A connection that cannot be had, for want of descriptors or because its caller left, is no
@@ -58,24 +62,26 @@ pub(super) type Forwarded = Incoming;
 type Body = Either<Full<Bytes>, Incoming>;
 
 pub(super) async fn serve_unix(state: Arc<State>, listener: UnixListener) {
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => keep(&mut connections, &state, ready(Ok(stream))).await,
+            // The kernel tells when the other process is gone.
+            Ok((stream, _)) => connections.keep(&state, ready(Ok(stream)), None).await,
             Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
         }
     }
 }
 
 pub(super) async fn serve_tcp(state: Arc<State>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let _ = stream.set_nodelay(true);
+                let ping = Some(PING_EVERY);
                 match &tls {
-                    Some(tls) => keep(&mut connections, &state, tls.accept(stream)).await,
-                    None => keep(&mut connections, &state, ready(Ok(stream))).await,
+                    Some(tls) => connections.keep(&state, tls.accept(stream), ping).await,
+                    None => connections.keep(&state, ready(Ok(stream)), ping).await,
                 }
             }
             Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
@@ -83,41 +89,97 @@ pub(super) async fn serve_tcp(state: Arc<State>, listener: TcpListener, tls: Opt
     }
 }
 
-/// Serves a connection beside the others, once it stands; a full house waits for one to leave.
-async fn keep<S>(
-    connections: &mut JoinSet<()>,
-    state: &Arc<State>,
-    stream: impl Future<Output = io::Result<S>> + Send + 'static,
+/// The connections of one listener.
+#[derive(Default)]
+struct Connections {
+    all: JoinSet<()>,
+    /// Those that had shown no key when they were last looked at, the oldest first.
+    strangers: VecDeque<(AbortHandle, Caller)>,
+}
+
+/// Who is at the other end of a connection, as far as it has shown a key or a token.
+#[derive(Debug, Clone, Default)]
+struct Caller(Arc<AtomicBool>);
+
+impl Caller {
+    fn is_known(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn has_shown(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Connections {
+    /// Serves a connection beside the others, once it stands. In a full house the stranger that has been
+    /// there for longest leaves, who had the most time to say who it is; among callers who are all
+    /// known a new one waits.
+    async fn keep<S>(
+        &mut self,
+        state: &Arc<State>,
+        stream: impl Future<Output = io::Result<S>> + Send + 'static,
+        ping: Option<Duration>,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        while self.all.try_join_next().is_some() {}
+        if self.all.len().max(self.strangers.len()) >= CONNECTIONS {
+            let is_one =
+                |(task, caller): &(AbortHandle, Caller)| !task.is_finished() && !caller.is_known();
+            self.strangers.retain(is_one);
+        }
+        if self.all.len() >= CONNECTIONS {
+            if let Some((stranger, _)) = self.strangers.pop_front() {
+                stranger.abort();
+            }
+            self.all.join_next().await;
+        }
+        let caller = Caller::default();
+        let serving = serve(Arc::clone(state), caller.clone(), stream, ping);
+        let task = self.all.spawn(serving);
+        self.strangers.push_back((task, caller));
+    }
+}
+
+/// Serves one connection, for [`HEADERS`] or until its caller is known and leaves.
+async fn serve<S>(
+    state: Arc<State>,
+    caller: Caller,
+    stream: impl Future<Output = io::Result<S>>,
+    ping: Option<Duration>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    while connections.try_join_next().is_some() {}
-    if connections.len() >= CONNECTIONS {
-        connections.join_next().await;
-    }
-    let state = Arc::clone(state);
-    connections.spawn(async move {
-        let Ok(Ok(stream)) = tokio::time::timeout(HEADERS, stream).await else {
-            return;
-        };
-        let service = service_fn(move |request| {
-            let state = Arc::clone(&state);
-            async move { Ok::<_, Infallible>(answer(&state, request).await) }
-        });
-        let mut server = auto::Builder::new(TokioExecutor::new());
-        server
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS);
-        // A connection that breaks is its caller's to notice.
-        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    let Ok(Ok(stream)) = tokio::time::timeout(HEADERS, stream).await else {
+        return;
+    };
+    let known = caller.clone();
+    let service = service_fn(move |request| {
+        let (state, caller) = (Arc::clone(&state), caller.clone());
+        async move { Ok::<_, Infallible>(answer(&state, &caller, request).await) }
     });
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(ping);
+    let serving = server.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    // A connection that breaks is its caller's to notice.
+    if tokio::time::timeout(HEADERS, &mut serving).await.is_err() && known.is_known() {
+        let _ = serving.await;
+    }
 }
 
-async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(state: &Arc<State>, caller: &Caller, request: Request<Incoming>) -> Response<Body> {
     let outcome = match target(&request).or_else(|| shown(state, &request)) {
-        Some(target) => forward(state, request, target).await,
-        None => control(state, request).await,
+        Some(target) => forward(state, caller, request, target).await,
+        None => control(state, caller, request).await,
     };
     outcome.unwrap_or_else(|(status, message)| {
         let refused = Refused {
@@ -213,7 +275,12 @@ fn is_control(path: &str) -> bool {
 }
 
 /// Passes a request on to a sandbox, body and answer as they stream.
-async fn forward(state: &Arc<State>, request: Request<Incoming>, to: Target) -> Outcome {
+async fn forward(
+    state: &Arc<State>,
+    caller: &Caller,
+    request: Request<Incoming>,
+    to: Target,
+) -> Outcome {
     const GONE: &str = "The sandbox was not found";
     let sandbox = state.sandboxes().get(&to.id).map(Arc::clone);
     let Some(sandbox) = sandbox.filter(|sandbox| !sandbox.is_over()) else {
@@ -231,6 +298,7 @@ async fn forward(state: &Arc<State>, request: Request<Incoming>, to: Target) -> 
             "the sandbox's token is missing or wrong",
         );
     }
+    caller.has_shown();
     let (parts, body) = request.into_parts();
     let mut onward = Request::new(body);
     *onward.method_mut() = parts.method;
@@ -248,9 +316,9 @@ async fn forward(state: &Arc<State>, request: Request<Incoming>, to: Target) -> 
             onward.headers_mut().insert(name, value.clone());
         }
     }
-    match sandbox.envd(&to.path).send_request(onward).await {
-        Ok(answer) => Ok(answer.map(Either::Right)),
-        Err(_) => refuse(StatusCode::BAD_GATEWAY, GONE),
+    match sandbox.envd(&to.path).ask(onward).await {
+        Some(answer) => Ok(answer.map(Either::Right)),
+        None => refuse(StatusCode::BAD_GATEWAY, GONE),
     }
 }
 
@@ -260,7 +328,7 @@ fn shows(headers: &HeaderMap, name: &str, is_right: impl Fn(&str) -> bool) -> bo
 }
 
 /// The control plane.
-async fn control(state: &Arc<State>, request: Request<Incoming>) -> Outcome {
+async fn control(state: &Arc<State>, caller: &Caller, request: Request<Incoming>) -> Outcome {
     if request.uri().path() == "/health" {
         return empty(StatusCode::NO_CONTENT);
     }
@@ -268,6 +336,7 @@ async fn control(state: &Arc<State>, request: Request<Incoming>) -> Outcome {
     if !shows(request.headers(), KEY_HEADER, |shown| key.is(shown)) {
         return refuse(StatusCode::UNAUTHORIZED, "the API key is missing or wrong");
     }
+    caller.has_shown();
     let path = request.uri().path().to_owned();
     let path = path.strip_prefix("/v2").unwrap_or(&path);
     let segments: Vec<&str> = path.split('/').skip(1).collect();

@@ -12,6 +12,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::{
@@ -247,9 +249,9 @@ pub(super) struct Sandbox {
     pub(super) started: SystemTime,
     notes: Vec<String>,
     pub(super) egress: Egress,
-    envd: SendRequest<Forwarded>,
+    envd: Envd,
     /// Who says what was changed, where `envd` cannot.
-    layer: Option<SendRequest<Forwarded>>,
+    layer: Option<Envd>,
     end: watch::Sender<Instant>,
     /// Gone when it is destroyed. A machine, and what has no namespaces, ends when the leash does.
     process: tokio::sync::Mutex<Option<(Child, Option<Leash>)>>,
@@ -383,14 +385,13 @@ impl Sandbox {
     }
 
     /// Who answers requests for a path.
-    pub(super) fn envd(&self, path: &str) -> SendRequest<Forwarded> {
+    pub(super) fn envd(&self, path: &str) -> Envd {
         let layer = self.layer.as_ref().filter(|_| path.starts_with("/x/"));
         layer.unwrap_or(&self.envd).clone()
     }
 
     pub(super) fn is_over(&self) -> bool {
-        let is_over = |connection: &SendRequest<_>| connection.is_closed();
-        is_over(&self.envd) || self.layer.as_ref().is_some_and(is_over)
+        self.envd.has_ended() || self.layer.as_ref().is_some_and(Envd::has_ended)
     }
 
     /// Sets when it is destroyed.
@@ -441,19 +442,47 @@ impl Sandbox {
     }
 }
 
+/// A connection to an agent.
+#[derive(Clone)]
+pub(super) struct Envd {
+    requests: SendRequest<Forwarded>,
+    /// Of who carries them out, and is gone when the connection is.
+    carrier: watch::Receiver<()>,
+}
+
+impl Envd {
+    fn has_ended(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    /// Passes a request on. `None` when there is no answer, also where the connection ends in the moment
+    /// in which it is passed on: such a request may lie where nobody reads it and nobody says so.
+    pub(super) async fn ask(mut self, request: Request<Forwarded>) -> Option<Response<Incoming>> {
+        tokio::select! {
+            biased;
+            answer = self.requests.send_request(request) => answer.ok(),
+            _ = self.carrier.changed() => None,
+        }
+    }
+}
+
 /// Begins HTTP/2 with an agent.
-async fn speak(channel: UnixStream) -> Result<SendRequest<Forwarded>, LaunchError> {
+async fn speak(channel: UnixStream) -> Result<Envd, LaunchError> {
     let channel = tokio::net::UnixStream::from_std(channel).map_err(LaunchError::Start)?;
-    let (agent, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+    let (requests, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(TokioIo::new(channel))
         .await
         .map_err(|_| LaunchError::Ended)?;
-    // Ends when either side does; whoever waits for answers then sees it.
-    tokio::spawn(connection);
-    Ok(agent)
+    let (carries, carrier) = watch::channel(());
+    tokio::spawn(async move {
+        // Ends when either side does; whoever waits for answers then sees it.
+        let _ = connection.await;
+        drop(carries);
+    });
+    Ok(Envd { requests, carrier })
 }
 
 fn most_lifetime() -> Duration {

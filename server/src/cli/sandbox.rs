@@ -38,6 +38,8 @@ const TIMED_OUT: u8 = 124;
 /// A command killed by a signal has no code; shells say 128 and the signal's number, which the
 /// protocol does not tell.
 const KILLED: u8 = 128;
+/// Seconds that the sandbox gives commands of ours, which copy the folder and look at it.
+const OUR_OWN: u64 = 60;
 /// How long one look for denials waits.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -193,7 +195,7 @@ impl Run {
             .collect::<anyhow::Result<_>>()?;
         let create = Create {
             template_id: "base".to_owned(),
-            timeout: Some(self.timeout + 60),
+            timeout: Some(self.lifetime().as_secs()),
             network: Some(self.network(&root).await?),
             ..Create::default()
         };
@@ -204,7 +206,7 @@ impl Run {
                 memory_bytes: Some(self.memory << 20),
                 disk_bytes: Some(self.disk << 20),
                 processors: Some(self.processors),
-                command_seconds: Some(self.timeout),
+                command_seconds: Some(self.timeout.max(OUR_OWN)),
             }),
             ..LocalCreate::default()
         };
@@ -224,6 +226,11 @@ impl Run {
         let outcome = self.show(&place, &root, directory).await;
         place.close().await;
         outcome
+    }
+
+    /// How long the sandbox stays when nobody asks for more.
+    fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.timeout + 60)
     }
 
     async fn here(&self, create: Create, local: LocalCreate) -> anyhow::Result<Place> {
@@ -278,6 +285,14 @@ impl Run {
                 if tell.send(found).await.is_err() {
                     return;
                 }
+            }
+        }));
+        // Whoever reads the output in a pager may take longer than the command.
+        let (lasting, lifetime) = (sandbox.clone(), self.lifetime());
+        let _lasting = AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let _ = lasting.set_lifetime(lifetime).await;
             }
         }));
         let mut running = sandbox.start(command).await?;

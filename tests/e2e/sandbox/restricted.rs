@@ -17,6 +17,9 @@ fn a_command_runs_in_a_copy_and_its_changes_are_shown() {
     let workspace = tempfile::tempdir().unwrap();
     fs::write(workspace.path().join("a.txt"), "one\n").unwrap();
     fs::write(workspace.path().join(".env"), "TOKEN=hush\n").unwrap();
+    // Too large to be copied, with a name that shows itself as another.
+    let large = fs::File::create(workspace.path().join("big\u{202e}bin")).unwrap();
+    large.set_len(33 << 20).unwrap();
     let arguments = ["--tier", "landlock"];
     let real = workspace.path().display();
     let script = format!(
@@ -29,6 +32,7 @@ fn a_command_runs_in_a_copy_and_its_changes_are_shown() {
         told.contains("Restricted process: shares kernel, pids and other host state (no network"),
         "{told}"
     );
+    assert!(told.contains("without 1 files: big\u{fffd}bin"), "{told}");
     assert_eq!(told.matches("Permission denied").count(), 2, "{told}");
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),

@@ -2,7 +2,7 @@
 //!
 //! Holds: a reader that is slow slows the command down, nothing piles up here; a reader that left
 //! does not stop it. A command is over when its first process is; what it left behind is killed
-//! then. No command outlives its time.
+//! then. No command outlives its time, and whoever reads it late still reads how it ended.
 
 use std::collections::HashMap;
 use std::convert::identity;
@@ -76,27 +76,53 @@ impl Readers {
         channel
     }
 
-    /// Waits for all of them to take it; forgets who left.
+    /// Waits for all of them to take it; forgets who left. When this is dropped, those that are left
+    /// have not got it.
     async fn send(&self, frame: Bytes) {
         let mut readers = self.0.lock().await;
-        let mut kept = Vec::with_capacity(readers.len());
-        for mut reader in readers.drain(..) {
-            if reader.send_data(frame.clone()).await.is_ok() {
-                kept.push(reader);
+        let mut n_sent = 0;
+        while let Some(reader) = readers.get_mut(n_sent) {
+            match reader.send_data(frame.clone()).await {
+                Ok(()) => n_sent += 1,
+                Err(_) => drop(readers.remove(n_sent)),
             }
         }
-        *readers = kept;
     }
 
-    async fn event(&self, event: ProcessEvent) {
-        self.send(frame::message(&Streamed { event })).await;
+    /// Gives it to those that wait for something. Who has not read what was sent before knows that the
+    /// command lives.
+    fn offer(&self, frame: &Bytes) {
+        if let Ok(mut readers) = self.0.try_lock() {
+            for reader in readers.iter_mut() {
+                let _ = reader.try_send(hyper::body::Frame::data(frame.clone()));
+            }
+        }
     }
 
-    async fn finish(&self, error: Option<Refusal>) {
-        let error = error.map(Refusal::wire);
-        self.send(frame::end(&StreamEnd { error })).await;
-        self.0.lock().await.clear();
+    /// Gives each of them the last frames, whenever it takes them, and lets it go.
+    async fn finish(&self, last: Vec<Bytes>) {
+        let readers = std::mem::take(&mut *self.0.lock().await);
+        let tell = |mut reader: Sender<Bytes, io::Error>| {
+            let last = last.clone();
+            async move {
+                for frame in last {
+                    if reader.send_data(frame).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        futures_util::future::join_all(readers.into_iter().map(tell)).await;
     }
+}
+
+fn event(event: ProcessEvent) -> Bytes {
+    frame::message(&Streamed { event })
+}
+
+fn last(error: Option<Refusal>) -> Bytes {
+    let error = error.map(Refusal::wire);
+    frame::end(&StreamEnd { error })
 }
 
 impl Commands {
@@ -236,31 +262,27 @@ impl Commands {
         let commands = Arc::clone(self);
         let full = crate::restricted::full(&self.spec);
         tokio::spawn(async move {
-            let start = Some(Started { pid });
-            readers
-                .event(ProcessEvent {
-                    start,
-                    ..ProcessEvent::default()
-                })
-                .await;
+            let start = ProcessEvent {
+                start: Some(Started { pid }),
+                ..ProcessEvent::default()
+            };
+            readers.send(event(start)).await;
             let ended = follow(&readers, &mark, exit, [output, errors], limit, full).await;
             commands.live().remove(&pid);
-            match ended {
+            let frames = match ended {
                 Some(end) => {
-                    readers
-                        .event(ProcessEvent {
-                            end: Some(end),
-                            ..ProcessEvent::default()
-                        })
-                        .await;
-                    readers.finish(None).await;
+                    let end = ProcessEvent {
+                        end: Some(end),
+                        ..ProcessEvent::default()
+                    };
+                    vec![event(end), last(None)]
                 }
                 None => {
                     let why = format!("the command took longer than {:.1} s", limit.as_secs_f64());
-                    let late = Refusal::new("deadline_exceeded", why);
-                    readers.finish(Some(late)).await;
+                    vec![last(Some(Refusal::new("deadline_exceeded", why)))]
                 }
-            }
+            };
+            readers.finish(frames).await;
         });
         Ok(Either::Right(channel))
     }
@@ -345,6 +367,7 @@ async fn follow(
     let mut keepalive = tokio::time::interval_at(Instant::now() + KEEPALIVE, KEEPALIVE);
     let status = loop {
         tokio::select! {
+            biased;
             status = &mut exit => break status.ok(),
             () = &mut deadline => break None,
             () = &mut full, if !is_full => {
@@ -353,20 +376,21 @@ async fn follow(
             }
             _ = keepalive.tick() => {
                 let silent = ProcessEvent { keepalive: Some(Empty {}), ..ProcessEvent::default() };
-                // Who does not read must not hold up the deadline.
-                let _ = tokio::time::timeout_at(deadline.deadline(), readers.event(silent)).await;
+                readers.offer(&event(silent));
             }
         }
     };
     mark.kill().await;
-    // A reader that does not read would otherwise hold the end for ever.
-    if tokio::time::timeout(DRAIN, &mut pumps).await.is_err() && status.is_none() {
+    // A reader that does not read would otherwise hold the end for ever. What it has not got by then is
+    // lost, so it was not in time.
+    let drained = Instant::now() + DRAIN;
+    let rest = match status {
+        Some(_) => deadline.deadline().max(drained),
+        None => drained,
+    };
+    if tokio::time::timeout_at(rest, &mut pumps).await.is_err() {
         pumps.abort();
-    } else if !pumps.is_finished() {
-        let rest = deadline.deadline().max(Instant::now() + DRAIN);
-        if tokio::time::timeout_at(rest, &mut pumps).await.is_err() {
-            pumps.abort();
-        }
+        return None;
     }
     let mut ended = status.map(ended)?;
     if is_full && !ended.exited {
@@ -410,13 +434,11 @@ async fn pump(readers: Readers, output: Option<OwnedFd>, data: fn(Base64) -> Dat
     };
     let mut chunk = vec![0; CHUNK];
     while let Ok(n @ 1..) = output.read(&mut chunk).await {
-        let data = Some(data(Base64(chunk[..n].to_vec())));
-        readers
-            .event(ProcessEvent {
-                data,
-                ..ProcessEvent::default()
-            })
-            .await;
+        let data = ProcessEvent {
+            data: Some(data(Base64(chunk[..n].to_vec()))),
+            ..ProcessEvent::default()
+        };
+        readers.send(event(data)).await;
     }
 }
 
@@ -454,9 +476,7 @@ pub(super) async fn attach(
         start: Some(Started { pid }),
         ..ProcessEvent::default()
     };
-    let _ = sender
-        .send_data(frame::message(&Streamed { event: start }))
-        .await;
+    let _ = sender.send_data(event(start)).await;
     readers.0.lock().await.push(sender);
     Ok(stream(Either::Right(channel)))
 }

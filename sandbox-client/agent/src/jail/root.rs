@@ -111,8 +111,18 @@ impl Root {
         let upper = match &spec.workspace {
             None => None,
             Some(path) => {
-                let step = format!("lay a layer over {}", path.display());
-                let upper = at(&step, overlay(path, &mut self.overlays))?;
+                let mut step = format!("lay a layer over {}", path.display());
+                let upper = overlay(path, &mut self.overlays);
+                if upper.is_err()
+                    && let Some(mount) = mounted_in(path)
+                {
+                    let mount = mount.display();
+                    step += &format!(
+                        ", in which {mount} is mounted: unmount that, or take a \
+                         tier that reads or copies the folder (vm, vm-emulated, landlock)"
+                    );
+                }
+                let upper = at(&step, upper)?;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 Some(at(&step, rustix::fs::open(&upper, flags, Mode::empty()))?)
             }
@@ -222,18 +232,20 @@ fn show(mount: &Mount, overlays: &mut u32) -> io::Result<()> {
             directory(&mount.path)?;
             Ok(mount_bind(&own, &to)?)
         }
-        Access::ReadOnly if from.is_symlink() => {
-            if let Some(parent) = to.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            symlink(fs::read_link(&from)?, to)
-        }
+        Access::ReadOnly if from.is_symlink() => link(&fs::read_link(&from)?, &to),
         Access::ReadOnly => read_only(&from, &to),
         Access::Device => {
             place_for(&from, &to)?;
             Ok(mount_bind(&from, &to)?)
         }
     }
+}
+
+fn link(target: &Path, to: &Path) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    symlink(target, to)
 }
 
 fn read_only(from: &Path, to: &Path) -> io::Result<()> {
@@ -298,6 +310,19 @@ fn overlay(path: &Path, overlays: &mut u32) -> io::Result<PathBuf> {
     Ok(upper)
 }
 
+/// What is mounted below a directory of the host. It is locked to what it is mounted on, so the kernel
+/// makes no lower layer of that.
+fn mounted_in(path: &Path) -> Option<PathBuf> {
+    let mounts = fs::read_to_string(inside(Path::new("/proc/self/mountinfo"))).ok()?;
+    let place = host(path);
+    // The fifth field is where it is, with the characters that would end it in octal.
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut places = places.map(|at| at.replace("\\040", " "));
+    let found = places.find(|at| Path::new(at).starts_with(&place) && Path::new(at) != place)?;
+    let below = Path::new(&found).strip_prefix(HOST).ok()?;
+    Some(Path::new("/").join(below))
+}
+
 fn etc() -> Step<()> {
     let etc = at("make /etc", directory(Path::new("/etc")))?;
     for (name, text) in ETC_FILES {
@@ -308,10 +333,11 @@ fn etc() -> Step<()> {
     }
     for name in ETC {
         let from = host(Path::new("/etc")).join(name);
+        let to = etc.join(name);
         // A link may lead anywhere in the host's `/etc`; only what it says is copied.
         let shown = match fs::read_link(&from) {
-            Ok(target) => symlink(target, etc.join(name)),
-            Err(_) if from.exists() => read_only(&from, &etc.join(name)),
+            Ok(target) => link(&target, &to),
+            Err(_) if from.exists() => read_only(&from, &to),
             Err(_) => Ok(()),
         };
         at(&format!("show /etc/{name}"), shown)?;

@@ -30,39 +30,56 @@ struct Cached {
     looked: Instant,
 }
 
-/// What is on the disks of one machine.
+/// What is on the disk that a machine boots with.
 #[derive(Debug)]
-pub(super) struct View {
-    pub(super) system: Arc<Image>,
-    pub(super) toolchains: Option<Arc<Image>>,
-    pub(super) own: Option<Arc<Image>>,
-    /// What is shown of the latter two.
-    pub(super) shown: Vec<OnDisk>,
-    /// Whether the first is what every machine has.
+pub(super) struct System {
+    pub(super) image: Arc<Image>,
+    /// Whether it is what every machine has.
     pub(super) is_usual: bool,
 }
 
+/// What is on the disks that a machine gets when it is woken.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) toolchains: Option<Arc<Image>>,
+    pub(super) own: Option<Arc<Image>>,
+    /// What is shown of them.
+    pub(super) shown: Vec<OnDisk>,
+}
+
+fn is_shown(mount: &&Mount) -> bool {
+    matches!(mount.access, Access::ReadOnly | Access::Scratch)
+}
+
 impl Images {
-    /// Lists what `spec` shows, as far as it is not known. `host` is what all sandboxes see.
+    /// Lists what `spec` shows of the system, as far as it is not known. `host` is what all sandboxes
+    /// see.
+    ///
+    /// # Errors
+    /// When it is not there, or is too much.
+    pub(super) fn system(&self, host: &[Mount], spec: &Spec) -> io::Result<System> {
+        let system = host.iter().filter(is_shown);
+        let system: Vec<&Mount> = system.filter(|mount| is_system(&mount.path)).collect();
+        let masks: HashSet<PathBuf> = spec.masks.iter().cloned().collect();
+        let is_usual = !masks.iter().any(|mask| is_system(mask));
+        let image = match is_usual {
+            true => shared(&self.system, || of_system(&system, &HashSet::new()))?,
+            false => Arc::new(of_system(&system, &masks)?),
+        };
+        Ok(System { image, is_usual })
+    }
+
+    /// Lists the rest of what `spec` shows, as far as it is not known.
     ///
     /// # Errors
     /// When what it names is not there, or is too much.
     pub(super) fn view(&self, host: &[Mount], spec: &Spec) -> io::Result<View> {
-        let is_shown = |mount: &&Mount| matches!(mount.access, Access::ReadOnly | Access::Scratch);
-        let (system, toolchains): (Vec<&Mount>, Vec<&Mount>) = host
-            .iter()
-            .filter(is_shown)
-            .partition(|mount| is_system(&mount.path));
+        let toolchains = host.iter().filter(is_shown);
+        let toolchains: Vec<&Mount> = toolchains.filter(|mount| !is_system(&mount.path)).collect();
         let named = spec.mounts.iter().filter(|mount| !host.contains(mount));
         let named = named.filter(is_shown).map(|mount| &mount.path);
         let mut own: Vec<&PathBuf> = named.chain(&spec.workspace).collect();
-
         let masks: HashSet<PathBuf> = spec.masks.iter().cloned().collect();
-        let is_usual = !masks.iter().any(|mask| is_system(mask));
-        let system = match is_usual {
-            true => shared(&self.system, || of_system(&system, &HashSet::new()))?,
-            false => Arc::new(of_system(&system, &masks)?),
-        };
         // Where the two meet, they are one.
         let meet = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
         let is_apart = !toolchains.iter().any(|mount| {
@@ -89,11 +106,9 @@ impl Images {
             false => Some(Arc::new(of(&own, &masks)?)),
         };
         Ok(View {
-            system,
             toolchains,
             own,
             shown,
-            is_usual,
         })
     }
 }
