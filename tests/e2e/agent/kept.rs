@@ -156,3 +156,37 @@ fn executable_bits_of_a_tasks_own_files_come_and_go() {
     assert_eq!(tree, "100644 a.txt\n100755 deploy.sh\n100755 run.sh");
     stage.stop();
 }
+
+#[test]
+fn passwords_in_gits_settings_are_not_seen_by_commands() {
+    const SCRIPT: &str = "
+        answers = [{ decision = 'yes' }]
+        never_sent = ['aHVzaA', 'hushhush']
+        [[turn]]
+        [[turn.call]]
+        name = 'run'
+        arguments = { command = 'git -c safe.directory=* config --list; cat $(sed \"s/gitdir: //; s,/worktrees/.*,,\" .git)/config; git -c safe.directory=* log --oneline' }
+        [[turn]]
+        [[turn.call]]
+        name = 'finish'
+        arguments = { summary = 'Done.' }
+    ";
+    let stage = stage(SCRIPT, &[("a.txt", "one\n")]);
+    let root = stage.world.root();
+    git(&root, &["init", "-q", "-b", "main"]);
+    git(&root, &["add", "-A"]);
+    git(&root, &["commit", "-q", "-m", "The first"]);
+    let header = "http.https://host.invalid/.extraheader";
+    git(&root, &["config", header, "AUTHORIZATION: basic aHVzaA"]);
+    let remote = "https://hushhush@host.invalid/a.git";
+    git(&root, &["remote", "add", "origin", remote]);
+    let (events, code) = stage.start(&["--worktree", "Do it."]).until_it_ends();
+    assert_eq!(code, 0, "{events:#?}");
+    stage.check_requests();
+    let told = results(&events);
+    assert!(told.contains("The first"), "{told}");
+    assert!(!told.contains("host.invalid"), "{told}");
+    let tiers: Vec<_> = events.iter().filter_map(|e| e["tier"].as_str()).collect();
+    assert!(tiers[0].contains("git's settings"), "{tiers:?}");
+    stage.stop();
+}
