@@ -2,14 +2,14 @@
 //!
 //! Holds: a sandbox of this machine is no weaker than the settings accept; secret files are empty in
 //! it, git's settings with a password among them, and of one elsewhere they never leave this machine.
-//! Where there is no sandbox there is an error with the next step, and no command runs.
+//! Where there is no sandbox there is an error with the next step, and no command runs. A sandbox
+//! elsewhere that nobody waits for any more is ended.
 //! Not here: what runs in it (`agent::sandbox`, `cli`), how sandboxes are built (`sandbox-client`).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-#[cfg(target_os = "linux")]
-use anyhow::Context as _;
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use sandbox_client::changes::{self, Bounds, Changes};
 use sandbox_client::client::{Address, Addressing, Client, ClientError, Endpoint, Sandbox};
 use sandbox_client::copy::{self, Copied};
@@ -34,6 +34,8 @@ const FILES: usize = 200_000;
 /// Bytes of git's settings; a longer file is taken for a secret.
 #[cfg(target_os = "linux")]
 const GIT_SETTINGS: u64 = 1 << 20;
+/// Seconds that a sandbox elsewhere lives before somebody is known to have it.
+const UNCLAIMED: u64 = 300;
 /// How a user accepts the tier that is never taken unasked.
 #[cfg(target_os = "linux")]
 const WEAKER: &str = "; where it has the tier landlock, `sandbox.minIsolation = \"landlock\"` in \
@@ -83,6 +85,17 @@ impl From<&config::Settings> for Settings {
 struct Rented(Option<Sandbox>);
 
 impl Rented {
+    /// Makes one, in a task of its own: who stops waiting for it may not have heard of it yet.
+    async fn make(client: Client, create: Create) -> Result<Self, ClientError> {
+        let (give, taken) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let made = client.create(create).await;
+            // Dropped where nobody takes it.
+            let _ = give.send(made.map(|sandbox| Self(Some(sandbox))));
+        });
+        taken.await.unwrap_or(Err(ClientError::Gone))
+    }
+
     async fn end(mut self) {
         if let Some(sandbox) = self.0.take() {
             kill(&sandbox).await;
@@ -222,20 +235,29 @@ impl Place {
         local: LocalCreate,
     ) -> anyhow::Result<Self> {
         let client = client(remote, authorities).await?;
-        let sandbox = client
-            .create(Create {
-                template_id: remote.template.clone(),
-                // Nothing of what this machine looks like.
-                pairwright: Some(LocalCreate {
-                    limits: local.limits,
-                    ..LocalCreate::default()
-                }),
-                ..create
-            })
-            .await?;
-        let rented = Rented(Some(sandbox.clone()));
+        let lifetime = create.timeout;
+        let create = Create {
+            template_id: remote.template.clone(),
+            // An answer that is lost leaves one that nobody can end.
+            timeout: Some(lifetime.map_or(UNCLAIMED, |all| all.min(UNCLAIMED))),
+            // Nothing of what this machine looks like.
+            pairwright: Some(LocalCreate {
+                limits: local.limits,
+                ..LocalCreate::default()
+            }),
+            ..create
+        };
+        let rented = Rented::make(client, create).await?;
+        let sandbox = rented.0.clone().context("a sandbox that was ended")?;
         let root = local.workspace.unwrap_or_default();
-        match copied(&sandbox, &root).await {
+        let filled = async {
+            if let Some(seconds) = lifetime {
+                let lifetime = Duration::from_secs(seconds);
+                sandbox.set_lifetime(lifetime).await?;
+            }
+            copied(&sandbox, &root).await
+        };
+        match filled.await {
             Ok(copied) => Ok(Self {
                 root,
                 sandbox,
@@ -612,7 +634,14 @@ mod tests {
 
     /// Who stops waiting, as a task that is stopped does, leaves nothing that costs money.
     #[tokio::test]
-    async fn a_sandbox_elsewhere_whose_user_left_while_it_was_filled_is_ended() {
+    async fn a_sandbox_elsewhere_whose_user_left_while_it_was_made_or_filled_is_ended() {
+        for is_made in [false, true] {
+            left_while(is_made).await;
+        }
+    }
+
+    /// Leaves before the service says that it made one, or while the folder is copied there.
+    async fn left_while(is_made: bool) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
         const MADE: &str = r#"{"sandboxID":"abc"}"#;
@@ -623,36 +652,58 @@ mod tests {
             api_key_command: Some(vec!["echo".to_owned(), "key".to_owned()]),
             ..config::RemoteSandbox::default()
         };
-        let opening = tokio::spawn(async move {
-            let local = LocalCreate::default();
-            Place::elsewhere(&remote, &[], Create::default(), local).await
+        let mut opening = tokio::spawn(async move {
+            let create = Create {
+                timeout: Some(3_600),
+                ..Create::default()
+            };
+            Place::elsewhere(&remote, &[], create, LocalCreate::default()).await
         });
         let mut asked = Vec::new();
         let seen = async {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let mut head = vec![0; 4096];
-                let n = stream.read(&mut head).await.unwrap();
-                let line = String::from_utf8_lossy(&head[..n]).into_owned();
-                let line = line.lines().next().unwrap_or_default().to_owned();
-                asked.push(line.clone());
-                if line.starts_with("POST /sandboxes ") {
-                    let n = MADE.len();
-                    let answer = format!(
-                        "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{MADE}"
-                    );
-                    stream.write_all(answer.as_bytes()).await.unwrap();
-                } else if line.starts_with("DELETE ") {
-                    return line;
-                } else {
-                    // The first command in it is never answered.
-                    opening.abort();
+                let mut request = String::new();
+                // Whole, with its body, where it says what it makes.
+                while !request.contains("\r\n\r\n")
+                    || request.starts_with("POST /sandboxes ") && !request.ends_with("}}")
+                {
+                    let mut piece = vec![0; 4096];
+                    let n = stream.read(&mut piece).await.unwrap();
+                    assert!(n > 0, "{request}");
+                    request.push_str(&String::from_utf8_lossy(&piece[..n]));
                 }
+                let line = request.lines().next().unwrap_or_default().to_owned();
+                asked.push(line.clone());
+                let body = match line.as_str() {
+                    "POST /sandboxes HTTP/1.1" => {
+                        // Not for the hour that a task may take.
+                        assert!(request.contains("\"timeout\":300"), "{request}");
+                        if !is_made {
+                            opening.abort();
+                            assert!((&mut opening).await.is_err());
+                        }
+                        MADE
+                    }
+                    "POST /sandboxes/abc/timeout HTTP/1.1" => "",
+                    line if line.starts_with("DELETE ") => return line.to_owned(),
+                    // The first command in it is never answered.
+                    _ => {
+                        opening.abort();
+                        continue;
+                    }
+                };
+                let n = body.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
             }
         };
-        let seen = tokio::time::timeout(std::time::Duration::from_secs(20), seen).await;
+        let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
         assert_eq!(seen.as_deref(), Ok("DELETE /sandboxes/abc HTTP/1.1"));
-        assert_eq!(asked.len(), 3, "{asked:?}");
+        let n_asked = if is_made { 4 } else { 2 };
+        assert_eq!(asked.len(), n_asked, "{asked:?}");
     }
 
     #[test]

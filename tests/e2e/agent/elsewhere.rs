@@ -1,8 +1,11 @@
 //! Tasks whose commands run in the sandboxes of a service elsewhere: another home's `sandboxd`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::kept::until;
@@ -164,6 +167,24 @@ fn what_the_user_saves_is_brought_there_and_a_secret_never_is() {
     assert!(!told.contains("old.txt"), "{told}");
     assert!(!told.contains("TOKEN"), "{told}");
     stage.stop();
+}
+
+#[test]
+fn ctrl_c_ends_the_sandbox_of_a_command() {
+    let service = Service::start();
+    let world = World::new(&[("a.txt", "one\n")]);
+    world.write_settings(&service.settings());
+    let arguments = ["sandbox", "run", "--tier", "remote", "--"];
+    let script = ["/bin/sh", "-c", "echo begun; sleep 600"];
+    let mut command = world.command(&[&arguments[..], &script].concat());
+    let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "begun");
+    kill_process(Pid::from_child(&running), Signal::INT).unwrap();
+    assert_eq!(running.wait().unwrap().code(), Some(130));
+    let doctor = world.command(&["doctor", "--json"]).output().unwrap();
+    let doctor: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    assert_eq!(doctor["sandbox"]["running"], 0, "{doctor:#}");
 }
 
 #[test]
