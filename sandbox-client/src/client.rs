@@ -244,7 +244,9 @@ impl Client {
             if answer.status.is_success() {
                 return decode(&answer.whole(ANSWER_BYTES).await?);
             }
-            let again = answer.asks_to_repeat();
+            // A gateway does not know whether the service made one, which nobody could end.
+            let is_lost = makes && matches!(answer.status.as_u16(), 502 | 504);
+            let again = answer.asks_to_repeat() && !is_lost;
             let asked_wait = answer.retry_after();
             let refusal = refusal(answer.status, &answer.whole(ANSWER_BYTES).await?);
             if attempt == TRIES || !again {

@@ -270,6 +270,19 @@ async fn a_service_that_is_busy_is_asked_again_when_it_says_so() {
     assert_eq!(never.asked.lock().unwrap().len(), 1);
 }
 
+/// A second one would run for nobody until its time is over.
+#[tokio::test]
+async fn a_sandbox_that_may_have_been_made_is_not_asked_for_again() {
+    for status in ["502 Bad Gateway", "504 Gateway Timeout"] {
+        let lost = answer(status, "retry-after: 0\r\n", b"{}");
+        let faulty = Faulty::start(Addressing::Header, vec![lost, created("abc")]).await;
+        let made = faulty.client.create(Create::default()).await.err();
+        let is_refused = matches!(made, Some(ClientError::Refused { .. }));
+        assert!(is_refused, "{status}: {made:?}");
+        assert_eq!(faulty.asked.lock().unwrap().len(), 1, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn ids_that_are_not_the_one_asked_for_or_none_are_refused() {
     for id in [

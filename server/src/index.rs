@@ -355,6 +355,12 @@ impl Indexes {
         self.folders().iter().map(status).collect()
     }
 
+    /// Returns how many files wait to be looked at.
+    pub fn pending(&self) -> usize {
+        let folders = self.folders().iter();
+        folders.map(|folder| folder.status.borrow().pending).sum()
+    }
+
     /// Returns the state of each folder as it changes.
     pub fn watch(&self) -> Vec<(PathBuf, watch::Receiver<Status>)> {
         let watch = |folder: &Folder| (folder.root.clone(), folder.status.clone());

@@ -1,15 +1,15 @@
 //! Where commands run: in a sandbox of this machine, or of the service that the settings name.
 //!
 //! Holds: a sandbox of this machine is no weaker than the settings accept; secret files are empty in
-//! it, and of one elsewhere they never leave this machine. Where there is no sandbox there is an
-//! error with the next step, and no command runs.
+//! it, git's settings with a password among them, and of one elsewhere they never leave this machine.
+//! Where there is no sandbox there is an error with the next step, and no command runs. A sandbox
+//! elsewhere that nobody waits for any more is ended.
 //! Not here: what runs in it (`agent::sandbox`, `cli`), how sandboxes are built (`sandbox-client`).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-#[cfg(target_os = "linux")]
-use anyhow::Context as _;
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use sandbox_client::changes::{self, Bounds, Changes};
 use sandbox_client::client::{Address, Addressing, Client, ClientError, Endpoint, Sandbox};
 use sandbox_client::copy::{self, Copied};
@@ -32,6 +32,11 @@ use crate::{model, models};
 /// Files looked at for secrets.
 #[cfg(target_os = "linux")]
 const FILES: usize = 200_000;
+/// Bytes of git's settings; a longer file is taken for a secret.
+#[cfg(target_os = "linux")]
+const GIT_SETTINGS: u64 = 1 << 20;
+/// Seconds that a sandbox elsewhere lives before somebody is known to have it.
+const UNCLAIMED: u64 = 300;
 /// How a user accepts the tier that is never taken unasked.
 #[cfg(target_os = "linux")]
 const WEAKER: &str = "; where it has the tier landlock, `sandbox.minIsolation = \"landlock\"` in \
@@ -81,6 +86,17 @@ impl From<&config::Settings> for Settings {
 struct Rented(Option<Sandbox>);
 
 impl Rented {
+    /// Makes one, in a task of its own: who stops waiting for it may not have heard of it yet.
+    async fn make(client: Client, create: Create) -> Result<Self, ClientError> {
+        let (give, taken) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let made = client.create(create).await;
+            // Dropped where nobody takes it.
+            let _ = give.send(made.map(|sandbox| Self(Some(sandbox))));
+        });
+        taken.await.unwrap_or(Err(ClientError::Gone))
+    }
+
     async fn end(mut self) {
         if let Some(sandbox) = self.0.take() {
             kill(&sandbox).await;
@@ -112,6 +128,9 @@ pub struct Place {
     rented: Option<Rented>,
     /// The folder, where the sandbox cannot see the one of this machine, or must not write it.
     copied: Option<Copied>,
+    /// Settings of git that are empty in it.
+    #[cfg(target_os = "linux")]
+    emptied: Vec<PathBuf>,
     #[cfg(target_os = "linux")]
     service: Option<Service>,
 }
@@ -175,10 +194,11 @@ impl Place {
         local: LocalCreate,
     ) -> anyhow::Result<Self> {
         let root = local.workspace.clone().unwrap_or_default();
-        let masks = {
-            let root = root.clone();
-            tokio::task::spawn_blocking(move || secrets_of(&root)).await??
+        let Secrets { files, git } = {
+            let (root, reads) = (root.clone(), local.read_roots.clone());
+            tokio::task::spawn_blocking(move || secrets_of(&root, &reads)).await??
         };
+        let masks = files.into_iter().chain(git.iter().cloned()).collect();
         let create = Create {
             pairwright: Some(LocalCreate { masks, ..local }),
             ..create
@@ -196,6 +216,10 @@ impl Place {
             root,
             sandbox,
             rented: None,
+            emptied: match copied {
+                Some(_) => Vec::new(),
+                None => git,
+            },
             copied,
             service: Some(service),
         })
@@ -212,25 +236,36 @@ impl Place {
         local: LocalCreate,
     ) -> anyhow::Result<Self> {
         let client = client(remote, authorities).await?;
-        let sandbox = client
-            .create(Create {
-                template_id: remote.template.clone(),
-                // Nothing of what this machine looks like.
-                pairwright: Some(LocalCreate {
-                    limits: local.limits,
-                    ..LocalCreate::default()
-                }),
-                ..create
-            })
-            .await?;
-        let rented = Rented(Some(sandbox.clone()));
+        let lifetime = create.timeout;
+        let create = Create {
+            template_id: remote.template.clone(),
+            // An answer that is lost leaves one that nobody can end.
+            timeout: Some(lifetime.map_or(UNCLAIMED, |all| all.min(UNCLAIMED))),
+            // Nothing of what this machine looks like.
+            pairwright: Some(LocalCreate {
+                limits: local.limits,
+                ..LocalCreate::default()
+            }),
+            ..create
+        };
+        let rented = Rented::make(client, create).await?;
+        let sandbox = rented.0.clone().context("a sandbox that was ended")?;
         let root = local.workspace.unwrap_or_default();
-        match copied(&sandbox, &root).await {
+        let filled = async {
+            if let Some(seconds) = lifetime {
+                let lifetime = Duration::from_secs(seconds);
+                sandbox.set_lifetime(lifetime).await?;
+            }
+            copied(&sandbox, &root).await
+        };
+        match filled.await {
             Ok(copied) => Ok(Self {
                 root,
                 sandbox,
                 rented: Some(rented),
                 copied: Some(copied),
+                #[cfg(target_os = "linux")]
+                emptied: Vec::new(),
                 #[cfg(target_os = "linux")]
                 service: None,
             }),
@@ -252,6 +287,16 @@ impl Place {
                 let shown = printable(&shown);
                 label.push_str(&format!(" without {} files: {shown}", left_out.len()));
             }
+        }
+        #[cfg(target_os = "linux")]
+        if !self.emptied.is_empty() {
+            let shown = self.emptied.iter().take(SHOWN);
+            let shown = shown.map(|path| path.strip_prefix(&self.root).unwrap_or(path));
+            let shown: Vec<_> = shown.map(|path| path.display().to_string()).collect();
+            let (n, shown) = (self.emptied.len(), shown.join(", "));
+            label.push_str(&format!(
+                ", without {n} files of git's settings, which have a password: {shown}"
+            ));
         }
         label
     }
@@ -382,36 +427,114 @@ fn addressing(asked: Option<SandboxAddressing>, url: &str) -> Addressing {
     }
 }
 
-/// Files of a workspace that hold secrets, by their paths.
+/// Files that hold secrets, by their paths.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Default)]
+struct Secrets {
+    files: Vec<PathBuf>,
+    /// Settings of git.
+    git: Vec<PathBuf>,
+}
+
+/// Files with secrets of a workspace, and of those among `reads` that git keeps a repository in.
 ///
 /// # Errors
 /// When there are too many files to look at all of them: one that was not looked at could be read.
 #[cfg(target_os = "linux")]
-fn secrets_of(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    secrets_among(root, FILES)
+fn secrets_of(root: &Path, reads: &[PathBuf]) -> anyhow::Result<Secrets> {
+    let mut secrets = Secrets::default();
+    secrets.look(root, FILES, false)?;
+    for read in reads.iter().filter(|read| is_repository(read)) {
+        secrets.look(read, FILES, true)?;
+    }
+    Ok(secrets)
 }
 
 #[cfg(target_os = "linux")]
-fn secrets_among(root: &Path, most: usize) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = ignore::WalkBuilder::new(root);
-    // Ignored files are where secrets are; what is installed or built is not.
-    files.standard_filters(false).filter_entry(|entry| {
-        !matches!(
-            entry.file_name().to_str(),
-            Some(".git" | "node_modules" | "target")
-        )
-    });
-    let mut secrets = Vec::new();
-    for (n, entry) in files.build().flatten().enumerate() {
-        if n >= most {
-            bail!("the folder has more than {most} files, so its secret files cannot be told");
+impl Secrets {
+    /// Looks through a folder, or through what `is_git`'s own.
+    fn look(&mut self, root: &Path, most: usize, is_git: bool) -> anyhow::Result<()> {
+        let mut files = ignore::WalkBuilder::new(root);
+        let top = root.to_owned();
+        // Ignored files are where secrets are; what is installed or built is not. Besides settings
+        // git keeps what was committed, and other repositories.
+        files.standard_filters(false).filter_entry(move |entry| {
+            let above = entry.path().parent();
+            let below_top = above.and_then(|above| above.strip_prefix(&top).ok());
+            let is_git =
+                is_git || below_top.is_some_and(|below| below.iter().any(|name| name == ".git"));
+            let name = entry.file_name().to_str();
+            match is_git {
+                true => {
+                    let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
+                    !is_directory
+                        || matches!(name, Some("modules" | "worktrees"))
+                        || !above.is_some_and(is_repository)
+                }
+                false => !matches!(name, Some("node_modules" | "target")),
+            }
+        });
+        for (n, entry) in files.build().flatten().enumerate() {
+            if n >= most {
+                bail!("the folder has more than {most} files, so its secret files cannot be told");
+            }
+            if !entry.file_type().is_some_and(|kind| kind.is_file()) {
+                continue;
+            }
+            if secret::is_path(&entry.path().to_string_lossy()) {
+                self.files.push(entry.into_path());
+            } else if is_git_settings(entry.path()) && holds_password(entry.path()) {
+                self.git.push(entry.into_path());
+            }
         }
-        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        if is_file && secret::is_path(&entry.path().to_string_lossy()) {
-            secrets.push(entry.into_path());
-        }
+        Ok(())
     }
-    Ok(secrets)
+}
+
+/// Whether git keeps a repository, a submodule or a working tree in a directory.
+#[cfg(target_os = "linux")]
+fn is_repository(directory: &Path) -> bool {
+    let has = |name| directory.join(name).exists();
+    has("HEAD") && (has("objects") || has("commondir"))
+}
+
+#[cfg(target_os = "linux")]
+fn is_git_settings(path: &Path) -> bool {
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str);
+    name.is_some_and(|name| name.starts_with("config")) && path.parent().is_some_and(is_repository)
+}
+
+/// Whether a file of git's settings has a password or token, or a program that may tell one; so has
+/// one that cannot be read.
+#[cfg(target_os = "linux")]
+fn holds_password(path: &Path) -> bool {
+    let is_short = std::fs::metadata(path).is_ok_and(|found| found.len() <= GIT_SETTINGS);
+    match std::fs::read(path) {
+        Ok(bytes) if is_short => is_password_among(&String::from_utf8_lossy(&bytes)),
+        _ => true,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_password_among(settings: &str) -> bool {
+    let has_name = |line: &str| {
+        let name = line.split('=').next().unwrap_or_default().trim();
+        let name = name.to_ascii_lowercase();
+        ["extraheader", "pass", "password", "helper", "token"]
+            .iter()
+            .any(|secret| name.ends_with(secret))
+    };
+    // The user of ssh is no secret; of HTTP a token can be one.
+    let has_user = |(at, _): (usize, &str)| {
+        let (scheme, rest) = (&settings[..at], &settings[at + 3..]);
+        let end = rest.find(|c: char| c == '/' || c == '"' || c.is_whitespace());
+        let user = rest[..end.unwrap_or(rest.len())].rsplit_once('@');
+        let is_http = scheme.ends_with("http") || scheme.ends_with("https");
+        user.is_some_and(|(user, _)| is_http || user.contains(':'))
+    };
+    settings.lines().any(has_name)
+        || settings.match_indices("://").any(has_user)
+        || secret::redact(settings) != settings
 }
 
 #[cfg(test)]
@@ -426,15 +549,101 @@ mod tests {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
         // The folder itself counts.
-        let found = secrets_among(folder.path(), 4).unwrap();
-        assert_eq!(found, [folder.path().join(".env")]);
-        let why = secrets_among(folder.path(), 3).unwrap_err();
+        let look = |most| {
+            let mut found = Secrets::default();
+            found.look(folder.path(), most, false).map(|()| found)
+        };
+        assert_eq!(look(4).unwrap().files, [folder.path().join(".env")]);
+        let why = look(3).unwrap_err();
         assert!(why.to_string().contains("more than 3 files"), "{why}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn settings_of_git_with_a_password_are_secrets() {
+        for (settings, is_secret) in [
+            (
+                "[remote \"o\"]\n\turl = https://me:s3cr3t@host/a.git\n",
+                true,
+            ),
+            ("[remote \"o\"]\n\turl = https://s3cr3t@host/a.git\n", true),
+            (
+                "[url \"https://x:s3cr3t@host/\"]\n\tinsteadOf = https://host/\n",
+                true,
+            ),
+            (
+                "[http \"https://host/\"]\n\textraheader = AUTHORIZATION: basic eDp5\n",
+                true,
+            ),
+            ("[http]\n\tproxy = http://me:s3cr3t@proxy:3128\n", true),
+            (
+                "[credential]\n\thelper = \"!f() { echo password=x; }; f\"\n",
+                true,
+            ),
+            ("[sendemail]\n\tsmtpPass = a\n\tsmtpPassword = b\n", true),
+            ("[remote \"o\"]\n\turl = git@host:me/a.git\n", false),
+            ("[remote \"o\"]\n\turl = ssh://git@host/a.git\n", false),
+            ("[remote \"o\"]\n\turl = https://host/a@1.git\n", false),
+            (
+                "[core]\n\tbare = false\n[branch \"main\"]\n\tremote = o\n",
+                false,
+            ),
+        ] {
+            assert_eq!(is_password_among(settings), is_secret, "{settings}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn settings_of_git_are_found_wherever_git_keeps_them() {
+        const SECRET: &str = "[http]\n\textraheader = AUTHORIZATION: basic eDp5\n";
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        for repository in [".git", ".git/modules/objects", "sub/.git"] {
+            write(&format!("{repository}/HEAD"), "ref: refs/heads/main\n");
+            write(&format!("{repository}/config"), SECRET);
+            write(&format!("{repository}/objects/ab/config"), SECRET);
+            write(&format!("{repository}/refs/heads/config"), "0\n");
+        }
+        write(".git/worktrees/w/HEAD", "0\n");
+        write(".git/worktrees/w/commondir", "../..\n");
+        write(".git/worktrees/w/config.worktree", SECRET);
+        // What only looks like git's own hides nothing.
+        write("HEAD", "");
+        write("objects/a", "");
+        write("deep/.env", "TOKEN=a\n");
+        let mut found = secrets_of(folder.path(), &[]).unwrap();
+        found.git.sort();
+        let at = |path: &str| folder.path().join(path);
+        let settings = [
+            at(".git/config"),
+            at(".git/modules/objects/config"),
+            at(".git/worktrees/w/config.worktree"),
+            at("sub/.git/config"),
+        ];
+        assert_eq!(found.git, settings);
+        assert_eq!(found.files, [at("deep/.env")]);
+        // The repository of a working tree that is elsewhere.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let mut found = secrets_of(elsewhere.path(), &[at(".git")]).unwrap();
+        found.git.sort();
+        assert_eq!(found.git, settings[..3]);
     }
 
     /// Who stops waiting, as a task that is stopped does, leaves nothing that costs money.
     #[tokio::test]
-    async fn a_sandbox_elsewhere_whose_user_left_while_it_was_filled_is_ended() {
+    async fn a_sandbox_elsewhere_whose_user_left_while_it_was_made_or_filled_is_ended() {
+        for is_made in [false, true] {
+            left_while(is_made).await;
+        }
+    }
+
+    /// Leaves before the service says that it made one, or while the folder is copied there.
+    async fn left_while(is_made: bool) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
         const MADE: &str = r#"{"sandboxID":"abc"}"#;
@@ -445,36 +654,58 @@ mod tests {
             api_key_command: Some(vec!["echo".to_owned(), "key".to_owned()]),
             ..config::RemoteSandbox::default()
         };
-        let opening = tokio::spawn(async move {
-            let local = LocalCreate::default();
-            Place::elsewhere(&remote, &[], Create::default(), local).await
+        let mut opening = tokio::spawn(async move {
+            let create = Create {
+                timeout: Some(3_600),
+                ..Create::default()
+            };
+            Place::elsewhere(&remote, &[], create, LocalCreate::default()).await
         });
         let mut asked = Vec::new();
         let seen = async {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let mut head = vec![0; 4096];
-                let n = stream.read(&mut head).await.unwrap();
-                let line = String::from_utf8_lossy(&head[..n]).into_owned();
-                let line = line.lines().next().unwrap_or_default().to_owned();
-                asked.push(line.clone());
-                if line.starts_with("POST /sandboxes ") {
-                    let n = MADE.len();
-                    let answer = format!(
-                        "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{MADE}"
-                    );
-                    stream.write_all(answer.as_bytes()).await.unwrap();
-                } else if line.starts_with("DELETE ") {
-                    return line;
-                } else {
-                    // The first command in it is never answered.
-                    opening.abort();
+                let mut request = String::new();
+                // Whole, with its body, where it says what it makes.
+                while !request.contains("\r\n\r\n")
+                    || request.starts_with("POST /sandboxes ") && !request.ends_with("}}")
+                {
+                    let mut piece = vec![0; 4096];
+                    let n = stream.read(&mut piece).await.unwrap();
+                    assert!(n > 0, "{request}");
+                    request.push_str(&String::from_utf8_lossy(&piece[..n]));
                 }
+                let line = request.lines().next().unwrap_or_default().to_owned();
+                asked.push(line.clone());
+                let body = match line.as_str() {
+                    "POST /sandboxes HTTP/1.1" => {
+                        // Not for the hour that a task may take.
+                        assert!(request.contains("\"timeout\":300"), "{request}");
+                        if !is_made {
+                            opening.abort();
+                            assert!((&mut opening).await.is_err());
+                        }
+                        MADE
+                    }
+                    "POST /sandboxes/abc/timeout HTTP/1.1" => "",
+                    line if line.starts_with("DELETE ") => return line.to_owned(),
+                    // The first command in it is never answered.
+                    _ => {
+                        opening.abort();
+                        continue;
+                    }
+                };
+                let n = body.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
             }
         };
-        let seen = tokio::time::timeout(std::time::Duration::from_secs(20), seen).await;
+        let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
         assert_eq!(seen.as_deref(), Ok("DELETE /sandboxes/abc HTTP/1.1"));
-        assert_eq!(asked.len(), 3, "{asked:?}");
+        let n_asked = if is_made { 4 } else { 2 };
+        assert_eq!(asked.len(), n_asked, "{asked:?}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod diagnostics;
 mod elsewhere;
 mod fallback;
 mod injection;
+#[cfg(target_os = "linux")]
+mod kept;
 mod kill;
 mod live;
 mod lsp;

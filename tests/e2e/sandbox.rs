@@ -33,14 +33,21 @@ fn a_command_runs_and_its_changes_are_shown_but_not_made() {
     let workspace = tempfile::tempdir().unwrap();
     fs::write(workspace.path().join("a.txt"), "one\n").unwrap();
     fs::write(workspace.path().join(".env"), "TOKEN=hush\n").unwrap();
-    let script = "cat .env; echo said; sed -i s/one/two/ a.txt; echo x > build.rs; exit 3";
+    fs::create_dir_all(workspace.path().join(".git/objects")).unwrap();
+    fs::write(workspace.path().join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    let settings = "[http]\n\textraheader = AUTHORIZATION: basic aHVzaA\n";
+    fs::write(workspace.path().join(".git/config"), settings).unwrap();
+    let script =
+        "cat .env .git/config; echo said; sed -i s/one/two/ a.txt; echo x > build.rs; exit 3";
     let output = run(&world, workspace.path(), &[], script);
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         "said\na.txt changed\n@@ -1,1 +1,1 @@\n-one\n+two\n\
          build.rs new runs on your machine\n@@ -1,0 +1,1 @@\n+x\n"
     );
-    assert!(String::from_utf8_lossy(&output.stderr).contains("shares your kernel"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("shares your kernel"), "{told}");
+    assert!(told.contains("a password: .git/config"), "{told}");
     assert_eq!(output.status.code(), Some(3));
     let left = fs::read_to_string(workspace.path().join("a.txt")).unwrap();
     assert_eq!(left, "one\n");

@@ -41,6 +41,28 @@ fn the_first_settings_file_is_in_force_without_a_restart() {
 }
 
 #[test]
+fn that_nothing_leaves_the_machine_is_said_only_where_no_model_is_set() {
+    let world = World::knowing();
+    world.write_settings("");
+    let mut client = world.session();
+    let says =
+        |words: String| move |status: &Value| status["message"].as_str().unwrap().contains(&words);
+    let nothing = says("nothing leaves this machine".to_owned());
+    client
+        .wait_for("didChangeStatus", &nothing, soon())
+        .unwrap();
+    for (port, section) in (4001..).zip(["embed", "edit", "chat", "agent"]) {
+        let place = format!("127.0.0.1:{port}");
+        world.write_settings(&format!(
+            "[models.{section}]\nurl = 'http://{place}'\nmodel = 'm'\n"
+        ));
+        let told = client.wait_for("didChangeStatus", says(place), soon());
+        let told = told.unwrap();
+        assert!(!nothing(&told), "{told}");
+    }
+}
+
+#[test]
 fn the_editors_settings_win_over_the_users_file_and_can_change() {
     let world = World::knowing();
     world.write_settings("[complete]\nenabled = false\n");

@@ -40,6 +40,10 @@ export interface Status {
   busy: boolean;
   kind: 'Normal' | 'Warning' | 'Error' | 'Inactive';
   message: string;
+  /** What separated the last command of a task from the machine. */
+  sandbox?: string;
+  /** Files that the index has yet to look at. */
+  pendingFiles?: number;
 }
 
 /** `pairwright/event`: one thing that happened in a session. Kinds that are not shown are left out

@@ -27,7 +27,13 @@ export class StatusBar implements vscode.Disposable {
   show(status: Status): void {
     const icon = status.busy ? '$(sync~spin)' : icons[status.kind];
     this.item.text = `${icon} Pairwright`;
-    this.item.tooltip = status.message;
+    this.item.tooltip = [
+      status.message,
+      status.sandbox === undefined ? [] : `Last sandbox: ${status.sandbox}`,
+      status.pendingFiles === undefined ? [] : `Index: ${status.pendingFiles} files behind`,
+    ]
+      .flat()
+      .join('\n');
     this.item.accessibilityInformation = { label: `Pairwright: ${status.message}` };
     this.item.backgroundColor =
       status.kind === 'Error' ? new vscode.ThemeColor('statusBarItem.errorBackground') : undefined;

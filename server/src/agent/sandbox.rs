@@ -2,18 +2,22 @@
 //! secrets.
 //!
 //! Holds: before each command the sandbox has the files as the task has them: its own changes over
-//! the editor's unsaved texts over the disk. It reaches the hosts that the running command was
-//! allowed and no other, sees secret files empty, and is destroyed with the task. What a command
-//! changed comes back as data. Where no sandbox can be made, no command runs.
+//! the editor's unsaved texts over the disk, also of what the user saved since it was made. It
+//! reaches the hosts that the running command was allowed and no other, sees secret files empty, and
+//! is destroyed with the task. What a command changed comes back as data, but for files that were
+//! saved while it ran: it did not see them. Where no sandbox can be made, no command runs.
 //! Not here: whether a command may run (`policy`), how sandboxes are built (`sandbox-client`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use futures_util::StreamExt as _;
 use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
-use sandbox_client::client::{Command, End, Event, Running, Stdin};
+use sandbox_client::client::{ClientError, Command, End, Event, Running, Stdin};
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, Denial, LimitsAsked, LocalCreate};
 
@@ -22,24 +26,57 @@ use crate::edit::parse::Format;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{FilePlan, Plan};
 use crate::sandbox::{Place, Settings};
+use crate::secret;
 
 /// Output kept of each end of each stream.
 const KEPT: Cap = Cap(8 << 10);
 /// A sandbox lives as long as a task may, and a little more.
 const LIFETIME: u64 = 3_600;
+/// Files of the folder that are looked at for what the user saved.
+const FILES: usize = 200_000;
+/// Files that are brought in one by one after the user saved them. With more, as after a change of
+/// the branch, the sandbox begins anew.
+const SAVED: usize = 500;
+/// Files that are read at a time.
+const READS: usize = 8;
+
+/// The hash of a file's contents, and whether it is executable; `None` where there is none.
+type State = Option<(blake3::Hash, bool)>;
 
 /// A sandbox with a task's files in it.
 pub struct TaskSandbox {
     root: PathBuf,
     place: Place,
-    /// What was last brought in, by the hash of its contents; `None` where it was removed.
-    brought: BTreeMap<RepoPath, Option<blake3::Hash>>,
+    /// The folder's files as the sandbox has them, unless the task or a command changed them there.
+    seen: HashMap<RepoPath, Stamp>,
+    /// What else was last brought in, or is there and was not kept.
+    brought: BTreeMap<RepoPath, State>,
     /// Texts of the editor that were last brought in.
     unsaved: BTreeMap<RepoPath, Vec<u8>>,
     /// The number of the last denial that was told of.
     n_denials: u64,
     /// Whether its notes were told.
     is_told: bool,
+}
+
+/// Which version of a file it is. The time is the kernel's, of the last change of any kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+    executable: bool,
+}
+
+impl Stamp {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            inode: found.ino(),
+            length: found.len(),
+            changed: (found.ctime(), found.ctime_nsec()),
+            executable: found.mode() & 0o100 != 0,
+        }
+    }
 }
 
 /// A command that ran to its end.
@@ -82,9 +119,12 @@ impl TaskSandbox {
             }),
             ..LocalCreate::default()
         };
+        // Before anything is copied: what is saved meanwhile is brought again.
+        let seen = stamps(root).await?;
         Ok(Self {
             root: root.to_owned(),
             place: Place::open(settings, create, local).await?,
+            seen,
             brought: BTreeMap::new(),
             unsaved: BTreeMap::new(),
             n_denials: 0,
@@ -144,35 +184,109 @@ impl TaskSandbox {
         let lifetime = Duration::from_secs(LIFETIME);
         self.place.sandbox.set_lifetime(lifetime).await?;
         self.unsaved = unsaved.into_iter().collect();
-        let mut wanted: BTreeMap<RepoPath, Option<Vec<u8>>> = self
-            .unsaved
-            .iter()
-            .map(|(path, bytes)| (path.clone(), Some(bytes.clone())))
-            .collect();
-        wanted.extend(proposed.files().map(|(p, f)| (p.clone(), f.now.clone())));
-        // What the task has taken back, or the user has saved, is as outside again.
-        for path in self.brought.keys() {
-            if !wanted.contains_key(path) {
-                let outside = outside(&self.root, path).await;
-                wanted.insert(path.clone(), outside.map(|o| o.contents));
-            }
+        let now = stamps(&self.root).await?;
+        let saved = self.saved(&now);
+        if saved.len() > SAVED {
+            bail!("more than {SAVED} files of the folder were changed since the sandbox was made");
         }
-        for (path, bytes) in wanted {
-            let hash = bytes.as_deref().map(blake3::hash);
-            if self.brought.get(&path) == Some(&hash) {
+        let mut wanted: BTreeMap<RepoPath, Option<Original>> = BTreeMap::new();
+        for (path, bytes) in &self.unsaved {
+            let file = Original {
+                contents: bytes.clone(),
+                executable: now.get(path).is_some_and(|stamp| stamp.executable),
+            };
+            wanted.insert(path.clone(), Some(file));
+        }
+        for (path, file) in proposed.files() {
+            let file = file.now.as_ref().map(|now| Original {
+                contents: now.clone(),
+                executable: file.executable,
+            });
+            wanted.insert(path.clone(), file);
+        }
+        // What the task has taken back, or the user has saved, is as outside again.
+        for path in self.brought.keys().chain(&saved) {
+            if wanted.contains_key(path) {
                 continue;
             }
-            let inside = self.place.inside(path.as_str());
-            match bytes {
-                Some(bytes) => self.place.sandbox.write_file(&inside, bytes.into()).await?,
-                None => {
-                    let patience = Duration::from_secs(10);
-                    let remove = self.command("rm", &["-f", "--", &inside], patience);
-                    self.place.sandbox.run(remove, KEPT).await?;
-                }
-            }
-            self.brought.insert(path, hash);
+            let outside = match self.is_secret(path) {
+                true => None,
+                false => match outside(&self.root, path).await {
+                    // Too large to be brought.
+                    None if now.contains_key(path) => continue,
+                    outside => outside,
+                },
+            };
+            wanted.insert(path.clone(), outside);
         }
+        self.look_again().await?;
+        for (path, file) in wanted {
+            let state = state_of(file.as_ref());
+            let had = self.brought.remove(&path);
+            let inside = self.place.inside(path.as_str());
+            match file {
+                _ if had == Some(state) => {}
+                Some(file) => {
+                    // Writing leaves the bit as it is.
+                    let was_executable = match had {
+                        Some(had) => had.is_some_and(|(_, executable)| executable),
+                        None => self.seen.get(&path).is_some_and(|stamp| stamp.executable),
+                    };
+                    let contents = file.contents.into();
+                    self.place.sandbox.write_file(&inside, contents).await?;
+                    match (was_executable, file.executable) {
+                        (false, true) => self.quick("chmod", &["+x", "--", &inside]).await?,
+                        (true, false) => self.quick("chmod", &["-x", "--", &inside]).await?,
+                        (true, true) | (false, false) => {}
+                    }
+                }
+                None => self.quick("rm", &["-f", "--", &inside]).await?,
+            }
+            if self.unsaved.contains_key(&path) || proposed.get(&path).is_some() {
+                self.brought.insert(path, state);
+            }
+        }
+        self.seen = now;
+        Ok(())
+    }
+
+    /// Files that the user saved or removed since the last look, which was `seen`. Secrets and what
+    /// is too large to come back are not among them.
+    fn saved(&self, now: &HashMap<RepoPath, Stamp>) -> Vec<RepoPath> {
+        let most = Bounds::default().file_bytes;
+        let is_new = |(path, stamp): &(&RepoPath, &Stamp)| {
+            stamp.length <= most && self.seen.get(*path) != Some(*stamp)
+        };
+        let new = now.iter().filter(is_new).map(|(path, _)| path);
+        let gone = self.seen.keys().filter(|path| !now.contains_key(*path));
+        let saved = new.chain(gone).filter(|path| !self.is_secret(path));
+        saved.cloned().collect()
+    }
+
+    fn is_secret(&self, path: &RepoPath) -> bool {
+        secret::is_path(&path.under(&self.root).to_string_lossy())
+    }
+
+    /// Looks what a command left of what was brought in.
+    async fn look_again(&mut self) -> anyhow::Result<()> {
+        // Collected, so that what holds them over an await names no closure.
+        let looks = self.brought.keys().map(|path| inside(&self.place, path));
+        let looks: Vec<_> = looks.collect();
+        let found: Vec<_> = futures_util::stream::iter(looks)
+            .buffered(READS)
+            .collect()
+            .await;
+        for (state, found) in self.brought.values_mut().zip(found) {
+            let executable = state.is_some_and(|(_, executable)| executable);
+            *state = found?.map(|hash| (hash, executable));
+        }
+        Ok(())
+    }
+
+    /// Runs a command of ours that is soon done, whatever it says.
+    async fn quick(&self, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let command = self.command(program, arguments, Duration::from_secs(10));
+        self.place.sandbox.run(command, KEPT).await?;
         Ok(())
     }
 
@@ -216,6 +330,7 @@ impl TaskSandbox {
             .map(|r| format!("{}: {}", r.path, r.reason))
             .collect();
         let mut files = Vec::new();
+        let mut listed = BTreeSet::new();
         if found.truncated {
             left_out.push("there are more changes than come back at one time".to_owned());
         }
@@ -223,6 +338,7 @@ impl TaskSandbox {
             let Ok(path) = RepoPath::parse(&change.path) else {
                 continue;
             };
+            listed.insert(path.clone());
             let (after, executable) = match change.kind {
                 Kind::Written {
                     contents,
@@ -234,21 +350,26 @@ impl TaskSandbox {
                     continue;
                 }
             };
-            let hash = after.as_deref().map(blake3::hash);
-            if self.brought.get(&path) == Some(&hash) {
+            let state = after.as_deref().map(blake3::hash);
+            let state = state.map(|hash| (hash, executable));
+            if self.brought.get(&path) == Some(&state) {
                 continue;
             }
             if change.class == Class::RunsOnYourMachine {
                 left_out.push(format!("{path}: other programs do what it says"));
                 continue;
             }
-            self.brought.insert(path.clone(), hash);
+            self.brought.insert(path.clone(), state);
             let (before, was_executable) = match proposed.get(&path) {
                 Some(file) => (file.now.clone(), file.executable),
                 None => {
                     let saved = outside(&self.root, &path).await;
-                    let was_executable = saved.as_ref().is_some_and(|o| o.executable);
                     let unsaved = self.unsaved.get(&path).cloned();
+                    if unsaved.is_none() && !self.is_as_seen(&path, saved.as_ref()) {
+                        left_out.push(format!("{path}: it was changed outside meanwhile"));
+                        continue;
+                    }
+                    let was_executable = saved.as_ref().is_some_and(|o| o.executable);
                     (unsaved.or(saved.map(|o| o.contents)), was_executable)
                 }
             };
@@ -262,11 +383,58 @@ impl TaskSandbox {
                 levels: Vec::new(),
             });
         }
+        files.extend(self.undone(proposed, &listed).await?);
         let plan = (!files.is_empty()).then_some(Plan {
             format: Format::ToolCall,
             files,
         });
         Ok((plan, left_out))
+    }
+
+    /// Whether the folder has at a path what the sandbox was given. `saved` is what it has.
+    fn is_as_seen(&self, path: &RepoPath, saved: Option<&Original>) -> bool {
+        let seen = self.seen.get(path).copied();
+        match saved {
+            Some(_) => {
+                let now = fs::symlink_metadata(path.under(&self.root)).ok();
+                seen.is_some() && seen == now.as_ref().map(Stamp::of)
+            }
+            None => seen.is_none(),
+        }
+    }
+
+    /// The task's own changes that a command has undone: such a file is as outside, so it is none
+    /// of the changes that are `listed`. What is ignored, or refused, is not listed either: only a
+    /// look tells.
+    async fn undone(
+        &mut self,
+        proposed: &Proposed,
+        listed: &BTreeSet<RepoPath>,
+    ) -> anyhow::Result<Vec<FilePlan>> {
+        let mut files = Vec::new();
+        for (path, file) in proposed.files() {
+            if listed.contains(path) {
+                continue;
+            }
+            let outside = outside(&self.root, path).await;
+            let state = state_of(outside.as_ref());
+            let inside = inside(&self.place, path).await?;
+            let is_as_outside = inside == state.map(|(hash, _)| hash);
+            if !is_as_outside || inside == file.now.as_deref().map(blake3::hash) {
+                continue;
+            }
+            self.brought.insert(path.clone(), state);
+            files.push(FilePlan {
+                path: path.clone(),
+                moved_from: None,
+                before: file.now.clone(),
+                executable: (file.executable, state.is_some_and(|(_, is)| is)),
+                after: outside.map(|o| o.contents),
+                changes: Vec::new(),
+                levels: Vec::new(),
+            });
+        }
+        Ok(files)
     }
 
     /// Destroys it.
@@ -319,6 +487,44 @@ impl Started {
             output: self.output,
         })
     }
+}
+
+fn state_of(file: Option<&Original>) -> State {
+    file.map(|file| (blake3::hash(&file.contents), file.executable))
+}
+
+/// The hash of what the sandbox has at a path; `None` where there is no file.
+async fn inside(place: &Place, path: &RepoPath) -> Result<Option<blake3::Hash>, ClientError> {
+    let most = usize::try_from(Bounds::default().total_bytes).unwrap_or(usize::MAX);
+    let inside = place.inside(path.as_str());
+    match place.sandbox.read_file(&inside, most).await {
+        Ok(bytes) => Ok(Some(blake3::hash(&bytes))),
+        Err(ClientError::Refused { .. }) => Ok(None),
+        // It is longer than anything that was brought in.
+        Err(ClientError::Protocol(_)) => Ok(Some(blake3::Hash::from_bytes([0; 32]))),
+        Err(lost) => Err(lost),
+    }
+}
+
+/// The files of a folder that git does not ignore, as they are on the disk.
+async fn stamps(root: &Path) -> anyhow::Result<HashMap<RepoPath, Stamp>> {
+    let root = root.to_owned();
+    let look = move || {
+        let walk = ignore::WalkBuilder::new(&root)
+            .hidden(false)
+            .require_git(false)
+            .follow_links(false)
+            .filter_entry(|entry| entry.file_name() != ".git")
+            .build();
+        let stamp = |entry: ignore::DirEntry| {
+            let found = entry.metadata().ok().filter(Metadata::is_file)?;
+            let path = entry.path().strip_prefix(&root).ok()?.to_str()?;
+            Some((RepoPath::parse(path).ok()?, Stamp::of(&found)))
+        };
+        let files = walk.filter_map(Result::ok).filter_map(stamp);
+        files.take(FILES).collect()
+    };
+    Ok(tokio::task::spawn_blocking(look).await?)
 }
 
 /// What is in the folder itself.

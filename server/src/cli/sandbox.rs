@@ -40,6 +40,10 @@ const TIMED_OUT: u8 = 124;
 const KILLED: u8 = 128;
 /// Seconds that the sandbox gives commands of ours, which copy the folder and look at it.
 const OUR_OWN: u64 = 60;
+/// What shells say of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+/// How long a sandbox that is still being made is waited for then, to be ended.
+const LEAVING: Duration = Duration::from_secs(10);
 /// How long one look for denials waits.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -210,20 +214,34 @@ impl Run {
             }),
             ..LocalCreate::default()
         };
-        let place = match self.tier {
-            TierName::Remote => elsewhere(create, local).await?,
-            TierName::Auto
-            | TierName::Landlock
-            | TierName::Namespace
-            | TierName::Gvisor
-            | TierName::VmEmulated
-            | TierName::Vm => self.here(create, local).await?,
+        let mut making = std::pin::pin!(async {
+            match self.tier {
+                TierName::Remote => elsewhere(create, local).await,
+                TierName::Auto
+                | TierName::Landlock
+                | TierName::Namespace
+                | TierName::Gvisor
+                | TierName::VmEmulated
+                | TierName::Vm => self.here(create, local).await,
+            }
+        });
+        let place = tokio::select! {
+            place = &mut making => place?,
+            _ = tokio::signal::ctrl_c() => {
+                if let Ok(Ok(place)) = tokio::time::timeout(LEAVING, making).await {
+                    place.close().await;
+                }
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
         };
         let directory = std::env::current_dir().ok();
         let directory = directory.and_then(|at| at.strip_prefix(&root).map(Path::to_owned).ok());
         let directory = directory.map(|below| place.inside(&below.to_string_lossy()));
         let directory = directory.or_else(|| place.directory().map(str::to_owned));
-        let outcome = self.show(&place, &root, directory).await;
+        let outcome = tokio::select! {
+            outcome = self.show(&place, &root, directory) => outcome,
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
+        };
         place.close().await;
         outcome
     }

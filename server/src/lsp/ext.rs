@@ -75,6 +75,12 @@ pub(super) struct Status {
     pub(super) busy: bool,
     pub(super) kind: StatusKind,
     pub(super) message: String,
+    /// What separated the last command of a task from the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sandbox: Option<String>,
+    /// Files that the index has yet to look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pending_files: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

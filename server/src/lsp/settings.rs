@@ -234,6 +234,7 @@ impl Server {
         }
         index.use_embedder(self.completer.engines().models.embed.as_ref());
         for (root, status) in index.watch() {
+            tokio::spawn(self.clone().tell_lag(status.clone()));
             tokio::spawn(self.clone().show_indexing(root, status));
         }
         // Other settings may be in force by now, and this the last one to let go of it.

@@ -1,36 +1,44 @@
 //! The state of the server in one line, with the reason and the next step.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Server;
 use super::ext::{DidChangeStatus, Status, StatusKind};
 use crate::complete::engines::Engines;
+use crate::index::Indexes;
 use crate::local;
-use crate::model::Health;
+use crate::model::{Embedder, Health, TurnModel};
+use crate::models::Models;
+use crate::shown::harmless;
+
+/// An index that is behind for a shorter time is not told of.
+const LAG: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Returns the state now.
     pub(super) fn status(&self) -> Status {
-        if let Some(silence) = self.completer.silence(None) {
-            return Status {
-                busy: false,
-                kind: StatusKind::Inactive,
-                message: capitalised(&silence.to_string()),
-            };
-        }
         let engines = self.completer.engines();
+        let waiting = engines.index.as_ref().map_or(0, Indexes::pending);
+        let status = |busy, kind, message| Status {
+            busy,
+            kind,
+            message,
+            sandbox: self.tier.borrow().clone(),
+            pending_files: (waiting > 0).then_some(waiting),
+        };
+        if let Some(silence) = self.completer.silence(None) {
+            let why = capitalised(&silence.to_string());
+            return status(false, StatusKind::Inactive, why);
+        }
         let learning = engines
             .local
             .as_ref()
             .is_some_and(|l| l.status().state != local::State::Idle);
         let (kind, message) = state(&engines, self.problem.borrow().as_deref());
-        Status {
-            busy: learning,
-            kind,
-            message,
-        }
+        status(learning, kind, message)
     }
 
     /// Looks whether the state is another than the last the client was told.
@@ -41,6 +49,22 @@ impl Server {
             *told = Some(status);
             changed
         });
+    }
+
+    /// Tells what separated a command of a task from the machine.
+    pub(super) fn ran_in(&self, tier: &str) {
+        self.tier.send_replace(Some(harmless(tier)));
+        self.status_may_have_changed();
+    }
+
+    /// Tells how far an index is behind, while it is.
+    pub(super) async fn tell_lag(self, mut index: watch::Receiver<indexer::Status>) {
+        // Ends when the index does, with its sender.
+        while index.changed().await.is_ok() {
+            tokio::time::sleep(LAG).await;
+            index.mark_unchanged();
+            self.status_may_have_changed();
+        }
     }
 
     /// Tells a client that listens how the state changes. One task tells all of it: the last it
@@ -76,7 +100,10 @@ fn state(engines: &Engines, problem: Option<&str>) -> (StatusKind, String) {
     }
     let Some(model) = engines.model() else {
         return match engines.local {
-            Some(_) => (StatusKind::Normal, "Embedded engine; nothing leaves this machine".into()),
+            Some(_) => (
+                StatusKind::Normal,
+                format!("Embedded engine; {}", sent_to(&engines.models)),
+            ),
             None => (
                 StatusKind::Inactive,
                 "Neither a model nor the embedded engine is in use; set `models.complete` or `local.enabled`".into(),
@@ -98,6 +125,23 @@ fn state(engines: &Engines, problem: Option<&str>) -> (StatusKind, String) {
             };
             (kind, format!("{}; {instead}", reason.trim_end_matches('.')))
         }
+    }
+}
+
+/// Where requests go that are not for ghost text.
+fn sent_to(models: &Models) -> String {
+    let places = [
+        ("chat", models.chat.as_ref().map(TurnModel::place)),
+        ("tasks", models.agent.as_ref().map(TurnModel::place)),
+        ("next edits", models.edit.as_ref().map(TurnModel::place)),
+        ("index", models.embed.as_ref().map(Embedder::place)),
+    ];
+    let places = places.into_iter();
+    let places = places.filter_map(|(what, place)| Some(format!("{what}: {}", place?)));
+    let places: Vec<String> = places.collect();
+    match places.is_empty() {
+        true => "nothing leaves this machine".to_owned(),
+        false => places.join(", "),
     }
 }
 

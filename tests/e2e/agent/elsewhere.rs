@@ -1,10 +1,14 @@
 //! Tasks whose commands run in the sandboxes of a service elsewhere: another home's `sandboxd`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::kept::until;
 use super::run::{Script, Stage, case, files};
 use crate::sandboxd::Sandboxd;
 use crate::world::World;
@@ -121,6 +125,66 @@ fn commands_run_there_with_the_tasks_files_and_what_they_change_comes_back() {
         assert!(proposed.iter().any(|p| p == path), "{path}: {proposed:?}");
     }
     stage.stop();
+}
+
+#[test]
+fn what_the_user_saves_is_brought_there_and_a_secret_never_is() {
+    const SCRIPT: &str = "
+        answers = [{ decision = 'yes' }, { decision = 'yes' }]
+        never_sent = ['hush']
+        [[turn]]
+        [[turn.call]]
+        name = 'run'
+        arguments = { command = 'cp a.txt .env; sed -i s/one/two/ a.txt', keepChanges = true }
+        [[turn]]
+        [[turn.call]]
+        name = 'run'
+        arguments = { command = 'sed -n p a.txt b.txt new.txt; ls -A; cat .env' }
+        [[turn]]
+        [[turn.call]]
+        name = 'finish'
+        arguments = { summary = 'Done.' }
+    ";
+    let service = Service::start();
+    let world = World::new(&[
+        ("a.txt", "one\n"),
+        ("b.txt", "b\n"),
+        ("old.txt", "old\n"),
+        (".env", "TOKEN=hush\n"),
+    ]);
+    let stage = Stage::with(toml::from_str(SCRIPT).unwrap(), world);
+    stage.add_settings(&service.settings());
+    let mut task = stage.task();
+    until(&mut task, "tool_result");
+    stage.world.write("b.txt", "saved\n");
+    stage.world.write("new.txt", "new\n");
+    fs::remove_file(stage.world.root().join("old.txt")).unwrap();
+    let (events, code) = task.until_it_ends();
+    assert_eq!(code, 0, "{events:#?}");
+    stage.check_requests();
+    let told = format!("{:#?}", results(&events)[1]);
+    assert!(told.contains("two\\nsaved\\nnew\\n"), "{told}");
+    assert!(!told.contains("old.txt"), "{told}");
+    assert!(!told.contains("TOKEN"), "{told}");
+    stage.stop();
+}
+
+#[test]
+fn ctrl_c_ends_the_sandbox_of_a_command() {
+    let service = Service::start();
+    let world = World::new(&[("a.txt", "one\n")]);
+    world.write_settings(&service.settings());
+    let arguments = ["sandbox", "run", "--tier", "remote", "--"];
+    let script = ["/bin/sh", "-c", "echo begun; sleep 600"];
+    let mut command = world.command(&[&arguments[..], &script].concat());
+    let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "begun");
+    kill_process(Pid::from_child(&running), Signal::INT).unwrap();
+    assert_eq!(running.wait().unwrap().code(), Some(130));
+    let doctor = world.command(&["doctor", "--json"]).output().unwrap();
+    let doctor: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    assert_eq!(doctor["sandbox"]["running"], 0, "{doctor:#}");
 }
 
 #[test]

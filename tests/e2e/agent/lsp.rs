@@ -50,7 +50,7 @@ fn a_task_is_started_asked_for_reviewed_and_taken_back_in_an_editor() {
     let before = files(&stage.world.root());
     let mut client = open(
         &stage,
-        &json!({ "events": true, "approvals": true, "hunks": true }),
+        &json!({ "events": true, "approvals": true, "hunks": true, "status": true }),
     );
     client.on_request("pairwright/approval/request", |asked| {
         assert_eq!(asked["subject"]["type"], "command");
@@ -71,6 +71,10 @@ fn a_task_is_started_asked_for_reviewed_and_taken_back_in_an_editor() {
         .collect();
     let in_order: Vec<u64> = (1..=told.len() as u64).collect();
     assert_eq!(told, in_order);
+    let has_run = |status: &Value| status["sandbox"].is_string();
+    client
+        .wait_for("didChangeStatus", has_run, deadline())
+        .unwrap();
     assert_eq!(files(&stage.world.root()), before);
 
     let listed = ask(&mut client, "pairwright/diff/list", &json!({}));

@@ -41,7 +41,7 @@ local commands = {}
 function commands.status(buf)
   client.execute(buf, 'pairwright.showStatus', {}, function(status)
     require('pairwright.status').set(client.of(buf).id, status)
-    say(status.message)
+    say(require('pairwright.status').words(status))
   end)
 end
 

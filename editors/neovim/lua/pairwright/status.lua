@@ -5,6 +5,8 @@ local M = {}
 ---@field busy boolean
 ---@field kind 'Normal'|'Warning'|'Error'|'Inactive'
 ---@field message string
+---@field sandbox? string what separated the last command of a task from the machine
+---@field pendingFiles? integer files that the index has yet to look at
 
 local last = {} ---@type table<integer, pairwright.Status>
 
@@ -30,6 +32,20 @@ end
 function M.get(buf)
   local client = require('pairwright.client').of(buf or vim.api.nvim_get_current_buf())
   return client and last[client.id]
+end
+
+--- All that a server says about itself, in lines.
+---@param status pairwright.Status
+---@return string
+function M.words(status)
+  local lines = { status.message }
+  if status.sandbox then
+    table.insert(lines, 'Last sandbox: ' .. status.sandbox)
+  end
+  if status.pendingFiles then
+    table.insert(lines, ('Index: %d files behind'):format(status.pendingFiles))
+  end
+  return table.concat(lines, '\n')
 end
 
 --- What a task of the folder does, where one was begun or looked at.

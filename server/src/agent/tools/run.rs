@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(in crate::agent) const NAME: &str = "run";
-pub(in crate::agent) const ABOUT: &str = "Runs a shell command in a sandbox: a copy of the folder with the changes of this task, without network except for the hosts that network names. What it writes stays there, unless keepChanges is set: then all files changed there so far become part of the proposal. Prefer the tests tool for tests and the other tools for reading.";
+pub(in crate::agent) const ABOUT: &str = "Runs a shell command in a sandbox: a copy of the folder with the changes of this task, without network except for the hosts that network names. What it writes stays there, but files of the proposal are put back before the next command; with keepChanges all files changed there so far become part of the proposal. Prefer the tests tool for tests and the other tools for reading.";
 
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

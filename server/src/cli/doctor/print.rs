@@ -40,10 +40,15 @@ pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()
     }
     writeln!(out, "\n{}", paint(style::TITLE, "Model"))?;
     match &report.model {
-        None => writeln!(
-            out,
-            "  none; the embedded engine answers, and nothing leaves this machine"
-        )?,
+        None => {
+            let turns = [&report.chat, &report.agent, &report.edit];
+            let is_alone = turns.iter().all(|model| model.is_none()) && report.embed.is_none();
+            let end = match is_alone {
+                true => ", and nothing leaves this machine",
+                false => "",
+            };
+            writeln!(out, "  none; the embedded engine answers{end}")?;
+        }
         Some(model) => print_model(out, model)?,
     }
     writeln!(out, "\n{}", paint(style::TITLE, "Chat"))?;

@@ -75,6 +75,12 @@ impl Server {
                 if let Some(said) = said_at_end(&event.kind) {
                     summary = said;
                 }
+                if let EventKind::ToolResult {
+                    tier: Some(tier), ..
+                } = &event.kind
+                {
+                    self.ran_in(tier);
+                }
                 if let (Some(progress), Some(line)) = (&progress, step_line(&event.kind)) {
                     progress.report(line).await;
                 }
