@@ -332,7 +332,10 @@ impl Driver {
             tokio::task::spawn_blocking(move || edit::prepare(&desk, &arguments, &text)).await;
         let plan = match prepared {
             Ok(Ok(plan)) => plan,
-            Ok(Err(why)) => return Ok(Reported::of(Err(why))),
+            Ok(Err(edit::Refused::Said(why))) => return Ok(Reported::of(Err(why))),
+            Ok(Err(edit::Refused::Denied(verdict))) => {
+                return Ok(self.denied(call, verdict, None));
+            }
             Err(why) => return Ok(Reported::failed(format!("the tool broke: {why}"))),
         };
         if let Some(file) = plan.files.iter().find(|file| brings_marks(file)) {
