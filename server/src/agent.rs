@@ -222,6 +222,11 @@ impl Handle {
         self.control.try_send(control).is_ok()
     }
 
+    /// Whether both are of the same run of a task.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.control.same_channel(&other.control)
+    }
+
     /// Waits until the task no longer runs here: it is over, or paused.
     pub async fn ended(&self) -> TaskState {
         let mut state = self.state.clone();

@@ -62,6 +62,8 @@ class Client:
         self.updates = []
         self.questions = []
         self.choose = lambda options: options[0]
+        self.may_choose = asyncio.Event()
+        self.may_choose.set()
         self.changed = asyncio.Event()
         #: Texts that are not saved, by path; `None` for a client that has no files.
         self.buffers = None
@@ -74,6 +76,7 @@ class Client:
 
     async def request_permission(self, session_id, tool_call, options, **_):
         self.questions.append((tool_call, options))
+        await self.may_choose.wait()
         chosen = self.choose(options)
         if chosen is None:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
@@ -137,6 +140,12 @@ class Stage:
         n_asked = len(self.model.asked)
         in_order = in_turn(*answers)
         self.model.script = lambda body, n: in_order(body, n - n_asked)
+
+    async def until_asked(self, n):
+        """Waits until the model was asked `n` times."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.model.asked) < n:
+                await asyncio.sleep(0.01)
 
     def env(self):
         return {"HOME": str(self.home), "PATH": os.environ["PATH"]}
@@ -397,6 +406,31 @@ async def cancel_at_once(stage):
             assert answer.stop_reason == "cancelled", (mode, answer)
 
 
+async def cancel_twice(stage):
+    """A task that is begun while the one before still says what it changed can be cancelled, too."""
+    edit = call("edit", path="src/maths.py", oldString="3 * radius * radius", newString="math.pi * radius ** 2")
+    stage.script([edit], [Gate()])
+    client = Client()
+    client.may_choose.clear()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="review")
+        prompts = []
+        for n_asked in (2, 3):
+            prompt = connection.prompt(session_id=session, prompt=[text_block("Make it exact.")])
+            prompts.append(asyncio.ensure_future(prompt))
+            await stage.until_asked(n_asked)
+            if n_asked == 2:
+                await connection.cancel(session_id=session)
+        # The first ends once its hunks are decided.
+        client.may_choose.set()
+        answer = await asyncio.wait_for(prompts[0], PATIENCE)
+        assert answer.stop_reason == "cancelled", answer
+        await connection.cancel(session_id=session)
+        answer = await asyncio.wait_for(prompts[1], PATIENCE)
+        assert answer.stop_reason == "cancelled", answer
+
+
 async def what_is_sent_along(stage):
     """Text that the client sends along is shown to the model as it is there, lines as they are named."""
     stage.model.script = in_turn(["Seen."])
@@ -648,7 +682,7 @@ async def hostile(stage):
 
 
 CHECKS = [
-    answer_and_hunks, each_change, live_output, live_edit, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search,
+    answer_and_hunks, each_change, live_output, live_edit, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, cancel_twice, what_is_sent_along, failing_model, search,
     task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, window_of_another_model, hostile,
 ]
 

@@ -107,8 +107,13 @@ impl Session {
         self.state().mode = mode;
     }
 
-    pub(super) fn set_task(&self, task: Option<Handle>) {
-        self.state().task = task;
+    pub(super) fn set_task(&self, task: Handle) {
+        self.state().task = Some(task);
+    }
+
+    /// Lets go of a task that has ended. The next prompt may have one already, which stays.
+    pub(super) fn clear_task(&self, ended: &Handle) {
+        self.state().task.take_if(|task| task.is_same(ended));
     }
 
     /// Adds what a turn cost. Returns what the session has cost so far.

@@ -80,12 +80,12 @@ impl Acp {
             }
         });
         let (handle, known) = starting.await.unwrap_or_else(|_| Err(Refusal::bug()))?;
-        session.set_task(Some(handle.clone()));
+        session.set_task(handle.clone());
         if stop.is_cancelled() {
             handle.send(Control::Stop);
         }
         let followed = self.follow_task(session, &handle, &known).await;
-        session.set_task(None);
+        session.clear_task(&handle);
         followed?;
         Ok(match handle.ended().await {
             TaskState::Cancelled => "cancelled",
