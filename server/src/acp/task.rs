@@ -39,6 +39,10 @@ impl Acp {
             )
         })?;
         let folder = &session.folder;
+        if let Begin::New(prompt, _) = &begin {
+            let checked = agent::check_said(&model, prompt).await;
+            checked.map_err(Refusal::failed)?;
+        }
         self.ask_to_trust(session, &begin).await?;
         let resolved = self.settings.get();
         let settings = &resolved.settings;

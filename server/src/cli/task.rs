@@ -105,9 +105,9 @@ impl TaskCommand {
         let tasks = Tasks::default();
         let handle = match (&self.resume, &self.prompt) {
             (Some(id), _) => tasks.resume(setup, id)?,
-            (None, Some(prompt)) => tasks.start(
-                setup,
-                Ask {
+            (None, Some(prompt)) => {
+                agent::check_said(&setup.model, prompt).await?;
+                let ask = Ask {
                     prompt: prompt.clone(),
                     mode: self.mode,
                     place,
@@ -117,8 +117,9 @@ impl TaskCommand {
                         ..Limits::default()
                     },
                     request: None,
-                },
-            )?,
+                };
+                tasks.start(setup, ask)?
+            }
             (None, None) => bail!("a task needs a prompt"),
         };
         let mut lines = Lines::start();

@@ -19,7 +19,7 @@ use super::Server;
 use super::edits::{EditorDocuments, failed};
 use crate::agent::governor::{Ceilings, Governor, Limits};
 use crate::agent::policy::{Policy, Sources};
-use crate::agent::{Ask, Attendance, Control, Handle, Mode, Place, Setup};
+use crate::agent::{self, Ask, Attendance, Control, Handle, Mode, Place, Setup};
 use crate::error::UserError;
 use crate::mcp::Servers;
 use crate::store::events::{
@@ -126,6 +126,7 @@ impl Server {
             limits: params.limits,
             request: params.request_id,
         };
+        self.check_said(&ask.prompt).await?;
         self.ask_for_task(&root, ask.mode).await;
         let token = params.work_done_token;
         let handle = self
@@ -171,7 +172,16 @@ impl Server {
         let text = params
             .text
             .ok_or_else(|| jsonrpc::Error::invalid_params("`text` is missing"))?;
+        self.check_said(&text).await?;
         self.control(&params.task, Control::Steer(text)).await
+    }
+
+    async fn check_said(&self, text: &str) -> jsonrpc::Result<()> {
+        let Some(model) = self.completer.engines().models.agent.clone() else {
+            return Ok(());
+        };
+        let checked = agent::check_said(&model, text).await;
+        checked.map_err(|why| failed(&why.to_string()))
     }
 
     async fn control(&self, task: &str, control: Control) -> jsonrpc::Result<StateResponse> {

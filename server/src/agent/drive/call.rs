@@ -18,7 +18,7 @@ use crate::agent::tools::{
 };
 use crate::edit::path::RepoPath;
 use crate::edit::plan::FilePlan;
-use crate::model::{Failure, ToolCall};
+use crate::model::ToolCall;
 use crate::secret::{MARK, redact};
 use crate::store::StoreError;
 use crate::store::events::{
@@ -455,15 +455,11 @@ impl Driver {
     }
 
     /// What a call came to, without what must not be sent to the model: it would stay in the
-    /// conversation, and no turn would be sent any more.
-    async fn let_go(&self, call: &ToolCall, result: Reported) -> Reported {
-        if !result.is_data {
-            return result;
-        }
-        // What could not be looked at now is looked at again with the next turn.
-        let looked = self.setup.model.look(&result.text).await;
-        let Some(Failure::Withheld(why)) = looked.err().map(|error| error.failure) else {
-            return result;
+    /// conversation, and no turn would be sent any more. What the user answers and what rules say is
+    /// looked at, too.
+    async fn let_go(&mut self, call: &ToolCall, result: Reported) -> Flow<Reported> {
+        let Some(why) = self.withheld(result.text.clone()).await? else {
+            return Ok(result);
         };
         let mut beside = result.beside;
         beside.push(EventKind::Denied(Denial {
@@ -473,17 +469,17 @@ impl Driver {
             why,
             instead: None,
         }));
-        Reported {
+        Ok(Reported {
             text: WITHHELD.into(),
             is_data: false,
             beside,
             ..result
-        }
+        })
     }
 
     /// Writes down what came of a call, charges it and looks for circles.
     async fn finish_call(&mut self, call: &ToolCall, result: Reported, took: Duration) -> Flow<()> {
-        let result = self.let_go(call, result).await;
+        let result = self.let_go(call, result).await?;
         self.governor
             .charge_tool(&call.name, took, result.text.len());
         let observed = Observed {

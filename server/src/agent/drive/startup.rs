@@ -1,6 +1,7 @@
 //! What is looked up before the first turn.
 //!
-//! Holds: every part is bounded and may be missing; git runs in the sandbox, because a repository's
+//! Holds: every part is bounded and may be missing, one that must not be sent to the model above all;
+//! git runs in the sandbox, because a repository's
 //! settings can name programs. The user's own programs run on this machine, where their keys are,
 //! and only in a trusted folder: they may read its settings.
 
@@ -14,11 +15,13 @@ use super::{Driver, Flow};
 use crate::agent::agents_file::{self, Wear};
 use crate::agent::prompt::{MAP, MAX_AGENTS, Startup};
 use crate::agent::sandbox::TaskSandbox;
+use crate::agent::withheld;
 use crate::edit::disk::Root;
 use crate::edit::path::RepoPath;
 use crate::edit::tree::{Entry, Tree};
 use crate::program::Run;
 use crate::secret;
+use crate::store::events::EventKind;
 
 const GIT_TIME: Duration = Duration::from_secs(10);
 const LOG: &str = "git -c safe.directory='*' --no-pager log --no-color -n 10 --format='%h %s'";
@@ -28,24 +31,63 @@ const MAX_SAID: usize = 4 << 10;
 const PROGRAM_TIME: Duration = Duration::from_secs(10);
 /// Programs of the user's that are asked.
 const MAX_PROGRAMS: usize = 8;
+const AGENTS: &str = "AGENTS.md of the repository, for information";
+const WEAR: &str = "That file may be out of date";
 
 impl Driver {
     pub(super) async fn startup(&mut self) -> Flow<Startup> {
         let programs = self.ask_programs();
         let agents = self.agents_file();
         let (agents_wear, map) = tokio::join!(self.wear(agents.clone()), self.map());
-        let mut startup = Startup {
-            agents,
-            agents_wear,
-            map,
-            ..Startup::default()
-        };
+        let (mut commits, mut status) = (None, None);
         if self.desk.root().join(".git").exists() {
-            startup.commits = self.git(LOG).await;
-            startup.status = self.git(STATUS).await;
+            commits = self.git(LOG).await;
+            status = self.git(STATUS).await;
         }
-        startup.programs = self.hearing(programs).await?.unwrap_or_default();
-        Ok(startup)
+        let parts = [
+            (AGENTS, agents),
+            (WEAR, agents_wear),
+            ("Latest commits", commits),
+            ("Files with uncommitted changes", status),
+            ("Definitions that matter most", map),
+        ];
+        let parts = parts
+            .into_iter()
+            .filter_map(|(title, text)| Some((title.to_owned(), text?)));
+        let said = self.hearing(programs).await?.unwrap_or_default();
+        let parts = parts.chain(said).filter(|(_, text)| !text.trim().is_empty());
+        self.sendable(parts.collect()).await
+    }
+
+    /// Leaves out what must not be sent to the model, with a notice for each part: it would hold up
+    /// every turn of the task.
+    async fn sendable(&mut self, parts: Startup) -> Flow<Startup> {
+        let of = |(title, text): &(String, String)| format!("{title}\n{text}");
+        let whole: Vec<String> = parts.iter().map(of).collect();
+        if self.withheld(whole.join("\n\n")).await?.is_none() {
+            return Ok(parts);
+        }
+        let (mut kept, mut notices) = (Startup::new(), Vec::new());
+        for part in parts {
+            match self.withheld(of(&part)).await? {
+                Some(why) => notices.push(EventKind::Notice {
+                    text: format!("The task begins without {:?}: {why}.", part.0),
+                }),
+                None => kept.push(part),
+            }
+        }
+        if kept.iter().all(|(title, _)| title != AGENTS) {
+            kept.retain(|(title, _)| title != WEAR);
+        }
+        self.record(notices).await?;
+        Ok(kept)
+    }
+
+    /// Why a text must not be sent to the model.
+    pub(super) async fn withheld(&mut self, text: String) -> Flow<Option<String>> {
+        let model = self.setup.model.clone();
+        self.hearing(async move { withheld(&model, &text).await })
+            .await
     }
 
     fn agents_file(&self) -> Option<String> {
