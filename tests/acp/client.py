@@ -186,7 +186,7 @@ async def answer_and_hunks(stage):
     assert client.of("tool_call_update")[-1].status == "completed", client.updates
     assert BETTER in stage.file.read_text()
     commands = client.of("available_commands_update")[0].available_commands
-    assert [command.name for command in commands] == ["search", "resume", "rollback"], commands
+    assert [command.name for command in commands] == ["search", "resume", "stop", "rollback"], commands
 
 
 async def each_change(stage):
@@ -641,6 +641,33 @@ async def resume(stage):
         assert "not finished" not in client.said(), client.said()
 
 
+async def stop_left(stage):
+    """A task that was left is ended when asked to, with its hunks to be decided, and not told of any more."""
+    edit = call("edit", path="src/maths.py", oldString="3 * radius * radius", newString="math.pi * radius ** 2")
+    stage.script([edit], [Gate()])
+    async with stage.connect(Client()) as (connection, process):
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="review")
+        prompting = asyncio.create_task(
+            connection.prompt(session_id=session, prompt=[text_block("Make it exact.")]))
+        await stage.until_asked(2)
+        process.kill()
+        await process.wait()
+        prompting.cancel()
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await client.wait_for("agent_message_chunk")
+        assert "or end it with `/stop t_" in client.said(), client.said()
+        answer = await connection.prompt(session_id=session, prompt=[text_block("/stop")])
+        assert answer.stop_reason == "end_turn" and "The task is cancelled." in client.said(), client.said()
+        assert len(client.questions) == 1 and BETTER in stage.file.read_text(), client.questions
+        client.updates.clear()
+        await connection.new_session(cwd=str(stage.root), mcp_servers=[])
+    assert "not finished" not in client.said(), client.said()
+    assert len(stage.model.asked) == 2, "it was taken up"
+
+
 async def window_of_another_model(stage):
     """What a turn took is told of the window of the model that answered, not of the one that is out."""
     models = "".join(
@@ -683,7 +710,7 @@ async def hostile(stage):
 
 CHECKS = [
     answer_and_hunks, each_change, live_output, live_edit, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, cancel_twice, what_is_sent_along, failing_model, search,
-    task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, window_of_another_model, hostile,
+    task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, stop_left, window_of_another_model, hostile,
 ]
 
 

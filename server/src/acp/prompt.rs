@@ -42,6 +42,14 @@ impl Acp {
                 };
                 self.task(session, Begin::Again(task), stop).await?
             }
+            ("/stop", _) => {
+                let task = match rest.is_empty() {
+                    true => newest_unfinished(session).await?,
+                    false => rest,
+                };
+                self.stop_left(session, task).await?;
+                "end_turn"
+            }
             ("/rollback", _) => {
                 self.take_back(session, rest).await?;
                 "end_turn"

@@ -319,9 +319,9 @@ impl Acp {
         let left = left.map_err(Refusal::failed)?;
         if let Some(newest) = left.first() {
             let text = format!(
-                "A task is not finished: {}. Take it up with `/resume {}`.\n\n",
+                "A task is not finished: {}. Take it up with `/resume {id}`, or end it with `/stop {id}`.\n\n",
                 printable(&newest.title),
-                newest.id
+                id = newest.id
             );
             let told = update::chunk("agent_message_chunk", &text);
             self.connection.update(&session.id, &told);

@@ -97,6 +97,41 @@ impl Acp {
         })
     }
 
+    /// Ends a task for good that nobody works on, and shows what that came to.
+    pub(super) async fn stop_left(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        id: String,
+    ) -> Result<(), Refusal> {
+        let (acp, folder) = (Arc::clone(self), Arc::clone(&session.folder));
+        let stopping = tokio::task::spawn_blocking(move || {
+            let log = &folder.log;
+            let known = log.session(&id).map_err(Refusal::failed)?;
+            let stopped = acp.tasks.stop(&folder.workspace, log, &id);
+            let state = stopped.map_err(Refusal::failed)?;
+            let from = known.map_or(0, |session| session.last) + 1;
+            let events = log.read_from(&id, from, usize::MAX);
+            Ok((state, events.map_err(Refusal::failed)?))
+        });
+        let (state, events) = stopping.await.unwrap_or_else(|_| Err(Refusal::bug()))?;
+        for event in events {
+            if let Some(update) = update::of(&event.kind) {
+                self.connection.update(&session.id, &update);
+            }
+            if let EventKind::Diff {
+                proposal: Some(proposal),
+                ..
+            } = &event.kind
+            {
+                self.offer(session, proposal).await?;
+            }
+        }
+        let told = format!("The task is {}.\n\n", state.name());
+        let chunk = update::chunk("agent_message_chunk", &told);
+        self.connection.update(&session.id, &chunk);
+        Ok(())
+    }
+
     /// Asks whether the folder is trusted, where that is not known and the task would run what it
     /// holds. No answer is no, and none of them is kept.
     async fn ask_to_trust(

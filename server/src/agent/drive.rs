@@ -9,6 +9,7 @@
 mod approve;
 mod call;
 mod conclude;
+pub(super) mod left;
 mod mcp;
 mod restricted;
 mod startup;

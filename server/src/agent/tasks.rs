@@ -12,16 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 
 use super::desk::Desk;
-use super::drive::Driver;
+use super::drive::{self, Driver};
 use super::intake::{Taken, is_protected};
 use super::policy::{Policy, Sources};
 use super::proposed::Proposed;
-use super::{Ask, Handle, Mode, Place, Setup, refused};
+use super::{Ask, Control, Handle, Mode, Place, Setup, refused};
+use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
 use crate::store::StoreError;
 use crate::store::events::{
-    Branch, Durability, EventKind, EventLog, Intake, Lease, Session, Target, TaskState, account,
-    new_id,
+    Branch, Durability, EventKind, EventLog, Intake, Lease, Session, Target, Task, TaskState,
+    account, new_id,
 };
 
 /// Controls that may wait to be minded.
@@ -150,9 +151,7 @@ impl Tasks {
         if let Some(handle) = self.get(id) {
             return Ok(handle);
         }
-        let task = setup.log.task(id).map_err(broken)?;
-        let task =
-            task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))?;
+        let task = find(&setup.log, id)?;
         if task.state.is_over() {
             return Ok(Handle {
                 id: id.to_owned(),
@@ -178,13 +177,40 @@ impl Tasks {
         self.drive(on(task.intake.branch, setup)?, id.to_owned(), policy)
     }
 
+    /// Ends a task for good. One that nobody works on is ended here, and need not be one that could be
+    /// taken up: what it changed is presented as far as that can be done. One that is over stays as it
+    /// is.
+    ///
+    /// # Errors
+    /// When there is no such task, another process has it, or nothing can be written down.
+    pub fn stop(
+        &self,
+        workspace: &Workspace,
+        log: &EventLog,
+        id: &str,
+    ) -> Result<TaskState, UserError> {
+        let _beginning = self.begin();
+        if let Some(handle) = self.get(id) {
+            return match handle.send(Control::Stop) {
+                true => Ok(handle.state().unwrap_or(TaskState::Running)),
+                false => Err(refused("The task takes nothing now.")),
+            };
+        }
+        let task = find(log, id)?;
+        if task.state.is_over() {
+            return Ok(task.state);
+        }
+        let lease = take_lease(log, id)?;
+        let ended = drive::left::end(workspace, log, &lease, id, &task).map_err(broken);
+        if let Err(why) = lease.release(log.store()) {
+            tracing::warn!("the lease of a task could not be let go of: {why}");
+        }
+        ended
+    }
+
     fn drive(&self, setup: Setup, id: String, policy: Policy) -> Result<Handle, UserError> {
-        let owner = uuid::Uuid::now_v7().to_string();
-        let lease = Lease::take(setup.log.store(), &id, &owner).map_err(broken)?;
-        let lease = lease.ok_or_else(|| refused("Another Pairwright is working on this task."))?;
-        let task = setup.log.task(&id).map_err(broken)?;
-        let task =
-            task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))?;
+        let lease = take_lease(&setup.log, &id)?;
+        let task = find(&setup.log, &id)?;
         let proposed = Proposed::load(setup.log.store(), &id).map_err(broken)?;
         let events = setup.log.read_from(&id, 1, usize::MAX).map_err(broken)?;
         let desk = Desk::new(
@@ -258,6 +284,17 @@ impl Tasks {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn find(log: &EventLog, id: &str) -> Result<Task, UserError> {
+    let task = log.task(id).map_err(broken)?;
+    task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))
+}
+
+fn take_lease(log: &EventLog, id: &str) -> Result<Lease, UserError> {
+    let owner = uuid::Uuid::now_v7().to_string();
+    let lease = Lease::take(log.store(), id, &owner).map_err(broken)?;
+    lease.ok_or_else(|| refused("Another Pairwright is working on this task."))
 }
 
 /// Writes down that a task ended by a fault of ours.

@@ -165,7 +165,23 @@ impl Server {
     }
 
     pub(super) async fn task_stop(&self, params: TaskParams) -> jsonrpc::Result<StateResponse> {
-        self.control(&params.task, Control::Stop).await
+        let task = params.task;
+        if let Some(handle) = self.tasks.get(&task) {
+            handle.settled().await;
+        }
+        if self.tasks.get(&task).is_some() {
+            return self.control(&task, Control::Stop).await;
+        }
+        let root = self.folder_of_session(&task).await?;
+        self.on_disk(move |server| {
+            let broken = |why: anyhow::Error| failed(&format!("{why:#}"));
+            let workspace = server.workspace(&root).map_err(broken)?;
+            let log = server.log_of(&root).map_err(broken)?;
+            let stopped = server.tasks.stop(&workspace, &log, &task);
+            let state = stopped.map_err(|why| failed(&why.to_string()))?;
+            Ok(StateResponse { state })
+        })
+        .await
     }
 
     pub(super) async fn task_steer(&self, params: TaskParams) -> jsonrpc::Result<StateResponse> {
