@@ -211,18 +211,21 @@ impl Place {
         local: LocalCreate,
     ) -> anyhow::Result<Self> {
         let client = client(remote, authorities).await?;
-        let sandbox = client
-            .create(Create {
-                template_id: remote.template.clone(),
-                // Nothing of what this machine looks like.
-                pairwright: Some(LocalCreate {
-                    limits: local.limits,
-                    ..LocalCreate::default()
-                }),
-                ..create
-            })
-            .await?;
-        let rented = Rented(Some(sandbox.clone()));
+        let create = Create {
+            template_id: remote.template.clone(),
+            // Nothing of what this machine looks like.
+            pairwright: Some(LocalCreate {
+                limits: local.limits,
+                ..LocalCreate::default()
+            }),
+            ..create
+        };
+        // One that was asked for is made, whether or not somebody still waits for it.
+        let making = tokio::spawn(async move {
+            let sandbox = client.create(create).await?;
+            Ok::<_, ClientError>((Rented(Some(sandbox.clone())), sandbox))
+        });
+        let (rented, sandbox) = making.await??;
         let root = local.workspace.unwrap_or_default();
         match copied(&sandbox, &root).await {
             Ok(copied) => Ok(Self {

@@ -290,14 +290,14 @@ impl Driver {
         })
     }
 
-    /// Runs a tool that only looks, on a thread that may wait.
+    /// Runs a tool that only looks, on a thread that may wait. The user can stop it.
     async fn look(
         &mut self,
         work: impl FnOnce(&crate::agent::desk::Desk) -> Result<String, String> + Send + 'static,
     ) -> Flow<Reported> {
         let desk = self.desk.clone();
-        let said = tokio::task::spawn_blocking(move || work(&desk)).await;
-        Ok(match said {
+        let looking = tokio::task::spawn_blocking(move || work(&desk));
+        Ok(match self.hearing(looking).await? {
             Ok(said) => Reported::of(said),
             Err(why) => Reported::failed(format!("the tool broke: {why}")),
         })

@@ -20,6 +20,7 @@ use crate::edit::disk::Root;
 use crate::edit::path::RepoPath;
 use crate::edit::tree::{Entry, Tree};
 use crate::program::Run;
+use crate::sandbox::Settings;
 use crate::secret;
 use crate::store::events::EventKind;
 
@@ -41,8 +42,8 @@ impl Driver {
         let (agents_wear, map) = tokio::join!(self.wear(agents.clone()), self.map());
         let (mut commits, mut status) = (None, None);
         if self.desk.root().join(".git").exists() {
-            commits = self.git(LOG).await;
-            status = self.git(STATUS).await;
+            commits = self.git(LOG).await?;
+            status = self.git(STATUS).await?;
         }
         let parts = [
             (AGENTS, agents),
@@ -133,27 +134,56 @@ impl Driver {
         }))
     }
 
-    async fn git(&mut self, line: &str) -> Option<String> {
-        let sandbox = self.open_sandbox().await.ok()?;
-        let ran = sandbox.run(line, GIT_TIME).await.ok()?;
-        let text = ran.output.text();
-        let is_good = ran.end == sandbox_client::client::End::Exited(0);
-        is_good.then(|| text.chars().take(MAX_SAID).collect())
+    async fn git(&mut self, line: &str) -> Flow<Option<String>> {
+        let (opening, sandbox) = (self.opening(), self.sandbox.take());
+        let asking = async move {
+            let sandbox = opening.of(sandbox).await.ok()?;
+            let ran = sandbox.run(line, GIT_TIME).await.ok();
+            Some((sandbox, ran))
+        };
+        let Some((sandbox, ran)) = self.hearing(asking).await? else {
+            return Ok(None);
+        };
+        self.sandbox = Some(sandbox);
+        let ran = ran.filter(|ran| ran.end == sandbox_client::client::End::Exited(0));
+        Ok(ran.map(|ran| ran.output.text().chars().take(MAX_SAID).collect()))
     }
 
-    /// The task's sandbox, made when it is first needed.
-    pub(super) async fn open_sandbox(&mut self) -> anyhow::Result<&mut TaskSandbox> {
-        if self.sandbox.is_none() {
-            let seconds = self.governor.ceilings().command;
-            let repository = self.setup.branch.as_ref().map(|b| b.repository.clone());
-            let reads = repository.into_iter().collect();
-            let settings = &self.setup.sandbox;
-            let sandbox = TaskSandbox::open(settings, self.desk.root(), reads, seconds).await?;
-            self.sandbox = Some(sandbox);
+    /// What the task's sandbox is made from when it is first needed.
+    pub(super) fn opening(&self) -> Opening {
+        let repository = self.setup.branch.as_ref().map(|b| b.repository.clone());
+        Opening {
+            settings: self.setup.sandbox.clone(),
+            root: self.desk.root().to_owned(),
+            reads: repository.into_iter().collect(),
+            seconds: self.governor.ceilings().command,
         }
-        self.sandbox
-            .as_mut()
-            .ok_or_else(|| anyhow::anyhow!("there is no sandbox"))
+    }
+}
+
+/// What a sandbox is made from, apart from the driver, which hears its user meanwhile.
+pub(super) struct Opening {
+    settings: Settings,
+    root: PathBuf,
+    /// What it can read besides, on this machine.
+    reads: Vec<PathBuf>,
+    /// How long a command may take.
+    seconds: u64,
+}
+
+impl Opening {
+    /// The sandbox there is, or a new one.
+    ///
+    /// # Errors
+    /// When there can be none, with the reason.
+    pub(super) async fn of(&self, sandbox: Option<TaskSandbox>) -> anyhow::Result<TaskSandbox> {
+        match sandbox {
+            Some(sandbox) => Ok(sandbox),
+            None => {
+                let reads = self.reads.clone();
+                TaskSandbox::open(&self.settings, &self.root, reads, self.seconds).await
+            }
+        }
     }
 }
 
