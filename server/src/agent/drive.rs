@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::restricted::Restricted;
 use super::desk::Desk;
-use super::governor::{Ceilings, Governor, Limits};
+use super::governor::{Ceiling, Ceilings, Governor, Limits};
 use super::proposed::Row;
 use super::sandbox::TaskSandbox;
 use super::tool::Tools;
@@ -273,7 +273,7 @@ impl Driver {
         loop {
             self.mind_controls().await?;
             self.say_steers().await?;
-            self.check_budget().await?;
+            self.check_budget(Governor::reached).await?;
             self.compact().await?;
             self.governor.charge_step();
             let reply = self.ask_model().await?;
@@ -434,8 +434,11 @@ impl Driver {
     }
 
     /// Asks for more when a ceiling is reached. Without somebody to ask, the task pauses there.
-    async fn check_budget(&mut self) -> Flow<()> {
-        while let Some(ceiling) = self.governor.reached(Instant::now()) {
+    async fn check_budget(
+        &mut self,
+        reached: fn(&Governor, Instant) -> Option<Ceiling>,
+    ) -> Flow<()> {
+        while let Some(ceiling) = reached(&self.governor, Instant::now()) {
             let what = ceiling.in_words();
             let prefix = format!("{}.budget.", self.id);
             let is_decided = |(id, answer): &(&String, &Option<Answer>)| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::approve::Asked;
 use super::{Driver, End, Flow, off_thread};
-use crate::agent::governor::{Ended, Observed, Verdict as Circle};
+use crate::agent::governor::{Ended, Governor, Observed, Verdict as Circle};
 use crate::agent::policy::{Access, Ruling, Verdict};
 use crate::agent::prompt;
 use crate::agent::proposed::Row;
@@ -183,6 +183,9 @@ impl Driver {
     /// Runs a call and writes down what came of it.
     pub(super) async fn step(&mut self, call: &ToolCall) -> Flow<()> {
         self.mind_controls().await?;
+        if tool::works(&call.name) {
+            self.check_budget(Governor::reached_by_calls).await?;
+        }
         let started = Instant::now();
         let (log, id) = (self.setup.log.clone(), self.id.clone());
         self.grants = off_thread(move || log.grants(Some(&id)))
