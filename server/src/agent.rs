@@ -184,6 +184,8 @@ impl Place {
 #[derive(Debug, Clone)]
 pub struct Ask {
     pub prompt: String,
+    /// What the model is told behind the prompt. The task is not taken for another by it.
+    pub besides: String,
     pub mode: Mode,
     pub place: Place,
     /// Ceilings below those of the rules.

@@ -448,6 +448,21 @@ async def what_is_sent_along(stage):
         await connection.prompt(session_id=session, prompt=[text_block("See: "), link])
         asked = stage.model.asked[-1]["messages"][-1]["content"]
         assert "src/maths.py, lines 2-2" in asked, asked
+        key = "AKIA" + "IOSFODNN7EXAMPLE"
+        secret = EmbeddedResourceContentBlock(
+            type="resource", resource=TextResourceContents(uri=(stage.root / ".env").as_uri(), text="PLAIN=correct horse"))
+        long = EmbeddedResourceContentBlock(
+            type="resource",
+            resource=TextResourceContents(uri=(stage.root / "long.py").as_uri(), text=f"k = '{key}'\n" + "long = 1\n" * 9_000))
+        stage.script(FINISH)
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="plan")
+        await connection.prompt(session_id=session, prompt=[text_block("See: "), unsaved, link, secret, long])
+        asked = stage.model.asked[-1]["messages"][1]["content"]
+        mark = asked.split("<data-")[1].split(">")[0]
+        assert f"<data-{mark}>\ndef unsaved():\n    pass\n</data-{mark}>" in asked, asked
+        assert "- src/maths.py, lines 2-2\n" in asked and "- .env\n" in asked and "correct horse" not in asked, asked
+        assert key not in asked and 1_000 < asked.count("long = 1\n") < 2_000, asked
 
 
 async def failing_model(stage):

@@ -21,7 +21,12 @@ use crate::store::events::{Approval, Event, EventKind, TaskState};
 
 /// How a task comes to run.
 pub(super) enum Begin {
-    New(String, agent::Mode),
+    New {
+        prompt: String,
+        /// What the model is told of what the prompt points at.
+        besides: String,
+        mode: agent::Mode,
+    },
     /// Taken up again.
     Again(String),
 }
@@ -39,8 +44,11 @@ impl Acp {
             )
         })?;
         let folder = &session.folder;
-        if let Begin::New(prompt, _) = &begin {
-            let checked = agent::check_said(&model, prompt).await;
+        if let Begin::New {
+            prompt, besides, ..
+        } = &begin
+        {
+            let checked = agent::check_said(&model, &format!("{prompt}{besides}")).await;
             checked.map_err(Refusal::failed)?;
         }
         self.ask_to_trust(session, &begin).await?;
@@ -65,9 +73,14 @@ impl Acp {
         let worktree = settings.agent.worktree;
         let acp = Arc::clone(self);
         let starting = tokio::task::spawn_blocking(move || match begin {
-            Begin::New(prompt, mode) => {
+            Begin::New {
+                prompt,
+                besides,
+                mode,
+            } => {
                 let ask = agent::Ask {
                     prompt,
+                    besides,
                     mode,
                     place: Place::of(None, worktree, mode),
                     limits: Limits::default(),
@@ -142,7 +155,7 @@ impl Acp {
         let folder = Arc::clone(&session.folder);
         let root = folder.workspace.root().path().to_owned();
         let mode = match begin {
-            Begin::New(_, mode) => Some(*mode),
+            Begin::New { mode, .. } => Some(*mode),
             Begin::Again(id) => {
                 let id = id.clone();
                 let reading = tokio::task::spawn_blocking(move || folder.log.task(&id));

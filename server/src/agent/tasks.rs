@@ -27,7 +27,7 @@ use crate::store::events::{
 
 /// Controls that may wait to be minded.
 const CONTROLS: usize = 64;
-/// Longest prompt, in bytes.
+/// Longest prompt, in bytes, with what is told behind it.
 const MAX_PROMPT: usize = 256 << 10;
 /// Tasks that run at one time in one process.
 const MAX_TASKS: usize = 64;
@@ -53,7 +53,8 @@ impl Tasks {
         {
             return self.take_up(setup, &id);
         }
-        if ask.prompt.trim().is_empty() || ask.prompt.len() > MAX_PROMPT {
+        let n_bytes = ask.prompt.len() + ask.besides.len();
+        if ask.prompt.trim().is_empty() || n_bytes > MAX_PROMPT {
             return Err(refused("A task needs a prompt, of at most 256 KiB."));
         }
         ask.limits
@@ -67,7 +68,7 @@ impl Tasks {
         let (mode, lowered_by) = policy.at_most(ask.mode);
         let ceilings = policy.ceilings(&ask.limits);
         let mut intake = Intake {
-            prompt: ask.prompt,
+            prompt: ask.prompt + &ask.besides,
             root: root.display().to_string(),
             mode: mode.name().to_owned(),
             model: setup.model.endpoint().model.clone(),

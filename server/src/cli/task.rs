@@ -115,6 +115,7 @@ impl TaskCommand {
                 agent::check_said(&setup.model, prompt).await?;
                 let ask = Ask {
                     prompt: prompt.clone(),
+                    besides: String::new(),
                     mode: self.mode,
                     place,
                     limits: Limits {

@@ -117,6 +117,7 @@ impl Server {
         };
         let ask = Ask {
             prompt: params.prompt,
+            besides: String::new(),
             mode: params.mode,
             place: Place::of(
                 params.worktree,
