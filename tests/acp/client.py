@@ -543,6 +543,24 @@ async def unsaved_text(stage):
         assert set(client.written) == {str(stage.file)}, client.written
 
 
+async def unsaved_agents_file(stage):
+    """What AGENTS.md says where it is not saved is told to tasks once that is known."""
+    path = stage.root / "AGENTS.md"
+    path.write_text("Use tabs.\n")
+    client = Client()
+    client.buffers = {str(path): "Use blanks.\n"}
+    stage.script([call("read_file", path="AGENTS.md")], FINISH)
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage, client)
+        await connection.set_session_mode(session_id=session, mode_id="plan")
+        for told in ("Use tabs.", "Use blanks."):
+            n_asked = len(stage.model.asked)
+            answer = await connection.prompt(session_id=session, prompt=[text_block("Look.")])
+            assert answer.stop_reason == "end_turn", answer
+            first = stage.model.asked[n_asked]["messages"][1]["content"]
+            assert told in first, first
+
+
 async def files_are_not_asked_for_in_bulk(stage):
     """Looking through many files asks a client for none of them."""
     for n in range(200):
@@ -725,7 +743,7 @@ async def hostile(stage):
 
 CHECKS = [
     answer_and_hunks, each_change, live_output, live_edit, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, cancel_twice, what_is_sent_along, failing_model, search,
-    task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, stop_left, window_of_another_model, hostile,
+    task, unsaved_text, unsaved_agents_file, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, stop_left, window_of_another_model, hostile,
 ]
 
 

@@ -203,9 +203,7 @@ impl Tasks {
         }
         let lease = take_lease(log, id)?;
         let ended = drive::left::end(workspace, log, &lease, id, &task).map_err(broken);
-        if let Err(why) = lease.release(log.store()) {
-            tracing::warn!("the lease of a task could not be let go of: {why}");
-        }
+        let_go(&lease, log);
         ended
     }
 
@@ -235,15 +233,16 @@ impl Tasks {
             ..handle.clone()
         };
         self.lock().insert(id.clone(), known);
-        let log = setup.log.clone();
+        let (log, held) = (setup.log.clone(), lease.clone());
         let driver = Driver::new(setup, &task, lease, desk, &events, controls, id.clone());
         tokio::spawn(async move {
             let ended = match tokio::spawn(driver.run()).await {
                 Ok(ended) => ended,
                 Err(why) => {
                     tracing::error!(task = %id, %why, "the driver of a task broke");
-                    let _ = tokio::task::spawn_blocking(move || note_broken(&log, &id)).await;
-                    TaskState::Failed
+                    let note = move || note_broken(&log, &held, &id);
+                    let _ = tokio::task::spawn_blocking(note).await;
+                    TaskState::Paused
                 }
             };
             tell.send_replace(Some(ended));
@@ -298,26 +297,27 @@ fn take_lease(log: &EventLog, id: &str) -> Result<Lease, UserError> {
     lease.ok_or_else(|| refused("Another Pairwright is working on this task."))
 }
 
-/// Writes down that a task ended by a fault of ours.
-fn note_broken(log: &EventLog, id: &str) {
-    let why = "a fault in Pairwright; its log says more";
+/// Writes down that a task is left by a fault of ours. Taken up again or stopped, it presents what it
+/// changed.
+fn note_broken(log: &EventLog, lease: &Lease, id: &str) {
     let target = Target {
         session: id,
         turn: 0,
-        lease: None,
+        lease: Some(lease),
     };
-    let kinds = vec![
-        EventKind::Status {
-            state: TaskState::Failed,
-            why: Some(why.into()),
-        },
-        EventKind::Done {
-            reason: why.into(),
-            summary: None,
-        },
-    ];
+    let kinds = vec![EventKind::Status {
+        state: TaskState::Paused,
+        why: Some("a fault in Pairwright; its log says more".into()),
+    }];
     if let Err(why) = log.append(target, kinds, Durability::Synced) {
-        tracing::error!(task = %id, "the end of a task cannot be written down: {why}");
+        tracing::error!(task = %id, "the pause of a task cannot be written down: {why}");
+    }
+    let_go(lease, log);
+}
+
+fn let_go(lease: &Lease, log: &EventLog) {
+    if let Err(why) = lease.release(log.store()) {
+        tracing::warn!("the lease of a task could not be let go of: {why}");
     }
 }
 

@@ -38,7 +38,7 @@ const WEAR: &str = "That file may be out of date";
 impl Driver {
     pub(super) async fn startup(&mut self) -> Flow<Startup> {
         let programs = self.ask_programs();
-        let agents = self.agents_file();
+        let agents = self.agents_file().await?;
         let (agents_wear, map) = tokio::join!(self.wear(agents.clone()), self.map());
         let (mut commits, mut status) = (None, None);
         if self.desk.root().join(".git").exists() {
@@ -91,15 +91,21 @@ impl Driver {
             .await
     }
 
-    fn agents_file(&self) -> Option<String> {
-        let path = RepoPath::parse(agents_file::NAME).ok()?;
-        self.desk.may_read(&path).ok()?;
-        let Ok(Some(Entry::File { bytes, .. })) = self.desk.view_of_many().read(&path) else {
-            return None;
+    /// What AGENTS.md says. The editor may be asked for it, which waits.
+    async fn agents_file(&mut self) -> Flow<Option<String>> {
+        let desk = self.desk.clone();
+        let read = move || {
+            let path = RepoPath::parse(agents_file::NAME).ok()?;
+            desk.may_read(&path).ok()?;
+            let Ok(Some(Entry::File { bytes, .. })) = desk.view_of_many().read(&path) else {
+                return None;
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            let end = text.floor_char_boundary(MAX_AGENTS);
+            (!secret::is_key_file(&text)).then(|| text[..end].to_owned())
         };
-        let text = String::from_utf8_lossy(&bytes);
-        let end = text.floor_char_boundary(MAX_AGENTS);
-        (!secret::is_key_file(&text)).then(|| text[..end].to_owned())
+        let read = self.hearing(tokio::task::spawn_blocking(read)).await?;
+        Ok(read.ok().flatten())
     }
 
     /// What speaks against what AGENTS.md says.
