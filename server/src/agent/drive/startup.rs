@@ -1,18 +1,18 @@
 //! What is looked up before the first turn.
 //!
-//! Holds: every part is bounded and may be missing, one that must not be sent to the model above all;
-//! git runs in the sandbox, because a repository's
-//! settings can name programs. The user's own programs run on this machine, where their keys are,
-//! and only in a trusted folder: they may read its settings.
+//! Holds: every part is bounded and may be missing, and one that must not be sent to the model is; git
+//! runs in the sandbox, because a repository's settings can name programs. The user's own programs run
+//! on this machine, where their keys are, and only in a trusted folder: they may read its settings.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Driver, Flow};
 use crate::agent::agents_file::{self, Wear};
+use crate::agent::desk::Desk;
 use crate::agent::prompt::{MAP, MAX_AGENTS, Startup};
 use crate::agent::sandbox::TaskSandbox;
 use crate::agent::withheld;
@@ -39,7 +39,11 @@ impl Driver {
     pub(super) async fn startup(&mut self) -> Flow<Startup> {
         let programs = self.ask_programs();
         let agents = self.agents_file().await?;
-        let (agents_wear, map) = tokio::join!(self.wear(agents.clone()), self.map());
+        let (worn, mapped) = (
+            wear(self.desk.clone(), agents.clone()),
+            map(self.desk.clone()),
+        );
+        let (agents_wear, map) = self.hearing(join(worn, mapped)).await?;
         let (mut commits, mut status) = (None, None);
         if self.desk.root().join(".git").exists() {
             commits = self.git(LOG).await?;
@@ -56,7 +60,9 @@ impl Driver {
             .into_iter()
             .filter_map(|(title, text)| Some((title.to_owned(), text?)));
         let said = self.hearing(programs).await?.unwrap_or_default();
-        let parts = parts.chain(said).filter(|(_, text)| !text.trim().is_empty());
+        let parts = parts
+            .chain(said)
+            .filter(|(_, text)| !text.trim().is_empty());
         self.sendable(parts.collect()).await
     }
 
@@ -108,21 +114,6 @@ impl Driver {
         Ok(read.ok().flatten())
     }
 
-    /// What speaks against what AGENTS.md says.
-    async fn wear(&self, text: Option<String>) -> Option<String> {
-        let (root, text) = (self.desk.root().to_owned(), text?);
-        let look = move || Wear::of(&Root::open(&root, None).ok()?, &text).in_words();
-        let worn = tokio::task::spawn_blocking(look).await.ok().flatten()?;
-        Some(format!("it {worn}"))
-    }
-
-    async fn map(&self) -> Option<String> {
-        let indexes = self.desk.indexes()?.clone();
-        let root = self.desk.indexed().to_owned();
-        let map = tokio::task::spawn_blocking(move || indexes.map(&root, MAP)).await;
-        map.ok().flatten()
-    }
-
     /// What the user's own programs say, by their titles. They run until the handle is dropped.
     fn ask_programs(&self) -> AbortOnDropHandle<Vec<(String, String)>> {
         let programs = self.setup.startup.clone().into_iter();
@@ -165,6 +156,19 @@ impl Driver {
             seconds: self.governor.ceilings().command,
         }
     }
+}
+
+/// What speaks against what AGENTS.md says.
+async fn wear(desk: Desk, text: Option<String>) -> Option<String> {
+    let text = text?;
+    let look = move || Wear::of(&Root::open(desk.root(), None).ok()?, &text).in_words();
+    let worn = tokio::task::spawn_blocking(look).await.ok().flatten()?;
+    Some(format!("it {worn}"))
+}
+
+async fn map(desk: Desk) -> Option<String> {
+    let look = move || desk.indexes()?.map(desk.indexed(), MAP);
+    tokio::task::spawn_blocking(look).await.ok().flatten()
 }
 
 /// What a sandbox is made from, apart from the driver, which hears its user meanwhile.
