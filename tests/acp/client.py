@@ -372,6 +372,34 @@ async def load(stage):
             assert "no chat session" in str(error), error
 
 
+async def load_of_tasks(stage):
+    """A session whose prompts were tasks is listed, and shown with what they did where they began."""
+    stage.script(LOOKING, FINISH, ["Said by chat."], LOOKING, [call("finish", summary="It is exact still.")])
+    async with stage.connect(Client()) as (connection, _):
+        session = await begin(connection, stage)
+        for mode, prompt in (("plan", "First?"), ("ask", "Second?"), ("plan", "Third?")):
+            await connection.set_session_mode(session_id=session, mode_id=mode)
+            await connection.prompt(session_id=session, prompt=[text_block(prompt)])
+    for take_up in ("load_session", "resume_session"):
+        client = Client()
+        async with stage.connect(client) as (connection, _):
+            await connection.initialize(protocol_version=PROTOCOL_VERSION)
+            await getattr(connection, take_up)(cwd=str(stage.root), session_id=session, mcp_servers=[])
+            listed = await connection.list_sessions(cwd=str(stage.root))
+        assert [(s.session_id, s.title) for s in listed.sessions] == [(session, "First?")], listed
+        shown = [
+            (update.session_update, update.content.text) for update in client.updates
+            if update.session_update in ("user_message_chunk", "agent_message_chunk")]
+        expected = [
+            ("user_message_chunk", "First?"), ("agent_message_chunk", "Looking."), ("agent_message_chunk", "It is exact now."),
+            ("user_message_chunk", "Second?"), ("agent_message_chunk", "Said by chat."),
+            ("user_message_chunk", "Third?"), ("agent_message_chunk", "Looking."), ("agent_message_chunk", "It is exact still."),
+        ]
+        is_told = take_up == "load_session"
+        assert shown == (expected if is_told else []), shown
+        assert len(client.of("tool_call")) == (4 if is_told else 0), client.updates
+
+
 async def cancel(stage):
     """Cancelling ends the prompt with its stop reason, and the request at the model."""
     stage.model.script = in_turn(["It begins", Gate()])
@@ -742,7 +770,7 @@ async def hostile(stage):
 
 
 CHECKS = [
-    answer_and_hunks, each_change, live_output, live_edit, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, cancel_twice, what_is_sent_along, failing_model, search,
+    answer_and_hunks, each_change, live_output, live_edit, resume_and_close, worktree, refused_hunks, load, load_of_tasks, cancel, cancel_at_once, cancel_twice, what_is_sent_along, failing_model, search,
     task, unsaved_text, unsaved_agents_file, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, stop_left, window_of_another_model, hostile,
 ]
 

@@ -71,7 +71,14 @@ impl Acp {
             branch: None,
         };
         let worktree = settings.agent.worktree;
-        let acp = Arc::clone(self);
+        let (acp, of) = (Arc::clone(self), Arc::clone(session));
+        // What the user said belongs to the session, which is loaded from there.
+        let hand_over = move |said: String, task: &str| {
+            let handed = of.folder.chat.hand_over(&of.id, said, task.to_owned());
+            if let Err(why) = handed {
+                tracing::warn!("a session does not know of its task {task}: {why}");
+            }
+        };
         let starting = tokio::task::spawn_blocking(move || match begin {
             Begin::New {
                 prompt,
@@ -79,7 +86,7 @@ impl Acp {
                 mode,
             } => {
                 let ask = agent::Ask {
-                    prompt,
+                    prompt: prompt.clone(),
                     besides,
                     mode,
                     place: Place::of(None, worktree, mode),
@@ -87,12 +94,14 @@ impl Acp {
                     request: None,
                 };
                 let handle = acp.tasks.start(setup, ask).map_err(Refusal::failed)?;
+                hand_over(prompt, &handle.id);
                 Ok((handle, Vec::new()))
             }
             Begin::Again(id) => {
                 let log = setup.log.clone();
                 let known = log.read_from(&id, 1, usize::MAX).map_err(Refusal::failed)?;
                 let handle = acp.tasks.resume(setup, &id).map_err(Refusal::failed)?;
+                hand_over(format!("/resume {id}"), &id);
                 Ok((handle, known))
             }
         });
@@ -128,7 +137,7 @@ impl Acp {
         });
         let (state, events) = stopping.await.unwrap_or_else(|_| Err(Refusal::bug()))?;
         for event in events {
-            if let Some(update) = update::of(&event.kind) {
+            if let Some(update) = update::of_task(&event.kind) {
                 self.connection.update(&session.id, &update);
             }
             if let EventKind::Diff {
@@ -261,7 +270,7 @@ impl Acp {
         event: &Event,
         live: &mut Live,
     ) -> Result<(), Refusal> {
-        if let Some(mut update) = update::of(&event.kind) {
+        if let Some(mut update) = update::of_task(&event.kind) {
             live.complete(&event.kind, &mut update);
             self.connection.update(&session.id, &update);
         }
@@ -275,21 +284,6 @@ impl Acp {
                 rollback_token: None,
                 ..
             } => self.offer(session, proposal).await?,
-            EventKind::Diff {
-                rollback_token: Some(token),
-                ..
-            } => {
-                let text = format!("\n\nApplied; `/rollback {token}` takes it back.");
-                let chunk = update::chunk("agent_message_chunk", &text);
-                self.connection.update(&session.id, &chunk);
-            }
-            EventKind::Done {
-                summary: Some(summary),
-                ..
-            } => {
-                let chunk = update::chunk("agent_message_chunk", summary);
-                self.connection.update(&session.id, &chunk);
-            }
             _ => {}
         }
         Ok(())

@@ -38,6 +38,9 @@ pub enum EventKind {
         text: String,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         shown: Vec<Shown>,
+        /// The task that answers it; it has a record of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
     },
     /// Places of the repository that an answer names, to be opened.
     Cited {
