@@ -60,10 +60,12 @@ enum End {
 type Flow<T> = Result<T, End>;
 
 /// How a run of the tests ended, and for which state of the files.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Tested {
     passed: bool,
     state: u64,
+    /// What it ran with besides.
+    others: Option<String>,
 }
 
 impl Tested {
@@ -75,10 +77,12 @@ impl Tested {
                 outcome: outcome @ (Outcome::Done | Outcome::Failed),
                 tier: Some(_),
                 footprint: Some(footprint),
+                others,
                 ..
             } if tool == tests::NAME => Some(Self {
                 passed: *outcome == Outcome::Done,
                 state: footprint.state,
+                others: others.clone(),
             }),
             _ => None,
         }
@@ -411,7 +415,7 @@ impl Driver {
             Ok(Ok(events)) => {
                 for event in events {
                     self.transcript.push(&event);
-                    self.tested = Tested::of(&event.kind).or(self.tested);
+                    self.tested = Tested::of(&event.kind).or(self.tested.take());
                 }
                 Ok(())
             }

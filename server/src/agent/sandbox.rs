@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
+use sandbox_client::changes::{self, Bounds, Class, FileChange, Kind, Original};
 use sandbox_client::client::{Command, End, Event, Running, Stdin};
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, Denial, LimitsAsked, LocalCreate};
@@ -22,11 +22,15 @@ use crate::edit::parse::Format;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{FilePlan, Plan};
 use crate::sandbox::{Place, Settings};
+use crate::shown::{count, printable};
 
 /// Output kept of each end of each stream.
 const KEPT: Cap = Cap(8 << 10);
 /// A sandbox lives as long as a task may, and a little more.
 const LIFETIME: u64 = 3_600;
+
+/// Files that are named where commands left them otherwise.
+const SHOWN: usize = 3;
 
 /// A sandbox with a task's files in it.
 pub struct TaskSandbox {
@@ -267,6 +271,36 @@ impl TaskSandbox {
             files,
         });
         Ok((plan, left_out))
+    }
+
+    /// Files that are in it otherwise than the task and the folder have them, because commands changed
+    /// them there, in words; `None` when there are none.
+    ///
+    /// # Errors
+    /// When the sandbox does not tell.
+    pub async fn others(&self, proposed: &Proposed) -> anyhow::Result<Option<String>> {
+        let found = self.place.changes(Bounds::default()).await?;
+        let is_as_told = |change: &FileChange| {
+            let Ok(path) = RepoPath::parse(&change.path) else {
+                return false;
+            };
+            let wanted = match proposed.get(&path) {
+                Some(file) => file.now.as_deref(),
+                None => self.unsaved.get(&path).map(Vec::as_slice),
+            };
+            match &change.kind {
+                Kind::Written { contents, .. } => wanted == Some(&contents[..]),
+                Kind::Deleted => wanted.is_none() && proposed.get(&path).is_some(),
+                Kind::Link { .. } => false,
+            }
+        };
+        let others = found.files.iter().filter(|change| !is_as_told(change));
+        let names: Vec<String> = others.map(|change| printable(&change.path)).collect();
+        let more = if names.len() > SHOWN { ", …" } else { "" };
+        let shown = names[..names.len().min(SHOWN)].join(", ");
+        let n_files = count(names.len(), "file");
+        let said = format!("{n_files} that commands changed in the sandbox alone ({shown}{more})");
+        Ok((!names.is_empty()).then_some(said))
     }
 
     /// Destroys it.

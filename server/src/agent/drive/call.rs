@@ -42,6 +42,8 @@ pub(super) struct Reported {
     /// Whether the text is data from files or programs.
     is_data: bool,
     tier: Option<String>,
+    /// What tests ran with that is not among the task's changes.
+    others: Option<String>,
     rows: Vec<Row>,
     beside: Vec<EventKind>,
     /// The task ends with this call.
@@ -55,6 +57,7 @@ impl Reported {
             text: text.into(),
             is_data: false,
             tier: None,
+            others: None,
             rows: Vec::new(),
             beside: Vec::new(),
             end: None,
@@ -530,6 +533,7 @@ impl Driver {
             took: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             tier: result.tier,
             footprint: Some(footprint),
+            others: result.others,
         });
         self.record_with(kinds, result.rows, Durability::Synced)
             .await?;

@@ -93,7 +93,7 @@ fn present(
             .iter()
             .rev()
             .find_map(|event| Tested::of(&event.kind));
-        let evidence = evidence(&files, tested, proposed.state());
+        let evidence = evidence(&files, tested.as_ref(), proposed.state());
         let diff = EventKind::Diff {
             files,
             proposal,

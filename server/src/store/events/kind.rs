@@ -99,6 +99,9 @@ pub enum EventKind {
         /// What a task that goes in circles is known by.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         footprint: Option<Footprint>,
+        /// Of tests: what they ran with that is not among the task's changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        others: Option<String>,
     },
     /// The changes a task proposes so far, or now that they can be decided.
     Diff {

@@ -11,7 +11,7 @@ use super::{Reported, brings_marks};
 use crate::agent::policy::{Access, Ruling, grants_host};
 use crate::agent::proposed::Row;
 use crate::agent::sandbox::Ran;
-use crate::agent::tools::run;
+use crate::agent::tools::{run, tests};
 use crate::edit::plan::Plan;
 use crate::model::ToolCall;
 use crate::secret::Stream;
@@ -61,6 +61,10 @@ impl Driver {
                 )));
             }
         };
+        let others = match call.name == tests::NAME {
+            true => self.others().await?,
+            false => None,
+        };
         let most = self.governor.ceilings().command;
         let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).min(most).max(1));
         let began = EventKind::ToolStarted {
@@ -96,6 +100,10 @@ impl Driver {
         if ran.end != CommandEnd::Exited(0) {
             result.outcome = Outcome::Failed;
         }
+        if let Some(others) = &others {
+            text.push_str(&format!("\nthe tests ran with {others}\n"));
+        }
+        result.others = others;
         self.tell_denials(call, &mut text, &mut result.beside)
             .await?;
         if arguments.keep_changes {
@@ -137,6 +145,23 @@ impl Driver {
             self.sandbox = Some(sandbox);
             label
         }))
+    }
+
+    /// What commands before left in the sandbox that is not among the task's changes. The user can
+    /// stop it.
+    async fn others(&mut self) -> Flow<Option<String>> {
+        let proposed = self.desk.proposed().clone();
+        let sandbox = self.sandbox.take();
+        let asking = async {
+            match &sandbox {
+                Some(sandbox) => sandbox.others(&proposed).await,
+                None => Ok(None),
+            }
+        };
+        let others = self.hearing(asking).await;
+        self.sandbox = sandbox;
+        let unknown = |why: anyhow::Error| Some(format!("files that nobody knows: {why:#}"));
+        Ok(others?.unwrap_or_else(unknown))
     }
 
     /// Runs a line to its end and tells its output as it comes. The user can stop it.
