@@ -181,6 +181,11 @@ impl Acp {
                 "input": { "hint": "its id; the newest when not given" },
             },
             {
+                "name": "stop",
+                "description": "End a task for good that is not finished",
+                "input": { "hint": "its id; the newest when not given" },
+            },
+            {
                 "name": "rollback",
                 "description": "Take back changes that were applied",
                 "input": { "hint": "the token; the last that stand when not given" },

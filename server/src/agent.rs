@@ -43,7 +43,7 @@ use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
 use crate::index::Indexes;
 use crate::mcp;
-use crate::model::TurnModel;
+use crate::model::{Failure, TurnModel};
 use crate::store::events::{Answer, Approval, Branch, Event, EventKind, EventLog, TaskState};
 
 /// What a task may do. In rising order of that.
@@ -184,6 +184,8 @@ impl Place {
 #[derive(Debug, Clone)]
 pub struct Ask {
     pub prompt: String,
+    /// What the model is told behind the prompt. The task is not taken for another by it.
+    pub besides: String,
     pub mode: Mode,
     pub place: Place,
     /// Ceilings below those of the rules.
@@ -222,6 +224,11 @@ impl Handle {
         self.control.try_send(control).is_ok()
     }
 
+    /// Whether both are of the same run of a task.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.control.same_channel(&other.control)
+    }
+
     /// Waits until the task no longer runs here: it is over, or paused.
     pub async fn ended(&self) -> TaskState {
         let mut state = self.state.clone();
@@ -245,6 +252,29 @@ impl Handle {
     /// One whose driver is gone without a word does not run.
     fn is_running(&self) -> bool {
         self.state.borrow().is_none() && self.state.has_changed().is_ok()
+    }
+}
+
+/// Checks that what the user says to a task may be sent to its model: it would hold up every turn.
+///
+/// # Errors
+/// Why it must stay here.
+pub async fn check_said(model: &TurnModel, text: &str) -> Result<(), UserError> {
+    match withheld(model, text).await {
+        Some(why) => {
+            let message = format!("What you say is not sent to {}: {why}.", model.place());
+            Err(refused(&message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Why a text must not be sent to a model. What cannot be looked at now is looked at again when it
+/// is sent.
+async fn withheld(model: &TurnModel, text: &str) -> Option<String> {
+    match model.look(text).await.err()?.failure {
+        Failure::Withheld(why) => Some(why),
+        _ => None,
     }
 }
 

@@ -227,6 +227,41 @@ impl Chat {
         Ok(sent)
     }
 
+    /// Writes down that a question of a session is answered by a task, which has a record of its own.
+    ///
+    /// # Errors
+    /// When the session is not in memory, or nothing can be written down.
+    pub fn hand_over(
+        &self,
+        session: &str,
+        question: String,
+        task: String,
+    ) -> Result<(), UserError> {
+        let mut live = self.0.live();
+        let known = live.sessions.get_mut(session);
+        let known = known.ok_or_else(|| unknown(session))?;
+        let turn = known.conversation.as_mut().map_or(0, |conversation| {
+            conversation.turn += 1;
+            conversation.turn
+        });
+        let asked = EventKind::Question {
+            text: question,
+            shown: Vec::new(),
+            task: Some(task),
+        };
+        let target = Target {
+            session,
+            turn,
+            lease: None,
+        };
+        let kinds = vec![asked, answer::done("task", None)];
+        let written = self.0.log.append(target, kinds, Durability::Synced);
+        written.map(drop).map_err(|why| {
+            let message = format!("The session cannot be written: {why}.");
+            UserError::new(Kind::Workspace, message)
+        })
+    }
+
     /// Stops a turn; without a number the one under way. Returns whether one was.
     pub fn cancel(&self, session: &str, turn: Option<u32>) -> bool {
         let running = self.0.running();

@@ -62,6 +62,8 @@ class Client:
         self.updates = []
         self.questions = []
         self.choose = lambda options: options[0]
+        self.may_choose = asyncio.Event()
+        self.may_choose.set()
         self.changed = asyncio.Event()
         #: Texts that are not saved, by path; `None` for a client that has no files.
         self.buffers = None
@@ -74,6 +76,7 @@ class Client:
 
     async def request_permission(self, session_id, tool_call, options, **_):
         self.questions.append((tool_call, options))
+        await self.may_choose.wait()
         chosen = self.choose(options)
         if chosen is None:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
@@ -138,6 +141,12 @@ class Stage:
         in_order = in_turn(*answers)
         self.model.script = lambda body, n: in_order(body, n - n_asked)
 
+    async def until_asked(self, n):
+        """Waits until the model was asked `n` times."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.model.asked) < n:
+                await asyncio.sleep(0.01)
+
     def env(self):
         return {"HOME": str(self.home), "PATH": os.environ["PATH"]}
 
@@ -177,7 +186,7 @@ async def answer_and_hunks(stage):
     assert client.of("tool_call_update")[-1].status == "completed", client.updates
     assert BETTER in stage.file.read_text()
     commands = client.of("available_commands_update")[0].available_commands
-    assert [command.name for command in commands] == ["search", "resume", "rollback"], commands
+    assert [command.name for command in commands] == ["search", "resume", "stop", "rollback"], commands
 
 
 async def each_change(stage):
@@ -363,6 +372,34 @@ async def load(stage):
             assert "no chat session" in str(error), error
 
 
+async def load_of_tasks(stage):
+    """A session whose prompts were tasks is listed, and shown with what they did where they began."""
+    stage.script(LOOKING, FINISH, ["Said by chat."], LOOKING, [call("finish", summary="It is exact still.")])
+    async with stage.connect(Client()) as (connection, _):
+        session = await begin(connection, stage)
+        for mode, prompt in (("plan", "First?"), ("ask", "Second?"), ("plan", "Third?")):
+            await connection.set_session_mode(session_id=session, mode_id=mode)
+            await connection.prompt(session_id=session, prompt=[text_block(prompt)])
+    for take_up in ("load_session", "resume_session"):
+        client = Client()
+        async with stage.connect(client) as (connection, _):
+            await connection.initialize(protocol_version=PROTOCOL_VERSION)
+            await getattr(connection, take_up)(cwd=str(stage.root), session_id=session, mcp_servers=[])
+            listed = await connection.list_sessions(cwd=str(stage.root))
+        assert [(s.session_id, s.title) for s in listed.sessions] == [(session, "First?")], listed
+        shown = [
+            (update.session_update, update.content.text) for update in client.updates
+            if update.session_update in ("user_message_chunk", "agent_message_chunk")]
+        expected = [
+            ("user_message_chunk", "First?"), ("agent_message_chunk", "Looking."), ("agent_message_chunk", "It is exact now."),
+            ("user_message_chunk", "Second?"), ("agent_message_chunk", "Said by chat."),
+            ("user_message_chunk", "Third?"), ("agent_message_chunk", "Looking."), ("agent_message_chunk", "It is exact still."),
+        ]
+        is_told = take_up == "load_session"
+        assert shown == (expected if is_told else []), shown
+        assert len(client.of("tool_call")) == (4 if is_told else 0), client.updates
+
+
 async def cancel(stage):
     """Cancelling ends the prompt with its stop reason, and the request at the model."""
     stage.model.script = in_turn(["It begins", Gate()])
@@ -397,6 +434,31 @@ async def cancel_at_once(stage):
             assert answer.stop_reason == "cancelled", (mode, answer)
 
 
+async def cancel_twice(stage):
+    """A task that is begun while the one before still says what it changed can be cancelled, too."""
+    edit = call("edit", path="src/maths.py", oldString="3 * radius * radius", newString="math.pi * radius ** 2")
+    stage.script([edit], [Gate()])
+    client = Client()
+    client.may_choose.clear()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="review")
+        prompts = []
+        for n_asked in (2, 3):
+            prompt = connection.prompt(session_id=session, prompt=[text_block("Make it exact.")])
+            prompts.append(asyncio.ensure_future(prompt))
+            await stage.until_asked(n_asked)
+            if n_asked == 2:
+                await connection.cancel(session_id=session)
+        # The first ends once its hunks are decided.
+        client.may_choose.set()
+        answer = await asyncio.wait_for(prompts[0], PATIENCE)
+        assert answer.stop_reason == "cancelled", answer
+        await connection.cancel(session_id=session)
+        answer = await asyncio.wait_for(prompts[1], PATIENCE)
+        assert answer.stop_reason == "cancelled", answer
+
+
 async def what_is_sent_along(stage):
     """Text that the client sends along is shown to the model as it is there, lines as they are named."""
     stage.model.script = in_turn(["Seen."])
@@ -414,6 +476,21 @@ async def what_is_sent_along(stage):
         await connection.prompt(session_id=session, prompt=[text_block("See: "), link])
         asked = stage.model.asked[-1]["messages"][-1]["content"]
         assert "src/maths.py, lines 2-2" in asked, asked
+        key = "AKIA" + "IOSFODNN7EXAMPLE"
+        secret = EmbeddedResourceContentBlock(
+            type="resource", resource=TextResourceContents(uri=(stage.root / ".env").as_uri(), text="PLAIN=correct horse"))
+        long = EmbeddedResourceContentBlock(
+            type="resource",
+            resource=TextResourceContents(uri=(stage.root / "long.py").as_uri(), text=f"k = '{key}'\n" + "long = 1\n" * 9_000))
+        stage.script(FINISH)
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="plan")
+        await connection.prompt(session_id=session, prompt=[text_block("See: "), unsaved, link, secret, long])
+        asked = stage.model.asked[-1]["messages"][1]["content"]
+        mark = asked.split("<data-")[1].split(">")[0]
+        assert f"<data-{mark}>\ndef unsaved():\n    pass\n</data-{mark}>" in asked, asked
+        assert "- src/maths.py, lines 2-2\n" in asked and "- .env\n" in asked and "correct horse" not in asked, asked
+        assert key not in asked and 1_000 < asked.count("long = 1\n") < 2_000, asked
 
 
 async def failing_model(stage):
@@ -492,6 +569,24 @@ async def unsaved_text(stage):
         assert stage.file.read_text() == MATHS, "it was changed behind the client's back"
         assert other.read_text() == f"OTHER = {saved}\n", "all files change, or none"
         assert set(client.written) == {str(stage.file)}, client.written
+
+
+async def unsaved_agents_file(stage):
+    """What AGENTS.md says where it is not saved is told to tasks once that is known."""
+    path = stage.root / "AGENTS.md"
+    path.write_text("Use tabs.\n")
+    client = Client()
+    client.buffers = {str(path): "Use blanks.\n"}
+    stage.script([call("read_file", path="AGENTS.md")], FINISH)
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage, client)
+        await connection.set_session_mode(session_id=session, mode_id="plan")
+        for told in ("Use tabs.", "Use blanks."):
+            n_asked = len(stage.model.asked)
+            answer = await connection.prompt(session_id=session, prompt=[text_block("Look.")])
+            assert answer.stop_reason == "end_turn", answer
+            first = stage.model.asked[n_asked]["messages"][1]["content"]
+            assert told in first, first
 
 
 async def files_are_not_asked_for_in_bulk(stage):
@@ -607,6 +702,33 @@ async def resume(stage):
         assert "not finished" not in client.said(), client.said()
 
 
+async def stop_left(stage):
+    """A task that was left is ended when asked to, with its hunks to be decided, and not told of any more."""
+    edit = call("edit", path="src/maths.py", oldString="3 * radius * radius", newString="math.pi * radius ** 2")
+    stage.script([edit], [Gate()])
+    async with stage.connect(Client()) as (connection, process):
+        session = await begin(connection, stage)
+        await connection.set_session_mode(session_id=session, mode_id="review")
+        prompting = asyncio.create_task(
+            connection.prompt(session_id=session, prompt=[text_block("Make it exact.")]))
+        await stage.until_asked(2)
+        process.kill()
+        await process.wait()
+        prompting.cancel()
+    client = Client()
+    async with stage.connect(client) as (connection, _):
+        session = await begin(connection, stage)
+        await client.wait_for("agent_message_chunk")
+        assert "or end it with `/stop t_" in client.said(), client.said()
+        answer = await connection.prompt(session_id=session, prompt=[text_block("/stop")])
+        assert answer.stop_reason == "end_turn" and "The task is cancelled." in client.said(), client.said()
+        assert len(client.questions) == 1 and BETTER in stage.file.read_text(), client.questions
+        client.updates.clear()
+        await connection.new_session(cwd=str(stage.root), mcp_servers=[])
+    assert "not finished" not in client.said(), client.said()
+    assert len(stage.model.asked) == 2, "it was taken up"
+
+
 async def window_of_another_model(stage):
     """What a turn took is told of the window of the model that answered, not of the one that is out."""
     models = "".join(
@@ -648,8 +770,8 @@ async def hostile(stage):
 
 
 CHECKS = [
-    answer_and_hunks, each_change, live_output, live_edit, resume_and_close, worktree, refused_hunks, load, cancel, cancel_at_once, what_is_sent_along, failing_model, search,
-    task, unsaved_text, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, window_of_another_model, hostile,
+    answer_and_hunks, each_change, live_output, live_edit, resume_and_close, worktree, refused_hunks, load, load_of_tasks, cancel, cancel_at_once, cancel_twice, what_is_sent_along, failing_model, search,
+    task, unsaved_text, unsaved_agents_file, files_are_not_asked_for_in_bulk, servers_of_the_client, trust, resume, stop_left, window_of_another_model, hostile,
 ]
 
 

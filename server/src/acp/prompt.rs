@@ -10,8 +10,17 @@ use super::session::{Mode, Session};
 use super::task::{Begin, newest_unfinished};
 use super::{Acp, update};
 use crate::chat::{Ask, Reference, Surroundings};
+use crate::context::data;
+use crate::secret::{self, redact};
 use crate::session::document::path_of;
+use crate::shown::printable;
 use crate::store::events::EventKind;
+
+/// Things that a task is told a prompt points at.
+const REFERENCES: usize = 32;
+/// Bytes of a text that comes with a prompt, and of all of them, as a task is told.
+const TEXT: usize = 16 << 10;
+const TEXTS: usize = 48 << 10;
 
 /// What a prompt says, and what it points at.
 struct Prompt {
@@ -42,6 +51,14 @@ impl Acp {
                 };
                 self.task(session, Begin::Again(task), stop).await?
             }
+            ("/stop", _) => {
+                let task = match rest.is_empty() {
+                    true => newest_unfinished(session).await?,
+                    false => rest,
+                };
+                self.stop_left(session, task).await?;
+                "end_turn"
+            }
             ("/rollback", _) => {
                 self.take_back(session, rest).await?;
                 "end_turn"
@@ -58,7 +75,11 @@ impl Acp {
                 self.chat(session, prompt, model, stop).await?
             }
             (_, Mode::Task(mode)) => {
-                let begin = Begin::New(prompt.text, mode);
+                let begin = Begin::New {
+                    besides: besides(&session.id, &prompt.references),
+                    prompt: prompt.text,
+                    mode,
+                };
                 self.task(session, begin, stop).await?
             }
         };
@@ -170,6 +191,46 @@ fn read(session: &Session, blocks: &Value) -> Result<Prompt, Refusal> {
         }
     }
     Ok(prompt)
+}
+
+/// What a prompt points at, as a task is told: places, which it reads itself, and texts as the client
+/// has them, between marks.
+fn besides(session: &str, references: &[Reference]) -> String {
+    let mark = data::mark(session);
+    let mut told = String::new();
+    let mut left = TEXTS;
+    for reference in references.iter().take(REFERENCES) {
+        told.push_str(&match reference {
+            Reference::File {
+                path,
+                first_line: Some(first),
+                last_line,
+            } => {
+                let last = last_line.unwrap_or(*first);
+                format!("\n- {}, lines {first}-{last}", printable(path))
+            }
+            Reference::Text { path, text } if !secret::is_path(path) => {
+                // More than is shown, so that no secret is known by its first half.
+                let text = redact(&text[..text.floor_char_boundary(4 * TEXT)]);
+                let text = &text[..text.floor_char_boundary(TEXT.min(left))];
+                left -= text.len();
+                let text = data::between(&mark, text);
+                format!("\n- {}, as it is in the editor:\n{text}", printable(path))
+            }
+            Reference::File { path, .. } | Reference::Text { path, .. } => {
+                format!("\n- {}", printable(path))
+            }
+            // No prompt here points at anything else.
+            Reference::Symbol { .. }
+            | Reference::Diff { .. }
+            | Reference::Terminal { .. }
+            | Reference::Diagnostics { .. } => continue,
+        });
+    }
+    match told.is_empty() {
+        true => told,
+        false => format!("\n\nThe user points at:{told}\n"),
+    }
 }
 
 /// The first and last line, from 1, that the fragment of an address names: `L10`, `L10:20`,

@@ -1,6 +1,6 @@
 //! Sessions of a client: each is a chat session of a folder, with a mode that says who answers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use crate::edit::workspace::Workspace;
 use crate::index::{Indexes, cache_dir};
 use crate::model::{TurnModel, TurnUsage};
 use crate::shown::printable;
-use crate::store::events::{EventKind, EventLog};
+use crate::store::events::{Event, EventKind, EventLog};
 
 /// Sessions listed at most.
 const LISTED: usize = 200;
@@ -107,8 +107,13 @@ impl Session {
         self.state().mode = mode;
     }
 
-    pub(super) fn set_task(&self, task: Option<Handle>) {
-        self.state().task = task;
+    pub(super) fn set_task(&self, task: Handle) {
+        self.state().task = Some(task);
+    }
+
+    /// Lets go of a task that has ended. The next prompt may have one already, which stays.
+    pub(super) fn clear_task(&self, ended: &Handle) {
+        self.state().task.take_if(|task| task.is_same(ended));
     }
 
     /// Adds what a turn cost. Returns what the session has cost so far.
@@ -265,29 +270,40 @@ impl Acp {
         Ok(folder)
     }
 
-    /// Tells the client what was said in a session.
+    /// Tells the client what was said in a session, and what its tasks did.
     pub(super) async fn replay(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), Refusal> {
         let (acp, session) = (Arc::clone(self), Arc::clone(session));
         let replaying = tokio::task::spawn_blocking(move || {
-            let mut from = 1;
-            loop {
-                let read = session.folder.log.read_from(&session.id, from, PAGE);
-                let page = read.map_err(Refusal::failed)?;
-                for event in &page {
-                    from = event.seq + 1;
-                    if let EventKind::Usage { usage, model, .. } = &event.kind {
-                        acp.tell_usage(&session, usage, model, acp.models.chat.as_ref());
-                    }
-                    if let Some(update) = update::replayed(&event.kind) {
-                        acp.connection.update(&session.id, &update);
-                    }
+            let mut told = HashSet::new();
+            each_event(&session, &session.id, |event| {
+                if let EventKind::Usage { usage, model, .. } = &event.kind {
+                    acp.tell_usage(&session, usage, model, acp.models.chat.as_ref());
                 }
-                if page.len() < PAGE {
-                    return Ok(());
+                if let Some(update) = update::replayed(&event.kind) {
+                    acp.connection.update(&session.id, &update);
                 }
-            }
+                match &event.kind {
+                    // One that was taken up again is told whole where it began.
+                    EventKind::Question {
+                        task: Some(task), ..
+                    } if told.insert(task.clone()) => acp.replay_task(&session, task),
+                    _ => Ok(()),
+                }
+            })
         });
         replaying.await.unwrap_or_else(|_| Err(Refusal::bug()))
+    }
+
+    fn replay_task(&self, session: &Session, task: &str) -> Result<(), Refusal> {
+        each_event(session, task, |event| {
+            if let EventKind::Usage { usage, model, .. } = &event.kind {
+                self.tell_usage(session, usage, model, self.models.agent.as_ref());
+            }
+            if let Some(update) = update::of_task(&event.kind) {
+                self.connection.update(&session.id, &update);
+            }
+            Ok(())
+        })
     }
 
     /// Tells what a turn took of the window of the model that answered, and what the session has
@@ -314,9 +330,9 @@ impl Acp {
         let left = left.map_err(Refusal::failed)?;
         if let Some(newest) = left.first() {
             let text = format!(
-                "A task is not finished: {}. Take it up with `/resume {}`.\n\n",
+                "A task is not finished: {}. Take it up with `/resume {id}`, or end it with `/stop {id}`.\n\n",
                 printable(&newest.title),
-                newest.id
+                id = newest.id
             );
             let told = update::chunk("agent_message_chunk", &text);
             self.connection.update(&session.id, &told);
@@ -341,6 +357,26 @@ impl Acp {
             Ok(json!({ "sessions": chats.map(info).collect::<Vec<_>>() }))
         });
         listing.await.unwrap_or_else(|_| Err(Refusal::bug()))
+    }
+}
+
+/// Hands out the events of the log of a session's folder that are of `id`, in their order.
+fn each_event(
+    session: &Session,
+    id: &str,
+    mut tell: impl FnMut(&Event) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut from = 1;
+    loop {
+        let page = session.folder.log.read_from(id, from, PAGE);
+        let page = page.map_err(Refusal::failed)?;
+        for event in &page {
+            from = event.seq + 1;
+            tell(event)?;
+        }
+        if page.len() < PAGE {
+            return Ok(());
+        }
     }
 }
 

@@ -21,7 +21,12 @@ use crate::store::events::{Approval, Event, EventKind, TaskState};
 
 /// How a task comes to run.
 pub(super) enum Begin {
-    New(String, agent::Mode),
+    New {
+        prompt: String,
+        /// What the model is told of what the prompt points at.
+        besides: String,
+        mode: agent::Mode,
+    },
     /// Taken up again.
     Again(String),
 }
@@ -39,6 +44,13 @@ impl Acp {
             )
         })?;
         let folder = &session.folder;
+        if let Begin::New {
+            prompt, besides, ..
+        } = &begin
+        {
+            let checked = agent::check_said(&model, &format!("{prompt}{besides}")).await;
+            checked.map_err(Refusal::failed)?;
+        }
         self.ask_to_trust(session, &begin).await?;
         let resolved = self.settings.get();
         let settings = &resolved.settings;
@@ -59,38 +71,87 @@ impl Acp {
             branch: None,
         };
         let worktree = settings.agent.worktree;
-        let acp = Arc::clone(self);
+        let (acp, of) = (Arc::clone(self), Arc::clone(session));
+        // What the user said belongs to the session, which is loaded from there.
+        let hand_over = move |said: String, task: &str| {
+            let handed = of.folder.chat.hand_over(&of.id, said, task.to_owned());
+            if let Err(why) = handed {
+                tracing::warn!("a session does not know of its task {task}: {why}");
+            }
+        };
         let starting = tokio::task::spawn_blocking(move || match begin {
-            Begin::New(prompt, mode) => {
+            Begin::New {
+                prompt,
+                besides,
+                mode,
+            } => {
                 let ask = agent::Ask {
-                    prompt,
+                    prompt: prompt.clone(),
+                    besides,
                     mode,
                     place: Place::of(None, worktree, mode),
                     limits: Limits::default(),
                     request: None,
                 };
                 let handle = acp.tasks.start(setup, ask).map_err(Refusal::failed)?;
+                hand_over(prompt, &handle.id);
                 Ok((handle, Vec::new()))
             }
             Begin::Again(id) => {
                 let log = setup.log.clone();
                 let known = log.read_from(&id, 1, usize::MAX).map_err(Refusal::failed)?;
                 let handle = acp.tasks.resume(setup, &id).map_err(Refusal::failed)?;
+                hand_over(format!("/resume {id}"), &id);
                 Ok((handle, known))
             }
         });
         let (handle, known) = starting.await.unwrap_or_else(|_| Err(Refusal::bug()))?;
-        session.set_task(Some(handle.clone()));
+        session.set_task(handle.clone());
         if stop.is_cancelled() {
             handle.send(Control::Stop);
         }
         let followed = self.follow_task(session, &handle, &known).await;
-        session.set_task(None);
+        session.clear_task(&handle);
         followed?;
         Ok(match handle.ended().await {
             TaskState::Cancelled => "cancelled",
             _ => "end_turn",
         })
+    }
+
+    /// Ends a task for good that nobody works on, and shows what that came to.
+    pub(super) async fn stop_left(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        id: String,
+    ) -> Result<(), Refusal> {
+        let (acp, folder) = (Arc::clone(self), Arc::clone(&session.folder));
+        let stopping = tokio::task::spawn_blocking(move || {
+            let log = &folder.log;
+            let known = log.session(&id).map_err(Refusal::failed)?;
+            let stopped = acp.tasks.stop(&folder.workspace, log, &id);
+            let state = stopped.map_err(Refusal::failed)?;
+            let from = known.map_or(0, |session| session.last) + 1;
+            let events = log.read_from(&id, from, usize::MAX);
+            Ok((state, events.map_err(Refusal::failed)?))
+        });
+        let (state, events) = stopping.await.unwrap_or_else(|_| Err(Refusal::bug()))?;
+        for event in events {
+            if let Some(update) = update::of_task(&event.kind) {
+                self.connection.update(&session.id, &update);
+            }
+            if let EventKind::Diff {
+                proposal: Some(proposal),
+                ..
+            } = &event.kind
+            {
+                self.offer(session, proposal).await?;
+            }
+        }
+        let told = format!("The task is {}.\n\n", state.name());
+        let chunk = update::chunk("agent_message_chunk", &told);
+        self.connection.update(&session.id, &chunk);
+        Ok(())
     }
 
     /// Asks whether the folder is trusted, where that is not known and the task would run what it
@@ -103,7 +164,7 @@ impl Acp {
         let folder = Arc::clone(&session.folder);
         let root = folder.workspace.root().path().to_owned();
         let mode = match begin {
-            Begin::New(_, mode) => Some(*mode),
+            Begin::New { mode, .. } => Some(*mode),
             Begin::Again(id) => {
                 let id = id.clone();
                 let reading = tokio::task::spawn_blocking(move || folder.log.task(&id));
@@ -209,7 +270,7 @@ impl Acp {
         event: &Event,
         live: &mut Live,
     ) -> Result<(), Refusal> {
-        if let Some(mut update) = update::of(&event.kind) {
+        if let Some(mut update) = update::of_task(&event.kind) {
             live.complete(&event.kind, &mut update);
             self.connection.update(&session.id, &update);
         }
@@ -223,21 +284,6 @@ impl Acp {
                 rollback_token: None,
                 ..
             } => self.offer(session, proposal).await?,
-            EventKind::Diff {
-                rollback_token: Some(token),
-                ..
-            } => {
-                let text = format!("\n\nApplied; `/rollback {token}` takes it back.");
-                let chunk = update::chunk("agent_message_chunk", &text);
-                self.connection.update(&session.id, &chunk);
-            }
-            EventKind::Done {
-                summary: Some(summary),
-                ..
-            } => {
-                let chunk = update::chunk("agent_message_chunk", summary);
-                self.connection.update(&session.id, &chunk);
-            }
             _ => {}
         }
         Ok(())

@@ -77,6 +77,24 @@ pub(super) fn of(kind: &EventKind) -> Option<Value> {
     })
 }
 
+/// An event of a task: what came of it, besides.
+pub(super) fn of_task(kind: &EventKind) -> Option<Value> {
+    match kind {
+        EventKind::Diff {
+            rollback_token: Some(token),
+            ..
+        } => {
+            let text = format!("\n\nApplied; `/rollback {token}` takes it back.");
+            Some(chunk("agent_message_chunk", &text))
+        }
+        EventKind::Done {
+            summary: Some(summary),
+            ..
+        } => Some(chunk("agent_message_chunk", summary)),
+        other => of(other),
+    }
+}
+
 /// An event of the past, when a session is loaded.
 pub(super) fn replayed(kind: &EventKind) -> Option<Value> {
     match kind {

@@ -61,6 +61,17 @@ impl Branch {
 
     /// What the task works with: its files are those of the branch, all else is the user's.
     pub(super) fn enter(self, setup: Setup) -> Result<Setup, UserError> {
+        Ok(Setup {
+            workspace: Arc::new(self.open()?),
+            documents: Arc::new(NoDocuments),
+            editor: None,
+            branch: Some(self),
+            ..setup
+        })
+    }
+
+    /// Opens the folder of the working tree.
+    pub(super) fn open(&self) -> Result<Workspace, UserError> {
         let gone = |why: &dyn std::fmt::Display| {
             let top = self.top.display();
             refused(&format!(
@@ -69,14 +80,7 @@ impl Branch {
         };
         let state = Directories::find().state;
         let state = state.ok_or_else(|| gone(&"there is no home directory"))?;
-        let workspace = Workspace::open(&self.root, &state).map_err(|why| gone(&why))?;
-        Ok(Setup {
-            workspace: Arc::new(workspace),
-            documents: Arc::new(NoDocuments),
-            editor: None,
-            branch: Some(self),
-            ..setup
-        })
+        Workspace::open(&self.root, &state).map_err(|why| gone(&why))
     }
 
     /// Writes what the task proposes into the working tree, and commits it. Returns what to tell the

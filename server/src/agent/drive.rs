@@ -9,6 +9,7 @@
 mod approve;
 mod call;
 mod conclude;
+pub(super) mod left;
 mod mcp;
 mod restricted;
 mod startup;
@@ -24,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::restricted::Restricted;
 use super::desk::Desk;
-use super::governor::{Ceilings, Governor, Limits};
+use super::governor::{Ceiling, Ceilings, Governor, Limits};
 use super::proposed::Row;
 use super::sandbox::TaskSandbox;
 use super::tool::Tools;
@@ -59,10 +60,12 @@ enum End {
 type Flow<T> = Result<T, End>;
 
 /// How a run of the tests ended, and for which state of the files.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Tested {
     passed: bool,
     state: u64,
+    /// What it ran with besides.
+    others: Option<String>,
 }
 
 impl Tested {
@@ -74,10 +77,12 @@ impl Tested {
                 outcome: outcome @ (Outcome::Done | Outcome::Failed),
                 tier: Some(_),
                 footprint: Some(footprint),
+                others,
                 ..
             } if tool == tests::NAME => Some(Self {
                 passed: *outcome == Outcome::Done,
                 state: footprint.state,
+                others: others.clone(),
             }),
             _ => None,
         }
@@ -272,7 +277,7 @@ impl Driver {
         loop {
             self.mind_controls().await?;
             self.say_steers().await?;
-            self.check_budget().await?;
+            self.check_budget(Governor::reached).await?;
             self.compact().await?;
             self.governor.charge_step();
             let reply = self.ask_model().await?;
@@ -410,7 +415,7 @@ impl Driver {
             Ok(Ok(events)) => {
                 for event in events {
                     self.transcript.push(&event);
-                    self.tested = Tested::of(&event.kind).or(self.tested);
+                    self.tested = Tested::of(&event.kind).or(self.tested.take());
                 }
                 Ok(())
             }
@@ -433,8 +438,11 @@ impl Driver {
     }
 
     /// Asks for more when a ceiling is reached. Without somebody to ask, the task pauses there.
-    async fn check_budget(&mut self) -> Flow<()> {
-        while let Some(ceiling) = self.governor.reached(Instant::now()) {
+    async fn check_budget(
+        &mut self,
+        reached: fn(&Governor, Instant) -> Option<Ceiling>,
+    ) -> Flow<()> {
+        while let Some(ceiling) = reached(&self.governor, Instant::now()) {
             let what = ceiling.in_words();
             let prefix = format!("{}.budget.", self.id);
             let is_decided = |(id, answer): &(&String, &Option<Answer>)| {

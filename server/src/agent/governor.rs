@@ -1,7 +1,7 @@
 //! What keeps a task from running away: ceilings, and rules that see when it goes in circles.
 //!
 //! Holds: every turn of the model and every tool call is charged here before the next begins, so a
-//! ceiling is overrun by one turn at most. Waiting for the user costs nothing. The first time a
+//! ceiling is overrun by one turn at most, and those of time and output by one call. Waiting for the user costs nothing. The first time a
 //! rule sees a circle the model is told so; the second time the task halts. What changes the
 //! proposal, or what a tool says, breaks a circle: polling and re-running tests after an edit are
 //! no circles. All that is counted follows from the record, so a task whose process was killed is
@@ -303,6 +303,19 @@ impl Governor {
 
     /// Returns the first ceiling that is reached.
     pub fn reached(&self, now: Instant) -> Option<Ceiling> {
+        self.all_reached(now).next()
+    }
+
+    /// Returns the first ceiling that is reached of those that each call comes nearer to; the others
+    /// are for whole turns of the model.
+    pub fn reached_by_calls(&self, now: Instant) -> Option<Ceiling> {
+        self.all_reached(now).find(|ceiling| match ceiling {
+            Ceiling::Wall | Ceiling::Tools | Ceiling::Output => true,
+            Ceiling::Steps | Ceiling::Tokens | Ceiling::Cost => false,
+        })
+    }
+
+    fn all_reached(&self, now: Instant) -> impl Iterator<Item = Ceiling> {
         let (spent, most) = (self.spent(now), &self.ceilings);
         let reached = [
             (spent.steps >= most.steps, Ceiling::Steps),
@@ -312,10 +325,8 @@ impl Governor {
             (spent.tools >= most.tools * 1000, Ceiling::Tools),
             (spent.output >= most.output, Ceiling::Output),
         ];
-        reached
-            .iter()
-            .find(|(is, _)| *is)
-            .map(|(_, ceiling)| *ceiling)
+        let reached = reached.into_iter().filter(|(is, _)| *is);
+        reached.map(|(_, ceiling)| ceiling)
     }
 
     /// Tells once when four fifths of a ceiling are used up.

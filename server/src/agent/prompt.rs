@@ -63,40 +63,13 @@ pub(super) fn reminder(n: usize, task: &str, plan: &[PlanItem]) -> Option<String
     ))
 }
 
-/// What is shown of the repository at the start.
-#[derive(Debug, Default)]
-pub(super) struct Startup {
-    pub(super) agents: Option<String>,
-    /// What speaks against it.
-    pub(super) agents_wear: Option<String>,
-    pub(super) commits: Option<String>,
-    pub(super) status: Option<String>,
-    pub(super) map: Option<String>,
-    /// What the user's own programs say, with the user's titles.
-    pub(super) programs: Vec<(String, String)>,
-}
+/// What is shown of the repository at the start: titles, and what stands below them.
+pub(super) type Startup = Vec<(String, String)>;
 
 pub(super) fn first_message(prompt: &str, startup: &Startup, mark: &str) -> String {
     let mut text = format!("Task:\n{prompt}\n");
-    let parts = [
-        (
-            "AGENTS.md of the repository, for information",
-            &startup.agents,
-        ),
-        ("That file may be out of date", &startup.agents_wear),
-        ("Latest commits", &startup.commits),
-        ("Files with uncommitted changes", &startup.status),
-        ("Definitions that matter most", &startup.map),
-    ];
-    let parts = parts
-        .into_iter()
-        .filter_map(|(title, part)| Some((title, part.as_deref()?)));
-    let programs = startup.programs.iter();
-    let programs = programs.map(|(title, said)| (title.as_str(), said.as_str()));
-    for (title, part) in parts.chain(programs) {
-        if !part.trim().is_empty() {
-            text.push_str(&format!("\n{title}:\n{}\n", data(mark, part)));
-        }
+    for (title, part) in startup {
+        text.push_str(&format!("\n{title}:\n{}\n", data(mark, part)));
     }
     text
 }

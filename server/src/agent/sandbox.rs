@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt as _;
-use sandbox_client::changes::{self, Bounds, Class, Kind, Original};
+use sandbox_client::changes::{self, Bounds, Class, FileChange, Kind, Original};
 use sandbox_client::client::{ClientError, Command, End, Event, Running, Stdin};
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, Denial, LimitsAsked, LocalCreate};
@@ -27,6 +27,7 @@ use crate::edit::path::RepoPath;
 use crate::edit::plan::{FilePlan, Plan};
 use crate::sandbox::{Place, Settings};
 use crate::secret;
+use crate::shown::{count, printable};
 
 /// Output kept of each end of each stream.
 const KEPT: Cap = Cap(8 << 10);
@@ -42,6 +43,9 @@ const READS: usize = 8;
 
 /// The hash of a file's contents, and whether it is executable; `None` where there is none.
 type State = Option<(blake3::Hash, bool)>;
+
+/// Files that are named where commands left them otherwise.
+const SHOWN: usize = 3;
 
 /// A sandbox with a task's files in it.
 pub struct TaskSandbox {
@@ -435,6 +439,36 @@ impl TaskSandbox {
             });
         }
         Ok(files)
+    }
+
+    /// Files that are in it otherwise than the task and the folder have them, because commands changed
+    /// them there, in words; `None` when there are none.
+    ///
+    /// # Errors
+    /// When the sandbox does not tell.
+    pub async fn others(&self, proposed: &Proposed) -> anyhow::Result<Option<String>> {
+        let found = self.place.changes(Bounds::default()).await?;
+        let is_as_told = |change: &FileChange| {
+            let Ok(path) = RepoPath::parse(&change.path) else {
+                return false;
+            };
+            let wanted = match proposed.get(&path) {
+                Some(file) => file.now.as_deref(),
+                None => self.unsaved.get(&path).map(Vec::as_slice),
+            };
+            match &change.kind {
+                Kind::Written { contents, .. } => wanted == Some(&contents[..]),
+                Kind::Deleted => wanted.is_none() && proposed.get(&path).is_some(),
+                Kind::Link { .. } => false,
+            }
+        };
+        let others = found.files.iter().filter(|change| !is_as_told(change));
+        let names: Vec<String> = others.map(|change| printable(&change.path)).collect();
+        let more = if names.len() > SHOWN { ", …" } else { "" };
+        let shown = names[..names.len().min(SHOWN)].join(", ");
+        let n_files = count(names.len(), "file");
+        let said = format!("{n_files} that commands changed in the sandbox alone ({shown}{more})");
+        Ok((!names.is_empty()).then_some(said))
     }
 
     /// Destroys it.

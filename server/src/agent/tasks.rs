@@ -12,21 +12,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 
 use super::desk::Desk;
-use super::drive::Driver;
+use super::drive::{self, Driver};
 use super::intake::{Taken, is_protected};
 use super::policy::{Policy, Sources};
 use super::proposed::Proposed;
-use super::{Ask, Handle, Mode, Place, Setup, refused};
+use super::{Ask, Control, Handle, Mode, Place, Setup, refused};
+use crate::edit::workspace::Workspace;
 use crate::error::{Kind, UserError};
 use crate::store::StoreError;
 use crate::store::events::{
-    Branch, Durability, EventKind, EventLog, Intake, Lease, Session, Target, TaskState, account,
-    new_id,
+    Branch, Durability, EventKind, EventLog, Intake, Lease, Session, Target, Task, TaskState,
+    account, new_id,
 };
 
 /// Controls that may wait to be minded.
 const CONTROLS: usize = 64;
-/// Longest prompt, in bytes.
+/// Longest prompt, in bytes, with what is told behind it.
 const MAX_PROMPT: usize = 256 << 10;
 /// Tasks that run at one time in one process.
 const MAX_TASKS: usize = 64;
@@ -52,7 +53,8 @@ impl Tasks {
         {
             return self.take_up(setup, &id);
         }
-        if ask.prompt.trim().is_empty() || ask.prompt.len() > MAX_PROMPT {
+        let n_bytes = ask.prompt.len() + ask.besides.len();
+        if ask.prompt.trim().is_empty() || n_bytes > MAX_PROMPT {
             return Err(refused("A task needs a prompt, of at most 256 KiB."));
         }
         ask.limits
@@ -66,7 +68,7 @@ impl Tasks {
         let (mode, lowered_by) = policy.at_most(ask.mode);
         let ceilings = policy.ceilings(&ask.limits);
         let mut intake = Intake {
-            prompt: ask.prompt,
+            prompt: ask.prompt + &ask.besides,
             root: root.display().to_string(),
             mode: mode.name().to_owned(),
             model: setup.model.endpoint().model.clone(),
@@ -150,9 +152,7 @@ impl Tasks {
         if let Some(handle) = self.get(id) {
             return Ok(handle);
         }
-        let task = setup.log.task(id).map_err(broken)?;
-        let task =
-            task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))?;
+        let task = find(&setup.log, id)?;
         if task.state.is_over() {
             return Ok(Handle {
                 id: id.to_owned(),
@@ -178,13 +178,38 @@ impl Tasks {
         self.drive(on(task.intake.branch, setup)?, id.to_owned(), policy)
     }
 
+    /// Ends a task for good. One that nobody works on is ended here, and need not be one that could be
+    /// taken up: what it changed is presented as far as that can be done. One that is over stays as it
+    /// is.
+    ///
+    /// # Errors
+    /// When there is no such task, another process has it, or nothing can be written down.
+    pub fn stop(
+        &self,
+        workspace: &Workspace,
+        log: &EventLog,
+        id: &str,
+    ) -> Result<TaskState, UserError> {
+        let _beginning = self.begin();
+        if let Some(handle) = self.get(id) {
+            return match handle.send(Control::Stop) {
+                true => Ok(handle.state().unwrap_or(TaskState::Running)),
+                false => Err(refused("The task takes nothing now.")),
+            };
+        }
+        let task = find(log, id)?;
+        if task.state.is_over() {
+            return Ok(task.state);
+        }
+        let lease = take_lease(log, id)?;
+        let ended = drive::left::end(workspace, log, &lease, id, &task).map_err(broken);
+        let_go(&lease, log);
+        ended
+    }
+
     fn drive(&self, setup: Setup, id: String, policy: Policy) -> Result<Handle, UserError> {
-        let owner = uuid::Uuid::now_v7().to_string();
-        let lease = Lease::take(setup.log.store(), &id, &owner).map_err(broken)?;
-        let lease = lease.ok_or_else(|| refused("Another Pairwright is working on this task."))?;
-        let task = setup.log.task(&id).map_err(broken)?;
-        let task =
-            task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))?;
+        let lease = take_lease(&setup.log, &id)?;
+        let task = find(&setup.log, &id)?;
         let proposed = Proposed::load(setup.log.store(), &id).map_err(broken)?;
         let events = setup.log.read_from(&id, 1, usize::MAX).map_err(broken)?;
         let desk = Desk::new(
@@ -208,15 +233,16 @@ impl Tasks {
             ..handle.clone()
         };
         self.lock().insert(id.clone(), known);
-        let log = setup.log.clone();
+        let (log, held) = (setup.log.clone(), lease.clone());
         let driver = Driver::new(setup, &task, lease, desk, &events, controls, id.clone());
         tokio::spawn(async move {
             let ended = match tokio::spawn(driver.run()).await {
                 Ok(ended) => ended,
                 Err(why) => {
                     tracing::error!(task = %id, %why, "the driver of a task broke");
-                    let _ = tokio::task::spawn_blocking(move || note_broken(&log, &id)).await;
-                    TaskState::Failed
+                    let note = move || note_broken(&log, &held, &id);
+                    let _ = tokio::task::spawn_blocking(note).await;
+                    TaskState::Paused
                 }
             };
             tell.send_replace(Some(ended));
@@ -260,26 +286,38 @@ impl Tasks {
     }
 }
 
-/// Writes down that a task ended by a fault of ours.
-fn note_broken(log: &EventLog, id: &str) {
-    let why = "a fault in Pairwright; its log says more";
+fn find(log: &EventLog, id: &str) -> Result<Task, UserError> {
+    let task = log.task(id).map_err(broken)?;
+    task.ok_or_else(|| refused(&format!("There is no task {id} in this folder.")))
+}
+
+fn take_lease(log: &EventLog, id: &str) -> Result<Lease, UserError> {
+    let owner = uuid::Uuid::now_v7().to_string();
+    let lease = Lease::take(log.store(), id, &owner).map_err(broken)?;
+    lease.ok_or_else(|| refused("Another Pairwright is working on this task."))
+}
+
+/// Writes down that a task is left by a fault of ours. Taken up again or stopped, it presents what it
+/// changed.
+fn note_broken(log: &EventLog, lease: &Lease, id: &str) {
     let target = Target {
         session: id,
         turn: 0,
-        lease: None,
+        lease: Some(lease),
     };
-    let kinds = vec![
-        EventKind::Status {
-            state: TaskState::Failed,
-            why: Some(why.into()),
-        },
-        EventKind::Done {
-            reason: why.into(),
-            summary: None,
-        },
-    ];
+    let kinds = vec![EventKind::Status {
+        state: TaskState::Paused,
+        why: Some("a fault in Pairwright; its log says more".into()),
+    }];
     if let Err(why) = log.append(target, kinds, Durability::Synced) {
-        tracing::error!(task = %id, "the end of a task cannot be written down: {why}");
+        tracing::error!(task = %id, "the pause of a task cannot be written down: {why}");
+    }
+    let_go(lease, log);
+}
+
+fn let_go(lease: &Lease, log: &EventLog) {
+    if let Err(why) = lease.release(log.store()) {
+        tracing::warn!("the lease of a task could not be let go of: {why}");
     }
 }
 

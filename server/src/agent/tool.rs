@@ -152,6 +152,12 @@ pub(super) fn changes(name: &str) -> bool {
     CHANGING.contains(&name) || name.starts_with(mcp::PREFIX)
 }
 
+/// Returns whether a tool of this name takes time and says something, as opposed to those that ask,
+/// plan and end.
+pub(super) fn works(name: &str) -> bool {
+    ![ask_user::NAME, plan::NAME, finish::NAME].contains(&name)
+}
+
 /// Longest arguments that are read, in bytes.
 const MAX_ARGUMENTS: usize = 4 << 20;
 

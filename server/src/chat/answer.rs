@@ -70,6 +70,7 @@ impl Inner {
                 let asked = EventKind::Question {
                     text: question,
                     shown: Vec::new(),
+                    task: None,
                 };
                 self.append(session, turn, vec![asked], Durability::Synced)
                     .await?;
@@ -123,6 +124,7 @@ impl Inner {
         let mut kinds = vec![EventKind::Question {
             text: question,
             shown: Vec::new(),
+            task: None,
         }];
         kinds.extend(notices(grounding.notices));
         kinds.push(EventKind::Message { text: found.text });
@@ -177,6 +179,7 @@ impl Inner {
         kinds.push(EventKind::Question {
             text: question,
             shown: grounding.pieces.into_iter().map(|p| p.shown).collect(),
+            task: None,
         });
         kinds.extend(notices(grounding.notices));
         kinds.push(EventKind::Entry {

@@ -38,7 +38,7 @@ const UNFINISHED: usize = 3;
 #[derive(Debug, clap::Args)]
 pub(super) struct TaskCommand {
     /// What is to be done
-    #[arg(required_unless_present_any = ["resume", "review", "accept"])]
+    #[arg(required_unless_present_any = ["resume", "stop", "review", "accept"])]
     prompt: Option<String>,
     /// Folder to work in
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -60,11 +60,14 @@ pub(super) struct TaskCommand {
     /// Take up a task that was paused or killed
     #[arg(long, value_name = "TASK", conflicts_with = "prompt")]
     resume: Option<String>,
-    /// Decide the hunks of a task that has ended
+    /// End a task for good that was paused or killed; what it changed stays to be decided
     #[arg(long, value_name = "TASK", conflicts_with_all = ["prompt", "resume"])]
+    stop: Option<String>,
+    /// Decide the hunks of a task that has ended
+    #[arg(long, value_name = "TASK", conflicts_with_all = ["prompt", "resume", "stop"])]
     review: Option<String>,
     /// Accept all undecided hunks of a task that has ended
-    #[arg(long, value_name = "TASK", conflicts_with_all = ["prompt", "resume", "review"])]
+    #[arg(long, value_name = "TASK", conflicts_with_all = ["prompt", "resume", "stop", "review"])]
     accept: Option<String>,
     /// Ask nothing: what the rules in FILE and those in force do not allow is denied, and a task
     /// that reaches a ceiling pauses
@@ -87,6 +90,9 @@ impl TaskCommand {
         if let Some(task) = &self.accept {
             return review::accept_all(&workspace, task);
         }
+        if let Some(task) = &self.stop {
+            return stop(&workspace, task);
+        }
         if let Some(task) = &self.review {
             return review::by_hand(&workspace, task, &mut io::stdin().lock());
         }
@@ -105,10 +111,11 @@ impl TaskCommand {
         let tasks = Tasks::default();
         let handle = match (&self.resume, &self.prompt) {
             (Some(id), _) => tasks.resume(setup, id)?,
-            (None, Some(prompt)) => tasks.start(
-                setup,
-                Ask {
+            (None, Some(prompt)) => {
+                agent::check_said(&setup.model, prompt).await?;
+                let ask = Ask {
                     prompt: prompt.clone(),
+                    besides: String::new(),
                     mode: self.mode,
                     place,
                     limits: Limits {
@@ -117,8 +124,9 @@ impl TaskCommand {
                         ..Limits::default()
                     },
                     request: None,
-                },
-            )?,
+                };
+                tasks.start(setup, ask)?
+            }
             (None, None) => bail!("a task needs a prompt"),
         };
         let mut lines = Lines::start();
@@ -312,13 +320,26 @@ fn read_answer(line: &str, asked: &str) -> Result<Answer, String> {
     Ok(answer)
 }
 
+/// Ends a task that nobody works on, and shows what that came to.
+fn stop(workspace: &Arc<Workspace>, task: &str) -> anyhow::Result<ExitCode> {
+    let log = EventLog::new(Arc::clone(workspace.store())).of_folder(workspace.root().path());
+    let known = log.session(task)?.map_or(0, |session| session.last);
+    Tasks::default().stop(workspace, &log, task)?;
+    for event in log.read_from(task, known + 1, usize::MAX)? {
+        if let Some(line) = line_of(&event.kind) {
+            writeln!(anstream::stdout(), "{line}")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Says which tasks of the folder are not over and may be taken up.
 fn tell_unfinished(log: &EventLog) -> anyhow::Result<()> {
     for task in log.unfinished()?.iter().take(UNFINISHED) {
         let title = printable(&task.title);
         let hint = format!(
-            "not finished: {title}; go on with: pairwright task --resume {}",
-            task.id
+            "not finished: {title}; go on with: pairwright task --resume {id}, or end it with: pairwright task --stop {id}",
+            id = task.id
         );
         writeln!(anstream::stderr(), "{}", paint(style::WARN, hint))?;
     }

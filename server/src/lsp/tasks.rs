@@ -19,7 +19,7 @@ use super::Server;
 use super::edits::{EditorDocuments, failed};
 use crate::agent::governor::{Ceilings, Governor, Limits};
 use crate::agent::policy::{Policy, Sources};
-use crate::agent::{Ask, Attendance, Control, Handle, Mode, Place, Setup};
+use crate::agent::{self, Ask, Attendance, Control, Handle, Mode, Place, Setup};
 use crate::error::UserError;
 use crate::mcp::Servers;
 use crate::store::events::{
@@ -117,6 +117,7 @@ impl Server {
         };
         let ask = Ask {
             prompt: params.prompt,
+            besides: String::new(),
             mode: params.mode,
             place: Place::of(
                 params.worktree,
@@ -126,6 +127,7 @@ impl Server {
             limits: params.limits,
             request: params.request_id,
         };
+        self.check_said(&ask.prompt).await?;
         self.ask_for_task(&root, ask.mode).await;
         let token = params.work_done_token;
         let handle = self
@@ -164,14 +166,39 @@ impl Server {
     }
 
     pub(super) async fn task_stop(&self, params: TaskParams) -> jsonrpc::Result<StateResponse> {
-        self.control(&params.task, Control::Stop).await
+        let task = params.task;
+        if let Some(handle) = self.tasks.get(&task) {
+            handle.settled().await;
+        }
+        if self.tasks.get(&task).is_some() {
+            return self.control(&task, Control::Stop).await;
+        }
+        let root = self.folder_of_session(&task).await?;
+        self.on_disk(move |server| {
+            let broken = |why: anyhow::Error| failed(&format!("{why:#}"));
+            let workspace = server.workspace(&root).map_err(broken)?;
+            let log = server.log_of(&root).map_err(broken)?;
+            let stopped = server.tasks.stop(&workspace, &log, &task);
+            let state = stopped.map_err(|why| failed(&why.to_string()))?;
+            Ok(StateResponse { state })
+        })
+        .await
     }
 
     pub(super) async fn task_steer(&self, params: TaskParams) -> jsonrpc::Result<StateResponse> {
         let text = params
             .text
             .ok_or_else(|| jsonrpc::Error::invalid_params("`text` is missing"))?;
+        self.check_said(&text).await?;
         self.control(&params.task, Control::Steer(text)).await
+    }
+
+    async fn check_said(&self, text: &str) -> jsonrpc::Result<()> {
+        let Some(model) = self.completer.engines().models.agent.clone() else {
+            return Ok(());
+        };
+        let checked = agent::check_said(&model, text).await;
+        checked.map_err(|why| failed(&why.to_string()))
     }
 
     async fn control(&self, task: &str, control: Control) -> jsonrpc::Result<StateResponse> {

@@ -18,6 +18,7 @@ use crate::store::events::{EventKind, EventLog, Session};
 
 const RESUME: &str = "Resume";
 const SHOW: &str = "Show";
+const STOP: &str = "Stop";
 
 /// A task that is not over.
 struct Left {
@@ -52,12 +53,13 @@ impl Server {
         let asked = self.client.show_message_request(
             lsp::MessageType::Info,
             message(&newest.task, left.len() - 1),
-            Some(vec![title(RESUME), title(SHOW)]),
+            Some(vec![title(RESUME), title(SHOW), title(STOP)]),
         );
         let chosen = asked.await.ok().flatten().map(|action| action.title);
         let done = match chosen.as_deref() {
             Some(RESUME) => self.take_up(&newest.task.id).await,
             Some(SHOW) => self.show_left(newest).await,
+            Some(STOP) => self.stop_left(&newest.task.id).await,
             Some(_) | None => return,
         };
         if let Err(why) = done {
@@ -84,6 +86,14 @@ impl Server {
             text: None,
         };
         self.task_resume(params).await.map(drop)
+    }
+
+    async fn stop_left(&self, task: &str) -> jsonrpc::Result<()> {
+        let params = TaskParams {
+            task: task.to_owned(),
+            text: None,
+        };
+        self.task_stop(params).await.map(drop)
     }
 
     async fn show_left(&self, left: &Left) -> jsonrpc::Result<()> {

@@ -1,5 +1,6 @@
 //! Tasks on branches of their own: the user's checkout stays as it is, the work is a commit.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -243,7 +244,7 @@ fn a_task_is_of_higher_risk_where_a_branch_is_protected_and_it_works_there() {
     let stage = stage();
     let root = stage.world.root();
     let rules = stage.world.home().join(".config/pairwright/policy.toml");
-    std::fs::write(rules, "protected_branches = [\"main\"]\n").unwrap();
+    fs::write(rules, "protected_branches = [\"main\"]\n").unwrap();
     let risk = |arguments: &[&str]| {
         let (events, _) = stage.start(arguments).until_it_ends();
         let intake = events.iter().find(|e| e["kind"] == "intake").unwrap();
@@ -261,7 +262,7 @@ fn what_is_applied_without_being_asked_for_is_not_on_a_protected_branch() {
     let stage = stage();
     let root = stage.world.root();
     let rules = stage.world.home().join(".config/pairwright/policy.toml");
-    std::fs::write(rules, "protected_branches = [\"main\", \"release/*\"]\n").unwrap();
+    fs::write(rules, "protected_branches = [\"main\", \"release/*\"]\n").unwrap();
     let auto = ["task", "--json", "--mode", "auto", "Fix it."];
     for branch in ["main", "release/1.0"] {
         git(&root, &["checkout", "-q", "-B", branch]);
@@ -286,5 +287,50 @@ fn what_is_applied_without_being_asked_for_is_not_on_a_protected_branch() {
     let (_, code) = stage.start(&["--mode", "auto", "Fix it."]).until_it_ends();
     assert_eq!(code, 0);
     assert!(files(&root)["shapes.py"].contains("side * side"));
+    stage.stop();
+}
+
+#[test]
+fn a_task_whose_working_tree_is_gone_is_ended_and_not_told_of_any_more() {
+    let stage = stage();
+    let prompt = stage.script.prompt.clone().unwrap();
+    let mut task = stage.start(&["--worktree", &prompt]);
+    while task.next().is_some_and(|event| event["kind"] != "diff") {}
+    let id = task.task();
+    task.kill();
+    fs::remove_dir_all(worktree(&stage, &id)).unwrap();
+    let resumed = stage.command(&["task", "--resume", &id]);
+    let said = String::from_utf8_lossy(&resumed.stderr).into_owned();
+    assert!(said.contains("cannot be worked in"), "{said}");
+    let stopped = stage.command(&["task", "--stop", &id]);
+    let said = String::from_utf8_lossy(&stopped.stdout).into_owned();
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert!(said.contains("cannot be presented"), "{said}");
+    let other = stage.command(&["task", "--mode", "read-only", "Look."]);
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(!said.contains("not finished"), "{said}");
+    // What is over stays so.
+    let again = stage.command(&["task", "--stop", &id]);
+    assert!(again.status.success(), "{again:?}");
+    stage.stop();
+}
+
+#[test]
+fn a_task_that_was_left_is_ended_with_the_commit_of_what_it_did() {
+    let stage = stage();
+    let prompt = stage.script.prompt.clone().unwrap();
+    let mut task = stage.start(&["--worktree", &prompt]);
+    while task.next().is_some_and(|event| event["kind"] != "diff") {}
+    let id = task.task();
+    task.kill();
+    let stopped = stage.command(&["task", "--stop", &id]);
+    let said = String::from_utf8_lossy(&stopped.stdout).into_owned();
+    assert!(said.contains(&format!("git merge agent/{id}")), "{said}");
+    let branch = format!("agent/{id}");
+    let told = git(
+        &stage.world.root(),
+        &["log", "-1", "--format=%(trailers:only)", &branch],
+    );
+    assert!(told.contains("Agent-Outcome: cancelled"), "{told}");
     stage.stop();
 }

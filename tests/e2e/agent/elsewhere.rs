@@ -1,14 +1,20 @@
 //! Tasks whose commands run in the sandboxes of a service elsewhere: another home's `sandboxd`.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Instant;
 
+use pairwright::driver::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::branch::git;
 use super::kept::until;
+use super::lsp::{ask, open};
 use super::run::{Script, Stage, case, files};
 use crate::sandboxd::Sandboxd;
 use crate::world::World;
@@ -224,6 +230,83 @@ fn without_its_key_or_the_service_no_command_runs_and_it_is_said_why() {
             "{why}: {told}"
         );
         assert!(!told.contains("exit code 0"), "{told}");
+        stage.stop();
+    }
+}
+
+/// A service that makes its only sandbox when it is told to. Returns its address, what says so, and
+/// the first lines of what it is asked.
+fn slow_service() -> (String, mpsc::Sender<()>, mpsc::Receiver<String>) {
+    const MADE: &str = r#"{"sandboxID":"abc"}"#;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let ((make, is_time), (tell, asked)) = (mpsc::channel(), mpsc::channel());
+    std::thread::spawn(move || {
+        // A stream that is closed unread would take its answer back.
+        let mut streams = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut head = [0; 8192];
+            let n = stream.read(&mut head).unwrap();
+            let line = String::from_utf8_lossy(&head[..n]);
+            let line = line.lines().next().unwrap_or_default().to_owned();
+            let is_made = line.starts_with("POST /sandboxes ");
+            if tell.send(line).is_err() || is_made && is_time.recv().is_err() {
+                return;
+            }
+            let body = if is_made { MADE } else { "{}" };
+            let n = body.len();
+            let answer = format!(
+                "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{body}"
+            );
+            stream.write_all(answer.as_bytes()).unwrap();
+            streams.push(stream);
+        }
+    });
+    (url, make, asked)
+}
+
+#[test]
+fn a_task_hears_its_user_while_a_sandbox_is_made_and_one_made_too_late_is_ended() {
+    const SCRIPT: &str = "
+        [[turn]]
+        [[turn.call]]
+        name = 'run'
+        arguments = { command = 'ls' }
+    ";
+    // For the command, and for what is looked up in git when a task begins.
+    for has_git in [false, true] {
+        let (url, make, asked) = slow_service();
+        let script: Script = toml::from_str(SCRIPT).unwrap();
+        let stage = Stage::with(script, World::new(&[("a.txt", "one\n")]));
+        if has_git {
+            git(&stage.world.root(), &["init", "-q"]);
+        }
+        stage.add_settings(&format!(
+            "[sandbox.remote]\nurl = '{url}'\napiKeyCommand = ['echo', 'key']\n"
+        ));
+        let mut client = open(&stage, &json!({ "events": true, "approvals": true }));
+        let start = json!({ "prompt": "Look." });
+        let task = ask(&mut client, "pairwright/task/start", &start)["task"].clone();
+        let line = asked.recv_timeout(PATIENCE * 6).unwrap();
+        assert!(line.starts_with("POST /sandboxes "), "{line}");
+        let steer = json!({ "task": task, "text": "Quickly." });
+        ask(&mut client, "pairwright/task/steer", &steer);
+        // Making one has two minutes.
+        let soon = Instant::now() + PATIENCE * 2;
+        let is_heard = |event: &Value| event["kind"] == "steer";
+        client.wait_for("pairwright/event", is_heard, soon).unwrap();
+        ask(
+            &mut client,
+            "pairwright/task/stop",
+            &json!({ "task": task }),
+        );
+        let is_end = |event: &Value| event["kind"] == "done";
+        let done = client.wait_for("pairwright/event", is_end, soon).unwrap();
+        assert_eq!(done["reason"], "by the user", "{done}");
+        make.send(()).unwrap();
+        let line = asked.recv_timeout(PATIENCE * 6).unwrap();
+        assert_eq!(line, "DELETE /sandboxes/abc HTTP/1.1");
+        client.leave().unwrap();
         stage.stop();
     }
 }

@@ -11,11 +11,13 @@ use super::run::{Stage, case};
 
 /// A task whose process was killed after it had read something.
 fn killed(stage: &Stage) -> String {
+    killed_at(stage, "tool_result")
+}
+
+/// A task whose process was killed at its first event of a kind.
+fn killed_at(stage: &Stage, kind: &str) -> String {
     let mut task = stage.task();
-    while task
-        .next()
-        .is_some_and(|event| event["kind"] != "tool_result")
-    {}
+    while task.next().is_some_and(|event| event["kind"] != kind) {}
     let id = task.task();
     task.kill();
     id
@@ -76,7 +78,7 @@ fn an_editor_tells_of_a_task_that_was_left_and_takes_it_up_when_asked() {
     );
     assert_eq!(
         told["actions"],
-        json!([{ "title": "Resume" }, { "title": "Show" }])
+        json!([{ "title": "Resume" }, { "title": "Show" }, { "title": "Stop" }])
     );
     client.leave().unwrap();
     assert_eq!(
@@ -111,6 +113,28 @@ fn an_editor_tells_of_a_task_that_was_left_and_takes_it_up_when_asked() {
         .wait_for("pairwright/event", is_end, Instant::now() + PATIENCE * 6)
         .unwrap();
     assert_eq!(done["reason"], "succeeded", "{done}");
+    client.leave().unwrap();
+    stage.stop();
+}
+
+#[test]
+fn a_task_that_was_left_is_ended_when_asked_and_its_hunks_wait() {
+    let stage = Stage::of(&case("001_find_edit_test"));
+    let task = killed_at(&stage, "diff");
+    // Without a model it cannot be taken up.
+    stage.world.write_settings("");
+    let (mut client, _) = editor(&stage, Some("Stop"));
+    let is_end = |event: &Value| event["kind"] == "done" && event["session"] == task.as_str();
+    let done = client
+        .wait_for("pairwright/event", is_end, Instant::now() + PATIENCE * 6)
+        .unwrap();
+    assert_eq!(done["reason"], "by the user", "{done}");
+    let listed = client.request("pairwright/diff/list", &json!({})).unwrap();
+    let listed = listed.result.unwrap();
+    assert!(!listed["files"].as_array().unwrap().is_empty(), "{listed}");
+    let stop = json!({ "task": task });
+    let again = client.request("pairwright/task/stop", &stop).unwrap();
+    assert_eq!(again.result.unwrap()["state"], "cancelled");
     client.leave().unwrap();
     stage.stop();
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::approve::Asked;
 use super::{Driver, End, Flow, off_thread};
-use crate::agent::governor::{Ended, Observed, Verdict as Circle};
+use crate::agent::governor::{Ended, Governor, Observed, Verdict as Circle};
 use crate::agent::policy::{Access, Ruling, Verdict};
 use crate::agent::prompt;
 use crate::agent::proposed::Row;
@@ -18,7 +18,7 @@ use crate::agent::tools::{
 };
 use crate::edit::path::RepoPath;
 use crate::edit::plan::FilePlan;
-use crate::model::{Failure, ToolCall};
+use crate::model::ToolCall;
 use crate::secret::{MARK, redact};
 use crate::store::StoreError;
 use crate::store::events::{
@@ -42,6 +42,8 @@ pub(super) struct Reported {
     /// Whether the text is data from files or programs.
     is_data: bool,
     tier: Option<String>,
+    /// What tests ran with that is not among the task's changes.
+    others: Option<String>,
     rows: Vec<Row>,
     beside: Vec<EventKind>,
     /// The task ends with this call.
@@ -55,6 +57,7 @@ impl Reported {
             text: text.into(),
             is_data: false,
             tier: None,
+            others: None,
             rows: Vec::new(),
             beside: Vec::new(),
             end: None,
@@ -183,6 +186,9 @@ impl Driver {
     /// Runs a call and writes down what came of it.
     pub(super) async fn step(&mut self, call: &ToolCall) -> Flow<()> {
         self.mind_controls().await?;
+        if tool::works(&call.name) {
+            self.check_budget(Governor::reached_by_calls).await?;
+        }
         let started = Instant::now();
         let (log, id) = (self.setup.log.clone(), self.id.clone());
         self.grants = off_thread(move || log.grants(Some(&id)))
@@ -290,14 +296,14 @@ impl Driver {
         })
     }
 
-    /// Runs a tool that only looks, on a thread that may wait.
+    /// Runs a tool that only looks, on a thread that may wait. The user can stop it.
     async fn look(
         &mut self,
         work: impl FnOnce(&crate::agent::desk::Desk) -> Result<String, String> + Send + 'static,
     ) -> Flow<Reported> {
         let desk = self.desk.clone();
-        let said = tokio::task::spawn_blocking(move || work(&desk)).await;
-        Ok(match said {
+        let looking = tokio::task::spawn_blocking(move || work(&desk));
+        Ok(match self.hearing(looking).await? {
             Ok(said) => Reported::of(said),
             Err(why) => Reported::failed(format!("the tool broke: {why}")),
         })
@@ -332,7 +338,10 @@ impl Driver {
             tokio::task::spawn_blocking(move || edit::prepare(&desk, &arguments, &text)).await;
         let plan = match prepared {
             Ok(Ok(plan)) => plan,
-            Ok(Err(why)) => return Ok(Reported::of(Err(why))),
+            Ok(Err(edit::Refused::Said(why))) => return Ok(Reported::of(Err(why))),
+            Ok(Err(edit::Refused::Denied(verdict))) => {
+                return Ok(self.denied(call, verdict, None));
+            }
             Err(why) => return Ok(Reported::failed(format!("the tool broke: {why}"))),
         };
         if let Some(file) = plan.files.iter().find(|file| brings_marks(file)) {
@@ -452,15 +461,11 @@ impl Driver {
     }
 
     /// What a call came to, without what must not be sent to the model: it would stay in the
-    /// conversation, and no turn would be sent any more.
-    async fn let_go(&self, call: &ToolCall, result: Reported) -> Reported {
-        if !result.is_data {
-            return result;
-        }
-        // What could not be looked at now is looked at again with the next turn.
-        let looked = self.setup.model.look(&result.text).await;
-        let Some(Failure::Withheld(why)) = looked.err().map(|error| error.failure) else {
-            return result;
+    /// conversation, and no turn would be sent any more. What the user answers and what rules say is
+    /// looked at, too.
+    async fn let_go(&mut self, call: &ToolCall, result: Reported) -> Flow<Reported> {
+        let Some(why) = self.withheld(result.text.clone()).await? else {
+            return Ok(result);
         };
         let mut beside = result.beside;
         beside.push(EventKind::Denied(Denial {
@@ -470,17 +475,17 @@ impl Driver {
             why,
             instead: None,
         }));
-        Reported {
+        Ok(Reported {
             text: WITHHELD.into(),
             is_data: false,
             beside,
             ..result
-        }
+        })
     }
 
     /// Writes down what came of a call, charges it and looks for circles.
     async fn finish_call(&mut self, call: &ToolCall, result: Reported, took: Duration) -> Flow<()> {
-        let result = self.let_go(call, result).await;
+        let result = self.let_go(call, result).await?;
         self.governor
             .charge_tool(&call.name, took, result.text.len());
         let observed = Observed {
@@ -528,6 +533,7 @@ impl Driver {
             took: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             tier: result.tier,
             footprint: Some(footprint),
+            others: result.others,
         });
         self.record_with(kinds, result.rows, Durability::Synced)
             .await?;

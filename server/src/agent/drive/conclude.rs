@@ -12,7 +12,7 @@ use crate::shown::count;
 use crate::store::events::{Branch, DiffFile, EventKind, TaskState, account};
 
 /// Author of the hunks of tasks.
-const AUTHOR: &str = "agent";
+pub(super) const AUTHOR: &str = "agent";
 
 impl Driver {
     /// Presents what was changed and writes down how the task ended.
@@ -129,34 +129,13 @@ impl Driver {
         });
         let (proposal, rollback_token, notice) =
             presented.await.map_err(|why| why.to_string())??;
-        let evidence = self.evidence(&files);
+        let evidence = evidence(&files, self.tested.as_ref(), self.desk.proposed().state());
         let diff = EventKind::Diff {
             files,
             proposal: Some(proposal),
             rollback_token,
         };
         Ok([diff, evidence].into_iter().chain(notice).collect())
-    }
-
-    /// Says what speaks for the changes, and how closely they should be looked at.
-    fn evidence(&self, files: &[DiffFile]) -> EventKind {
-        let sum = |of: fn(&DiffFile) -> usize| files.iter().map(of).sum::<usize>();
-        let (added, removed) = (sum(|f| f.added), sum(|f| f.removed));
-        let now = footprint_of(self.desk.proposed().state());
-        let tests = match self.tested {
-            Some(Tested {
-                passed: true,
-                state,
-            }) if state == now => "The tests passed with the last of them.",
-            Some(Tested { state, .. }) if state == now => {
-                "The tests failed with the last of them: look closely."
-            }
-            Some(_) => "The tests were not run after the last of them: run them.",
-            None => "No tests were run: look closely.",
-        };
-        let n_files = count(files.len(), "file");
-        let text = format!("Changes in {n_files}, +{added} -{removed}. {tests}");
-        EventKind::Notice { text }
     }
 
     async fn commit(
@@ -184,7 +163,7 @@ impl Driver {
         let text = committed.await.map_err(|why| why.to_string())??;
         let mut told = Vec::new();
         if !files.is_empty() {
-            let evidence = self.evidence(&files);
+            let evidence = evidence(&files, self.tested.as_ref(), self.desk.proposed().state());
             let diff = EventKind::Diff {
                 files,
                 proposal: None,
@@ -195,4 +174,28 @@ impl Driver {
         told.push(EventKind::Notice { text });
         Ok(told)
     }
+}
+
+/// Says what speaks for the changes, by how tests ended that ran last and the state the files are in,
+/// and how closely they should be looked at.
+pub(super) fn evidence(files: &[DiffFile], tested: Option<&Tested>, state: u64) -> EventKind {
+    let sum = |of: fn(&DiffFile) -> usize| files.iter().map(of).sum::<usize>();
+    let (added, removed) = (sum(|f| f.added), sum(|f| f.removed));
+    let now = footprint_of(state);
+    let tests = match tested {
+        Some(tested) if tested.state != now => {
+            "The tests were not run after the last of them: run them.".to_owned()
+        }
+        Some(tested) => match (tested.passed, &tested.others) {
+            (true, None) => "The tests passed with the last of them.".to_owned(),
+            (true, Some(others)) => {
+                format!("The tests passed with the last of them, and with {others}: run them.")
+            }
+            (false, _) => "The tests failed with the last of them: look closely.".to_owned(),
+        },
+        None => "No tests were run: look closely.".to_owned(),
+    };
+    let n_files = count(files.len(), "file");
+    let text = format!("Changes in {n_files}, +{added} -{removed}. {tests}");
+    EventKind::Notice { text }
 }

@@ -1,24 +1,28 @@
 //! What is looked up before the first turn.
 //!
-//! Holds: every part is bounded and may be missing; git runs in the sandbox, because a repository's
-//! settings can name programs. The user's own programs run on this machine, where their keys are,
-//! and only in a trusted folder: they may read its settings.
+//! Holds: every part is bounded and may be missing, and one that must not be sent to the model is; git
+//! runs in the sandbox, because a repository's settings can name programs. The user's own programs run
+//! on this machine, where their keys are, and only in a trusted folder: they may read its settings.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Driver, Flow};
 use crate::agent::agents_file::{self, Wear};
+use crate::agent::desk::Desk;
 use crate::agent::prompt::{MAP, MAX_AGENTS, Startup};
 use crate::agent::sandbox::TaskSandbox;
+use crate::agent::withheld;
 use crate::edit::disk::Root;
 use crate::edit::path::RepoPath;
 use crate::edit::tree::{Entry, Tree};
 use crate::program::Run;
+use crate::sandbox::Settings;
 use crate::secret;
+use crate::store::events::EventKind;
 
 const GIT_TIME: Duration = Duration::from_secs(10);
 const LOG: &str = "git -c safe.directory='*' --no-pager log --no-color -n 10 --format='%h %s'";
@@ -28,50 +32,86 @@ const MAX_SAID: usize = 4 << 10;
 const PROGRAM_TIME: Duration = Duration::from_secs(10);
 /// Programs of the user's that are asked.
 const MAX_PROGRAMS: usize = 8;
+const AGENTS: &str = "AGENTS.md of the repository, for information";
+const WEAR: &str = "That file may be out of date";
 
 impl Driver {
     pub(super) async fn startup(&mut self) -> Flow<Startup> {
         let programs = self.ask_programs();
-        let agents = self.agents_file();
-        let (agents_wear, map) = tokio::join!(self.wear(agents.clone()), self.map());
-        let mut startup = Startup {
-            agents,
-            agents_wear,
-            map,
-            ..Startup::default()
-        };
+        let agents = self.agents_file().await?;
+        let (worn, mapped) = (
+            wear(self.desk.clone(), agents.clone()),
+            map(self.desk.clone()),
+        );
+        let (agents_wear, map) = self.hearing(join(worn, mapped)).await?;
+        let (mut commits, mut status) = (None, None);
         if self.desk.root().join(".git").exists() {
-            startup.commits = self.git(LOG).await;
-            startup.status = self.git(STATUS).await;
+            commits = self.git(LOG).await?;
+            status = self.git(STATUS).await?;
         }
-        startup.programs = self.hearing(programs).await?.unwrap_or_default();
-        Ok(startup)
+        let parts = [
+            (AGENTS, agents),
+            (WEAR, agents_wear),
+            ("Latest commits", commits),
+            ("Files with uncommitted changes", status),
+            ("Definitions that matter most", map),
+        ];
+        let parts = parts
+            .into_iter()
+            .filter_map(|(title, text)| Some((title.to_owned(), text?)));
+        let said = self.hearing(programs).await?.unwrap_or_default();
+        let parts = parts
+            .chain(said)
+            .filter(|(_, text)| !text.trim().is_empty());
+        self.sendable(parts.collect()).await
     }
 
-    fn agents_file(&self) -> Option<String> {
-        let path = RepoPath::parse(agents_file::NAME).ok()?;
-        self.desk.may_read(&path).ok()?;
-        let Ok(Some(Entry::File { bytes, .. })) = self.desk.view_of_many().read(&path) else {
-            return None;
+    /// Leaves out what must not be sent to the model, with a notice for each part: it would hold up
+    /// every turn of the task.
+    async fn sendable(&mut self, parts: Startup) -> Flow<Startup> {
+        let of = |(title, text): &(String, String)| format!("{title}\n{text}");
+        let whole: Vec<String> = parts.iter().map(of).collect();
+        if self.withheld(whole.join("\n\n")).await?.is_none() {
+            return Ok(parts);
+        }
+        let (mut kept, mut notices) = (Startup::new(), Vec::new());
+        for part in parts {
+            match self.withheld(of(&part)).await? {
+                Some(why) => notices.push(EventKind::Notice {
+                    text: format!("The task begins without {:?}: {why}.", part.0),
+                }),
+                None => kept.push(part),
+            }
+        }
+        if kept.iter().all(|(title, _)| title != AGENTS) {
+            kept.retain(|(title, _)| title != WEAR);
+        }
+        self.record(notices).await?;
+        Ok(kept)
+    }
+
+    /// Why a text must not be sent to the model.
+    pub(super) async fn withheld(&mut self, text: String) -> Flow<Option<String>> {
+        let model = self.setup.model.clone();
+        self.hearing(async move { withheld(&model, &text).await })
+            .await
+    }
+
+    /// What AGENTS.md says. The editor may be asked for it, which waits.
+    async fn agents_file(&mut self) -> Flow<Option<String>> {
+        let desk = self.desk.clone();
+        let read = move || {
+            let path = RepoPath::parse(agents_file::NAME).ok()?;
+            desk.may_read(&path).ok()?;
+            let Ok(Some(Entry::File { bytes, .. })) = desk.view_of_many().read(&path) else {
+                return None;
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            let end = text.floor_char_boundary(MAX_AGENTS);
+            (!secret::is_key_file(&text)).then(|| text[..end].to_owned())
         };
-        let text = String::from_utf8_lossy(&bytes);
-        let end = text.floor_char_boundary(MAX_AGENTS);
-        (!secret::is_key_file(&text)).then(|| text[..end].to_owned())
-    }
-
-    /// What speaks against what AGENTS.md says.
-    async fn wear(&self, text: Option<String>) -> Option<String> {
-        let (root, text) = (self.desk.root().to_owned(), text?);
-        let look = move || Wear::of(&Root::open(&root, None).ok()?, &text).in_words();
-        let worn = tokio::task::spawn_blocking(look).await.ok().flatten()?;
-        Some(format!("it {worn}"))
-    }
-
-    async fn map(&self) -> Option<String> {
-        let indexes = self.desk.indexes()?.clone();
-        let root = self.desk.indexed().to_owned();
-        let map = tokio::task::spawn_blocking(move || indexes.map(&root, MAP)).await;
-        map.ok().flatten()
+        let read = self.hearing(tokio::task::spawn_blocking(read)).await?;
+        Ok(read.ok().flatten())
     }
 
     /// What the user's own programs say, by their titles. They run until the handle is dropped.
@@ -91,27 +131,69 @@ impl Driver {
         }))
     }
 
-    async fn git(&mut self, line: &str) -> Option<String> {
-        let sandbox = self.open_sandbox().await.ok()?;
-        let ran = sandbox.run(line, GIT_TIME).await.ok()?;
-        let text = ran.output.text();
-        let is_good = ran.end == sandbox_client::client::End::Exited(0);
-        is_good.then(|| text.chars().take(MAX_SAID).collect())
+    async fn git(&mut self, line: &str) -> Flow<Option<String>> {
+        let (opening, sandbox) = (self.opening(), self.sandbox.take());
+        let asking = async move {
+            let sandbox = opening.of(sandbox).await.ok()?;
+            let ran = sandbox.run(line, GIT_TIME).await.ok();
+            Some((sandbox, ran))
+        };
+        let Some((sandbox, ran)) = self.hearing(asking).await? else {
+            return Ok(None);
+        };
+        self.sandbox = Some(sandbox);
+        let ran = ran.filter(|ran| ran.end == sandbox_client::client::End::Exited(0));
+        Ok(ran.map(|ran| ran.output.text().chars().take(MAX_SAID).collect()))
     }
 
-    /// The task's sandbox, made when it is first needed.
-    pub(super) async fn open_sandbox(&mut self) -> anyhow::Result<&mut TaskSandbox> {
-        if self.sandbox.is_none() {
-            let seconds = self.governor.ceilings().command;
-            let repository = self.setup.branch.as_ref().map(|b| b.repository.clone());
-            let reads = repository.into_iter().collect();
-            let settings = &self.setup.sandbox;
-            let sandbox = TaskSandbox::open(settings, self.desk.root(), reads, seconds).await?;
-            self.sandbox = Some(sandbox);
+    /// What the task's sandbox is made from when it is first needed.
+    pub(super) fn opening(&self) -> Opening {
+        let repository = self.setup.branch.as_ref().map(|b| b.repository.clone());
+        Opening {
+            settings: self.setup.sandbox.clone(),
+            root: self.desk.root().to_owned(),
+            reads: repository.into_iter().collect(),
+            seconds: self.governor.ceilings().command,
         }
-        self.sandbox
-            .as_mut()
-            .ok_or_else(|| anyhow::anyhow!("there is no sandbox"))
+    }
+}
+
+/// What speaks against what AGENTS.md says.
+async fn wear(desk: Desk, text: Option<String>) -> Option<String> {
+    let text = text?;
+    let look = move || Wear::of(&Root::open(desk.root(), None).ok()?, &text).in_words();
+    let worn = tokio::task::spawn_blocking(look).await.ok().flatten()?;
+    Some(format!("it {worn}"))
+}
+
+async fn map(desk: Desk) -> Option<String> {
+    let look = move || desk.indexes()?.map(desk.indexed(), MAP);
+    tokio::task::spawn_blocking(look).await.ok().flatten()
+}
+
+/// What a sandbox is made from, apart from the driver, which hears its user meanwhile.
+pub(super) struct Opening {
+    settings: Settings,
+    root: PathBuf,
+    /// What it can read besides, on this machine.
+    reads: Vec<PathBuf>,
+    /// How long a command may take.
+    seconds: u64,
+}
+
+impl Opening {
+    /// The sandbox there is, or a new one.
+    ///
+    /// # Errors
+    /// When there can be none, with the reason.
+    pub(super) async fn of(&self, sandbox: Option<TaskSandbox>) -> anyhow::Result<TaskSandbox> {
+        match sandbox {
+            Some(sandbox) => Ok(sandbox),
+            None => {
+                let reads = self.reads.clone();
+                TaskSandbox::open(&self.settings, &self.root, reads, self.seconds).await
+            }
+        }
     }
 }
 

@@ -20,6 +20,7 @@ fn result(footprint: Footprint, took: u64, text: &str) -> EventKind {
         took,
         tier: None,
         footprint: Some(footprint),
+        others: None,
     }
 }
 

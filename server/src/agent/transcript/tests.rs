@@ -47,6 +47,7 @@ fn task(n: u64) -> Transcript {
                 took: 0,
                 tier: None,
                 footprint: None,
+                others: None,
             },
         ));
     }
@@ -191,6 +192,7 @@ fn what_the_user_said_outlives_all_else_and_nobody_can_say_it_in_their_name() {
                 took: 0,
                 tier: None,
                 footprint: None,
+                others: None,
             };
             transcript.push(&event(seq + 1, result));
             seq += 2;

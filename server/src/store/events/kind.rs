@@ -38,6 +38,9 @@ pub enum EventKind {
         text: String,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         shown: Vec<Shown>,
+        /// The task that answers it; it has a record of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
     },
     /// Places of the repository that an answer names, to be opened.
     Cited {
@@ -96,6 +99,9 @@ pub enum EventKind {
         /// What a task that goes in circles is known by.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         footprint: Option<Footprint>,
+        /// Of tests: what they ran with that is not among the task's changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        others: Option<String>,
     },
     /// The changes a task proposes so far, or now that they can be decided.
     Diff {

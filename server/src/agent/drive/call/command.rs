@@ -10,8 +10,9 @@ use super::super::{Driver, Flow};
 use super::{Reported, brings_marks};
 use crate::agent::policy::{Access, Ruling, grants_host};
 use crate::agent::proposed::Row;
-use crate::agent::sandbox::{Ran, TaskSandbox};
-use crate::agent::tools::run;
+use crate::agent::sandbox::Ran;
+use crate::agent::tools::{run, tests};
+use crate::edit::plan::Plan;
 use crate::model::ToolCall;
 use crate::secret::Stream;
 use crate::store::events::{EventKind, Outcome, Permission, Subject};
@@ -52,13 +53,17 @@ impl Driver {
             Ok(hosts) => hosts,
             Err(refused) => return Ok(refused),
         };
-        let tier = match self.ready_sandbox(&hosts).await {
+        let tier = match self.ready_sandbox(&hosts).await? {
             Ok(tier) => tier,
             Err(why) => {
                 return Ok(Reported::failed(format!(
                     "no command can run, because there is no sandbox: {why:#}"
                 )));
             }
+        };
+        let others = match call.name == tests::NAME {
+            true => self.others().await?,
+            false => None,
         };
         let most = self.governor.ceilings().command;
         let timeout = Duration::from_secs(arguments.seconds.unwrap_or(most).min(most).max(1));
@@ -95,9 +100,14 @@ impl Driver {
         if ran.end != CommandEnd::Exited(0) {
             result.outcome = Outcome::Failed;
         }
-        self.tell_denials(call, &mut text, &mut result.beside).await;
+        if let Some(others) = &others {
+            text.push_str(&format!("\nthe tests ran with {others}\n"));
+        }
+        result.others = others;
+        self.tell_denials(call, &mut text, &mut result.beside)
+            .await?;
         if arguments.keep_changes {
-            match self.keep_changes().await {
+            match self.keep_changes().await? {
                 Ok((rows, said)) => {
                     text.push_str(&said);
                     if !rows.is_empty() {
@@ -112,22 +122,46 @@ impl Driver {
         Ok(result)
     }
 
-    /// Makes the sandbox have the files as the task has them, and reach these hosts.
-    async fn ready_sandbox(&mut self, hosts: &[String]) -> anyhow::Result<String> {
-        let desk = self.desk.clone();
-        let unsaved = tokio::task::spawn_blocking(move || desk.unsaved()).await?;
-        let proposed = self.desk.proposed().clone();
-        let sandbox = self.open_sandbox().await?;
-        if sandbox.bring(&proposed, unsaved.clone()).await.is_err() {
-            // It may have come to the end of its life.
-            if let Some(sandbox) = self.sandbox.take() {
+    /// Makes the sandbox have the files as the task has them, and reach these hosts. The user can
+    /// stop it; a sandbox that is not ready is none.
+    async fn ready_sandbox(&mut self, hosts: &[String]) -> Flow<anyhow::Result<String>> {
+        let (desk, proposed) = (self.desk.clone(), self.desk.proposed().clone());
+        let (opening, sandbox) = (self.opening(), self.sandbox.take());
+        let readying = async move {
+            let unsaved = tokio::task::spawn_blocking(move || desk.unsaved()).await?;
+            let mut sandbox = opening.of(sandbox).await?;
+            if sandbox.bring(&proposed, unsaved.clone()).await.is_err() {
+                // It may have come to the end of its life.
                 sandbox.close().await;
+                sandbox = opening.of(None).await?;
+                sandbox.bring(&proposed, unsaved).await?;
             }
-            self.open_sandbox().await?.bring(&proposed, unsaved).await?;
-        }
-        let sandbox = self.open_sandbox().await?;
-        sandbox.set_network(hosts).await?;
-        Ok(sandbox.label())
+            sandbox.set_network(hosts).await?;
+            let label = sandbox.label();
+            anyhow::Ok((sandbox, label))
+        };
+        let readied = self.hearing(readying).await?;
+        Ok(readied.map(|(sandbox, label)| {
+            self.sandbox = Some(sandbox);
+            label
+        }))
+    }
+
+    /// What commands before left in the sandbox that is not among the task's changes. The user can
+    /// stop it.
+    async fn others(&mut self) -> Flow<Option<String>> {
+        let proposed = self.desk.proposed().clone();
+        let sandbox = self.sandbox.take();
+        let asking = async {
+            match &sandbox {
+                Some(sandbox) => sandbox.others(&proposed).await,
+                None => Ok(None),
+            }
+        };
+        let others = self.hearing(asking).await;
+        self.sandbox = sandbox;
+        let unknown = |why: anyhow::Error| Some(format!("files that nobody knows: {why:#}"));
+        Ok(others?.unwrap_or_else(unknown))
     }
 
     /// Runs a line to its end and tells its output as it comes. The user can stop it.
@@ -138,15 +172,14 @@ impl Driver {
         timeout: Duration,
         hosts: &[String],
     ) -> Flow<anyhow::Result<Ran>> {
-        let started = match self
-            .sandbox
-            .as_ref()
-            .map(|s: &TaskSandbox| s.start(line, timeout))
-        {
-            Some(started) => started.await,
-            None => return Ok(Err(anyhow::anyhow!("there is no sandbox"))),
+        let sandbox = self.sandbox.take();
+        let starting = async {
+            let sandbox = sandbox.as_ref().context("there is no sandbox")?;
+            sandbox.start(line, timeout).await
         };
-        let mut started = match started {
+        let started = self.hearing(starting).await;
+        self.sandbox = sandbox;
+        let mut started = match started? {
             Ok(started) => started,
             Err(why) => return Ok(Err(why)),
         };
@@ -199,13 +232,26 @@ impl Driver {
         }
     }
 
-    /// Takes what a command changed into the proposal.
-    async fn keep_changes(&mut self) -> anyhow::Result<(Vec<Row>, String)> {
+    /// Takes what a command changed into the proposal. The user can stop it.
+    async fn keep_changes(&mut self) -> Flow<anyhow::Result<(Vec<Row>, String)>> {
         let proposed = self.desk.proposed().clone();
-        let (plan, mut left_out) = match self.sandbox.as_mut() {
-            Some(sandbox) => sandbox.changes(&proposed).await?,
-            None => return Ok((Vec::new(), String::new())),
+        let mut sandbox = self.sandbox.take();
+        let changing = async {
+            match sandbox.as_mut() {
+                Some(sandbox) => sandbox.changes(&proposed).await,
+                None => Ok((None, Vec::new())),
+            }
         };
+        let changed = self.hearing(changing).await;
+        self.sandbox = sandbox;
+        Ok(changed?.and_then(|(plan, left_out)| self.take_changes(plan, left_out)))
+    }
+
+    fn take_changes(
+        &mut self,
+        plan: Option<Plan>,
+        mut left_out: Vec<String>,
+    ) -> anyhow::Result<(Vec<Row>, String)> {
         let mut said = String::new();
         let mut rows = Vec::new();
         if let Some(mut plan) = plan {
@@ -232,7 +278,7 @@ impl Driver {
 
     /// Runs a command of ours that only reads, in the sandbox. The user can stop it.
     pub(super) async fn git_command(&mut self, line: String) -> Flow<Reported> {
-        let ready = self.ready_sandbox(&[]).await;
+        let ready = self.ready_sandbox(&[]).await?;
         let sandbox = self.sandbox.take();
         let running = async {
             ready?;

@@ -101,20 +101,25 @@ impl Driver {
         taken.map_err(|why| End::Failed(format!("a permission could not be taken back: {why:#}")))
     }
 
-    /// Closes the network after a command, and adds what it was denied to its result.
+    /// Closes the network after a command, and adds what it was denied to its result. The user can
+    /// stop it.
     pub(super) async fn tell_denials(
         &mut self,
         call: &ToolCall,
         text: &mut String,
         beside: &mut Vec<EventKind>,
-    ) {
-        let Some(sandbox) = self.sandbox.as_mut() else {
-            return;
+    ) -> Flow<()> {
+        let mut sandbox = self.sandbox.take();
+        let asking = async {
+            let sandbox = sandbox.as_mut()?;
+            // The next command sets its own hosts; a sandbox that is gone has none.
+            let _ = sandbox.set_network(&[]).await;
+            sandbox.denials().await.ok()
         };
-        // The next command sets its own hosts; a sandbox that is gone has none.
-        let _ = sandbox.set_network(&[]).await;
+        let denials = self.hearing(asking).await;
+        self.sandbox = sandbox;
         let mut seen = BTreeSet::new();
-        for denial in sandbox.denials().await.unwrap_or_default() {
+        for denial in denials?.unwrap_or_default() {
             if seen.len() == TOLD || !seen.insert((denial.target.clone(), denial.reason.name())) {
                 continue;
             }
@@ -125,6 +130,7 @@ impl Driver {
             }
             beside.push(EventKind::Denied(denial));
         }
+        Ok(())
     }
 }
 
