@@ -9,7 +9,8 @@ use super::disk::{Content, DiskError, Root};
 use super::hunks::{Conflict, carry_over};
 use super::journal::{Image, Record, World};
 use super::path::RepoPath;
-use super::text::{Breaks, Eol, NewLine, Splice, Text};
+use super::spelling;
+use super::text::Inexpressible;
 use super::transaction::Wanted;
 use super::worlds::{Documents, NoDocuments};
 
@@ -107,7 +108,7 @@ fn undo_one(documents: &dyn Documents, record: &Record, now: Now, undoing: &mut 
         // What we made is gone, or what we removed is back: nothing is left to take back.
         (None, Some(_), None) => {}
         (Some(before), None, Some(now)) if now.bytes == before.bytes => {}
-        (None, Some(after), Some(now)) if now.bytes == spelled(after) => {
+        (None, Some(after), Some(now)) if spelled(after).as_ref() == Ok(&now.bytes) => {
             undoing.wanted.push(Wanted {
                 path: path.clone(),
                 moved_from: None,
@@ -122,7 +123,10 @@ fn undo_one(documents: &dyn Documents, record: &Record, now: Now, undoing: &mut 
             after: Some(before.clone()),
         }),
         (Some(before), Some(after), Some(now)) => {
-            let (base, theirs) = (spelled(after), spelled(before));
+            let (Ok(base), Ok(theirs)) = (spelled(after), spelled(before)) else {
+                undoing.conflicts.push(whole(record, Some(now)));
+                return;
+            };
             let followed = std::str::from_utf8(&base)
                 .ok()
                 .and_then(|base| documents.followed(path, base));
@@ -223,37 +227,17 @@ fn whole(record: &Record, now: Option<&Image>) -> Conflict {
     }
 }
 
-/// Spells an image that was taken in one world as the other one does: an editor knows no byte-order
-/// mark and no encoding but its own.
-fn spelled_like(now: Option<&Image>, image: &Image, taken: World, is_document: bool) -> Vec<u8> {
-    if (taken == World::Document) == is_document {
-        return image.bytes.clone();
+/// Spells an image that was taken in one world as the other one does, if the file is there now.
+fn spelled_like(
+    now: Option<&Image>,
+    image: &Image,
+    taken: World,
+    is_document: bool,
+) -> Result<Vec<u8>, Inexpressible> {
+    match now {
+        Some(now) if (taken == World::Document) != is_document => {
+            spelling::like(&now.bytes, &image.bytes)
+        }
+        Some(_) | None => Ok(image.bytes.clone()),
     }
-    let decode = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
-    let texts = now.and_then(|now| Some((decode(&now.bytes)?, decode(&image.bytes)?)));
-    let Some((now, image_text)) = texts else {
-        return image.bytes.clone();
-    };
-    if now.n_lines() == 0 {
-        return image.bytes.clone();
-    }
-    let n_lines = image_text.n_lines();
-    let has_crlf = now.eol() == Eol::CrLf && image_text.eol() == Eol::CrLf;
-    if has_crlf && now.bytes() == image_text.bytes() {
-        return image.bytes.clone();
-    }
-    let new = image_text.lines().enumerate().map(|(idx, line)| NewLine {
-        text: line.to_owned(),
-        end: if idx + 1 == n_lines && !image_text.is_ended() {
-            super::text::LineEnd::Open
-        } else {
-            super::text::LineEnd::Ended
-        },
-    });
-    let whole = Splice {
-        lines: 0..now.n_lines(),
-        new: new.collect(),
-    };
-    now.apply(&[whole])
-        .map_or_else(|_| image.bytes.clone(), |(bytes, _)| bytes)
 }

@@ -317,15 +317,14 @@ fn document_changes(
     };
     let mut changes = Vec::new();
     for record in records.iter().filter(|r| r.world == World::Document) {
+        let failure = |why: &str| DocumentFailure {
+            path: record.path.clone(),
+            why: why.into(),
+        };
         let now = documents.open(&record.path);
-        let (Some(now), Some(before), Some(after)) =
-            (now, text(&record.before), text(&record.after))
-        else {
-            return Err(DocumentFailure {
-                path: record.path.clone(),
-                why: "was closed in the editor".into(),
-            }
-            .into());
+        let now = now.ok_or_else(|| failure("was closed in the editor"))?;
+        let (Some(before), Some(after)) = (text(&record.before), text(&record.after)) else {
+            return Err(failure("is no text that an editor could have").into());
         };
         changes.push(DocumentChange {
             path: record.path.clone(),

@@ -5,17 +5,23 @@
 //! the journal under the lock before anything is decided, for another process may have been there.
 //! Not here: taking back (`rollback`), writing (`transaction`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Choice, Compared, EditError, Outcome, Workspace};
-use crate::edit::hunks::{Conflict, Hunk, HunkState, Proposal, ProposedFile, with_executable};
+use crate::edit::hunks::{
+    Conflict, Hunk, HunkState, Proposal, ProposedFile, Spelled, with_executable,
+};
 use crate::edit::journal::{self, Entry, Image, Kind, LogRow, Note, ProposalRow, Purpose};
 use crate::edit::parse::EditSet;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{Options, Plan};
+use crate::edit::spelling;
+use crate::edit::text::Inexpressible;
 use crate::edit::transaction::{Failure, Wanted, commit};
-use crate::edit::worlds::Documents;
+use crate::edit::worlds::{Documents, NoDocuments};
+use crate::edit::{self, Refusal};
 use crate::store::StoreError;
 
 /// Proposals that are read into memory; the oldest give way.
@@ -356,6 +362,16 @@ impl Workspace {
             Some(image) => image,
             None => self.look(documents, &from.path)?,
         };
+        let spelled = match &now {
+            Some(now) if documents.open(&from.path).is_some() => {
+                file.spelled_like(&from, Spelled::InEditor(&now.bytes))
+            }
+            Some(now) => file.spelled_like(&from, Spelled::OnDisk(&now.bytes)),
+            None => Ok(Cow::Borrowed(file)),
+        };
+        let spelled = spelled.map_err(|why| inexpressible(&from.path, &why))?;
+        let file = &*spelled;
+        let (from, target) = (file.with(is_in), file.with(becomes_in));
         let is_moved = from.path != target.path;
         let is_whole = from.bytes.is_none() || target.bytes.is_none() || is_moved;
         let is_done = change.written(&target.path).is_some_and(|image| {
@@ -366,9 +382,11 @@ impl Workspace {
             // Another proposal that was chosen does the very same.
             return Ok(());
         }
+        let is_here = |id: &&String| file.hunks.iter().any(|hunk| hunk.id == **id);
+        let of_file: Vec<String> = ids.iter().filter(is_here).cloned().collect();
         let conflict = || Conflict {
             path: from.path.clone(),
-            hunks: ids.to_vec(),
+            hunks: of_file.clone(),
             lines: 0..0,
             base: String::new(),
             current: String::new(),
@@ -423,6 +441,17 @@ impl Workspace {
             change.conflicts.push(conflict());
             return Ok(());
         }
+        let after = match after {
+            // It goes on on the disk, where it is spelled as it was there.
+            Some(image) if documents.open(&from.path).is_some() => {
+                let stored = self.look(&NoDocuments, &from.path)?;
+                let stored = stored.map_or_else(Vec::new, |image| image.bytes);
+                let bytes = spelling::like(&stored, &image.bytes);
+                let bytes = bytes.map_err(|why| inexpressible(&from.path, &why))?;
+                Some(Image { bytes, ..image })
+            }
+            after => after,
+        };
         change.write(Wanted {
             path: target.path,
             moved_from: Some(from.path.clone()),
@@ -463,6 +492,11 @@ impl Workspace {
         }
         Ok(proposals)
     }
+}
+
+fn inexpressible(path: &RepoPath, why: &Inexpressible) -> EditError {
+    let refused = Refusal::new(edit::Kind::Other, why.to_string());
+    EditError::Refused(vec![refused.in_file(path.as_str())])
 }
 
 /// What hunks of several files and proposals ask to be written, each path once.

@@ -4,6 +4,7 @@ mod editor;
 mod interleavings;
 mod interrupted;
 mod shared;
+mod spelling;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -193,6 +194,23 @@ fn edits_of_others_around_a_hunk_are_kept_and_inside_are_a_conflict() {
         ("9", "9!", "nine")
     );
     assert_eq!(folder.read("a.txt"), theirs);
+}
+
+#[test]
+fn a_conflict_about_a_whole_file_names_the_hunks_of_that_file() {
+    let folder = folder(&[("a.txt", &ten()), ("gone.txt", "gone\n")]);
+    let workspace = folder.open();
+    let patch = "*** Begin Patch\n*** Delete File: gone.txt\n*** Update File: a.txt\n@@\n 1\n-2\n+two\n 3\n*** End Patch\n";
+    let proposal = propose(&workspace, &NoDocuments, patch);
+    folder.write("gone.txt", "mine\n");
+    let refused = workspace.accept(&NoDocuments, &Choice::Proposal(proposal.id.clone()), None);
+    let Err(EditError::Conflicts(conflicts)) = refused else {
+        panic!("{refused:?}")
+    };
+    let mut of_file = proposal.hunks().filter(|(f, _)| f.path.as_str() == "gone.txt");
+    let removal = of_file.next().unwrap().1.id.clone();
+    assert_eq!(conflicts.len(), 1);
+    assert_eq!(conflicts[0].hunks, [removal]);
 }
 
 #[test]
