@@ -87,7 +87,7 @@ pub struct Version {
 }
 
 /// Lines that somebody else changed where a hunk, or its taking back, would change them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conflict {
     pub path: RepoPath,

@@ -5,12 +5,15 @@
 //! hunk, and by default then nothing is changed at all.
 //! Not here: writing (`transaction`), what is kept for how long (`journal`).
 
+use std::ops::Range;
+
 use super::disk::{Content, DiskError, Root};
 use super::hunks::{Conflict, carry_over};
 use super::journal::{Image, Record, World};
+use super::merge::diff;
 use super::path::RepoPath;
 use super::spelling;
-use super::text::Inexpressible;
+use super::text::{Change, Inexpressible};
 use super::transaction::Wanted;
 use super::worlds::{Documents, NoDocuments};
 
@@ -27,8 +30,12 @@ pub enum Mode {
 /// What takes the records back, and what stands against it.
 pub(super) struct Undoing {
     pub(super) wanted: Vec<Wanted>,
-    pub(super) conflicts: Vec<Conflict>,
+    /// Each with its lines of the file as it was left by what is taken back.
+    pub(super) conflicts: Vec<(Range<usize>, Conflict)>,
 }
+
+/// The lines of a conflict about a file as a whole.
+const WHOLE: Range<usize> = 0..usize::MAX;
 
 /// A file as it is, in whichever world.
 struct Now {
@@ -124,17 +131,21 @@ fn undo_one(documents: &dyn Documents, record: &Record, now: Now, undoing: &mut 
         }),
         (Some(before), Some(after), Some(now)) => {
             let (Ok(base), Ok(theirs)) = (spelled(after), spelled(before)) else {
-                undoing.conflicts.push(whole(record, Some(now)));
+                undoing.conflicts.push((WHOLE, whole(record, Some(now))));
                 return;
             };
             let followed = std::str::from_utf8(&base)
                 .ok()
                 .and_then(|base| documents.followed(path, base));
+            // Spelled anew, lines that stay may look as if they changed.
+            let is_spelled_anew = (record.world == World::Document) != is_document;
+            let changes = match is_spelled_anew {
+                true => changed_lines(after, before),
+                false => None,
+            };
             let (bytes, conflicts) =
-                carry_over(path, &base, &now.bytes, &theirs, None, followed.as_ref());
-            undoing
-                .conflicts
-                .extend(conflicts.into_iter().map(|(_, c)| c));
+                carry_over(path, &base, &now.bytes, &theirs, changes, followed.as_ref());
+            undoing.conflicts.extend(conflicts);
             let mode = if now.mode == after.mode {
                 before.mode
             } else {
@@ -151,7 +162,7 @@ fn undo_one(documents: &dyn Documents, record: &Record, now: Now, undoing: &mut 
             }
         }
         (Some(_), Some(_), None) | (None, Some(_), Some(_)) | (Some(_), None, Some(_)) => {
-            undoing.conflicts.push(whole(record, image.as_ref()));
+            undoing.conflicts.push((WHOLE, whole(record, image.as_ref())));
         }
         (None, None, _) => {}
     }
@@ -172,9 +183,8 @@ fn undo_move(
     let at_source = look(root, &NoDocuments, from)?;
     let now = look(root, &NoDocuments, &record.path)?;
     let Some(image) = now.image.filter(|_| at_source.image.is_none()) else {
-        undoing
-            .conflicts
-            .push(whole(record, at_source.image.as_ref()));
+        let conflict = whole(record, at_source.image.as_ref());
+        undoing.conflicts.push((WHOLE, conflict));
         return Ok(());
     };
     let (bytes, conflicts) = carry_over(
@@ -186,9 +196,9 @@ fn undo_move(
         None,
     );
     if !conflicts.is_empty() {
-        undoing
-            .conflicts
-            .extend(conflicts.into_iter().map(|(_, c)| c));
+        // None of it is taken back then.
+        let all = conflicts.into_iter().map(|(_, conflict)| (WHOLE, conflict));
+        undoing.conflicts.extend(all);
         return Ok(());
     }
     let mode = if image.mode == after.mode {
@@ -209,6 +219,11 @@ fn undo_move(
         after: None,
     });
     Ok(())
+}
+
+fn changed_lines(from: &Image, to: &Image) -> Option<Vec<Change>> {
+    let (from, to) = (spelling::decode(&from.bytes)?, spelling::decode(&to.bytes)?);
+    Some(diff(&from.raw_lines(), &to.raw_lines()))
 }
 
 /// A conflict about a file as a whole.

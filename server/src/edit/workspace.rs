@@ -46,7 +46,9 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("{path} cannot be locked: {why}")]
     Lock { path: PathBuf, why: io::Error },
-    #[error("what a crash left half done cannot be taken back: {0}")]
+    #[error(
+        "an edit that was cut off here cannot be taken back: {0}; mend that and open the folder again"
+    )]
     Recovery(Box<Failure>),
 }
 
@@ -290,7 +292,8 @@ impl Workspace {
 
     /// Takes back what a token did. The outcome's token takes that back in turn.
     ///
-    /// A token that was rolled back before answers as it did then.
+    /// A token that was rolled back before answers as it did then, unless that was rolled back in
+    /// turn or left something for its conflicts.
     ///
     /// # Errors
     /// [`EditError`]; nothing was changed then.
@@ -310,47 +313,62 @@ impl Workspace {
         let entry = journal::entry(&self.store, &token)
             .map_err(Failure::Store)?
             .ok_or_else(unknown)?;
+        let (entry, is_taken_back) = self.turned(entry).map_err(Failure::Store)?;
+        if is_taken_back {
+            return Ok(outcome_of(&entry));
+        }
         match entry.state {
             State::Done => {}
             State::Expired => return Err(EditError::Expired(token)),
             State::Begun | State::Undone => return Err(EditError::NothingDone(token)),
         }
-        if let Some(by) = &entry.undone_by {
-            let by = journal::entry(&self.store, by).map_err(Failure::Store)?;
-            return Ok(by.map_or_else(|| outcome_of(&entry), |by| outcome_of(&by)));
-        }
-        let records = journal::records(&self.store, &token).map_err(Failure::Store)?;
+        let records = journal::records(&self.store, &entry.token).map_err(Failure::Store)?;
         let undoing = rollback::undoing(&self.root, documents, &records).map_err(Failure::Disk)?;
-        if !undoing.conflicts.is_empty() && mode == Mode::AllOrNothing {
-            return Err(EditError::Conflicts(undoing.conflicts));
+        let told = |(_, conflict): &(_, Conflict)| conflict.clone();
+        let conflicts: Vec<Conflict> = undoing.conflicts.iter().map(told).collect();
+        let is_rest_wanted = mode == Mode::CleanOnly && !undoing.wanted.is_empty();
+        if !conflicts.is_empty() && !is_rest_wanted {
+            return Err(EditError::Conflicts(conflicts));
         }
         let paths: Vec<String> = undoing.wanted.iter().map(|w| w.path.to_string()).collect();
-        if undoing.wanted.is_empty() && !undoing.conflicts.is_empty() {
-            return Err(EditError::Conflicts(undoing.conflicts));
-        }
+        let taken_back = self
+            .taken_back(&entry, &records, &undoing.conflicts)
+            .map_err(Failure::Store)?;
+        let hunks = match conflicts.is_empty() {
+            true => entry.hunks.clone(),
+            false => taken_back.hunks.iter().map(|d| d.hunk.clone()).collect(),
+        };
         let purpose = Purpose {
             kind: Kind::Rollback,
             author: entry.author.clone(),
             proposal: entry.proposal.clone(),
-            hunks: entry.hunks.clone(),
-            undoes: Some(token.clone()),
+            hunks: hunks.clone(),
+            undoes: Some(entry.token.clone()),
+            conflicts: conflicts.clone(),
             request: request.map(str::to_owned),
         };
-        let decided = journal::decided(&self.store, &token).map_err(Failure::Store)?;
-        let taken_back = self.taken_back(&entry, &decided).map_err(Failure::Store)?;
-        let reopened = match undoing.conflicts.is_empty() {
-            true => &taken_back[..],
-            false => &[],
-        };
-        let notes = review::notes_of_rollback(&entry, &decided, reopened);
+        let notes = review::notes_of_rollback(&entry, &taken_back);
         let redo = commit(self, documents, &purpose, undoing.wanted, &notes)?;
         self.refresh_decided();
         Ok(Outcome {
             rollback_token: Some(redo),
-            hunks: entry.hunks,
+            hunks,
             paths,
-            conflicts: undoing.conflicts,
+            conflicts,
         })
+    }
+
+    /// The last of those that took a transaction back and did it again by turns, and whether it is
+    /// taken back by that.
+    fn turned(&self, entry: Entry) -> Result<(Entry, bool), StoreError> {
+        let (mut last, mut is_taken_back) = (entry, false);
+        while let Some(by) = &last.undone_by {
+            let Some(by) = journal::entry(&self.store, by)? else {
+                break;
+            };
+            (last, is_taken_back) = (by, !is_taken_back);
+        }
+        Ok((last, is_taken_back))
     }
 
     /// What was done under this request key before.
@@ -403,7 +421,7 @@ fn outcome_of(entry: &Entry) -> Outcome {
         rollback_token: Some(entry.token.clone()),
         hunks: entry.hunks.clone(),
         paths: entry.paths.clone(),
-        conflicts: Vec::new(),
+        conflicts: entry.conflicts.clone(),
     }
 }
 

@@ -117,6 +117,7 @@ fn purpose() -> Purpose {
         proposal: None,
         hunks: Vec::new(),
         undoes: None,
+        conflicts: Vec::new(),
         request: None,
     }
 }

@@ -382,11 +382,41 @@ fn the_rest_is_rolled_back_when_asked_for() {
     let answer = block("a.txt", "2\n", "two\n") + &block("a.txt", "8\n", "eight\n");
     let token = apply(&workspace, &answer);
     folder.write("a.txt", &folder.read("a.txt").replace("eight", "acht"));
-    let outcome = workspace
-        .rollback(&NoDocuments, token.as_str(), Mode::CleanOnly, None)
-        .unwrap();
+    let take_back = |mode| workspace.rollback(&NoDocuments, token.as_str(), mode, Some("key"));
+    let outcome = take_back(Mode::CleanOnly).unwrap();
     assert_eq!(outcome.conflicts.len(), 1);
     assert_eq!(folder.read("a.txt"), ten_with(&[(8, "acht\n")]));
+    let states = || -> Vec<HunkState> {
+        let listed = workspace.list();
+        listed.iter().flat_map(|p| p.hunks()).map(|(_, hunk)| hunk.state).collect()
+    };
+    assert_eq!(states(), [HunkState::Rejected, HunkState::Accepted]);
+    // Asked again, it tells the same.
+    assert_eq!(take_back(Mode::CleanOnly).unwrap(), outcome);
+    // What was left stands, until its lines are as they were.
+    assert_eq!(workspace.last().unwrap().unwrap().token, token);
+    assert!(matches!(rollback(&workspace, &token), Err(EditError::Conflicts(_))));
+    folder.write("a.txt", &ten_with(&[(8, "eight\n"), (10, "mine\n")]));
+    rollback(&workspace, &token).unwrap();
+    assert_eq!(folder.read("a.txt"), ten_with(&[(10, "mine\n")]));
+    assert_eq!(states(), [HunkState::Rejected; 2]);
+    assert_eq!(workspace.last().unwrap(), None);
+}
+
+#[test]
+fn a_token_that_was_done_again_is_rolled_back_again() {
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let token = apply(&workspace, &block("a.txt", "2\n", "two\n"));
+    let undone = rollback(&workspace, &token).unwrap().rollback_token.unwrap();
+    rollback(&workspace, &undone).unwrap();
+    assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
+    let again = rollback(&workspace, &token).unwrap();
+    assert_eq!(folder.read("a.txt"), ten());
+    assert_eq!(rollback(&workspace, &token).unwrap(), again);
+    // And what took it back at first does it again, for it is out.
+    rollback(&workspace, &undone).unwrap();
+    assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
 }
 
 #[test]
