@@ -275,6 +275,32 @@ pub fn note(store: &Store, notes: &[Note<'_>]) -> Result<(), StoreError> {
     store.write(|t| write_notes(t, notes, None))
 }
 
+/// As [`note`], with the hunks that were decided so under a request key.
+pub fn note_request(
+    store: &Store,
+    notes: &[Note<'_>],
+    request: &str,
+    hunks: &[String],
+) -> Result<(), StoreError> {
+    store.write(|t| {
+        write_notes(t, notes, None)?;
+        t.execute(
+            "INSERT INTO requests (request, at, hunks) VALUES (?1, ?2, ?3)",
+            params![request, now(), json(hunks)],
+        )?;
+        Ok(())
+    })
+}
+
+/// The hunks that were decided under a request key without any byte that changed.
+pub fn noted(store: &Store, request: &str) -> Result<Option<Vec<String>>, StoreError> {
+    store.read(|c| {
+        let sql = "SELECT hunks FROM requests WHERE request = ?1";
+        c.query_row(sql, [request], |row| read_list(row, 0))
+            .optional()
+    })
+}
+
 /// Writes down that none of it is left. Its request may be made again.
 pub fn undo(store: &Store, token: &Token) -> Result<(), StoreError> {
     store.write(|t| {
@@ -427,14 +453,14 @@ pub fn proposal(store: &Store, id: &str) -> Result<Option<String>, StoreError> {
 pub fn expire(store: &Store, retention: Retention) -> Result<usize, StoreError> {
     store.write(|t| {
         let mut expired = t.execute(
-            "UPDATE transactions SET state = 'expired'
+            "UPDATE transactions SET state = 'expired', request = NULL
              WHERE state IN ('done', 'undone') AND at < ?1",
             [now() - retention.milliseconds],
         )?;
         drop_unused(t)?;
         while kept_bytes(t)? > retention.bytes {
             let oldest = t.execute(
-                "UPDATE transactions SET state = 'expired' WHERE id =
+                "UPDATE transactions SET state = 'expired', request = NULL WHERE id =
                  (SELECT id FROM transactions WHERE state IN ('done', 'undone') ORDER BY id LIMIT 1)",
                 [],
             )?;
@@ -444,10 +470,12 @@ pub fn expire(store: &Store, retention: Retention) -> Result<usize, StoreError> 
             expired += oldest;
             drop_unused(t)?;
         }
-        t.execute(
+        for sql in [
             "DELETE FROM proposals WHERE at < ?1",
-            [now() - retention.milliseconds],
-        )?;
+            "DELETE FROM requests WHERE at < ?1",
+        ] {
+            t.execute(sql, [now() - retention.milliseconds])?;
+        }
         forget(t, now() - FORGOTTEN_AFTER * retention.milliseconds)?;
         Ok(expired)
     })

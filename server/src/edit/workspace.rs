@@ -254,7 +254,8 @@ impl Workspace {
     /// When the journal cannot be read.
     pub fn has_done(&self, request: &str) -> Result<bool, StoreError> {
         let entry = journal::by_request(&self.store, request)?;
-        Ok(entry.is_some_and(|e| e.state == State::Done))
+        let is_noted = journal::noted(&self.store, request)?.is_some();
+        Ok(is_noted || entry.is_some_and(|e| e.state == State::Done))
     }
 
     /// The last transaction that stands: the one that "undo" means.
@@ -377,9 +378,16 @@ impl Workspace {
             return Ok(None);
         };
         let entry = journal::by_request(&self.store, request).map_err(Failure::Store)?;
-        Ok(entry
-            .filter(|e| e.state == State::Done)
-            .map(|e| outcome_of(&e)))
+        if let Some(entry) = entry.filter(|e| e.state == State::Done) {
+            return Ok(Some(outcome_of(&entry)));
+        }
+        let noted = journal::noted(&self.store, request).map_err(Failure::Store)?;
+        Ok(noted.map(|hunks| Outcome {
+            rollback_token: None,
+            hunks,
+            paths: Vec::new(),
+            conflicts: Vec::new(),
+        }))
     }
 }
 

@@ -254,7 +254,11 @@ impl Workspace {
                 Some(commit(self, documents, &purpose, wanted, &notes)?)
             }
             _ => {
-                journal::note(self.store(), &notes).map_err(Failure::Store)?;
+                let noted = match request {
+                    Some(request) => journal::note_request(self.store(), &notes, request, &hunks),
+                    None => journal::note(self.store(), &notes),
+                };
+                noted.map_err(Failure::Store)?;
                 None
             }
         };

@@ -317,6 +317,45 @@ fn the_same_request_is_done_once() {
 }
 
 #[test]
+fn a_request_that_changed_no_byte_is_done_once_too() {
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let proposal = propose(&workspace, &NoDocuments, &block("a.txt", "2\n", "two\n"));
+    let choice = Choice::Hunks(ids(&proposal));
+    let reject = |workspace: &Workspace| workspace.reject(&NoDocuments, &choice, Some("key"));
+    let first = reject(&workspace).unwrap();
+    assert_eq!((&first.rollback_token, &first.hunks), (&None, &ids(&proposal)));
+    assert!(workspace.has_done("key").unwrap());
+    workspace.accept(&NoDocuments, &choice, None).unwrap();
+    // It comes late, and is not done to what was accepted since.
+    assert_eq!(reject(&workspace).unwrap(), first);
+    drop(workspace);
+    assert_eq!(reject(&folder.open()).unwrap(), first);
+    assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
+}
+
+#[test]
+fn the_key_of_an_expired_request_is_free_again() {
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let accept = |old: &str, new: &str| {
+        let proposal = propose(&workspace, &NoDocuments, &block("a.txt", old, new));
+        workspace.accept(&NoDocuments, &Choice::Proposal(proposal.id), Some("key"))
+    };
+    accept("2\n", "two\n").unwrap();
+    let all = Retention {
+        bytes: 0,
+        ..Retention::default()
+    };
+    journal::expire(workspace.store(), all).unwrap();
+    accept("3\n", "three\n").unwrap();
+    assert_eq!(
+        folder.read("a.txt"),
+        ten_with(&[(2, "two\n"), (3, "three\n")])
+    );
+}
+
+#[test]
 fn an_unknown_token_is_an_error_and_an_expired_one_says_so() {
     let folder = folder(&[("a.txt", &ten())]);
     let workspace = folder.open();
