@@ -23,7 +23,7 @@ use super::path::RepoPath;
 use super::plan::{Options, plan};
 use super::rollback::{self, Mode};
 use super::transaction::{Failure, commit, sweep, take_back};
-use super::worlds::{Documents, Worlds};
+use super::worlds::{Documents, NoDocuments, Worlds};
 use super::{Refusal, disk};
 use crate::store::{Store, StoreError};
 
@@ -166,7 +166,7 @@ impl Workspace {
             why,
         })?;
         let failed = |why: Failure| OpenError::Recovery(Box::new(why));
-        self.finish_cut_off().map_err(failed)?;
+        self.finish_cut_off(&NoDocuments).map_err(failed)?;
         for entry in journal::unswept(&self.store)? {
             let records = journal::records(&self.store, &entry.token)?;
             match sweep(&self.root, &entry.token, &records) {
@@ -180,10 +180,11 @@ impl Workspace {
 
     /// Takes back what was begun and neither done nor undone. The caller holds the lock, so nobody
     /// works on it any more: its process died, or could not write the journal.
-    fn finish_cut_off(&self) -> Result<(), Failure> {
+    fn finish_cut_off(&self, documents: &dyn Documents) -> Result<(), Failure> {
         for entry in journal::begun(&self.store)? {
             let records = journal::records(&self.store, &entry.token)?;
-            let foreign = take_back(&self.root, None, &entry.token, &records, &entry.directories)?;
+            let (token, directories) = (&entry.token, &entry.directories);
+            let foreign = take_back(&self.root, documents, token, &records, directories)?;
             for path in foreign {
                 tracing::warn!(%path, token = %entry.token, "was written by something else after an edit was cut off; left as it is");
             }
@@ -201,9 +202,9 @@ impl Workspace {
     }
 
     /// As [`exclusive`](Self::exclusive), with nothing half done and every proposal as it is kept.
-    fn exclusively(&self) -> Result<Exclusive<'_>, EditError> {
+    fn exclusively(&self, documents: &dyn Documents) -> Result<Exclusive<'_>, EditError> {
         let lock = self.exclusive().map_err(Failure::Journal)?;
-        self.finish_cut_off()?;
+        self.finish_cut_off(documents)?;
         self.refresh(None).map_err(Failure::Store)?;
         Ok(lock)
     }
@@ -307,7 +308,7 @@ impl Workspace {
     ) -> Result<Outcome, EditError> {
         let unknown = || EditError::UnknownToken(token.to_owned());
         let token = Token::parse(token).ok_or_else(unknown)?;
-        let _lock = self.exclusively()?;
+        let _lock = self.exclusively(documents)?;
         if let Some(done) = self.done_before(request)? {
             return Ok(done);
         }

@@ -373,7 +373,7 @@ impl Server {
         let server = self.clone();
         tokio::task::spawn_blocking(move || {
             let documents = EditorDocuments::new(server, root.clone(), root);
-            match documents.change(&[change]) {
+            match documents.change_back(&[change]) {
                 Ok(()) => tracing::warn!("the editor did an edit too late; it was taken back"),
                 Err(why) => tracing::error!("an edit that came too late is still there: {why}"),
             }

@@ -44,7 +44,7 @@ fn a_hint_still_chooses_among_thousands_of_places() {
     assert_eq!(lines[0].before, 15_000..15_001);
     // Below a heading far above, a place among others.
     let file = format!("def a():\n{}def b():\n    y\n", "    x\n    }\n".repeat(10_000));
-    let patch = "*** Begin Patch\n*** Update File: f\n@@ def b():\n-    y\n+    z\n@@ def a():\n-    }\n+    end\n*** End Patch\n";
+    let patch = "*** Begin Patch\n*** Update File: f\n@@ def a():\n-    }\n+    end\n@@ def b():\n-    y\n+    z\n*** End Patch\n";
     let why = done(&file, patch).unwrap_err();
     assert_eq!(why.kind, Kind::AmbiguousMatch, "{why}");
 }

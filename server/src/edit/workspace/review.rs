@@ -74,7 +74,8 @@ impl Workspace {
         author: &str,
         step: Option<&str>,
     ) -> Result<Proposal, EditError> {
-        let _lock = self.exclusively()?;
+        // No file is touched, so what was cut off waits for who can give documents their text back.
+        let _lock = self.exclusive().map_err(Failure::Journal)?;
         self.refresh(Some(id)).map_err(Failure::Store)?;
         if let Some(known) = self.listed().get(id).and_then(|k| k.proposal.as_deref()) {
             return Ok(known.clone());
@@ -209,7 +210,7 @@ impl Workspace {
         to: HunkState,
         request: Option<&str>,
     ) -> Result<Outcome, EditError> {
-        let _lock = self.exclusively()?;
+        let _lock = self.exclusively(documents)?;
         if let Some(done) = self.done_before(request)? {
             return Ok(done);
         }
