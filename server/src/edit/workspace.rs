@@ -69,6 +69,8 @@ pub enum EditError {
     Expired(Token),
     #[error("what rollback token {0} stands for failed, and left nothing to take back")]
     NothingDone(Token),
+    #[error("{} is no longer the folder that was opened; open it again", .0.display())]
+    Replaced(PathBuf),
     #[error(transparent)]
     Failed(#[from] Failure),
 }
@@ -149,6 +151,14 @@ impl Workspace {
         &self.store
     }
 
+    /// Refuses what would go into a folder that was moved away or removed.
+    fn check_place(&self) -> Result<(), EditError> {
+        match self.root.is_at(self.root.path()) {
+            true => Ok(()),
+            false => Err(EditError::Replaced(self.root.path().to_owned())),
+        }
+    }
+
     pub(super) fn was_swept(&self, token: Token) {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         swept.push(token);
@@ -204,6 +214,7 @@ impl Workspace {
     /// As [`exclusive`](Self::exclusive), with nothing half done and every proposal as it is kept.
     fn exclusively(&self, documents: &dyn Documents) -> Result<Exclusive<'_>, EditError> {
         let lock = self.exclusive().map_err(Failure::Journal)?;
+        self.check_place()?;
         self.finish_cut_off(documents)?;
         self.refresh(None).map_err(Failure::Store)?;
         Ok(lock)
@@ -221,6 +232,7 @@ impl Workspace {
         author: &str,
         step: Option<&str>,
     ) -> Result<Proposal, EditError> {
+        self.check_place()?;
         let tree = Worlds::new(&self.root, documents);
         let plan = plan(edits, &tree, options).map_err(EditError::Refused)?;
         Ok(Proposal::new(

@@ -76,6 +76,7 @@ impl Workspace {
     ) -> Result<Proposal, EditError> {
         // No file is touched, so what was cut off waits for who can give documents their text back.
         let _lock = self.exclusive().map_err(Failure::Journal)?;
+        self.check_place()?;
         self.refresh(Some(id)).map_err(Failure::Store)?;
         if let Some(known) = self.listed().get(id).and_then(|k| k.proposal.as_deref()) {
             return Ok(known.clone());
@@ -185,6 +186,7 @@ impl Workspace {
         documents: &dyn Documents,
         path: &RepoPath,
     ) -> Result<Compared, EditError> {
+        self.check_place()?;
         self.refresh_decided();
         let to = HunkState::Accepted;
         let chosen = self.chosen(&Choice::File(path.clone()), to)?;
