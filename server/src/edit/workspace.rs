@@ -363,6 +363,9 @@ impl Workspace {
         };
         let notes = review::notes_of_rollback(&entry, &taken_back);
         let redo = commit(self, documents, &purpose, undoing.wanted, &notes)?;
+        for directory in entry.directories.iter().rev() {
+            self.root.remove_directory(directory);
+        }
         self.refresh_decided();
         Ok(Outcome {
             rollback_token: Some(redo),

@@ -474,6 +474,21 @@ fn created_moved_and_removed_files_come_back() {
     assert!(!folder.has("moved.txt") && !folder.has("made/new.txt"));
 }
 
+#[test]
+fn directories_that_were_made_for_a_file_go_with_it_if_nothing_else_is_in_them() {
+    let folder = folder(&[]);
+    let workspace = folder.open();
+    let answer = "*** Begin Patch\n*** Add File: made/in/new.txt\n+new\n*** End Patch\n";
+    let token = apply(&workspace, answer);
+    let undone = rollback(&workspace, &token).unwrap().rollback_token.unwrap();
+    assert!(!folder.has("made"));
+    let redone = rollback(&workspace, &undone).unwrap().rollback_token.unwrap();
+    assert_eq!(folder.read("made/in/new.txt"), "new\n");
+    folder.write("made/mine.txt", "mine\n");
+    rollback(&workspace, &redone).unwrap();
+    assert!(!folder.has("made/in") && folder.has("made/mine.txt"));
+}
+
 /// cline/cline#13550, #14367, #4255; anomalyco/opencode#33940, #46783, #3148;
 /// anthropics/claude-code#68315: undo by resetting a tree takes other people's work with it.
 #[test]
