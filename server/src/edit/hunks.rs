@@ -133,6 +133,12 @@ impl Proposal {
             .flat_map(|file| file.hunks.iter().map(move |hunk| (file, hunk)))
     }
 
+    /// Bytes of all its files, before and after.
+    pub fn n_bytes(&self) -> usize {
+        let bytes = self.files.iter().flat_map(|f| [&f.before, &f.after]);
+        bytes.flatten().map(|bytes| bytes.0.len()).sum()
+    }
+
     /// Whether a hunk is undecided.
     pub fn is_open(&self) -> bool {
         self.hunks().any(|(_, h)| h.state == HunkState::Pending)

@@ -449,36 +449,57 @@ pub fn proposal(store: &Store, id: &str) -> Result<Option<String>, StoreError> {
 /// Forgets bytes that are too old or too many; their tokens answer `expired` from then on, and are
 /// forgotten themselves, with what the log says of them, when they are three times as old.
 ///
-/// Returns how many tokens expired.
+/// Returns how many tokens expired. One pass over all rows, whatever is dropped.
 pub fn expire(store: &Store, retention: Retention) -> Result<usize, StoreError> {
     store.write(|t| {
+        let too_old = now() - retention.milliseconds;
         let mut expired = t.execute(
             "UPDATE transactions SET state = 'expired', request = NULL
              WHERE state IN ('done', 'undone') AND at < ?1",
-            [now() - retention.milliseconds],
+            [too_old],
         )?;
-        drop_unused(t)?;
-        while kept_bytes(t)? > retention.bytes {
-            let oldest = t.execute(
-                "UPDATE transactions SET state = 'expired', request = NULL WHERE id =
-                 (SELECT id FROM transactions WHERE state IN ('done', 'undone') ORDER BY id LIMIT 1)",
-                [],
+        t.execute("DELETE FROM proposals WHERE at < ?1", [too_old])?;
+        t.execute("DELETE FROM requests WHERE at < ?1", [too_old])?;
+        if let Some((at, id)) = newest_beyond(t, retention.bytes)? {
+            expired += t.execute(
+                "UPDATE transactions SET state = 'expired', request = NULL
+                 WHERE state IN ('done', 'undone') AND (at, id) <= (?1, ?2)",
+                params![at, id],
             )?;
-            if oldest == 0 {
-                break;
-            }
-            expired += oldest;
-            drop_unused(t)?;
+            t.execute(
+                "DELETE FROM proposals WHERE NOT is_open AND (at, id) <= (?1, ?2)",
+                params![at, id],
+            )?;
         }
-        for sql in [
-            "DELETE FROM proposals WHERE at < ?1",
-            "DELETE FROM requests WHERE at < ?1",
-        ] {
-            t.execute(sql, [now() - retention.milliseconds])?;
-        }
+        drop_unused(t)?;
         forget(t, now() - FORGOTTEN_AFTER * retention.milliseconds)?;
         Ok(expired)
     })
+}
+
+/// The newest transaction or proposal that there is no room for after all newer ones. Bytes that
+/// several transactions share are those of the newest.
+fn newest_beyond(t: &Transaction<'_>, bytes: i64) -> rusqlite::Result<Option<(i64, String)>> {
+    t.query_row(
+        "WITH used (hash, token) AS (
+            SELECT before_hash, token FROM changes JOIN transactions ON token = id
+            WHERE state IN ('begun', 'done') AND before_hash IS NOT NULL
+            UNION ALL
+            SELECT after_hash, token FROM changes JOIN transactions ON token = id
+            WHERE state IN ('begun', 'done') AND after_hash IS NOT NULL),
+        newest (hash, token) AS (SELECT hash, max(token) FROM used GROUP BY hash),
+        kept (at, id, bytes) AS (
+            SELECT at, id, sum(length(b.bytes)) FROM newest
+            JOIN blobs b ON b.hash = newest.hash JOIN transactions ON id = token GROUP BY id
+            UNION ALL
+            SELECT at, id, length(body) FROM proposals),
+        running (at, id, bytes) AS (
+            SELECT at, id, sum(bytes) OVER (ORDER BY at DESC, id DESC) FROM kept)
+        SELECT at, id FROM running WHERE bytes > ?1 ORDER BY at DESC, id DESC LIMIT 1",
+        [bytes],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+    .optional()
 }
 
 /// Drops all rows from before a moment.
@@ -504,14 +525,6 @@ fn drop_unused(t: &Transaction<'_>) -> rusqlite::Result<usize> {
             SELECT after_hash FROM changes JOIN transactions ON token = id
             WHERE state IN ('begun', 'done') AND after_hash IS NOT NULL)",
         [],
-    )
-}
-
-fn kept_bytes(t: &Transaction<'_>) -> rusqlite::Result<i64> {
-    t.query_row(
-        "SELECT coalesce(sum(length(bytes)), 0) FROM blobs",
-        [],
-        |row| row.get(0),
     )
 }
 

@@ -114,6 +114,8 @@ pub(super) fn commit(
         Ok(()) => workspace.was_swept(token.clone()),
         Err(why) => tracing::warn!(%why, "a temporary file is left until the next start"),
     }
+    let images = records.iter().flat_map(|r| [&r.before, &r.after]).flatten();
+    workspace.was_kept(images.map(|image| image.bytes.len()).sum());
     Ok(token)
 }
 

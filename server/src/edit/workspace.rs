@@ -35,7 +35,15 @@ pub struct Workspace {
     proposals: Proposals,
     /// Transactions that left no temporary file, which the next one writes down.
     swept: Mutex<Vec<Token>>,
+    retention: Retention,
+    /// Transactions since what is kept was last cut down to that, and their bytes.
+    unchecked: Mutex<(usize, usize)>,
 }
+
+/// Transactions, and the part of the bytes that are kept, after which it is cut down again.
+const CHECKED_AFTER: usize = 64;
+const CHECKED_PART: i64 = 16;
+
 
 /// Why a workspace cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +144,8 @@ impl Workspace {
             lock: Mutex::new(lock),
             proposals: Proposals::default(),
             swept: Mutex::default(),
+            retention: Retention::default(),
+            unchecked: Mutex::default(),
         };
         workspace.recover()?;
         workspace.refresh(None)?;
@@ -164,6 +174,21 @@ impl Workspace {
         swept.push(token);
     }
 
+    /// Counts a transaction with all its bytes, and from time to time forgets what is too much.
+    pub(super) fn was_kept(&self, n_bytes: usize) {
+        let mut unchecked = self.unchecked.lock().unwrap_or_else(PoisonError::into_inner);
+        unchecked.0 += 1;
+        unchecked.1 += n_bytes;
+        let part = usize::try_from(self.retention.bytes / CHECKED_PART).unwrap_or(usize::MAX);
+        if unchecked.0 < CHECKED_AFTER && unchecked.1 < part {
+            return;
+        }
+        *unchecked = (0, 0);
+        if let Err(why) = journal::expire(&self.store, self.retention) {
+            tracing::warn!(%why, "old edits are not forgotten");
+        }
+    }
+
     pub(super) fn take_swept(&self) -> Vec<Token> {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut swept)
@@ -184,7 +209,7 @@ impl Workspace {
                 Err(why) => tracing::warn!(%why, "a temporary file is left"),
             }
         }
-        journal::expire(&self.store, Retention::default())?;
+        journal::expire(&self.store, self.retention)?;
         Ok(())
     }
 

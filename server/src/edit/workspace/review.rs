@@ -29,6 +29,8 @@ use crate::store::StoreError;
 
 /// Proposals that are read into memory; the oldest give way.
 const MAX_PROPOSALS: usize = 256;
+/// Bytes of proposals without an undecided hunk that stay in memory; the oldest give way.
+const MAX_DECIDED: usize = 64 << 20;
 
 /// Proposals as they were last read, by id: ids sort by age.
 #[derive(Debug, Default)]
@@ -121,6 +123,14 @@ impl Workspace {
             };
             read.insert(kept.id, known);
         }
+        let mut n_bytes = 0;
+        let is_decided = |known: &Known| known.proposal.as_ref().is_some_and(|p| !p.is_open());
+        let surplus = read.iter().rev().filter(|(id, known)| {
+            n_bytes += known.proposal.as_ref().map_or(0, |p| p.n_bytes());
+            n_bytes > MAX_DECIDED && is_decided(known) && !is_wanted(id)
+        });
+        let surplus: Vec<String> = surplus.map(|(id, _)| id.clone()).collect();
+        surplus.iter().for_each(|id| drop(read.remove(id)));
         *listed = read;
         Ok(())
     }

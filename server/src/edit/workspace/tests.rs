@@ -368,18 +368,69 @@ fn an_unknown_token_is_an_error_and_an_expired_one_says_so() {
     }
     let old = apply(&workspace, &block("a.txt", "2\n", "two\n"));
     let new = apply(&workspace, &block("a.txt", "3\n", "three\n"));
-    let bytes = 2 * i64::try_from(ten().len() + 4).unwrap();
+    // The bytes of the newer one, and of what it was proposed as.
+    let images = 2 * i64::try_from(ten().len() + 4).unwrap();
+    let sql = "SELECT length(body) FROM proposals ORDER BY at DESC, id DESC LIMIT 1";
+    let body: i64 = workspace.store().read(|c| c.query_row(sql, [], |row| row.get(0))).unwrap();
     let retention = Retention {
-        bytes,
+        bytes: images + body,
         ..Retention::default()
     };
-    journal::expire(workspace.store(), retention).unwrap();
+    assert_eq!(journal::expire(workspace.store(), retention).unwrap(), 1);
     assert!(matches!(
         rollback(&workspace, &old),
         Err(EditError::Expired(_))
     ));
     rollback(&workspace, &new).unwrap();
     assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
+}
+
+#[test]
+fn what_is_too_much_is_forgotten_while_the_folder_is_open() {
+    let folder = folder(&[("a.txt", "0\n")]);
+    let mut workspace = folder.open();
+    workspace.retention.bytes = 20_000;
+    let long = "x".repeat(1_000);
+    let mut token = None;
+    for n in 0..50 {
+        let new = format!("{}\n{long}\n", n + 1);
+        let old = folder.read("a.txt");
+        token = Some(apply(&workspace, &block("a.txt", &old, &new)));
+    }
+    let sql = "SELECT (SELECT sum(length(bytes)) FROM blobs) + (SELECT sum(length(body)) FROM proposals)";
+    let n_bytes: i64 = workspace.store().read(|c| c.query_row(sql, [], |row| row.get(0))).unwrap();
+    // One check for every part of it.
+    assert!(n_bytes < 40_000, "{n_bytes} bytes are kept");
+    rollback(&workspace, &token.unwrap()).unwrap();
+    assert!(folder.read("a.txt").starts_with("49\n"));
+}
+
+#[test]
+fn thousands_of_edits_too_many_are_forgotten_at_once() {
+    let folder = folder(&[]);
+    let workspace = folder.open();
+    let made = workspace.store().write(|t| {
+        t.execute_batch(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+            INSERT INTO transactions (id, at, state, kind, author, is_swept)
+                SELECT printf('t%05d', n), 1000 * unixepoch() + n, 'done', 'apply', 'test', 1 FROM n;
+            INSERT INTO blobs SELECT CAST(id AS BLOB), zeroblob(1000) FROM transactions;
+            INSERT INTO changes (token, idx, path, world, after_hash, after_mode)
+                SELECT id, 0, 'a.txt', 'disk', CAST(id AS BLOB), 420 FROM transactions;",
+        )
+    });
+    made.unwrap();
+    let retention = Retention {
+        bytes: 10_000,
+        ..Retention::default()
+    };
+    let started = std::time::Instant::now();
+    assert_eq!(journal::expire(workspace.store(), retention).unwrap(), 4_990);
+    let took = started.elapsed();
+    assert!(took.as_secs() < 1, "took {took:?}");
+    let sql = "SELECT count(*) FROM blobs";
+    let n_blobs: i64 = workspace.store().read(|c| c.query_row(sql, [], |row| row.get(0))).unwrap();
+    assert_eq!(n_blobs, 10);
 }
 
 #[test]
