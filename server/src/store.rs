@@ -26,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     edits::LOOKUPS,
     events::WHOSE,
     edits::DECISIONS,
+    events::MOVES,
 ];
 
 /// An opened database.
