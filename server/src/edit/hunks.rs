@@ -233,14 +233,16 @@ impl ProposedFile {
             (Some(before), Some(after)) => !spelling::may_be_same(before, after),
             (None, _) | (_, None) => false,
         };
-        let is_text = before.is_some() == self.before.is_some()
-            && after.is_some() == self.after.is_some();
+        let is_text =
+            before.is_some() == self.before.is_some() && after.is_some() == self.after.is_some();
         // The version that is in may be ASCII, where the other one tells the encoding.
         let is_foreign = |text: &Option<Text>| {
-            is_document && text.as_ref().is_some_and(|t| t.encoding() != now.encoding())
+            is_document
+                && text
+                    .as_ref()
+                    .is_some_and(|t| t.encoding() != now.encoding())
         };
-        let is_same =
-            spelling::is_same(&from, &now) && !is_foreign(&before) && !is_foreign(&after);
+        let is_same = spelling::is_same(&from, &now) && !is_foreign(&before) && !is_foreign(&after);
         if is_same || is_change || !is_text {
             return Ok(as_it_is);
         }

@@ -173,11 +173,7 @@ impl Part {
 /// # Errors
 /// A [`Refusal`] when the lines of the file repeat beyond [`lines::MAX_WORK`] or [`MAX_PLACES`]: a
 /// place may not have been seen then.
-pub fn find(
-    index: &Index<'_>,
-    readings: &[Block],
-    hints: &Hints,
-) -> Result<Vec<Place>, Refusal> {
+pub fn find(index: &Index<'_>, readings: &[Block], hints: &Hints) -> Result<Vec<Place>, Refusal> {
     let as_written = LEVELS
         .iter()
         .map(|level| at_level(*level, index, readings, hints));

@@ -162,7 +162,9 @@ fn undo_one(documents: &dyn Documents, record: &Record, now: Now, undoing: &mut 
             }
         }
         (Some(_), Some(_), None) | (None, Some(_), Some(_)) | (Some(_), None, Some(_)) => {
-            undoing.conflicts.push((WHOLE, whole(record, image.as_ref())));
+            undoing
+                .conflicts
+                .push((WHOLE, whole(record, image.as_ref())));
         }
         (None, None, _) => {}
     }

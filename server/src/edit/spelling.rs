@@ -61,7 +61,11 @@ pub(super) fn may_be_same(a: &Text, b: &Text) -> bool {
     let is_plain =
         |t: &Text| t.encoding() == Encoding::Utf8 { bom: false } && t.content().is_ascii();
     let shows_nothing = |a: &Text, b: &Text| {
-        is_plain(a) && matches!(b.encoding(), Encoding::Utf8 { bom: false } | Encoding::Legacy { .. })
+        is_plain(a)
+            && matches!(
+                b.encoding(),
+                Encoding::Utf8 { bom: false } | Encoding::Legacy { .. }
+            )
     };
     is_same(a, b) || (shows_nothing(a, b) || shows_nothing(b, a)) && have_one_end(a, b)
 }

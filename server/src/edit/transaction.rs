@@ -518,10 +518,7 @@ fn is_mix(now: &[u8], before: &[u8], after: Option<&Image>) -> bool {
 
 /// Gives a document its old text back, with what was typed in between left in; `false` if that
 /// cannot be told apart.
-fn take_back_document(
-    documents: &dyn Documents,
-    record: &Record,
-) -> Result<bool, DocumentFailure> {
+fn take_back_document(documents: &dyn Documents, record: &Record) -> Result<bool, DocumentFailure> {
     let (Some(before), Some(after)) = (&record.before, &record.after) else {
         return Ok(true);
     };

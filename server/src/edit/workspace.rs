@@ -44,7 +44,6 @@ pub struct Workspace {
 const CHECKED_AFTER: usize = 64;
 const CHECKED_PART: i64 = 16;
 
-
 /// Why a workspace cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -176,7 +175,10 @@ impl Workspace {
 
     /// Counts a transaction with all its bytes, and from time to time forgets what is too much.
     pub(super) fn was_kept(&self, n_bytes: usize) {
-        let mut unchecked = self.unchecked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unchecked = self
+            .unchecked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         unchecked.0 += 1;
         unchecked.1 += n_bytes;
         let part = usize::try_from(self.retention.bytes / CHECKED_PART).unwrap_or(usize::MAX);

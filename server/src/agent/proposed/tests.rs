@@ -155,6 +155,9 @@ fn a_file_that_a_task_moves_and_changes_keeps_its_mode() {
     workspace.accept(&NoDocuments, &choice, None).unwrap();
     let moved = root.join("in/c.txt");
     assert_eq!(std::fs::read_to_string(&moved).unwrap(), "two\nsecret\n");
-    assert_eq!(std::fs::metadata(&moved).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&moved).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     assert!(!root.join("a.txt").exists() && !root.join("b.txt").exists());
 }

@@ -32,7 +32,10 @@ fn a_line_that_is_there_thousands_of_times_is_refused_at_once() {
     for (line, answer) in [("}\n", &search), ("    }\n", &search), ("}\n", &call)] {
         let why = done(&line.repeat(20_000), answer).unwrap_err();
         assert_eq!(why.kind, Kind::AmbiguousMatch, "{line:?}: {why}");
-        assert!(why.message.contains("at least 256 times"), "{line:?}: {why}");
+        assert!(
+            why.message.contains("at least 256 times"),
+            "{line:?}: {why}"
+        );
     }
 }
 
@@ -43,7 +46,10 @@ fn a_hint_still_chooses_among_thousands_of_places() {
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0].before, 15_000..15_001);
     // Below a heading far above, a place among others.
-    let file = format!("def a():\n{}def b():\n    y\n", "    x\n    }\n".repeat(10_000));
+    let file = format!(
+        "def a():\n{}def b():\n    y\n",
+        "    x\n    }\n".repeat(10_000)
+    );
     let patch = "*** Begin Patch\n*** Update File: f\n@@ def a():\n-    }\n+    end\n@@ def b():\n-    y\n+    z\n*** End Patch\n";
     let why = done(&file, patch).unwrap_err();
     assert_eq!(why.kind, Kind::AmbiguousMatch, "{why}");

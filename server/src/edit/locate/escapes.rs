@@ -11,12 +11,7 @@ use super::{Index, Level, Place, whole_places};
 use crate::edit::parse::{Block, BlockLine, Hints, LineKind};
 use crate::edit::text::{Breaks, Text};
 
-pub(super) fn find(
-    index: &Index<'_>,
-    block: &Block,
-    hints: &Hints,
-    most: usize,
-) -> Vec<Place> {
+pub(super) fn find(index: &Index<'_>, block: &Block, hints: &Hints, most: usize) -> Vec<Place> {
     let mut places = Vec::new();
     // Numbers beyond the end are those of another file than this one.
     if let Some((first, plain)) = without_numbers(block, hints.marks_context)

@@ -82,7 +82,10 @@ fn what_comes_to_the_same_bytes_is_one_place() {
     ];
     let found = find(&Index::new(&text), &readings, &Hints::default());
     assert_eq!(found.unwrap().len(), 1);
-    let other = [readings[0].clone(), Block::from_lines(&["b", "c"], &["y", "c"])];
+    let other = [
+        readings[0].clone(),
+        Block::from_lines(&["b", "c"], &["y", "c"]),
+    ];
     let found = find(&Index::new(&text), &other, &Hints::default());
     assert_eq!(found.unwrap().len(), 2);
 }

@@ -207,7 +207,9 @@ fn a_conflict_about_a_whole_file_names_the_hunks_of_that_file() {
     let Err(EditError::Conflicts(conflicts)) = refused else {
         panic!("{refused:?}")
     };
-    let mut of_file = proposal.hunks().filter(|(f, _)| f.path.as_str() == "gone.txt");
+    let mut of_file = proposal
+        .hunks()
+        .filter(|(f, _)| f.path.as_str() == "gone.txt");
     let removal = of_file.next().unwrap().1.id.clone();
     assert_eq!(conflicts.len(), 1);
     assert_eq!(conflicts[0].hunks, [removal]);
@@ -324,7 +326,10 @@ fn a_request_that_changed_no_byte_is_done_once_too() {
     let choice = Choice::Hunks(ids(&proposal));
     let reject = |workspace: &Workspace| workspace.reject(&NoDocuments, &choice, Some("key"));
     let first = reject(&workspace).unwrap();
-    assert_eq!((&first.rollback_token, &first.hunks), (&None, &ids(&proposal)));
+    assert_eq!(
+        (&first.rollback_token, &first.hunks),
+        (&None, &ids(&proposal))
+    );
     assert!(workspace.has_done("key").unwrap());
     workspace.accept(&NoDocuments, &choice, None).unwrap();
     // It comes late, and is not done to what was accepted since.
@@ -371,7 +376,10 @@ fn an_unknown_token_is_an_error_and_an_expired_one_says_so() {
     // The bytes of the newer one, and of what it was proposed as.
     let images = 2 * i64::try_from(ten().len() + 4).unwrap();
     let sql = "SELECT length(body) FROM proposals ORDER BY at DESC, id DESC LIMIT 1";
-    let body: i64 = workspace.store().read(|c| c.query_row(sql, [], |row| row.get(0))).unwrap();
+    let body: i64 = workspace
+        .store()
+        .read(|c| c.query_row(sql, [], |row| row.get(0)))
+        .unwrap();
     let retention = Retention {
         bytes: images + body,
         ..Retention::default()
@@ -397,8 +405,12 @@ fn what_is_too_much_is_forgotten_while_the_folder_is_open() {
         let old = folder.read("a.txt");
         token = Some(apply(&workspace, &block("a.txt", &old, &new)));
     }
-    let sql = "SELECT (SELECT sum(length(bytes)) FROM blobs) + (SELECT sum(length(body)) FROM proposals)";
-    let n_bytes: i64 = workspace.store().read(|c| c.query_row(sql, [], |row| row.get(0))).unwrap();
+    let sql =
+        "SELECT (SELECT sum(length(bytes)) FROM blobs) + (SELECT sum(length(body)) FROM proposals)";
+    let n_bytes: i64 = workspace
+        .store()
+        .read(|c| c.query_row(sql, [], |row| row.get(0)))
+        .unwrap();
     // One check for every part of it.
     assert!(n_bytes < 40_000, "{n_bytes} bytes are kept");
     rollback(&workspace, &token.unwrap()).unwrap();
@@ -425,11 +437,17 @@ fn thousands_of_edits_too_many_are_forgotten_at_once() {
         ..Retention::default()
     };
     let started = std::time::Instant::now();
-    assert_eq!(journal::expire(workspace.store(), retention).unwrap(), 4_990);
+    assert_eq!(
+        journal::expire(workspace.store(), retention).unwrap(),
+        4_990
+    );
     let took = started.elapsed();
     assert!(took.as_secs() < 1, "took {took:?}");
     let sql = "SELECT count(*) FROM blobs";
-    let n_blobs: i64 = workspace.store().read(|c| c.query_row(sql, [], |row| row.get(0))).unwrap();
+    let n_blobs: i64 = workspace
+        .store()
+        .read(|c| c.query_row(sql, [], |row| row.get(0)))
+        .unwrap();
     assert_eq!(n_blobs, 10);
 }
 
@@ -478,14 +496,21 @@ fn the_rest_is_rolled_back_when_asked_for() {
     assert_eq!(folder.read("a.txt"), ten_with(&[(8, "acht\n")]));
     let states = || -> Vec<HunkState> {
         let listed = workspace.list();
-        listed.iter().flat_map(|p| p.hunks()).map(|(_, hunk)| hunk.state).collect()
+        listed
+            .iter()
+            .flat_map(|p| p.hunks())
+            .map(|(_, hunk)| hunk.state)
+            .collect()
     };
     assert_eq!(states(), [HunkState::Rejected, HunkState::Accepted]);
     // Asked again, it tells the same.
     assert_eq!(take_back(Mode::CleanOnly).unwrap(), outcome);
     // What was left stands, until its lines are as they were.
     assert_eq!(workspace.last().unwrap().unwrap().token, token);
-    assert!(matches!(rollback(&workspace, &token), Err(EditError::Conflicts(_))));
+    assert!(matches!(
+        rollback(&workspace, &token),
+        Err(EditError::Conflicts(_))
+    ));
     folder.write("a.txt", &ten_with(&[(8, "eight\n"), (10, "mine\n")]));
     rollback(&workspace, &token).unwrap();
     assert_eq!(folder.read("a.txt"), ten_with(&[(10, "mine\n")]));
@@ -498,7 +523,10 @@ fn a_token_that_was_done_again_is_rolled_back_again() {
     let folder = folder(&[("a.txt", &ten())]);
     let workspace = folder.open();
     let token = apply(&workspace, &block("a.txt", "2\n", "two\n"));
-    let undone = rollback(&workspace, &token).unwrap().rollback_token.unwrap();
+    let undone = rollback(&workspace, &token)
+        .unwrap()
+        .rollback_token
+        .unwrap();
     rollback(&workspace, &undone).unwrap();
     assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
     let again = rollback(&workspace, &token).unwrap();
@@ -531,9 +559,15 @@ fn directories_that_were_made_for_a_file_go_with_it_if_nothing_else_is_in_them()
     let workspace = folder.open();
     let answer = "*** Begin Patch\n*** Add File: made/in/new.txt\n+new\n*** End Patch\n";
     let token = apply(&workspace, answer);
-    let undone = rollback(&workspace, &token).unwrap().rollback_token.unwrap();
+    let undone = rollback(&workspace, &token)
+        .unwrap()
+        .rollback_token
+        .unwrap();
     assert!(!folder.has("made"));
-    let redone = rollback(&workspace, &undone).unwrap().rollback_token.unwrap();
+    let redone = rollback(&workspace, &undone)
+        .unwrap()
+        .rollback_token
+        .unwrap();
     assert_eq!(folder.read("made/in/new.txt"), "new\n");
     folder.write("made/mine.txt", "mine\n");
     rollback(&workspace, &redone).unwrap();

@@ -50,10 +50,16 @@ fn what_is_rejected_and_taken_back_is_as_it_was_decided_before() {
     let mut token = rejected.unwrap().rollback_token.unwrap();
     assert_eq!(states(&workspace), [Rejected, Rejected]);
     for _ in 0..2 {
-        token = rollback(&workspace, &token).unwrap().rollback_token.unwrap();
+        token = rollback(&workspace, &token)
+            .unwrap()
+            .rollback_token
+            .unwrap();
         assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
         assert_eq!(states(&workspace), [Accepted, Pending]);
-        token = rollback(&workspace, &token).unwrap().rollback_token.unwrap();
+        token = rollback(&workspace, &token)
+            .unwrap()
+            .rollback_token
+            .unwrap();
         assert_eq!(folder.read("a.txt"), ten());
         assert_eq!(states(&workspace), [Rejected, Rejected]);
     }
