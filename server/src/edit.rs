@@ -26,6 +26,7 @@ pub mod follow;
 pub mod hunks;
 pub mod journal;
 pub mod rollback;
+mod spelling;
 pub mod transaction;
 pub mod workspace;
 pub mod worlds;

@@ -20,7 +20,14 @@ const FILE: &str = "pairwright.db";
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Each is run once, in this order; a database remembers how many were.
-const MIGRATIONS: &[&str] = &[edits::TABLES, events::TABLES, edits::LOOKUPS, events::WHOSE];
+const MIGRATIONS: &[&str] = &[
+    edits::TABLES,
+    events::TABLES,
+    edits::LOOKUPS,
+    events::WHOSE,
+    edits::DECISIONS,
+    events::MOVES,
+];
 
 /// An opened database.
 pub struct Store {

@@ -43,6 +43,8 @@ pub struct File {
     /// What the task wants there; `None` for nothing.
     pub now: Option<Vec<u8>>,
     pub executable: bool,
+    /// Where it was before the task, if the task moved it.
+    moved_from: Option<RepoPath>,
 }
 
 /// What a file has, and whether it is executable.
@@ -64,7 +66,7 @@ impl Proposed {
     pub fn load(store: &Store, task: &str) -> Result<Self, StoreError> {
         let rows = store.read(|c| {
             let mut select = c.prepare(
-                "SELECT path, base, now, executable, was_executable FROM proposed
+                "SELECT path, base, now, executable, was_executable, moved_from FROM proposed
                  WHERE session = ?1",
             )?;
             let rows = select.query_map([task], |row| {
@@ -73,6 +75,9 @@ impl Proposed {
                     now: row.get(2)?,
                     executable: row.get(3)?,
                     was_executable: row.get(4)?,
+                    moved_from: row
+                        .get::<_, Option<String>>(5)?
+                        .and_then(|path| RepoPath::parse(&path).ok()),
                 };
                 Ok((row.get::<_, String>(0)?, file))
             })?;
@@ -112,15 +117,22 @@ impl Proposed {
         let mut touched = Vec::new();
         for file in plan.files {
             let (was_executable, executable) = file.executable;
-            let base = match file.moved_from {
+            let (base, origin) = match file.moved_from {
                 Some(from) => {
+                    let origin = match next.files.get(&from) {
+                        Some(known) if known.base.is_none() => known.moved_from.clone(),
+                        Some(_) | None => Some(from.clone()),
+                    };
                     next.put(&from, (file.before, was_executable), (None, false));
                     touched.push(from);
-                    (None, false)
+                    ((None, false), origin)
                 }
-                None => (file.before, was_executable),
+                None => ((file.before, was_executable), None),
             };
             next.put(&file.path, base, (file.after, executable));
+            if let (Some(origin), Some(moved)) = (origin, next.files.get_mut(&file.path)) {
+                moved.moved_from = Some(origin).filter(|origin| *origin != file.path);
+            }
             touched.push(file.path);
         }
         let n_bytes: usize = next
@@ -155,6 +167,7 @@ impl Proposed {
                 was_executable: base.1,
                 now,
                 executable,
+                moved_from: None,
             },
         };
         let is_as_it_was =
@@ -183,17 +196,35 @@ impl Proposed {
 
     /// All changes as one plan that can be reviewed; `None` when there are none.
     pub fn plan(&self) -> Option<Plan> {
+        // A file that moved stays one file, with its mode and what the user does to it until then.
+        let mut moved: BTreeMap<&RepoPath, &RepoPath> = BTreeMap::new();
+        for (path, file) in &self.files {
+            let from = file.moved_from.as_ref().filter(|_| file.base.is_none());
+            let is_free = |from: &&RepoPath| {
+                let source = self.files.get(*from);
+                source.is_some_and(|s| s.base.is_some() && s.now.is_none())
+            };
+            if let Some(from) = from.filter(is_free) {
+                moved.entry(from).or_insert(path);
+            }
+        }
         let files: Vec<FilePlan> = self
             .files
             .iter()
-            .map(|(path, file)| FilePlan {
-                path: path.clone(),
-                moved_from: None,
-                before: file.base.clone(),
-                after: file.now.clone(),
-                executable: (file.was_executable, file.executable),
-                changes: changes(file),
-                levels: Vec::new(),
+            .filter(|(path, _)| !moved.contains_key(path))
+            .map(|(path, file)| {
+                let from = file.moved_from.as_ref();
+                let from = from.filter(|from| moved.get(from) == Some(&path));
+                let source = from.and_then(|from| self.files.get(from)).unwrap_or(file);
+                FilePlan {
+                    path: path.clone(),
+                    moved_from: from.cloned(),
+                    before: source.base.clone(),
+                    after: file.now.clone(),
+                    executable: (source.was_executable, file.executable),
+                    changes: changed(&source.base, &file.now),
+                    levels: Vec::new(),
+                }
             })
             .collect();
         (!files.is_empty()).then_some(Plan {
@@ -262,9 +293,13 @@ fn cut(mut patch: String, room: usize) -> String {
 }
 
 fn changes(file: &File) -> Vec<Change> {
+    changed(&file.base, &file.now)
+}
+
+fn changed(before: &Option<Vec<u8>>, after: &Option<Vec<u8>>) -> Vec<Change> {
     let text =
         |bytes: &Option<Vec<u8>>| Text::decode(bytes.clone().unwrap_or_default(), Breaks::Lf).ok();
-    match (text(&file.base), text(&file.now)) {
+    match (text(before), text(after)) {
         (Some(before), Some(after)) => diff(&before.raw_lines(), &after.raw_lines()),
         _ => Vec::new(),
     }
@@ -278,14 +313,15 @@ impl Row {
                 params![task, self.path.as_str()],
             )?,
             Some(file) => t.execute(
-                "INSERT OR REPLACE INTO proposed VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT OR REPLACE INTO proposed VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
                     task,
                     self.path.as_str(),
                     file.base,
                     file.now,
                     file.executable,
-                    file.was_executable
+                    file.was_executable,
+                    file.moved_from.as_ref().map(RepoPath::as_str),
                 ],
             )?,
         };

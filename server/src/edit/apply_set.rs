@@ -7,11 +7,14 @@
 use std::ops::Range;
 
 use super::elide::find_placeholder;
-use super::locate::{self, Headings, Index, Level, Place, TextPlace, git_section};
+use super::locate::{self, Headings, Index, Level, MAX_AMBIGUOUS, Place, TextPlace, git_section};
 use super::merge::diff;
 use super::parse::{BareInsert, Block, Edit, Hints, LineKind, Op};
-use super::text::{Breaks, Change, NewLine, Splice, Text};
+use super::text::{Breaks, Change, MAX_FILE, NewLine, Splice, Text};
 use super::{Kind, Refusal};
+
+/// Places that a text is replaced in at most.
+const MAX_REPLACED: usize = 1_000_000;
 
 /// A file's new bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,9 +130,13 @@ fn replace_text(
         let whole = TextPlace { range: 0..0, new }.splices(text);
         return Ok((write(text, &whole)?, vec![Level::Exact]));
     }
-    let places = locate::find_text(text, &old, &new);
-    let splices: Vec<Splice> = match places.len() {
-        0 => {
+    let most = match all {
+        true => MAX_REPLACED + 1,
+        false => MAX_AMBIGUOUS,
+    };
+    let places = locate::find_text(text, &old, &new, most);
+    let found = match &places.ranges[..] {
+        [] => {
             let block = lines_of_text(&old, &new).ok_or_else(|| {
                 locate::no_match(text, &Block::from_lines(&split(&old), &split(&new)))
             })?;
@@ -144,45 +151,74 @@ fn replace_text(
             let done = together(text, &[&edit], is_python)?;
             return Ok((done.bytes, done.levels));
         }
-        1 => places[0].splices(text),
-        _ if all => return replace_all(text, &places),
-        _ => {
-            let lines: Vec<usize> = places
-                .iter()
-                .map(|p| text.line_at(p.range.start) + 1)
-                .collect();
+        [only] => only.clone(),
+        ranges if all => return replace_all(text, ranges, &places.new),
+        ranges => {
+            let lines: Vec<usize> = ranges.iter().map(|r| text.line_at(r.start) + 1).collect();
             return Err(locate::ambiguous_lines(&lines));
         }
     };
-    // The new text may be the old with more around it, and stand there already.
-    let is_there = new.match_indices(old.as_str()).any(|(at, _)| {
-        let start = places[0].range.start.checked_sub(at);
-        start.is_some_and(|start| text.content().as_bytes()[start..].starts_with(new.as_bytes()))
-    });
-    if is_there {
+    // The new text may be the old with more around it, and stand there already. If it had the old
+    // more than once, so would the file.
+    let mut inside = new.match_indices(old.as_str());
+    if let (Some((at, _)), None) = (inside.next(), inside.next())
+        && let Some(start) = found.start.checked_sub(at)
+        && text.content().as_bytes()[start..].starts_with(new.as_bytes())
+    {
         return Err(already_applied());
     }
+    let place = TextPlace {
+        range: found,
+        new: places.new,
+    };
+    let splices = place.splices(text);
     check_added(&Index::new(text), &splices, is_python)?;
     Ok((write(text, &splices)?, vec![Level::Exact]))
 }
 
 /// Puts the new text in every place that does not overlap the one before it.
-fn replace_all(text: &Text, places: &[TextPlace]) -> Result<(Vec<u8>, Vec<Level>), Refusal> {
+fn replace_all(
+    text: &Text,
+    places: &[Range<usize>],
+    new: &str,
+) -> Result<(Vec<u8>, Vec<Level>), Refusal> {
+    if places.len() > MAX_REPLACED {
+        return Err(Refusal::new(
+            Kind::Other,
+            format!("the text to change is in the file more than {MAX_REPLACED} times"),
+        ));
+    }
+    let (mut n_bytes, mut free) = (text.content().len(), 0);
+    for range in places {
+        if range.start >= free {
+            n_bytes = n_bytes - range.len() + new.len();
+            free = range.end;
+        }
+    }
+    if n_bytes > MAX_FILE {
+        return Err(Refusal::new(
+            Kind::Other,
+            format!("the file would be larger than {} MiB", MAX_FILE >> 20),
+        ));
+    }
     let mut splices: Vec<Splice> = Vec::new();
     // Places that share lines are done in one splice.
     let mut group: Option<TextPlace> = None;
     for place in places {
         match &mut group {
-            Some(open) if place.range.start < open.range.end => {}
-            Some(open) if text.line_at(place.range.start) <= text.line_at(open.range.end) => {
+            Some(open) if place.start < open.range.end => {}
+            Some(open) if text.line_at(place.start) <= text.line_at(open.range.end) => {
                 open.new
-                    .push_str(&text.content()[open.range.end..place.range.start]);
-                open.new.push_str(&place.new);
-                open.range.end = place.range.end;
+                    .push_str(&text.content()[open.range.end..place.start]);
+                open.new.push_str(new);
+                open.range.end = place.end;
             }
             _ => {
                 splices.extend(group.take().into_iter().flat_map(|done| done.splices(text)));
-                group = Some(place.clone());
+                group = Some(TextPlace {
+                    range: place.clone(),
+                    new: new.to_owned(),
+                });
             }
         }
     }
@@ -286,7 +322,7 @@ fn find<'e>(
     readings: &[Block],
     hints: &'e Hints,
 ) -> Result<Placed<'e>, Refusal> {
-    let mut places = locate::find(index, readings, hints);
+    let mut places = locate::find(index, readings, hints)?;
     if readings.iter().all(|b| b.n_old() == 0) {
         return Ok(Placed {
             edit,
@@ -296,14 +332,14 @@ fn find<'e>(
         });
     }
     if places.is_empty() {
-        if readings.iter().any(|b| is_there_already(index, b)) {
+        if is_any_there_already(index, readings)? {
             return Err(already_applied());
         }
         return Err(locate::no_match(index.text(), &readings[0]));
     }
     // A place that is almost right may be another one, if the right one is done already.
     let is_lax = |p: &Place| p.level == Level::OneContextLine;
-    if places.iter().any(is_lax) && readings.iter().any(|b| is_there_already(index, b)) {
+    if places.iter().any(is_lax) && is_any_there_already(index, readings)? {
         return Err(already_applied());
     }
     if hints.at_end {
@@ -391,7 +427,7 @@ fn choose(
     offset: Option<Option<isize>>,
 ) -> Option<Place> {
     let item = &placed[idx];
-    let mut places: Vec<Place> = item.places.clone();
+    let mut places: Vec<&Place> = item.places.iter().collect();
     if item.hints.marks_context {
         // Hunks of a file are in its order.
         let single = |p: &Placed<'_>| match &p.places[..] {
@@ -410,12 +446,12 @@ fn choose(
         places.retain(|p| p.start() >= above && p.end() <= below);
     }
     if let [only] = &places[..] {
-        return Some(only.clone());
+        return Some((*only).clone());
     }
     if let (Some(hint), Some(offset)) = (item.hints.line, offset) {
         let wanted = (hint.cast_signed() - 1 + offset.unwrap_or_default()).cast_unsigned();
         if let Some(place) = places.iter().find(|p| p.start() == wanted) {
-            return Some(place.clone());
+            return Some((*place).clone());
         }
     }
     Headings::find(index.text(), &item.hints.headings).choose(&places)
@@ -497,8 +533,17 @@ fn range(text: &Text, first: usize, last: usize, new: &str) -> Result<Splice, Re
     })
 }
 
-/// Whether the file has the block's new text, so that nothing is left to do.
-fn is_there_already(index: &Index<'_>, block: &Block) -> bool {
+/// Whether the file has the new text of one of the readings, so that nothing is left to do.
+fn is_any_there_already(index: &Index<'_>, readings: &[Block]) -> Result<bool, Refusal> {
+    for block in readings {
+        if is_there_already(index, block)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_there_already(index: &Index<'_>, block: &Block) -> Result<bool, Refusal> {
     let adds_text = block
         .lines
         .iter()
@@ -512,7 +557,7 @@ fn is_there_already(index: &Index<'_>, block: &Block) -> bool {
         })
         .collect();
     let probe = Block { lines: new };
-    adds_text && !locate::find(index, &[probe], &Hints::default()).is_empty()
+    Ok(adds_text && !locate::find(index, &[probe], &Hints::default())?.is_empty())
 }
 
 /// Refuses lines that stand already where they are to be inserted.
@@ -594,3 +639,6 @@ pub(super) fn placeholder(line: &str) -> Refusal {
 fn already_applied() -> Refusal {
     Refusal::new(Kind::AlreadyApplied, "the file has the new text already")
 }
+
+#[cfg(test)]
+mod tests;

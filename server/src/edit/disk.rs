@@ -49,8 +49,6 @@ pub struct Stored {
     /// Permission bits.
     pub mode: u32,
     pub id: FileId,
-    /// Other names of the same file exist: it must be written in place to stay one file.
-    pub is_linked: bool,
 }
 
 /// Why a file could not be read or written.
@@ -113,6 +111,14 @@ impl Root {
         &self.path
     }
 
+    /// Whether the folder at `path`, links followed, is this one: it may have been moved away, and
+    /// another one be there.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let found = std::fs::metadata(path).map(|found| FileId(found.dev(), found.ino()));
+        let ours = rustix::fs::fstat(&self.dir).map(|ours| walk::id_of(&ours));
+        matches!((found, ours), (Ok(found), Ok(ours)) if found == ours)
+    }
+
     /// Reads what is at `path`.
     ///
     /// # Errors
@@ -173,7 +179,6 @@ impl Spot {
             bytes,
             mode: found.mode() & 0o7777,
             id: FileId(found.dev(), found.ino()),
-            is_linked: found.nlink() > 1,
         })
     }
 

@@ -6,6 +6,7 @@
 //! conflict, and nothing is written for it.
 //! Not here: writing (`transaction`), keeping proposals (`workspace`).
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -19,7 +20,8 @@ use super::journal::Image;
 use super::merge::{Adjacent, Side, diff, merge};
 use super::path::RepoPath;
 use super::plan::{FilePlan, Plan};
-use super::text::{Breaks, Change, Text};
+use super::spelling;
+use super::text::{Breaks, Change, Inexpressible, Text};
 
 /// Lines of a conflict that are quoted at most, and bytes of each side.
 const QUOTED_LINES: usize = 40;
@@ -85,7 +87,7 @@ pub struct Version {
 }
 
 /// Lines that somebody else changed where a hunk, or its taking back, would change them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conflict {
     pub path: RepoPath,
@@ -97,6 +99,13 @@ pub struct Conflict {
     pub base: String,
     pub current: String,
     pub proposed: String,
+}
+
+/// A file as it is, where it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Spelled<'a> {
+    OnDisk(&'a [u8]),
+    InEditor(&'a [u8]),
 }
 
 /// The outcome of carrying a change over to the text as it is now.
@@ -122,6 +131,12 @@ impl Proposal {
         self.files
             .iter()
             .flat_map(|file| file.hunks.iter().map(move |hunk| (file, hunk)))
+    }
+
+    /// Bytes of all its files, before and after.
+    pub fn n_bytes(&self) -> usize {
+        let bytes = self.files.iter().flat_map(|f| [&f.before, &f.after]);
+        bytes.flatten().map(|bytes| bytes.0.len()).sum()
     }
 
     /// Whether a hunk is undecided.
@@ -187,6 +202,59 @@ impl ProposedFile {
     /// Whether its hunks are to be seen at `path`: where the file is, or where it is moved from.
     pub fn is_about(&self, path: &RepoPath) -> bool {
         self.path == *path || self.moved_from.as_ref() == Some(path)
+    }
+
+    /// The file with its texts spelled as it is spelled `now`, where that is another spelling than
+    /// that of `from`, one of its versions: it was open in an editor then and is not now, or the
+    /// other way round. A change of the spelling itself is left as it is.
+    ///
+    /// # Errors
+    /// [`Inexpressible`] when the encoding of `now` lacks a character.
+    pub fn spelled_like(
+        &self,
+        from: &Version,
+        now: Spelled<'_>,
+    ) -> Result<Cow<'_, Self>, Inexpressible> {
+        let as_it_is = Cow::Borrowed(self);
+        let (now, is_document) = match now {
+            Spelled::OnDisk(now) => (now, false),
+            Spelled::InEditor(now) => (now, true),
+        };
+        let from = from.bytes.as_deref().and_then(spelling::decode);
+        let (Some(from), Some(now)) = (from, spelling::decode(now)) else {
+            return Ok(as_it_is);
+        };
+        if now.bytes().is_empty() && !is_document {
+            return Ok(as_it_is);
+        }
+        let read = |bytes: &Option<Bytes>| bytes.as_ref().and_then(|b| spelling::decode(&b.0));
+        let (before, after) = (read(&self.before), read(&self.after));
+        let is_change = match (&before, &after) {
+            (Some(before), Some(after)) => !spelling::may_be_same(before, after),
+            (None, _) | (_, None) => false,
+        };
+        let is_text =
+            before.is_some() == self.before.is_some() && after.is_some() == self.after.is_some();
+        // The version that is in may be ASCII, where the other one tells the encoding.
+        let is_foreign = |text: &Option<Text>| {
+            is_document
+                && text
+                    .as_ref()
+                    .is_some_and(|t| t.encoding() != now.encoding())
+        };
+        let is_same = spelling::is_same(&from, &now) && !is_foreign(&before) && !is_foreign(&after);
+        if is_same || is_change || !is_text {
+            return Ok(as_it_is);
+        }
+        let spelled = |text: Option<Text>| {
+            let bytes = text.map(|text| spelling::text_like(&now, &text));
+            bytes.transpose().map(|bytes| bytes.map(Bytes))
+        };
+        Ok(Cow::Owned(Self {
+            before: spelled(before)?,
+            after: spelled(after)?,
+            ..self.clone()
+        }))
     }
 
     /// Makes the file with just the hunks for which `chosen` holds.

@@ -8,7 +8,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::hunks::{Conflict, HunkState};
 use super::path::RepoPath;
 use crate::store::{Store, StoreError, now};
 
@@ -18,7 +20,8 @@ use crate::store::{Store, StoreError, now};
 pub struct Token(String);
 
 impl Token {
-    /// Makes one that sorts after all earlier ones.
+    /// Makes one that sorts after all earlier ones of this process, and after those of others as
+    /// far as the clock tells: by the millisecond, and as long as it is not set back.
     pub fn new() -> Self {
         Self(uuid::Uuid::now_v7().to_string())
     }
@@ -113,8 +116,11 @@ pub struct Entry {
     pub hunks: Vec<String>,
     /// The token it takes back.
     pub undoes: Option<Token>,
-    /// The token that takes it back.
+    /// The token that takes all of it back.
     pub undone_by: Option<Token>,
+    /// What it left as it was, where it took back the rest.
+    #[serde(skip)]
+    pub conflicts: Vec<Conflict>,
     #[serde(skip)]
     pub request: Option<String>,
     pub paths: Vec<String>,
@@ -131,6 +137,8 @@ pub struct Purpose {
     pub proposal: Option<String>,
     pub hunks: Vec<String>,
     pub undoes: Option<Token>,
+    /// What it leaves as it is for these, where it takes back the rest.
+    pub conflicts: Vec<Conflict>,
     /// The client's key for asking the same thing twice.
     pub request: Option<String>,
 }
@@ -143,7 +151,18 @@ pub struct LogRow<'a> {
     pub proposal: Option<&'a str>,
     pub step: Option<&'a str>,
     pub hunk: Option<&'a str>,
+    /// How the hunk was decided before.
+    pub was: Option<HunkState>,
     pub path: Option<&'a str>,
+}
+
+/// A hunk that a transaction decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    pub proposal: String,
+    pub hunk: String,
+    /// How it was decided before; `None` where that was not written down.
+    pub was: Option<HunkState>,
 }
 
 /// A proposal as it is kept.
@@ -207,8 +226,9 @@ pub fn begin(
         }
         t.execute(
             "INSERT INTO transactions
-                (id, at, state, kind, author, proposal, hunks, undoes, request, directories)
-             VALUES (?1, ?2, 'begun', ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                (id, at, state, kind, author, proposal, hunks, undoes, request, directories,
+                conflicts)
+             VALUES (?1, ?2, 'begun', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 token.as_str(),
                 now(),
@@ -219,6 +239,7 @@ pub fn begin(
                 purpose.undoes.as_ref().map(Token::as_str),
                 purpose.request,
                 json(directories),
+                json(&purpose.conflicts),
             ],
         )?;
         for (idx, record) in (0_i64..).zip(records) {
@@ -252,6 +273,32 @@ pub fn finish(store: &Store, token: &Token, notes: &[Note<'_>]) -> Result<(), St
 /// Writes down what needs no file to change.
 pub fn note(store: &Store, notes: &[Note<'_>]) -> Result<(), StoreError> {
     store.write(|t| write_notes(t, notes, None))
+}
+
+/// As [`note`], with the hunks that were decided so under a request key.
+pub fn note_request(
+    store: &Store,
+    notes: &[Note<'_>],
+    request: &str,
+    hunks: &[String],
+) -> Result<(), StoreError> {
+    store.write(|t| {
+        write_notes(t, notes, None)?;
+        t.execute(
+            "INSERT INTO requests (request, at, hunks) VALUES (?1, ?2, ?3)",
+            params![request, now(), json(hunks)],
+        )?;
+        Ok(())
+    })
+}
+
+/// The hunks that were decided under a request key without any byte that changed.
+pub fn noted(store: &Store, request: &str) -> Result<Option<Vec<String>>, StoreError> {
+    store.read(|c| {
+        let sql = "SELECT hunks FROM requests WHERE request = ?1";
+        c.query_row(sql, [request], |row| read_list(row, 0))
+            .optional()
+    })
 }
 
 /// Writes down that none of it is left. Its request may be made again.
@@ -291,7 +338,8 @@ pub fn recent(store: &Store, most: usize) -> Result<Vec<Entry>, StoreError> {
 pub fn last(store: &Store) -> Result<Option<Entry>, StoreError> {
     // A taking back that is no longer known to be of what does nothing again.
     let stands = "state = 'done' AND NOT EXISTS (
-            SELECT 1 FROM transactions u WHERE u.undoes = t.id AND u.state IN ('done', 'expired'))
+            SELECT 1 FROM transactions u WHERE u.undoes = t.id AND u.state IN ('done', 'expired')
+            AND u.conflicts = '[]')
         AND (kind <> 'rollback' OR (
             WITH RECURSIVE up (kind, undoes, depth) AS (
                 SELECT t.kind, t.undoes, 0
@@ -303,13 +351,24 @@ pub fn last(store: &Store) -> Result<Option<Entry>, StoreError> {
 }
 
 /// The hunks that a transaction decided, each with its proposal.
-pub fn decided(store: &Store, token: &Token) -> Result<Vec<(String, String)>, StoreError> {
+pub fn decided(store: &Store, token: &Token) -> Result<Vec<Decided>, StoreError> {
     store.read(|c| {
         let mut select = c.prepare(
-            "SELECT DISTINCT proposal, hunk FROM diff_log
+            "SELECT DISTINCT proposal, hunk, was FROM diff_log
              WHERE token = ?1 AND proposal IS NOT NULL AND hunk IS NOT NULL ORDER BY id",
         )?;
-        let rows = select.query_map([token.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = select.query_map([token.as_str()], |row| {
+            Ok(Decided {
+                proposal: row.get(0)?,
+                hunk: row.get(1)?,
+                was: match row.get::<_, Option<String>>(2)?.as_deref() {
+                    Some("pending") => Some(HunkState::Pending),
+                    Some("accepted") => Some(HunkState::Accepted),
+                    Some("rejected") => Some(HunkState::Rejected),
+                    _ => None,
+                },
+            })
+        })?;
         rows.collect()
     })
 }
@@ -390,34 +449,57 @@ pub fn proposal(store: &Store, id: &str) -> Result<Option<String>, StoreError> {
 /// Forgets bytes that are too old or too many; their tokens answer `expired` from then on, and are
 /// forgotten themselves, with what the log says of them, when they are three times as old.
 ///
-/// Returns how many tokens expired.
+/// Returns how many tokens expired. One pass over all rows, whatever is dropped.
 pub fn expire(store: &Store, retention: Retention) -> Result<usize, StoreError> {
     store.write(|t| {
+        let too_old = now() - retention.milliseconds;
         let mut expired = t.execute(
-            "UPDATE transactions SET state = 'expired'
+            "UPDATE transactions SET state = 'expired', request = NULL
              WHERE state IN ('done', 'undone') AND at < ?1",
-            [now() - retention.milliseconds],
+            [too_old],
         )?;
-        drop_unused(t)?;
-        while kept_bytes(t)? > retention.bytes {
-            let oldest = t.execute(
-                "UPDATE transactions SET state = 'expired' WHERE id =
-                 (SELECT id FROM transactions WHERE state IN ('done', 'undone') ORDER BY id LIMIT 1)",
-                [],
+        t.execute("DELETE FROM proposals WHERE at < ?1", [too_old])?;
+        t.execute("DELETE FROM requests WHERE at < ?1", [too_old])?;
+        if let Some((at, id)) = newest_beyond(t, retention.bytes)? {
+            expired += t.execute(
+                "UPDATE transactions SET state = 'expired', request = NULL
+                 WHERE state IN ('done', 'undone') AND (at, id) <= (?1, ?2)",
+                params![at, id],
             )?;
-            if oldest == 0 {
-                break;
-            }
-            expired += oldest;
-            drop_unused(t)?;
+            t.execute(
+                "DELETE FROM proposals WHERE NOT is_open AND (at, id) <= (?1, ?2)",
+                params![at, id],
+            )?;
         }
-        t.execute(
-            "DELETE FROM proposals WHERE at < ?1",
-            [now() - retention.milliseconds],
-        )?;
+        drop_unused(t)?;
         forget(t, now() - FORGOTTEN_AFTER * retention.milliseconds)?;
         Ok(expired)
     })
+}
+
+/// The newest transaction or proposal that there is no room for after all newer ones. Bytes that
+/// several transactions share are those of the newest.
+fn newest_beyond(t: &Transaction<'_>, bytes: i64) -> rusqlite::Result<Option<(i64, String)>> {
+    t.query_row(
+        "WITH used (hash, token) AS (
+            SELECT before_hash, token FROM changes JOIN transactions ON token = id
+            WHERE state IN ('begun', 'done') AND before_hash IS NOT NULL
+            UNION ALL
+            SELECT after_hash, token FROM changes JOIN transactions ON token = id
+            WHERE state IN ('begun', 'done') AND after_hash IS NOT NULL),
+        newest (hash, token) AS (SELECT hash, max(token) FROM used GROUP BY hash),
+        kept (at, id, bytes) AS (
+            SELECT at, id, sum(length(b.bytes)) FROM newest
+            JOIN blobs b ON b.hash = newest.hash JOIN transactions ON id = token GROUP BY id
+            UNION ALL
+            SELECT at, id, length(body) FROM proposals),
+        running (at, id, bytes) AS (
+            SELECT at, id, sum(bytes) OVER (ORDER BY at DESC, id DESC) FROM kept)
+        SELECT at, id FROM running WHERE bytes > ?1 ORDER BY at DESC, id DESC LIMIT 1",
+        [bytes],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+    .optional()
 }
 
 /// Drops all rows from before a moment.
@@ -443,14 +525,6 @@ fn drop_unused(t: &Transaction<'_>) -> rusqlite::Result<usize> {
             SELECT after_hash FROM changes JOIN transactions ON token = id
             WHERE state IN ('begun', 'done') AND after_hash IS NOT NULL)",
         [],
-    )
-}
-
-fn kept_bytes(t: &Transaction<'_>) -> rusqlite::Result<i64> {
-    t.query_row(
-        "SELECT coalesce(sum(length(bytes)), 0) FROM blobs",
-        [],
-        |row| row.get(0),
     )
 }
 
@@ -507,8 +581,8 @@ fn write_proposal(t: &Transaction<'_>, row: &ProposalRow<'_>) -> rusqlite::Resul
 
 fn write_log(t: &Transaction<'_>, row: &LogRow<'_>, token: Option<&Token>) -> rusqlite::Result<()> {
     t.execute(
-        "INSERT INTO diff_log (at, action, author, proposal, step, hunk, path, token)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO diff_log (at, action, author, proposal, step, hunk, path, token, was)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             now(),
             row.action,
@@ -517,7 +591,8 @@ fn write_log(t: &Transaction<'_>, row: &LogRow<'_>, token: Option<&Token>) -> ru
             row.step,
             row.hunk,
             row.path,
-            token.map(Token::as_str)
+            token.map(Token::as_str),
+            row.was.map(name_of_state),
         ],
     )
     .map(|_| ())
@@ -526,8 +601,8 @@ fn write_log(t: &Transaction<'_>, row: &LogRow<'_>, token: Option<&Token>) -> ru
 const ENTRY: &str =
     "SELECT id, at, state, kind, author, proposal, hunks, undoes, request, directories,
     (SELECT u.id FROM transactions u WHERE u.undoes = t.id AND u.state IN ('done', 'expired')
-        ORDER BY u.id LIMIT 1),
-    (SELECT json_group_array(path) FROM changes WHERE token = t.id)
+        AND u.conflicts = '[]' ORDER BY u.id LIMIT 1),
+    (SELECT json_group_array(path) FROM changes WHERE token = t.id), conflicts
     FROM transactions t";
 
 fn entries(store: &Store, filter: &str, most: usize) -> Result<Vec<Entry>, StoreError> {
@@ -545,10 +620,7 @@ fn one_entry(c: &Connection, filter: &str, value: &str) -> rusqlite::Result<Opti
 }
 
 fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let list = |idx: usize| -> rusqlite::Result<Vec<String>> {
-        serde_json::from_str(&row.get::<_, String>(idx)?)
-            .map_err(|why| broken(idx, &why.to_string()))
-    };
+    let list = |idx: usize| read_list(row, idx);
     Ok(Entry {
         token: Token(row.get(0)?),
         at: row.get(1)?,
@@ -571,15 +643,28 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         directories: list(9)?,
         undone_by: row.get::<_, Option<String>>(10)?.map(Token),
         paths: list(11)?,
+        conflicts: read_list(row, 12)?,
     })
+}
+
+fn read_list<T: DeserializeOwned>(row: &Row<'_>, idx: usize) -> rusqlite::Result<Vec<T>> {
+    serde_json::from_str(&row.get::<_, String>(idx)?).map_err(|why| broken(idx, &why.to_string()))
 }
 
 fn broken(idx: usize, why: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(idx, rusqlite::types::Type::Text, why.into())
 }
 
-fn json(list: &[String]) -> String {
-    serde_json::to_string(list).expect("a list of strings is valid JSON")
+fn json<T: Serialize>(list: &[T]) -> String {
+    serde_json::to_string(list).expect("because nothing in it has keys that are no strings")
+}
+
+fn name_of_state(state: HunkState) -> &'static str {
+    match state {
+        HunkState::Pending => "pending",
+        HunkState::Accepted => "accepted",
+        HunkState::Rejected => "rejected",
+    }
 }
 
 fn name_of_kind(kind: Kind) -> &'static str {

@@ -17,12 +17,19 @@ mod substring;
 pub use headings::{Headings, git_section};
 pub use lines::Index;
 pub use report::{ambiguous, ambiguous_lines, no_match};
-pub use substring::{TextPlace, find_text};
+pub use substring::{TextPlace, TextPlaces, find_text};
 
+use std::rc::Rc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Refusal;
 use super::parse::{Block, BlockLine, Hints, LineKind};
 use super::text::{LineEnd, NewLine, Splice};
-use lines::Key;
+use lines::{Key, MAX_PLACES};
 
+/// Places that are told of where nothing can choose among them.
+pub const MAX_AMBIGUOUS: usize = 256;
 /// Context lines that a block needs before one of them may differ.
 const LINES_FOR_ONE_OFF: usize = 5;
 /// Lines of a block that must carry letters or digits before one of its lines may differ.
@@ -69,13 +76,13 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     pub start: usize,
-    pub block: Block,
+    pub block: Rc<Block>,
     /// A line of the file that the block leaves out: it comes before this old line of the block.
     pub left_out: Option<usize>,
 }
 
 impl Place {
-    fn whole(level: Level, start: usize, block: Block) -> Self {
+    fn whole(level: Level, start: usize, block: Rc<Block>) -> Self {
         Self {
             level,
             parts: vec![Part {
@@ -160,9 +167,13 @@ impl Part {
 
 /// Finds all places that one of `readings` fits, on the first level on which there are any.
 ///
-/// Places that come to the same bytes count once. Empty when there is none. Linear in the file per
-/// level, as long as its lines do not repeat beyond [`lines::MAX_WORK`].
-pub fn find(index: &Index<'_>, readings: &[Block], hints: &Hints) -> Vec<Place> {
+/// Places that come to the same bytes count once; where no hint can choose among them, no more than
+/// [`MAX_AMBIGUOUS`] are found for a reading. Empty when there is none. Linear in the file per level.
+///
+/// # Errors
+/// A [`Refusal`] when the lines of the file repeat beyond [`lines::MAX_WORK`] or [`MAX_PLACES`]: a
+/// place may not have been seen then.
+pub fn find(index: &Index<'_>, readings: &[Block], hints: &Hints) -> Result<Vec<Place>, Refusal> {
     let as_written = LEVELS
         .iter()
         .map(|level| at_level(*level, index, readings, hints));
@@ -170,51 +181,116 @@ pub fn find(index: &Index<'_>, readings: &[Block], hints: &Hints) -> Vec<Place> 
     let without_edges = LEVELS[..4]
         .iter()
         .map(|level| at_level(*level, index, &trimmed, hints));
-    as_written
+    let found = as_written
         .chain(without_edges)
         .find(|places| !places.is_empty())
-        .unwrap_or_default()
+        .unwrap_or_default();
+    match index.is_exhausted() {
+        true => Err(report::too_repetitive()),
+        false => Ok(found),
+    }
+}
+
+/// Whether anything that is known beside a block can tell one of its places from the others.
+fn can_choose(hints: &Hints) -> bool {
+    hints.line.is_some() || !hints.headings.is_empty() || hints.at_end || hints.marks_context
 }
 
 fn at_level(level: Level, index: &Index<'_>, readings: &[Block], hints: &Hints) -> Vec<Place> {
     let mut places: Vec<(usize, Place)> = Vec::new();
-    for block in readings.iter().filter(|b| b.n_old() > 0) {
+    let most = match can_choose(hints) {
+        true => MAX_PLACES + 1,
+        false => MAX_AMBIGUOUS,
+    };
+    for block in readings {
+        let n_old = block.n_old();
+        if n_old == 0 {
+            continue;
+        }
         let found = match level {
-            Level::Exact => with_key(level, index, Key::Exact, block),
-            Level::UnmarkedContext => unmarked(index, block),
-            Level::TrailingBlanks => with_key(level, index, Key::TrimEnd, block),
-            Level::Indent => indent::find(index, block),
-            Level::Escapes => escapes::find(index, block, hints),
+            Level::Exact => with_key(level, index, Key::Exact, block, most),
+            Level::UnmarkedContext => unmarked(index, block, most),
+            Level::TrailingBlanks => with_key(level, index, Key::TrimEnd, block, most),
+            Level::Indent => indent::find(index, block, most),
+            Level::Escapes => escapes::find(index, block, hints, most),
             Level::Gaps => gaps::find(index, block),
-            Level::OneContextLine if hints.marks_context => one_off(index, block),
+            Level::OneContextLine if hints.marks_context => one_off(index, block, most),
             Level::OneContextLine => Vec::new(),
         };
-        places.extend(found.into_iter().map(|place| (block.n_old(), place)));
+        index.found(found.len());
+        places.extend(found.into_iter().map(|place| (n_old, place)));
     }
     // Where text that looks like a divider makes readings of different length, more of the file
     // agreeing with the answer is what it meant.
     let longest = places.iter().map(|(n, _)| *n).max().unwrap_or_default();
-    let mut distinct: Vec<(Vec<Splice>, Place)> = Vec::new();
-    for (_, place) in places.into_iter().filter(|(n, _)| *n == longest) {
-        let splices = place.splices();
-        if distinct.iter().all(|(seen, _)| *seen != splices) {
-            distinct.push((splices, place));
+    places.retain(|(n, _)| *n == longest);
+    let mut seen: FxHashSet<Written> = FxHashSet::default();
+    let mut of_block: FxHashMap<(*const Block, Option<usize>), (usize, blake3::Hash)> =
+        FxHashMap::default();
+    let is_new = |(_, place): &(usize, Place)| match &place.parts[..] {
+        // What a block writes is the same wherever it is.
+        [part] => {
+            let key = (Rc::as_ptr(&part.block), part.left_out);
+            let (below, hash) = *of_block.entry(key).or_insert_with(|| {
+                let (first, hash) = written(&part.splices());
+                (first.map_or(0, |first| first - part.start), hash)
+            });
+            let has_none = hash == written(&[]).1;
+            let first = (!has_none).then_some(part.start + below);
+            seen.insert((first, hash))
         }
-    }
-    distinct.into_iter().map(|(_, place)| place).collect()
+        _ => seen.insert(written(&place.splices())),
+    };
+    let is_new: Vec<bool> = places.iter().map(is_new).collect();
+    let distinct = places.into_iter().zip(is_new);
+    let distinct = distinct.filter(|(_, is_new)| *is_new);
+    distinct.map(|((_, place), _)| place).collect()
 }
 
-fn with_key(level: Level, index: &Index<'_>, key: Key, block: &Block) -> Vec<Place> {
+/// What is written: the first line that changes, and a hash over all from there on.
+type Written = (Option<usize>, blake3::Hash);
+
+fn written(splices: &[Splice]) -> Written {
+    let first = splices.first().map(|splice| splice.lines.start);
+    let mut hasher = blake3::Hasher::new();
+    let mut number = |n: usize| {
+        hasher.update(&(n as u64).to_le_bytes());
+    };
+    for splice in splices {
+        number(splice.lines.start - first.unwrap_or_default());
+        number(splice.lines.len());
+        number(splice.new.len());
+    }
+    for line in splices.iter().flat_map(|splice| &splice.new) {
+        let end = match line.end {
+            LineEnd::Usual => 0,
+            LineEnd::Ended => 1,
+            LineEnd::Open => 2,
+            LineEnd::Of(line_idx) => 3 + line_idx as u64,
+        };
+        hasher.update(&end.to_le_bytes());
+        hasher.update(&(line.text.len() as u64).to_le_bytes());
+        hasher.update(line.text.as_bytes());
+    }
+    (first, hasher.finalize())
+}
+
+fn with_key(level: Level, index: &Index<'_>, key: Key, block: &Block, most: usize) -> Vec<Place> {
     let old: Vec<&str> = block.old().map(|l| l.text.as_str()).collect();
-    index
-        .find(key, &old)
-        .into_iter()
-        .map(|start| Place::whole(level, start, block.clone()))
-        .collect()
+    whole_places(level, index.find(key, &old, most), block)
+}
+
+fn whole_places(level: Level, starts: Vec<usize>, block: &Block) -> Vec<Place> {
+    if starts.is_empty() {
+        return Vec::new();
+    }
+    let block = Rc::new(block.clone());
+    let place = |start| Place::whole(level, start, Rc::clone(&block));
+    starts.into_iter().map(place).collect()
 }
 
 /// Takes every context line with or without its first blank, whichever is in the file.
-fn unmarked(index: &Index<'_>, block: &Block) -> Vec<Place> {
+fn unmarked(index: &Index<'_>, block: &Block, most: usize) -> Vec<Place> {
     if block.lines.iter().all(|l| l.unmarked.is_none()) {
         return Vec::new();
     }
@@ -222,15 +298,13 @@ fn unmarked(index: &Index<'_>, block: &Block) -> Vec<Place> {
         .old()
         .map(|l| [l.text.as_str(), l.unmarked.as_deref().unwrap_or(&l.text)])
         .collect();
-    index
-        .find_either(&old)
-        .into_iter()
-        .map(|start| Place::whole(Level::UnmarkedContext, start, block.clone()))
-        .collect()
+    let mut starts = index.find_either(&old);
+    starts.truncate(most);
+    whole_places(Level::UnmarkedContext, starts, block)
 }
 
 /// Finds the block but for one context line: another one stands there, or one line more.
-fn one_off(index: &Index<'_>, block: &Block) -> Vec<Place> {
+fn one_off(index: &Index<'_>, block: &Block, most: usize) -> Vec<Place> {
     let old: Vec<&BlockLine> = block.old().collect();
     let telling = |l: &&&BlockLine| l.text.chars().any(char::is_alphanumeric);
     if old.len() < LINES_FOR_ONE_OFF || old.iter().filter(telling).count() <= TELLING_LINES {
@@ -238,6 +312,7 @@ fn one_off(index: &Index<'_>, block: &Block) -> Vec<Place> {
     }
     let texts: Vec<&str> = old.iter().map(|l| l.text.as_str()).collect();
     let mut places = Vec::new();
+    let shared = Rc::new(block.clone());
     for (start, odd) in index.find_but_one(&texts) {
         let file_line = index.text().line(start + odd);
         // Where only blanks differ, the blanks of the lines to be written are in doubt as well. A
@@ -247,14 +322,18 @@ fn one_off(index: &Index<'_>, block: &Block) -> Vec<Place> {
             && !is_beside_change(block, odd)
             && squeezed(file_line) != squeezed(texts[odd])
         {
-            places.push(Place::whole(Level::OneContextLine, start, block.clone()));
+            places.push(Place::whole(
+                Level::OneContextLine,
+                start,
+                Rc::clone(&shared),
+            ));
         }
     }
     for (start, before) in index.find_around_one(&texts) {
         if !is_beside_insertion(block, before) {
             let part = Part {
                 start,
-                block: block.clone(),
+                block: Rc::clone(&shared),
                 left_out: Some(before),
             };
             places.push(Place {
@@ -263,6 +342,7 @@ fn one_off(index: &Index<'_>, block: &Block) -> Vec<Place> {
             });
         }
     }
+    places.truncate(most);
     places
 }
 

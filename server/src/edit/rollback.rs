@@ -5,11 +5,15 @@
 //! hunk, and by default then nothing is changed at all.
 //! Not here: writing (`transaction`), what is kept for how long (`journal`).
 
+use std::ops::Range;
+
 use super::disk::{Content, DiskError, Root};
 use super::hunks::{Conflict, carry_over};
 use super::journal::{Image, Record, World};
+use super::merge::diff;
 use super::path::RepoPath;
-use super::text::{Breaks, Eol, NewLine, Splice, Text};
+use super::spelling;
+use super::text::{Change, Inexpressible};
 use super::transaction::Wanted;
 use super::worlds::{Documents, NoDocuments};
 
@@ -26,8 +30,12 @@ pub enum Mode {
 /// What takes the records back, and what stands against it.
 pub(super) struct Undoing {
     pub(super) wanted: Vec<Wanted>,
-    pub(super) conflicts: Vec<Conflict>,
+    /// Each with its lines of the file as it was left by what is taken back.
+    pub(super) conflicts: Vec<(Range<usize>, Conflict)>,
 }
+
+/// The lines of a conflict about a file as a whole.
+const WHOLE: Range<usize> = 0..usize::MAX;
 
 /// A file as it is, in whichever world.
 struct Now {
@@ -107,7 +115,7 @@ fn undo_one(documents: &dyn Documents, record: &Record, now: Now, undoing: &mut 
         // What we made is gone, or what we removed is back: nothing is left to take back.
         (None, Some(_), None) => {}
         (Some(before), None, Some(now)) if now.bytes == before.bytes => {}
-        (None, Some(after), Some(now)) if now.bytes == spelled(after) => {
+        (None, Some(after), Some(now)) if spelled(after).as_ref() == Ok(&now.bytes) => {
             undoing.wanted.push(Wanted {
                 path: path.clone(),
                 moved_from: None,
@@ -122,15 +130,22 @@ fn undo_one(documents: &dyn Documents, record: &Record, now: Now, undoing: &mut 
             after: Some(before.clone()),
         }),
         (Some(before), Some(after), Some(now)) => {
-            let (base, theirs) = (spelled(after), spelled(before));
+            let (Ok(base), Ok(theirs)) = (spelled(after), spelled(before)) else {
+                undoing.conflicts.push((WHOLE, whole(record, Some(now))));
+                return;
+            };
             let followed = std::str::from_utf8(&base)
                 .ok()
                 .and_then(|base| documents.followed(path, base));
+            // Spelled anew, lines that stay may look as if they changed.
+            let is_spelled_anew = (record.world == World::Document) != is_document;
+            let changes = match is_spelled_anew {
+                true => changed_lines(after, before),
+                false => None,
+            };
             let (bytes, conflicts) =
-                carry_over(path, &base, &now.bytes, &theirs, None, followed.as_ref());
-            undoing
-                .conflicts
-                .extend(conflicts.into_iter().map(|(_, c)| c));
+                carry_over(path, &base, &now.bytes, &theirs, changes, followed.as_ref());
+            undoing.conflicts.extend(conflicts);
             let mode = if now.mode == after.mode {
                 before.mode
             } else {
@@ -147,7 +162,9 @@ fn undo_one(documents: &dyn Documents, record: &Record, now: Now, undoing: &mut 
             }
         }
         (Some(_), Some(_), None) | (None, Some(_), Some(_)) | (Some(_), None, Some(_)) => {
-            undoing.conflicts.push(whole(record, image.as_ref()));
+            undoing
+                .conflicts
+                .push((WHOLE, whole(record, image.as_ref())));
         }
         (None, None, _) => {}
     }
@@ -168,9 +185,8 @@ fn undo_move(
     let at_source = look(root, &NoDocuments, from)?;
     let now = look(root, &NoDocuments, &record.path)?;
     let Some(image) = now.image.filter(|_| at_source.image.is_none()) else {
-        undoing
-            .conflicts
-            .push(whole(record, at_source.image.as_ref()));
+        let conflict = whole(record, at_source.image.as_ref());
+        undoing.conflicts.push((WHOLE, conflict));
         return Ok(());
     };
     let (bytes, conflicts) = carry_over(
@@ -182,9 +198,9 @@ fn undo_move(
         None,
     );
     if !conflicts.is_empty() {
-        undoing
-            .conflicts
-            .extend(conflicts.into_iter().map(|(_, c)| c));
+        // None of it is taken back then.
+        let all = conflicts.into_iter().map(|(_, conflict)| (WHOLE, conflict));
+        undoing.conflicts.extend(all);
         return Ok(());
     }
     let mode = if image.mode == after.mode {
@@ -207,6 +223,11 @@ fn undo_move(
     Ok(())
 }
 
+fn changed_lines(from: &Image, to: &Image) -> Option<Vec<Change>> {
+    let (from, to) = (spelling::decode(&from.bytes)?, spelling::decode(&to.bytes)?);
+    Some(diff(&from.raw_lines(), &to.raw_lines()))
+}
+
 /// A conflict about a file as a whole.
 fn whole(record: &Record, now: Option<&Image>) -> Conflict {
     let text = |image: Option<&Image>| {
@@ -223,37 +244,17 @@ fn whole(record: &Record, now: Option<&Image>) -> Conflict {
     }
 }
 
-/// Spells an image that was taken in one world as the other one does: an editor knows no byte-order
-/// mark and no encoding but its own.
-fn spelled_like(now: Option<&Image>, image: &Image, taken: World, is_document: bool) -> Vec<u8> {
-    if (taken == World::Document) == is_document {
-        return image.bytes.clone();
+/// Spells an image that was taken in one world as the other one does, if the file is there now.
+fn spelled_like(
+    now: Option<&Image>,
+    image: &Image,
+    taken: World,
+    is_document: bool,
+) -> Result<Vec<u8>, Inexpressible> {
+    match now {
+        Some(now) if (taken == World::Document) != is_document => {
+            spelling::like(&now.bytes, &image.bytes)
+        }
+        Some(_) | None => Ok(image.bytes.clone()),
     }
-    let decode = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
-    let texts = now.and_then(|now| Some((decode(&now.bytes)?, decode(&image.bytes)?)));
-    let Some((now, image_text)) = texts else {
-        return image.bytes.clone();
-    };
-    if now.n_lines() == 0 {
-        return image.bytes.clone();
-    }
-    let n_lines = image_text.n_lines();
-    let has_crlf = now.eol() == Eol::CrLf && image_text.eol() == Eol::CrLf;
-    if has_crlf && now.bytes() == image_text.bytes() {
-        return image.bytes.clone();
-    }
-    let new = image_text.lines().enumerate().map(|(idx, line)| NewLine {
-        text: line.to_owned(),
-        end: if idx + 1 == n_lines && !image_text.is_ended() {
-            super::text::LineEnd::Open
-        } else {
-            super::text::LineEnd::Ended
-        },
-    });
-    let whole = Splice {
-        lines: 0..now.n_lines(),
-        new: new.collect(),
-    };
-    now.apply(&[whole])
-        .map_or_else(|_| image.bytes.clone(), |(bytes, _)| bytes)
 }

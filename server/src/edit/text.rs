@@ -237,6 +237,15 @@ impl Text {
         self.eol
     }
 
+    /// Which line ends there are: `\n`, `\r\n`, `\r`.
+    pub fn eols(&self) -> [bool; 3] {
+        let mut eols = [false; 3];
+        for eol in self.lines.iter().filter_map(|l| l.eol) {
+            eols[eol as usize] = true;
+        }
+        eols
+    }
+
     /// Whether the text has a carriage return that stands alone and ends no line.
     pub fn has_lone_cr(&self) -> bool {
         self.breaks == Breaks::Lf && memchr::memchr(b'\r', self.content.as_bytes()).is_some()

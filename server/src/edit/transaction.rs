@@ -21,6 +21,8 @@ use crate::store::StoreError;
 
 /// Files that are written to the disk at the same time.
 const SYNCED_AT_ONCE: usize = 8;
+/// How often a document that is typed into meanwhile is given its old text back.
+const ATTEMPTS: usize = 5;
 
 /// New content for a path, and what must be there now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,17 @@ pub enum Failure {
         "{why}; taking back what was done failed too ({again}), and will be finished before the next edit"
     )]
     HalfWay { why: Box<Failure>, again: String },
+    /// What somebody else wrote over what was done cannot be told from it.
+    #[error("{why}; {} was written by something else meanwhile and is left as it is", listed(.left))]
+    Foreign {
+        why: Box<Failure>,
+        left: Vec<RepoPath>,
+    },
+}
+
+fn listed(paths: &[RepoPath]) -> String {
+    let paths: Vec<&str> = paths.iter().map(RepoPath::as_str).collect();
+    paths.join(", ")
 }
 
 /// Does `wanted`, under a new token, and writes `notes` down in the same stroke.
@@ -59,7 +72,7 @@ pub enum Failure {
 /// The caller holds the workspace's lock since it read what is in `before`.
 ///
 /// # Errors
-/// [`Failure`]; then every file and document is as before.
+/// [`Failure`]; then every file and document is as before, but for those it names as left.
 pub(super) fn commit(
     workspace: &Workspace,
     documents: &dyn Documents,
@@ -79,13 +92,18 @@ pub(super) fn commit(
         Ok(journal::finish(workspace.store(), &token, notes)?)
     });
     if let Err(why) = done {
-        let taken_back = take_back(root, Some(documents), &token, &records, &directories)
+        let taken_back = take_back(root, documents, &token, &records, &directories)
             .map_err(|again| again.to_string())
-            .and_then(|_| {
-                journal::undo(workspace.store(), &token).map_err(|again| again.to_string())
+            .and_then(|left| {
+                let undone = journal::undo(workspace.store(), &token);
+                undone.map_err(|again| again.to_string()).map(|()| left)
             });
         return Err(match taken_back {
-            Ok(()) => why,
+            Ok(left) if left.is_empty() => why,
+            Ok(left) => Failure::Foreign {
+                why: Box::new(why),
+                left,
+            },
             Err(again) => Failure::HalfWay {
                 why: Box::new(why),
                 again,
@@ -96,6 +114,8 @@ pub(super) fn commit(
         Ok(()) => workspace.was_swept(token.clone()),
         Err(why) => tracing::warn!(%why, "a temporary file is left until the next start"),
     }
+    let images = records.iter().flat_map(|r| [&r.before, &r.after]).flatten();
+    workspace.was_kept(images.map(|image| image.bytes.len()).sum());
     Ok(token)
 }
 
@@ -317,15 +337,14 @@ fn document_changes(
     };
     let mut changes = Vec::new();
     for record in records.iter().filter(|r| r.world == World::Document) {
+        let failure = |why: &str| DocumentFailure {
+            path: record.path.clone(),
+            why: why.into(),
+        };
         let now = documents.open(&record.path);
-        let (Some(now), Some(before), Some(after)) =
-            (now, text(&record.before), text(&record.after))
-        else {
-            return Err(DocumentFailure {
-                path: record.path.clone(),
-                why: "was closed in the editor".into(),
-            }
-            .into());
+        let now = now.ok_or_else(|| failure("was closed in the editor"))?;
+        let (Some(before), Some(after)) = (text(&record.before), text(&record.after)) else {
+            return Err(failure("is no text that an editor could have").into());
         };
         changes.push(DocumentChange {
             path: record.path.clone(),
@@ -337,20 +356,28 @@ fn document_changes(
     Ok(changes)
 }
 
-/// Takes back whatever of a transaction was done, from the journal's rows alone.
+/// Takes back whatever of a transaction was done, from the journal's rows alone: all that can be,
+/// though some of it cannot.
 ///
 /// Returns paths that something else has written by now; those are left as they are. Can be cut
 /// off and run again.
 pub(super) fn take_back(
     root: &Root,
-    documents: Option<&dyn Documents>,
+    documents: &dyn Documents,
     token: &Token,
     records: &[Record],
     directories: &[String],
 ) -> Result<Vec<RepoPath>, Failure> {
     let mut foreign = Vec::new();
-    if let Some(documents) = documents {
-        foreign.extend(take_back_documents(documents, records)?);
+    let mut failed: Option<Failure> = None;
+    for record in records.iter().filter(|r| r.world == World::Document) {
+        match take_back_document(documents, record) {
+            Ok(true) => {}
+            Ok(false) => foreign.push(record.path.clone()),
+            Err(why) => {
+                failed.get_or_insert(why.into());
+            }
+        }
     }
     for (idx, record) in records.iter().enumerate().rev() {
         if record.world == World::Document {
@@ -371,13 +398,18 @@ pub(super) fn take_back(
                 | DiskError::TooLarge { .. }
                 | DiskError::Moved { .. },
             ) => foreign.push(record.path.clone()),
-            Err(why @ DiskError::Io { .. }) => return Err(why.into()),
+            Err(why @ DiskError::Io { .. }) => {
+                failed.get_or_insert(why.into());
+            }
         }
     }
     for directory in directories.iter().rev() {
         root.remove_directory(directory);
     }
-    Ok(foreign)
+    match failed {
+        None => Ok(foreign),
+        Some(why) => Err(why),
+    }
 }
 
 /// Brings one file back to what it was; `false` if something else has written it.
@@ -484,58 +516,70 @@ fn is_mix(now: &[u8], before: &[u8], after: Option<&Image>) -> bool {
         })
 }
 
-/// Gives documents their old text back, with what was typed in between left in.
-fn take_back_documents(
-    documents: &dyn Documents,
-    records: &[Record],
-) -> Result<Vec<RepoPath>, Failure> {
-    let mut foreign = Vec::new();
-    for record in records.iter().filter(|r| r.world == World::Document) {
-        let (Some(before), Some(after)) = (&record.before, &record.after) else {
-            continue;
-        };
+/// Gives a document its old text back, with what was typed in between left in; `false` if that
+/// cannot be told apart.
+fn take_back_document(documents: &dyn Documents, record: &Record) -> Result<bool, DocumentFailure> {
+    let (Some(before), Some(after)) = (&record.before, &record.after) else {
+        return Ok(true);
+    };
+    let mut attempt = 1;
+    loop {
         let Some(now) = documents.open(&record.path) else {
-            continue;
+            return Ok(true);
         };
         if now.text.as_bytes() == before.bytes {
-            continue;
+            return Ok(true);
         }
-        let decode = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
-        let texts = (
-            decode(&after.bytes),
-            decode(now.text.as_bytes()),
-            decode(&before.bytes),
-        );
-        let (Some(base), Some(ours), Some(theirs)) = texts else {
-            foreign.push(record.path.clone());
-            continue;
+        let Some(text) = without(before, after, &now.text) else {
+            return Ok(false);
         };
-        let (base, our_lines, theirs) = (base.raw_lines(), ours.raw_lines(), theirs.raw_lines());
-        let merged = merge(
-            base.len(),
-            Side {
-                lines: &our_lines,
-                changes: &diff(&base, &our_lines),
-            },
-            Side {
-                lines: &theirs,
-                changes: &diff(&base, &theirs),
-            },
-            Adjacent::Separate,
-        );
-        let text = String::from_utf8([ours.bom(), &merged.bytes].concat()).unwrap_or_default();
-        if !merged.conflicts.is_empty() || text.is_empty() && !before.bytes.is_empty() {
-            foreign.push(record.path.clone());
-            continue;
+        if text == now.text {
+            return Ok(true);
         }
-        documents.change(&[DocumentChange {
+        let change = DocumentChange {
             path: record.path.clone(),
             version: now.version,
             before: now.text,
             after: text,
-        }])?;
+        };
+        let Err(why) = documents.change_back(std::slice::from_ref(&change)) else {
+            return Ok(true);
+        };
+        let now = documents.open(&record.path);
+        let is_stale = now.is_none_or(|now| now.text != change.before);
+        if !is_stale || attempt == ATTEMPTS {
+            return Err(why);
+        }
+        attempt += 1;
     }
-    Ok(foreign)
+}
+
+/// The text without what leads from `before` to `after`; `None` where somebody wrote in it.
+fn without(before: &Image, after: &Image, now: &str) -> Option<String> {
+    let decode = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
+    let (base, ours, theirs) = (
+        decode(&after.bytes)?,
+        decode(now.as_bytes())?,
+        decode(&before.bytes)?,
+    );
+    let (base, our_lines, theirs) = (base.raw_lines(), ours.raw_lines(), theirs.raw_lines());
+    let merged = merge(
+        base.len(),
+        Side {
+            lines: &our_lines,
+            changes: &diff(&base, &our_lines),
+        },
+        Side {
+            lines: &theirs,
+            changes: &diff(&base, &theirs),
+        },
+        Adjacent::Separate,
+    );
+    if !merged.conflicts.is_empty() {
+        return None;
+    }
+    let text = String::from_utf8([ours.bom(), &merged.bytes].concat()).ok()?;
+    (!text.is_empty() || before.bytes.is_empty()).then_some(text)
 }
 
 /// Removes what a finished transaction left under other names.

@@ -23,7 +23,7 @@ use super::path::RepoPath;
 use super::plan::{Options, plan};
 use super::rollback::{self, Mode};
 use super::transaction::{Failure, commit, sweep, take_back};
-use super::worlds::{Documents, Worlds};
+use super::worlds::{Documents, NoDocuments, Worlds};
 use super::{Refusal, disk};
 use crate::store::{Store, StoreError};
 
@@ -35,7 +35,14 @@ pub struct Workspace {
     proposals: Proposals,
     /// Transactions that left no temporary file, which the next one writes down.
     swept: Mutex<Vec<Token>>,
+    retention: Retention,
+    /// Transactions since what is kept was last cut down to that, and their bytes.
+    unchecked: Mutex<(usize, usize)>,
 }
+
+/// Transactions, and the part of the bytes that are kept, after which it is cut down again.
+const CHECKED_AFTER: usize = 64;
+const CHECKED_PART: i64 = 16;
 
 /// Why a workspace cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +53,9 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("{path} cannot be locked: {why}")]
     Lock { path: PathBuf, why: io::Error },
-    #[error("what a crash left half done cannot be taken back: {0}")]
+    #[error(
+        "an edit that was cut off here cannot be taken back: {0}; mend that and open the folder again"
+    )]
     Recovery(Box<Failure>),
 }
 
@@ -67,6 +76,8 @@ pub enum EditError {
     Expired(Token),
     #[error("what rollback token {0} stands for failed, and left nothing to take back")]
     NothingDone(Token),
+    #[error("{} is no longer the folder that was opened; open it again", .0.display())]
+    Replaced(PathBuf),
     #[error(transparent)]
     Failed(#[from] Failure),
 }
@@ -132,6 +143,8 @@ impl Workspace {
             lock: Mutex::new(lock),
             proposals: Proposals::default(),
             swept: Mutex::default(),
+            retention: Retention::default(),
+            unchecked: Mutex::default(),
         };
         workspace.recover()?;
         workspace.refresh(None)?;
@@ -147,9 +160,35 @@ impl Workspace {
         &self.store
     }
 
+    /// Refuses what would go into a folder that was moved away or removed.
+    fn check_place(&self) -> Result<(), EditError> {
+        match self.root.is_at(self.root.path()) {
+            true => Ok(()),
+            false => Err(EditError::Replaced(self.root.path().to_owned())),
+        }
+    }
+
     pub(super) fn was_swept(&self, token: Token) {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         swept.push(token);
+    }
+
+    /// Counts a transaction with all its bytes, and from time to time forgets what is too much.
+    pub(super) fn was_kept(&self, n_bytes: usize) {
+        let mut unchecked = self
+            .unchecked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        unchecked.0 += 1;
+        unchecked.1 += n_bytes;
+        let part = usize::try_from(self.retention.bytes / CHECKED_PART).unwrap_or(usize::MAX);
+        if unchecked.0 < CHECKED_AFTER && unchecked.1 < part {
+            return;
+        }
+        *unchecked = (0, 0);
+        if let Err(why) = journal::expire(&self.store, self.retention) {
+            tracing::warn!(%why, "old edits are not forgotten");
+        }
     }
 
     pub(super) fn take_swept(&self) -> Vec<Token> {
@@ -164,7 +203,7 @@ impl Workspace {
             why,
         })?;
         let failed = |why: Failure| OpenError::Recovery(Box::new(why));
-        self.finish_cut_off().map_err(failed)?;
+        self.finish_cut_off(&NoDocuments).map_err(failed)?;
         for entry in journal::unswept(&self.store)? {
             let records = journal::records(&self.store, &entry.token)?;
             match sweep(&self.root, &entry.token, &records) {
@@ -172,16 +211,17 @@ impl Workspace {
                 Err(why) => tracing::warn!(%why, "a temporary file is left"),
             }
         }
-        journal::expire(&self.store, Retention::default())?;
+        journal::expire(&self.store, self.retention)?;
         Ok(())
     }
 
     /// Takes back what was begun and neither done nor undone. The caller holds the lock, so nobody
     /// works on it any more: its process died, or could not write the journal.
-    fn finish_cut_off(&self) -> Result<(), Failure> {
+    fn finish_cut_off(&self, documents: &dyn Documents) -> Result<(), Failure> {
         for entry in journal::begun(&self.store)? {
             let records = journal::records(&self.store, &entry.token)?;
-            let foreign = take_back(&self.root, None, &entry.token, &records, &entry.directories)?;
+            let (token, directories) = (&entry.token, &entry.directories);
+            let foreign = take_back(&self.root, documents, token, &records, directories)?;
             for path in foreign {
                 tracing::warn!(%path, token = %entry.token, "was written by something else after an edit was cut off; left as it is");
             }
@@ -199,9 +239,10 @@ impl Workspace {
     }
 
     /// As [`exclusive`](Self::exclusive), with nothing half done and every proposal as it is kept.
-    fn exclusively(&self) -> Result<Exclusive<'_>, EditError> {
+    fn exclusively(&self, documents: &dyn Documents) -> Result<Exclusive<'_>, EditError> {
         let lock = self.exclusive().map_err(Failure::Journal)?;
-        self.finish_cut_off()?;
+        self.check_place()?;
+        self.finish_cut_off(documents)?;
         self.refresh(None).map_err(Failure::Store)?;
         Ok(lock)
     }
@@ -218,6 +259,7 @@ impl Workspace {
         author: &str,
         step: Option<&str>,
     ) -> Result<Proposal, EditError> {
+        self.check_place()?;
         let tree = Worlds::new(&self.root, documents);
         let plan = plan(edits, &tree, options).map_err(EditError::Refused)?;
         Ok(Proposal::new(
@@ -252,7 +294,8 @@ impl Workspace {
     /// When the journal cannot be read.
     pub fn has_done(&self, request: &str) -> Result<bool, StoreError> {
         let entry = journal::by_request(&self.store, request)?;
-        Ok(entry.is_some_and(|e| e.state == State::Done))
+        let is_noted = journal::noted(&self.store, request)?.is_some();
+        Ok(is_noted || entry.is_some_and(|e| e.state == State::Done))
     }
 
     /// The last transaction that stands: the one that "undo" means.
@@ -290,7 +333,8 @@ impl Workspace {
 
     /// Takes back what a token did. The outcome's token takes that back in turn.
     ///
-    /// A token that was rolled back before answers as it did then.
+    /// A token that was rolled back before answers as it did then, unless that was rolled back in
+    /// turn or left something for its conflicts.
     ///
     /// # Errors
     /// [`EditError`]; nothing was changed then.
@@ -303,54 +347,72 @@ impl Workspace {
     ) -> Result<Outcome, EditError> {
         let unknown = || EditError::UnknownToken(token.to_owned());
         let token = Token::parse(token).ok_or_else(unknown)?;
-        let _lock = self.exclusively()?;
+        let _lock = self.exclusively(documents)?;
         if let Some(done) = self.done_before(request)? {
             return Ok(done);
         }
         let entry = journal::entry(&self.store, &token)
             .map_err(Failure::Store)?
             .ok_or_else(unknown)?;
+        let (entry, is_taken_back) = self.turned(entry).map_err(Failure::Store)?;
+        if is_taken_back {
+            return Ok(outcome_of(&entry));
+        }
         match entry.state {
             State::Done => {}
             State::Expired => return Err(EditError::Expired(token)),
             State::Begun | State::Undone => return Err(EditError::NothingDone(token)),
         }
-        if let Some(by) = &entry.undone_by {
-            let by = journal::entry(&self.store, by).map_err(Failure::Store)?;
-            return Ok(by.map_or_else(|| outcome_of(&entry), |by| outcome_of(&by)));
-        }
-        let records = journal::records(&self.store, &token).map_err(Failure::Store)?;
+        let records = journal::records(&self.store, &entry.token).map_err(Failure::Store)?;
         let undoing = rollback::undoing(&self.root, documents, &records).map_err(Failure::Disk)?;
-        if !undoing.conflicts.is_empty() && mode == Mode::AllOrNothing {
-            return Err(EditError::Conflicts(undoing.conflicts));
+        let told = |(_, conflict): &(_, Conflict)| conflict.clone();
+        let conflicts: Vec<Conflict> = undoing.conflicts.iter().map(told).collect();
+        let is_rest_wanted = mode == Mode::CleanOnly && !undoing.wanted.is_empty();
+        if !conflicts.is_empty() && !is_rest_wanted {
+            return Err(EditError::Conflicts(conflicts));
         }
         let paths: Vec<String> = undoing.wanted.iter().map(|w| w.path.to_string()).collect();
-        if undoing.wanted.is_empty() && !undoing.conflicts.is_empty() {
-            return Err(EditError::Conflicts(undoing.conflicts));
-        }
+        let taken_back = self
+            .taken_back(&entry, &records, &undoing.conflicts)
+            .map_err(Failure::Store)?;
+        let hunks = match conflicts.is_empty() {
+            true => entry.hunks.clone(),
+            false => taken_back.hunks.iter().map(|d| d.hunk.clone()).collect(),
+        };
         let purpose = Purpose {
             kind: Kind::Rollback,
             author: entry.author.clone(),
             proposal: entry.proposal.clone(),
-            hunks: entry.hunks.clone(),
-            undoes: Some(token.clone()),
+            hunks: hunks.clone(),
+            undoes: Some(entry.token.clone()),
+            conflicts: conflicts.clone(),
             request: request.map(str::to_owned),
         };
-        let decided = journal::decided(&self.store, &token).map_err(Failure::Store)?;
-        let taken_back = self.taken_back(&entry, &decided).map_err(Failure::Store)?;
-        let reopened = match undoing.conflicts.is_empty() {
-            true => &taken_back[..],
-            false => &[],
-        };
-        let notes = review::notes_of_rollback(&entry, &decided, reopened);
+        let notes = review::notes_of_rollback(&entry, &taken_back);
         let redo = commit(self, documents, &purpose, undoing.wanted, &notes)?;
+        for directory in entry.directories.iter().rev() {
+            self.root.remove_directory(directory);
+        }
         self.refresh_decided();
         Ok(Outcome {
             rollback_token: Some(redo),
-            hunks: entry.hunks,
+            hunks,
             paths,
-            conflicts: undoing.conflicts,
+            conflicts,
         })
+    }
+
+    /// The last of those that took a transaction back and did it again by turns, and whether it is
+    /// taken back by that.
+    fn turned(&self, entry: Entry) -> Result<(Entry, bool), StoreError> {
+        let (mut last, mut is_taken_back) = (entry, false);
+        while let Some(by) = &last.undone_by {
+            let Some(by) = journal::entry(&self.store, by)? else {
+                break;
+            };
+            (last, is_taken_back) = (by, !is_taken_back);
+        }
+        Ok((last, is_taken_back))
     }
 
     /// What was done under this request key before.
@@ -359,9 +421,16 @@ impl Workspace {
             return Ok(None);
         };
         let entry = journal::by_request(&self.store, request).map_err(Failure::Store)?;
-        Ok(entry
-            .filter(|e| e.state == State::Done)
-            .map(|e| outcome_of(&e)))
+        if let Some(entry) = entry.filter(|e| e.state == State::Done) {
+            return Ok(Some(outcome_of(&entry)));
+        }
+        let noted = journal::noted(&self.store, request).map_err(Failure::Store)?;
+        Ok(noted.map(|hunks| Outcome {
+            rollback_token: None,
+            hunks,
+            paths: Vec::new(),
+            conflicts: Vec::new(),
+        }))
     }
 }
 
@@ -403,7 +472,7 @@ fn outcome_of(entry: &Entry) -> Outcome {
         rollback_token: Some(entry.token.clone()),
         hunks: entry.hunks.clone(),
         paths: entry.paths.clone(),
-        conflicts: Vec::new(),
+        conflicts: entry.conflicts.clone(),
     }
 }
 

@@ -36,6 +36,15 @@ pub trait Documents {
     /// When any of them does not read as asked for in the end.
     fn change(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure>;
 
+    /// As [`change`](Self::change), to give documents their old text back. What comes of it after
+    /// nobody waits for it any more is as it should be.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    fn change_back(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure> {
+        self.change(changes)
+    }
+
     /// What happened to the lines of a document since its text was `base`, if that was followed.
     fn followed(&self, path: &RepoPath, base: &str) -> Option<Followed>;
 }

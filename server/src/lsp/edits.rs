@@ -195,10 +195,11 @@ impl Edits {
         Some(found.clone())
     }
 
-    /// Opens the workspace of a folder, or returns the one that is open. Reads the disk.
+    /// Opens the workspace of a folder, or returns the one that is open if it is still the one that
+    /// is there. Reads the disk.
     fn workspace(&self, root: &Path, state: &Path) -> anyhow::Result<Arc<Workspace>> {
         let mut workspaces = lock(&self.workspaces);
-        if let Some(open) = workspaces.get(root) {
+        if let Some(open) = workspaces.get(root).filter(|open| open.root().is_at(root)) {
             return Ok(Arc::clone(open));
         }
         let opened = Arc::new(Workspace::open(root, state)?);
@@ -373,7 +374,7 @@ impl Server {
         let server = self.clone();
         tokio::task::spawn_blocking(move || {
             let documents = EditorDocuments::new(server, root.clone(), root);
-            match documents.change(&[change]) {
+            match documents.change_back(&[change]) {
                 Ok(()) => tracing::warn!("the editor did an edit too late; it was taken back"),
                 Err(why) => tracing::error!("an edit that came too late is still there: {why}"),
             }
@@ -420,5 +421,46 @@ pub(super) fn failed(why: &str) -> jsonrpc::Error {
         code: jsonrpc::ErrorCode::ServerError(-32803),
         message: why.to_owned().into(),
         data: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::edit::parse::{Format, parse};
+    use crate::edit::plan::Options;
+    use crate::edit::workspace::{Choice, EditError};
+    use crate::edit::worlds::NoDocuments;
+
+    const ANSWER: &str = "a.txt\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n";
+
+    fn accept(workspace: &Workspace) -> Result<(), EditError> {
+        let edits = parse(ANSWER, Format::Auto).unwrap();
+        let options = Options::default();
+        let proposal = workspace.propose(&NoDocuments, &edits, &options, "test", None)?;
+        let choice = Choice::Proposal(proposal.id);
+        workspace.accept(&NoDocuments, &choice, None).map(drop)
+    }
+
+    #[test]
+    fn edits_go_into_the_folder_that_is_there_and_not_into_one_that_was_moved_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let [root, old, state] = ["work", "old", "state"].map(|name| directory.path().join(name));
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("a.txt"), "a\n").unwrap();
+        let edits = Edits::default();
+        let held = edits.workspace(&root, &state).unwrap();
+        assert!(Arc::ptr_eq(&held, &edits.workspace(&root, &state).unwrap()));
+        fs::rename(&root, &old).unwrap();
+        assert!(edits.workspace(&root, &state).is_err());
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("a.txt"), "a\nnew\n").unwrap();
+        let refused = accept(&held).unwrap_err();
+        assert!(matches!(refused, EditError::Replaced(_)), "{refused}");
+        accept(&edits.workspace(&root, &state).unwrap()).unwrap();
+        let read = |root: &Path| fs::read_to_string(root.join("a.txt")).unwrap();
+        assert_eq!((&*read(&old), &*read(&root)), ("a\n", "b\nnew\n"));
     }
 }

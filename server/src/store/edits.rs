@@ -59,3 +59,16 @@ CREATE INDEX transactions_by_state ON transactions (state);
 CREATE INDEX transactions_by_undoes ON transactions (undoes);
 CREATE INDEX diff_log_by_token ON diff_log (token);
 ";
+
+/// Remembers what a decision takes back to: how each hunk was decided before it, and what of a
+/// taking back was left out for its conflicts. Requests are those that changed no byte.
+pub(super) const DECISIONS: &str = "
+ALTER TABLE diff_log ADD COLUMN was TEXT CHECK (was IN ('pending', 'accepted', 'rejected'));
+ALTER TABLE transactions ADD COLUMN conflicts TEXT NOT NULL DEFAULT '[]';
+CREATE TABLE requests (
+    request TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    hunks TEXT NOT NULL
+) WITHOUT ROWID;
+UPDATE transactions SET request = NULL WHERE state = 'expired';
+";

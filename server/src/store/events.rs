@@ -91,6 +91,9 @@ UPDATE sessions SET (user, repo) = (
 );
 ";
 
+/// Where a file that a task moved was before.
+pub(super) const MOVES: &str = "ALTER TABLE proposed ADD COLUMN moved_from TEXT;";
+
 /// Events that a subscriber may be behind; then it reads the rest with [`EventLog::read_from`].
 const BACKLOG: usize = 1024;
 /// The longest body of one event, in bytes.

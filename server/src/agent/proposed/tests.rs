@@ -4,6 +4,7 @@ use super::*;
 use crate::edit::disk::Root;
 use crate::edit::parse::Parser;
 use crate::edit::plan::{Options, plan};
+use crate::edit::workspace::{Choice, Workspace};
 use crate::edit::worlds::NoDocuments;
 use crate::store::events::{Durability, EventKind, EventLog, Target};
 
@@ -122,4 +123,41 @@ fn what_the_user_does_while_a_change_waits_for_a_yes_is_not_part_of_it() {
     let file = proposed.get(&RepoPath::parse("a.txt").unwrap()).unwrap();
     assert_eq!(file.base.as_deref(), Some(&b"one\nrest\n"[..]));
     assert_eq!(file.now.as_deref(), Some(&b"two\nrest\n"[..]));
+}
+
+#[test]
+fn a_file_that_a_task_moves_and_changes_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder(&[("a.txt", "one\nsecret\n")]);
+    let root = folder.root.path().to_owned();
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(root.join("a.txt"), private).unwrap();
+    let mut proposed = Proposed::default();
+    for (from, to, old, new) in [
+        ("a.txt", "b.txt", "one", "1"),
+        ("b.txt", "in/c.txt", "1", "two"),
+    ] {
+        let patch = format!(
+            "*** Begin Patch\n*** Update File: {from}\n*** Move to: {to}\n@@\n-{old}\n+{new}\n*** End Patch\n"
+        );
+        let mut parser = Parser::new(Format::ApplyPatch);
+        parser.push(&patch);
+        let edits = parser.finish().unwrap();
+        let tree = proposed.over(Worlds::new(&folder.root, &NoDocuments));
+        let plan = plan(&edits, &tree, &Options::default()).unwrap();
+        proposed.take(plan).unwrap();
+    }
+    let state = root.with_file_name("review");
+    let workspace = Workspace::open(&root, &state).unwrap();
+    let plan = proposed.plan().unwrap();
+    workspace.propose_plan(plan, "p_t", "task", None).unwrap();
+    let choice = Choice::Proposal("p_t".into());
+    workspace.accept(&NoDocuments, &choice, None).unwrap();
+    let moved = root.join("in/c.txt");
+    assert_eq!(std::fs::read_to_string(&moved).unwrap(), "two\nsecret\n");
+    assert_eq!(
+        std::fs::metadata(&moved).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert!(!root.join("a.txt").exists() && !root.join("b.txt").exists());
 }

@@ -331,6 +331,6 @@ impl<'r> Walk<'r> {
 }
 
 #[expect(clippy::unnecessary_cast, reason = "the types differ between systems")]
-fn id_of(found: &rustix::fs::Stat) -> FileId {
+pub(super) fn id_of(found: &rustix::fs::Stat) -> FileId {
     FileId(found.st_dev as u64, found.st_ino as u64)
 }

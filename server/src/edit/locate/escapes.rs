@@ -4,50 +4,49 @@
 //! Each is undone for the whole block, and only if the block then stands in the file as it is. The
 //! lines to be written are undone in the same way; where that is open to doubt there is no place.
 
-use super::lines::Key;
-use super::{Index, Level, Place};
+use std::rc::Rc;
+
+use super::lines::{Key, MAX_PLACES};
+use super::{Index, Level, Place, whole_places};
 use crate::edit::parse::{Block, BlockLine, Hints, LineKind};
 use crate::edit::text::{Breaks, Text};
 
-pub(super) fn find(index: &Index<'_>, block: &Block, hints: &Hints) -> Vec<Place> {
+pub(super) fn find(index: &Index<'_>, block: &Block, hints: &Hints, most: usize) -> Vec<Place> {
     let mut places = Vec::new();
     // Numbers beyond the end are those of another file than this one.
     if let Some((first, plain)) = without_numbers(block, hints.marks_context)
         && first <= index.text().n_lines()
     {
-        let found = exact(index, &plain);
-        let hinted: Vec<Place> = found
-            .iter()
-            .filter(|p| p.start() + 1 == first)
-            .cloned()
-            .collect();
-        places.extend(if hinted.is_empty() { found } else { hinted });
+        let mut starts = exact(index, &plain, MAX_PLACES + 1);
+        if let Some(hinted) = starts.iter().find(|start| **start + 1 == first) {
+            starts = vec![*hinted];
+        }
+        starts.truncate(most);
+        places.extend(whole_places(Level::Escapes, starts, &plain));
     }
-    if let Some(plain) = html_undone(block) {
-        places.extend(exact(index, &plain));
+    let undone = [
+        html_undone(block),
+        backslashes_undone(block, hints.marks_context),
+    ];
+    for plain in undone.iter().flatten() {
+        let starts = exact(index, plain, most);
+        places.extend(whole_places(Level::Escapes, starts, plain));
     }
-    if let Some(plain) = backslashes_undone(block, hints.marks_context) {
-        places.extend(exact(index, &plain));
-    }
-    places.extend(with_other_punctuation(index, block));
+    places.extend(with_other_punctuation(index, block, most));
     places
 }
 
-fn exact(index: &Index<'_>, block: &Block) -> Vec<Place> {
+/// The lines at which a block stands as it is.
+fn exact(index: &Index<'_>, block: &Block, most: usize) -> Vec<usize> {
     let old: Vec<&str> = block.old().map(|l| l.text.as_str()).collect();
     if old.iter().all(|l| l.trim().is_empty()) {
         return Vec::new();
     }
-    let found = index.find(Key::Exact, &old);
-    let found = if found.is_empty() {
-        index.find(Key::TrimEnd, &old)
-    } else {
-        found
-    };
-    found
-        .into_iter()
-        .map(|start| Place::whole(Level::Escapes, start, block.clone()))
-        .collect()
+    let found = index.find(Key::Exact, &old, most);
+    match found.is_empty() {
+        true => index.find(Key::TrimEnd, &old, most),
+        false => found,
+    }
 }
 
 /// Takes `12 | ` off all lines. Returns the first number, too; they must count up by one.
@@ -195,7 +194,7 @@ pub(super) fn unescape_backslashes(text: &str) -> Option<String> {
 }
 
 /// Finds the block where the file has other dashes, quotes or blanks than the model wrote.
-fn with_other_punctuation(index: &Index<'_>, block: &Block) -> Vec<Place> {
+fn with_other_punctuation(index: &Index<'_>, block: &Block, most: usize) -> Vec<Place> {
     let text = index.text();
     let file_has = text.content().chars().any(|c| fold(c) != c);
     let block_has = block.old().any(|l| l.text.chars().any(|c| fold(c) != c));
@@ -210,24 +209,30 @@ fn with_other_punctuation(index: &Index<'_>, block: &Block) -> Vec<Place> {
         let Ok(folded_text) = Text::decode(content.into_bytes(), Breaks::Lf) else {
             return Vec::new();
         };
-        exact(&Index::new(&folded_text), &folded)
-            .iter()
-            .map(Place::start)
-            .collect()
+        let of_folded = Index::new(&folded_text);
+        let starts = exact(&of_folded, &folded, MAX_PLACES + 1);
+        if of_folded.is_exhausted() {
+            index.spend(usize::MAX);
+        }
+        starts
     } else {
-        exact(index, &folded).iter().map(Place::start).collect()
+        exact(index, &folded, MAX_PLACES + 1)
     };
+    index.found(starts.len());
+    let (folded, n_old) = (Rc::new(folded), block.n_old());
     starts
         .into_iter()
         .filter_map(|start| {
-            let place_has = (start..start + block.n_old()).any(|i| folded_differs(text.line(i)));
+            let place_has = (start..start + n_old).any(|i| folded_differs(text.line(i)));
             let block = match (place_has, block_has) {
-                (false, _) => folded.clone(),
-                (true, false) => with_punctuation_of(text, start, block)?,
+                (false, _) => Rc::clone(&folded),
+                (true, false) if !index.make(block) => return None,
+                (true, false) => Rc::new(with_punctuation_of(text, start, block)?),
                 (true, true) => return None,
             };
             Some(Place::whole(Level::Escapes, start, block))
         })
+        .take(most)
         .collect()
 }
 

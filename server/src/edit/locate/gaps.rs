@@ -3,6 +3,8 @@
 //! Both texts must mark the same gaps. A part that changes must have one place only, given that
 //! the parts come in order; what stands in the gaps stays.
 
+use std::rc::Rc;
+
 use super::lines::Key;
 use super::{Index, Level, Part, Place};
 use crate::edit::elide::mark;
@@ -16,9 +18,9 @@ pub(super) fn find(index: &Index<'_>, block: &Block) -> Vec<Place> {
         .iter()
         .map(|part| {
             let old: Vec<&str> = part.old().map(|l| l.text.as_str()).collect();
-            let exact = index.find(Key::Exact, &old);
+            let exact = index.find(Key::Exact, &old, usize::MAX);
             if exact.is_empty() {
-                index.find(Key::TrimEnd, &old)
+                index.find(Key::TrimEnd, &old, usize::MAX)
             } else {
                 exact
             }
@@ -36,7 +38,7 @@ pub(super) fn find(index: &Index<'_>, block: &Block) -> Vec<Place> {
         match starts[..] {
             [start] => placed.push(Part {
                 start,
-                block: part,
+                block: Rc::new(part),
                 left_out: None,
             }),
             _ => return Vec::new(),

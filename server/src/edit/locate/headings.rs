@@ -1,6 +1,8 @@
 //! Lines that stand above a block (`@@ class A`, `@@ def f`, git's section titles) as evidence of
 //! where it belongs.
 
+use std::cell::OnceCell;
+
 use super::Place;
 use crate::edit::text::Text;
 
@@ -13,6 +15,8 @@ pub struct Headings<'t> {
     text: &'t Text,
     /// Lines of the innermost heading that have the outer ones above them, in order.
     anchors: Vec<usize>,
+    /// The first line below each, and not below the next, that is no longer inside what it heads.
+    ends: OnceCell<Vec<usize>>,
 }
 
 impl<'t> Headings<'t> {
@@ -43,6 +47,7 @@ impl<'t> Headings<'t> {
         Self {
             text,
             anchors: anchors.unwrap_or_default(),
+            ends: OnceCell::new(),
         }
     }
 
@@ -60,12 +65,12 @@ impl<'t> Headings<'t> {
 
     /// Of several places, returns the one that the headings leave: the only one inside what a
     /// heading heads, or the only one below a heading at all.
-    pub fn choose(&self, places: &[Place]) -> Option<Place> {
-        let only = |places: Vec<&Place>| match places[..] {
-            [place] => Some(place.clone()),
+    pub fn choose(&self, places: &[&Place]) -> Option<Place> {
+        let only = |places: Vec<&&Place>| match places[..] {
+            [place] => Some((*place).clone()),
             _ => None,
         };
-        let inside: Vec<&Place> = places.iter().filter(|p| self.is_inside(p)).collect();
+        let inside: Vec<&&Place> = places.iter().filter(|p| self.is_inside(p)).collect();
         if !inside.is_empty() {
             return only(inside);
         }
@@ -82,27 +87,37 @@ impl<'t> Headings<'t> {
         self.is_found() && n_telling < TELLING_LINES && !self.is_inside(place)
     }
 
-    /// The nearest heading above (or at the first line of) a place.
+    /// The nearest heading above (or at the first line of) a place, counted.
     fn above(&self, place: &Place) -> Option<usize> {
-        self.anchors.iter().rfind(|a| **a <= place.start()).copied()
+        let n_above = self.anchors.partition_point(|a| *a <= place.start());
+        n_above.checked_sub(1)
     }
 
     /// Whether nothing between the heading and the place is as far out as the heading, as the next
     /// function would be.
     fn is_inside(&self, place: &Place) -> bool {
-        let Some(anchor) = self.above(place) else {
-            return false;
-        };
+        let ends = self.ends.get_or_init(|| self.ends());
+        let nearest = self.above(place);
+        nearest.is_some_and(|idx| place.start() <= ends[idx])
+    }
+
+    fn ends(&self) -> Vec<usize> {
         let indent = |line: &str| line.len() - line.trim_start().len();
-        let limit = indent(self.text.line(anchor));
-        (anchor + 1..place.start())
-            .map(|i| self.text.line(i))
-            .all(|line| {
-                let begins_next = line
-                    .trim_start()
-                    .starts_with(|c: char| c.is_alphanumeric() || "_@#$".contains(c));
-                indent(line) > limit || !begins_next
-            })
+        let n_lines = self.text.n_lines();
+        let end = |(idx, &anchor): (usize, &usize)| {
+            let limit = indent(self.text.line(anchor));
+            let next = self.anchors.get(idx + 1).copied().unwrap_or(n_lines);
+            (anchor + 1..next)
+                .find(|&i| {
+                    let line = self.text.line(i);
+                    let begins_next = line
+                        .trim_start()
+                        .starts_with(|c: char| c.is_alphanumeric() || "_@#$".contains(c));
+                    indent(line) <= limit && begins_next
+                })
+                .unwrap_or(n_lines)
+        };
+        self.anchors.iter().enumerate().map(end).collect()
     }
 }
 

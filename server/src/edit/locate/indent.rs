@@ -3,6 +3,10 @@
 //! A [`Shift`] is taken only if it fits every line of the block that is not blank. If more than one
 //! fits and they disagree on a line to be written, the block has no place.
 
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
 use super::lines::Key;
 use super::{Index, Level, Place};
 use crate::edit::parse::{Block, BlockLine, LineKind};
@@ -10,8 +14,6 @@ use crate::edit::parse::{Block, BlockLine, LineKind};
 /// Widths of a tab that models write, and those that are usual.
 const WIDTHS: std::ops::RangeInclusive<usize> = 1..=8;
 const USUAL_WIDTHS: [usize; 2] = [4, 8];
-/// Most places of one block that are looked at.
-const MAX_PLACES: usize = 10_000;
 
 /// How to get from the indentation a model wrote to that of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,37 +28,43 @@ enum Shift {
     ToBlanks { width: usize, more: isize },
 }
 
-pub(super) fn find(index: &Index<'_>, block: &Block) -> Vec<Place> {
+pub(super) fn find(index: &Index<'_>, block: &Block, most: usize) -> Vec<Place> {
     let old: Vec<&str> = block.old().map(|l| l.text.as_str()).collect();
     if old.iter().all(|line| line.trim().is_empty()) {
         return Vec::new();
     }
-    index
-        .find(Key::TrimStart, &old)
-        .into_iter()
-        .take(MAX_PLACES)
-        .filter_map(|start| {
-            Some(Place::whole(
-                Level::Indent,
-                start,
-                shifted(index, block, &old, start)?,
-            ))
-        })
-        .collect()
+    let is_text: Vec<usize> = (0..old.len())
+        .filter(|&i| !old[i].trim().is_empty())
+        .collect();
+    // Where the file is indented in the same way the block is written in the same way.
+    let mut made: FxHashMap<Vec<&str>, Option<Rc<Block>>> = FxHashMap::default();
+    let mut places = Vec::new();
+    for start in index.find(Key::TrimStart, &old, usize::MAX) {
+        let line = |&i: &usize| indent_of(index.text().line(start + i));
+        let indents: Vec<&str> = is_text.iter().map(line).collect();
+        let block = made.entry(indents).or_insert_with_key(|indents| {
+            let model = is_text.iter().map(|&i| indent_of(old[i]));
+            let pairs: Vec<(&str, &str)> = model.zip(indents.iter().copied()).collect();
+            let has_room = index.spend(pairs.len()) && index.make(block);
+            has_room.then(|| shifted(block, &pairs))?.map(Rc::new)
+        });
+        if let Some(block) = block {
+            places.push(Place::whole(Level::Indent, start, Rc::clone(block)));
+        }
+        if places.len() == most {
+            break;
+        }
+    }
+    places
 }
 
-/// The block with its added lines indented as the file is at `start`.
-fn shifted(index: &Index<'_>, block: &Block, old: &[&str], start: usize) -> Option<Block> {
-    let pairs: Vec<(&str, &str)> = old
-        .iter()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(i, line)| (indent_of(line), indent_of(index.text().line(start + i))))
-        .collect();
-    if let Some(as_it_is) = written_in_place(block, &pairs) {
+/// The block with its added lines indented as the file is; `pairs` are the indentations of the
+/// model and of the file, line by line.
+fn shifted(block: &Block, pairs: &[(&str, &str)]) -> Option<Block> {
+    if let Some(as_it_is) = written_in_place(block, pairs) {
         return Some(as_it_is);
     }
-    let mut shifts = candidates(&pairs).into_iter().filter(|s| {
+    let mut shifts = candidates(pairs).into_iter().filter(|s| {
         pairs
             .iter()
             .all(|(model, file)| s.apply(model).as_deref() == Some(*file))

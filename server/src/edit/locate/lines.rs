@@ -4,11 +4,14 @@ use std::cell::{Cell, OnceCell};
 
 use rustc_hash::FxHashMap;
 
-use crate::edit::text::Text;
+use crate::edit::parse::Block;
+use crate::edit::text::{MAX_FILE, Text};
 
 /// Comparisons of lines that searches in one file may take. Only files that repeat the same few
-/// lines over and over come near it; what is not found by then counts as not there.
+/// lines over and over come near it; what is found by then is not to be trusted.
 pub(super) const MAX_WORK: usize = 200_000_000;
+/// Places that searches in one file may find, all blocks together.
+pub(super) const MAX_PLACES: usize = 1 << 20;
 
 /// Under what lines count as equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,10 @@ pub struct Index<'t> {
     trim_end: OnceCell<Table<'t>>,
     trim_start: OnceCell<Table<'t>>,
     work: Cell<usize>,
+    most_work: usize,
+    n_places: Cell<usize>,
+    /// Bytes of blocks that were made for places.
+    n_made: Cell<usize>,
 }
 
 /// Lines as numbers that are equal where the lines are, and where each number occurs.
@@ -46,12 +53,20 @@ const NOWHERE: u32 = u32::MAX;
 
 impl<'t> Index<'t> {
     pub fn new(text: &'t Text) -> Self {
+        Self::with_limit(text, MAX_WORK)
+    }
+
+    /// As [`new`](Self::new), for so many comparisons of lines.
+    pub(super) fn with_limit(text: &'t Text, most_work: usize) -> Self {
         Self {
             text,
             exact: OnceCell::new(),
             trim_end: OnceCell::new(),
             trim_start: OnceCell::new(),
             work: Cell::new(0),
+            most_work,
+            n_places: Cell::new(0),
+            n_made: Cell::new(0),
         }
     }
 
@@ -65,8 +80,8 @@ impl<'t> Index<'t> {
             || self.table(Key::TrimEnd).number(line) != NOWHERE
     }
 
-    /// Every line at which `old` stands in the file.
-    pub(super) fn find(&self, key: Key, old: &[&str]) -> Vec<usize> {
+    /// The first `most` lines at which `old` stands in the file.
+    pub(super) fn find(&self, key: Key, old: &[&str], most: usize) -> Vec<usize> {
         let table = self.table(key);
         let old: Vec<u32> = old.iter().map(|line| table.number(line)).collect();
         let Some(anchor) = table.rarest(&old) else {
@@ -78,6 +93,7 @@ impl<'t> Index<'t> {
             .filter_map(|&at| (at as usize).checked_sub(anchor));
         starts
             .filter(|&start| self.fits(table, start, &old))
+            .take(most)
             .collect()
     }
 
@@ -181,8 +197,32 @@ impl<'t> Index<'t> {
 
     /// Counts a comparison; false once there were too many.
     fn work(&self) -> bool {
-        self.work.set(self.work.get() + 1);
-        self.work.get() <= MAX_WORK
+        self.spend(1)
+    }
+
+    /// Counts comparisons; false once there were too many.
+    pub(super) fn spend(&self, n: usize) -> bool {
+        self.work.set(self.work.get().saturating_add(n));
+        self.work.get() <= self.most_work
+    }
+
+    /// Counts places that were found.
+    pub(super) fn found(&self, n: usize) {
+        self.n_places.set(self.n_places.get() + n);
+    }
+
+    /// Counts the bytes of a block that is made for a place; false once they are too many.
+    pub(super) fn make(&self, block: &Block) -> bool {
+        let n_bytes: usize = block.lines.iter().map(|line| line.text.len() + 64).sum();
+        self.n_made.set(self.n_made.get() + n_bytes);
+        self.n_made.get() <= MAX_FILE
+    }
+
+    /// Whether a search came to an end before it had looked everywhere.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.work.get() > self.most_work
+            || self.n_places.get() > MAX_PLACES
+            || self.n_made.get() > MAX_FILE
     }
 
     fn table(&self, key: Key) -> &Table<'t> {

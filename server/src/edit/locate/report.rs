@@ -1,6 +1,6 @@
 //! Refusals that help to repair: what was looked for, what is there instead, what is in doubt.
 
-use super::Place;
+use super::{MAX_AMBIGUOUS, Place};
 use crate::edit::parse::Block;
 use crate::edit::text::Text;
 use crate::edit::{Kind, Refusal};
@@ -58,13 +58,26 @@ pub fn ambiguous_lines(lines: &[usize]) -> Refusal {
     } else {
         ""
     };
+    // Nobody looked for more.
+    let at_least = match lines.len() < MAX_AMBIGUOUS {
+        true => "",
+        false => "at least ",
+    };
     Refusal::new(
         Kind::AmbiguousMatch,
         format!(
-            "the text to change is in the file {} times (lines {}{more}); add lines around it that tell them apart",
+            "the text to change is in the file {at_least}{} times (lines {}{more}); add lines around it that tell them apart",
             lines.len(),
             listed.join(", "),
         ),
+    )
+}
+
+/// Says that a file repeats its lines so often that a search for a block came to no end.
+pub(super) fn too_repetitive() -> Refusal {
+    Refusal::new(
+        Kind::AmbiguousMatch,
+        "the file repeats the lines to change too often to tell where they are meant; add lines around them that are there once",
     )
 }
 

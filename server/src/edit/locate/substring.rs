@@ -15,26 +15,32 @@ pub struct TextPlace {
     pub new: String,
 }
 
-/// Finds all places of `old`, overlapping ones included; at most one spelling of it is taken.
+/// Places that have a text: bytes of [`Text::content`], in order, and what goes into each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextPlaces {
+    pub ranges: Vec<Range<usize>>,
+    pub new: String,
+}
+
+/// Finds the first `most` places of `old`, overlapping ones included; at most one spelling of it is
+/// taken.
 ///
 /// First as it is written, then after undoing escapes. O(bytes).
-pub fn find_text(text: &Text, old: &str, new: &str) -> Vec<TextPlace> {
-    let places = |old: &str, new: &str| -> Vec<TextPlace> {
-        find_all(text.content(), old)
+pub fn find_text(text: &Text, old: &str, new: &str, most: usize) -> TextPlaces {
+    let places = |old: &str, new: &str| TextPlaces {
+        ranges: find_all(text.content(), old, most)
             .into_iter()
-            .map(|at| TextPlace {
-                range: at..at + old.len(),
-                new: new.to_owned(),
-            })
-            .collect()
+            .map(|at| at..at + old.len())
+            .collect(),
+        new: new.to_owned(),
     };
     let found = places(old, new);
-    if !found.is_empty() {
+    if !found.ranges.is_empty() {
         return found;
     }
     if let (Some(old), Some(new)) = (unescape_html(old), unescape_html(new)) {
         let found = places(&old, &new);
-        if !found.is_empty() {
+        if !found.ranges.is_empty() {
             return found;
         }
     }
@@ -42,24 +48,26 @@ pub fn find_text(text: &Text, old: &str, new: &str) -> Vec<TextPlace> {
         && let (Some(old), Some(new)) = (unescape_backslashes(old), unescape_backslashes(new))
     {
         let found = places(&old, &new);
-        if !found.is_empty() {
+        if !found.ranges.is_empty() {
             return found;
         }
     }
     if folded_differs(old) && !folded_differs(text.content()) {
         return places(&folded(old), &folded(new));
     }
-    Vec::new()
+    found
 }
 
-fn find_all(haystack: &str, needle: &str) -> Vec<usize> {
+fn find_all(haystack: &str, needle: &str, most: usize) -> Vec<usize> {
     if needle.is_empty() {
         return Vec::new();
     }
     let finder = memmem::Finder::new(needle);
     let mut found = Vec::new();
     let mut from = 0;
-    while let Some(at) = finder.find(&haystack.as_bytes()[from..]) {
+    while found.len() < most
+        && let Some(at) = finder.find(&haystack.as_bytes()[from..])
+    {
         found.push(from + at);
         // The next may overlap; it begins at the next character.
         from += at + needle.chars().next().map_or(1, char::len_utf8);

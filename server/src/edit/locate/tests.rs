@@ -10,7 +10,7 @@ fn found(file: &str, old: &str, new: &str) -> Vec<(usize, Level)> {
         panic!("a block")
     };
     let text = Text::decode(file.into(), Breaks::Lf).unwrap();
-    let places = find(&Index::new(&text), readings, hints);
+    let places = find(&Index::new(&text), readings, hints).unwrap();
     places.iter().map(|p| (p.start() + 1, p.level)).collect()
 }
 
@@ -54,4 +54,38 @@ fn a_file_of_equal_lines_is_searched_in_bounded_time() {
     let started = std::time::Instant::now();
     assert_eq!(found(&file, &old, "z\n"), []);
     assert!(started.elapsed().as_secs() < 30);
+}
+
+/// A second place that was not reached must not make the first one the only one.
+#[test]
+fn a_search_that_comes_to_no_end_finds_nothing() {
+    let text = Text::decode("b\na\n".repeat(3).into(), Breaks::Lf).unwrap();
+    let block = Block::from_lines(&["a"], &["x"]);
+    let find = |most_work| {
+        let index = Index::with_limit(&text, most_work);
+        find(&index, std::slice::from_ref(&block), &Hints::default())
+    };
+    for most_work in 0..3 {
+        let refused = find(most_work).unwrap_err();
+        assert_eq!(refused.kind, crate::edit::Kind::AmbiguousMatch);
+    }
+    assert_eq!(find(3).unwrap().len(), 3);
+}
+
+#[test]
+fn what_comes_to_the_same_bytes_is_one_place() {
+    let text = Text::decode("a\nb\nc\n".into(), Breaks::Lf).unwrap();
+    // The same line changes, with other context around it.
+    let readings = [
+        Block::from_lines(&["a", "b"], &["a", "x"]),
+        Block::from_lines(&["b", "c"], &["x", "c"]),
+    ];
+    let found = find(&Index::new(&text), &readings, &Hints::default());
+    assert_eq!(found.unwrap().len(), 1);
+    let other = [
+        readings[0].clone(),
+        Block::from_lines(&["b", "c"], &["y", "c"]),
+    ];
+    let found = find(&Index::new(&text), &other, &Hints::default());
+    assert_eq!(found.unwrap().len(), 2);
 }

@@ -117,6 +117,7 @@ fn purpose() -> Purpose {
         proposal: None,
         hunks: Vec::new(),
         undoes: None,
+        conflicts: Vec::new(),
         request: None,
     }
 }
@@ -421,10 +422,14 @@ fn a_write_that_comes_between_is_kept() {
     })));
     let why = apply(&workspace, 1).unwrap_err();
     faults::set(None);
+    let Failure::Foreign { why, left } = why else {
+        panic!("{why}")
+    };
     assert!(
-        matches!(why, Failure::Disk(DiskError::Moved { .. })),
+        matches!(*why, Failure::Disk(DiskError::Moved { .. })),
         "{why}"
     );
+    assert_eq!(left, [path("src/f0.txt")]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "somebody else\n");
     assert!(place.root.join("doomed.txt").exists());
     assert!(!place.root.join("new").exists());

@@ -5,21 +5,32 @@
 //! the journal under the lock before anything is decided, for another process may have been there.
 //! Not here: taking back (`rollback`), writing (`transaction`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Choice, Compared, EditError, Outcome, Workspace};
-use crate::edit::hunks::{Conflict, Hunk, HunkState, Proposal, ProposedFile, with_executable};
-use crate::edit::journal::{self, Entry, Image, Kind, LogRow, Note, ProposalRow, Purpose};
+use crate::edit::hunks::{
+    Conflict, Hunk, HunkState, Proposal, ProposedFile, Spelled, with_executable,
+};
+use crate::edit::journal::{
+    self, Decided, Entry, Image, Kind, LogRow, Note, ProposalRow, Purpose, Record, World,
+};
 use crate::edit::parse::EditSet;
 use crate::edit::path::RepoPath;
 use crate::edit::plan::{Options, Plan};
+use crate::edit::spelling;
+use crate::edit::text::Inexpressible;
 use crate::edit::transaction::{Failure, Wanted, commit};
-use crate::edit::worlds::Documents;
+use crate::edit::worlds::{Documents, NoDocuments};
+use crate::edit::{self, Refusal};
 use crate::store::StoreError;
 
 /// Proposals that are read into memory; the oldest give way.
 const MAX_PROPOSALS: usize = 256;
+/// Bytes of proposals without an undecided hunk that stay in memory; the oldest give way.
+const MAX_DECIDED: usize = 64 << 20;
 
 /// Proposals as they were last read, by id: ids sort by age.
 #[derive(Debug, Default)]
@@ -65,7 +76,9 @@ impl Workspace {
         author: &str,
         step: Option<&str>,
     ) -> Result<Proposal, EditError> {
-        let _lock = self.exclusively()?;
+        // No file is touched, so what was cut off waits for who can give documents their text back.
+        let _lock = self.exclusive().map_err(Failure::Journal)?;
+        self.check_place()?;
         self.refresh(Some(id)).map_err(Failure::Store)?;
         if let Some(known) = self.listed().get(id).and_then(|k| k.proposal.as_deref()) {
             return Ok(known.clone());
@@ -110,6 +123,14 @@ impl Workspace {
             };
             read.insert(kept.id, known);
         }
+        let mut n_bytes = 0;
+        let is_decided = |known: &Known| known.proposal.as_ref().is_some_and(|p| !p.is_open());
+        let surplus = read.iter().rev().filter(|(id, known)| {
+            n_bytes += known.proposal.as_ref().map_or(0, |p| p.n_bytes());
+            n_bytes > MAX_DECIDED && is_decided(known) && !is_wanted(id)
+        });
+        let surplus: Vec<String> = surplus.map(|(id, _)| id.clone()).collect();
+        surplus.iter().for_each(|id| drop(read.remove(id)));
         *listed = read;
         Ok(())
     }
@@ -175,6 +196,7 @@ impl Workspace {
         documents: &dyn Documents,
         path: &RepoPath,
     ) -> Result<Compared, EditError> {
+        self.check_place()?;
         self.refresh_decided();
         let to = HunkState::Accepted;
         let chosen = self.chosen(&Choice::File(path.clone()), to)?;
@@ -200,7 +222,7 @@ impl Workspace {
         to: HunkState,
         request: Option<&str>,
     ) -> Result<Outcome, EditError> {
-        let _lock = self.exclusively()?;
+        let _lock = self.exclusively(documents)?;
         if let Some(done) = self.done_before(request)? {
             return Ok(done);
         }
@@ -220,9 +242,9 @@ impl Workspace {
             .map(|(proposal, ids)| with_state(proposal, ids, to))
             .collect();
         let mut notes = Vec::new();
-        for (proposal, (_, ids)) in decided.iter().zip(&chosen) {
+        for (proposal, (undecided, ids)) in decided.iter().zip(&chosen) {
             notes.push(Note::Proposal(row_of(proposal)));
-            notes.extend(logged(proposal, action, |id| ids.iter().any(|i| i == id)));
+            notes.extend(logged(undecided, action, |id| ids.iter().any(|i| i == id)));
         }
         let mut hunks: Vec<String> = Vec::new();
         for id in chosen.iter().flat_map(|(_, ids)| ids) {
@@ -239,12 +261,17 @@ impl Workspace {
                     proposal: Some(first.id.clone()),
                     hunks: hunks.clone(),
                     undoes: None,
+                    conflicts: Vec::new(),
                     request: request.map(str::to_owned),
                 };
                 Some(commit(self, documents, &purpose, wanted, &notes)?)
             }
             _ => {
-                journal::note(self.store(), &notes).map_err(Failure::Store)?;
+                let noted = match request {
+                    Some(request) => journal::note_request(self.store(), &notes, request, &hunks),
+                    None => journal::note(self.store(), &notes),
+                };
+                noted.map_err(Failure::Store)?;
                 None
             }
         };
@@ -356,6 +383,16 @@ impl Workspace {
             Some(image) => image,
             None => self.look(documents, &from.path)?,
         };
+        let spelled = match &now {
+            Some(now) if documents.open(&from.path).is_some() => {
+                file.spelled_like(&from, Spelled::InEditor(&now.bytes))
+            }
+            Some(now) => file.spelled_like(&from, Spelled::OnDisk(&now.bytes)),
+            None => Ok(Cow::Borrowed(file)),
+        };
+        let spelled = spelled.map_err(|why| inexpressible(&from.path, &why))?;
+        let file = &*spelled;
+        let (from, target) = (file.with(is_in), file.with(becomes_in));
         let is_moved = from.path != target.path;
         let is_whole = from.bytes.is_none() || target.bytes.is_none() || is_moved;
         let is_done = change.written(&target.path).is_some_and(|image| {
@@ -366,9 +403,11 @@ impl Workspace {
             // Another proposal that was chosen does the very same.
             return Ok(());
         }
+        let is_here = |id: &&String| file.hunks.iter().any(|hunk| hunk.id == **id);
+        let of_file: Vec<String> = ids.iter().filter(is_here).cloned().collect();
         let conflict = || Conflict {
             path: from.path.clone(),
-            hunks: ids.to_vec(),
+            hunks: of_file.clone(),
             lines: 0..0,
             base: String::new(),
             current: String::new(),
@@ -423,6 +462,17 @@ impl Workspace {
             change.conflicts.push(conflict());
             return Ok(());
         }
+        let after = match after {
+            // It goes on on the disk, where it is spelled as it was there.
+            Some(image) if documents.open(&from.path).is_some() => {
+                let stored = self.look(&NoDocuments, &from.path)?;
+                let stored = stored.map_or_else(Vec::new, |image| image.bytes);
+                let bytes = spelling::like(&stored, &image.bytes);
+                let bytes = bytes.map_err(|why| inexpressible(&from.path, &why))?;
+                Some(Image { bytes, ..image })
+            }
+            after => after,
+        };
         change.write(Wanted {
             path: target.path,
             moved_from: Some(from.path.clone()),
@@ -438,31 +488,104 @@ impl Workspace {
         Ok(())
     }
 
-    /// The proposals of `decided`, with its hunks as they are once a transaction is taken back.
+    /// What a transaction decided, but for hunks in conflict, once it is taken back. Conflicts come
+    /// with their lines of the file as the transaction left it.
     pub(super) fn taken_back(
         &self,
         entry: &Entry,
-        decided: &[(String, String)],
-    ) -> Result<Vec<Proposal>, StoreError> {
-        let back_to = match entry.kind {
-            Kind::Apply => HunkState::Rejected,
-            Kind::Reject => HunkState::Accepted,
-            // A redo: whatever the taken back rollback had undone is in again.
-            Kind::Rollback => HunkState::Accepted,
-        };
-        let mut of_proposal: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for (proposal, hunk) in decided {
-            of_proposal.entry(proposal).or_default().push(hunk.clone());
+        records: &[Record],
+        conflicts: &[(Range<usize>, Conflict)],
+    ) -> Result<TakenBack, StoreError> {
+        let mut of_proposal: BTreeMap<String, Vec<Decided>> = BTreeMap::new();
+        for decided in journal::decided(self.store(), &entry.token)? {
+            let of_it = of_proposal.entry(decided.proposal.clone()).or_default();
+            of_it.push(decided);
         }
-        let mut proposals = Vec::with_capacity(of_proposal.len());
-        for (id, hunks) in of_proposal {
-            // One that is no longer kept has no state to change.
-            if let Some(proposal) = self.read_proposal(id)? {
-                proposals.push(with_state(&proposal, &hunks, back_to));
+        let mut taken_back = TakenBack::default();
+        for (id, decided) in of_proposal {
+            let Some(mut proposal) = self.read_proposal(&id)? else {
+                // One that is no longer kept has no state to change.
+                taken_back.hunks.extend(decided);
+                continue;
+            };
+            for file in &mut proposal.files {
+                let left = in_conflict(file, records, conflicts);
+                for hunk in &mut file.hunks {
+                    let Some(decided) = decided.iter().find(|d| d.hunk == hunk.id) else {
+                        continue;
+                    };
+                    if left.contains(&hunk.id) {
+                        continue;
+                    }
+                    taken_back.hunks.push(Decided {
+                        was: Some(hunk.state),
+                        ..decided.clone()
+                    });
+                    hunk.state = match (entry.kind, decided.was) {
+                        // It was proposed, and is not wanted by now.
+                        (Kind::Apply, None | Some(HunkState::Pending)) => HunkState::Rejected,
+                        (_, Some(was)) => was,
+                        (Kind::Reject | Kind::Rollback, None) => HunkState::Accepted,
+                    };
+                }
             }
+            taken_back.proposals.push(proposal);
         }
-        Ok(proposals)
+        Ok(taken_back)
     }
+}
+
+/// What is decided anew when a transaction is taken back.
+#[derive(Debug, Default)]
+pub(super) struct TakenBack {
+    /// With how they are decided until then.
+    pub(super) hunks: Vec<Decided>,
+    /// Those the hunks are of, as they are afterwards.
+    proposals: Vec<Proposal>,
+}
+
+/// The hunks of a file that conflicts keep as they are. `records` say how the file was left.
+fn in_conflict(
+    file: &ProposedFile,
+    records: &[Record],
+    conflicts: &[(Range<usize>, Conflict)],
+) -> Vec<String> {
+    let here: Vec<&(Range<usize>, Conflict)> = conflicts
+        .iter()
+        .filter(|(_, c)| file.is_about(&c.path))
+        .collect();
+    if here.is_empty() {
+        return Vec::new();
+    }
+    let is_in = |h: &Hunk| h.state == HunkState::Accepted;
+    let record = records.iter().find(|r| r.path == file.path);
+    let left = record.and_then(|r| Some((r.world, &r.after.as_ref()?.bytes)));
+    let places = left.and_then(|(world, left)| {
+        let spelled = match world {
+            World::Document => Spelled::InEditor(left),
+            World::Disk | World::InPlace => Spelled::OnDisk(left),
+        };
+        let spelled = file.spelled_like(&file.with(is_in), spelled).ok()?;
+        Some(spelled.places(left, None, is_in))
+    });
+    let touches = |idx: usize| {
+        let place = places.iter().flatten().find(|(at, ..)| *at == idx);
+        // What is about the file as a whole has no lines, and stays as it is.
+        place.is_none_or(|(_, lines, _)| {
+            here.iter()
+                .any(|(base, _)| lines.start <= base.end && base.start <= lines.end)
+        })
+    };
+    let hunks = file.hunks.iter().enumerate();
+    hunks
+        .filter(|(idx, _)| touches(*idx))
+        .map(|(_, hunk)| hunk.id.clone())
+        .collect()
+}
+
+fn inexpressible(path: &RepoPath, why: &Inexpressible) -> EditError {
+    let refused = Refusal::new(edit::Kind::Other, why.to_string());
+    EditError::Refused(vec![refused.in_file(path.as_str())])
 }
 
 /// What hunks of several files and proposals ask to be written, each path once.
@@ -497,29 +620,27 @@ impl Change {
 }
 
 /// What the journal is told of a rollback: who took back which hunks, and how proposals are now.
-pub(super) fn notes_of_rollback<'a>(
-    entry: &'a Entry,
-    decided: &'a [(String, String)],
-    reopened: &'a [Proposal],
-) -> Vec<Note<'a>> {
-    let row = |proposal: Option<&'a str>, hunk: Option<&'a str>| {
+pub(super) fn notes_of_rollback<'a>(entry: &'a Entry, taken_back: &'a TakenBack) -> Vec<Note<'a>> {
+    let row = |proposal: Option<&'a str>, hunk: Option<&'a str>, was: Option<HunkState>| {
         Note::Log(LogRow {
             action: "rollback",
             author: &entry.author,
             proposal,
             step: None,
             hunk,
+            was,
             path: None,
         })
     };
-    let mut notes: Vec<Note<'a>> = decided
-        .iter()
-        .map(|(proposal, hunk)| row(Some(proposal), Some(hunk)))
+    let hunks = taken_back.hunks.iter();
+    let mut notes: Vec<Note<'a>> = hunks
+        .map(|d| row(Some(&d.proposal), Some(&d.hunk), d.was))
         .collect();
     if notes.is_empty() {
-        notes.push(row(entry.proposal.as_deref(), None));
+        notes.push(row(entry.proposal.as_deref(), None, None));
     }
-    notes.extend(reopened.iter().map(|p| Note::Proposal(row_of(p))));
+    let proposals = taken_back.proposals.iter();
+    notes.extend(proposals.map(|p| Note::Proposal(row_of(p))));
     notes
 }
 
@@ -533,7 +654,7 @@ fn row_of(proposal: &Proposal) -> ProposalRow<'_> {
     }
 }
 
-/// Rows that say what happened to some hunks.
+/// Rows that say what happens to some hunks of a proposal, which is as it was before.
 fn logged<'p>(
     proposal: &'p Proposal,
     action: &'static str,
@@ -547,6 +668,7 @@ fn logged<'p>(
             proposal: Some(&proposal.id),
             step: proposal.step.as_deref(),
             hunk: Some(&hunk.id),
+            was: Some(hunk.state),
             path: Some(file.path.as_str()),
         })
     })

@@ -4,6 +4,7 @@ mod editor;
 mod interleavings;
 mod interrupted;
 mod shared;
+mod spelling;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -196,6 +197,25 @@ fn edits_of_others_around_a_hunk_are_kept_and_inside_are_a_conflict() {
 }
 
 #[test]
+fn a_conflict_about_a_whole_file_names_the_hunks_of_that_file() {
+    let folder = folder(&[("a.txt", &ten()), ("gone.txt", "gone\n")]);
+    let workspace = folder.open();
+    let patch = "*** Begin Patch\n*** Delete File: gone.txt\n*** Update File: a.txt\n@@\n 1\n-2\n+two\n 3\n*** End Patch\n";
+    let proposal = propose(&workspace, &NoDocuments, patch);
+    folder.write("gone.txt", "mine\n");
+    let refused = workspace.accept(&NoDocuments, &Choice::Proposal(proposal.id.clone()), None);
+    let Err(EditError::Conflicts(conflicts)) = refused else {
+        panic!("{refused:?}")
+    };
+    let mut of_file = proposal
+        .hunks()
+        .filter(|(f, _)| f.path.as_str() == "gone.txt");
+    let removal = of_file.next().unwrap().1.id.clone();
+    assert_eq!(conflicts.len(), 1);
+    assert_eq!(conflicts[0].hunks, [removal]);
+}
+
+#[test]
 fn a_conflict_in_one_file_holds_back_all() {
     let folder = folder(&[("a.txt", "a\n"), ("b.txt", "b\n")]);
     let workspace = folder.open();
@@ -299,6 +319,48 @@ fn the_same_request_is_done_once() {
 }
 
 #[test]
+fn a_request_that_changed_no_byte_is_done_once_too() {
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let proposal = propose(&workspace, &NoDocuments, &block("a.txt", "2\n", "two\n"));
+    let choice = Choice::Hunks(ids(&proposal));
+    let reject = |workspace: &Workspace| workspace.reject(&NoDocuments, &choice, Some("key"));
+    let first = reject(&workspace).unwrap();
+    assert_eq!(
+        (&first.rollback_token, &first.hunks),
+        (&None, &ids(&proposal))
+    );
+    assert!(workspace.has_done("key").unwrap());
+    workspace.accept(&NoDocuments, &choice, None).unwrap();
+    // It comes late, and is not done to what was accepted since.
+    assert_eq!(reject(&workspace).unwrap(), first);
+    drop(workspace);
+    assert_eq!(reject(&folder.open()).unwrap(), first);
+    assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
+}
+
+#[test]
+fn the_key_of_an_expired_request_is_free_again() {
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let accept = |old: &str, new: &str| {
+        let proposal = propose(&workspace, &NoDocuments, &block("a.txt", old, new));
+        workspace.accept(&NoDocuments, &Choice::Proposal(proposal.id), Some("key"))
+    };
+    accept("2\n", "two\n").unwrap();
+    let all = Retention {
+        bytes: 0,
+        ..Retention::default()
+    };
+    journal::expire(workspace.store(), all).unwrap();
+    accept("3\n", "three\n").unwrap();
+    assert_eq!(
+        folder.read("a.txt"),
+        ten_with(&[(2, "two\n"), (3, "three\n")])
+    );
+}
+
+#[test]
 fn an_unknown_token_is_an_error_and_an_expired_one_says_so() {
     let folder = folder(&[("a.txt", &ten())]);
     let workspace = folder.open();
@@ -311,18 +373,82 @@ fn an_unknown_token_is_an_error_and_an_expired_one_says_so() {
     }
     let old = apply(&workspace, &block("a.txt", "2\n", "two\n"));
     let new = apply(&workspace, &block("a.txt", "3\n", "three\n"));
-    let bytes = 2 * i64::try_from(ten().len() + 4).unwrap();
+    // The bytes of the newer one, and of what it was proposed as.
+    let images = 2 * i64::try_from(ten().len() + 4).unwrap();
+    let sql = "SELECT length(body) FROM proposals ORDER BY at DESC, id DESC LIMIT 1";
+    let body: i64 = workspace
+        .store()
+        .read(|c| c.query_row(sql, [], |row| row.get(0)))
+        .unwrap();
     let retention = Retention {
-        bytes,
+        bytes: images + body,
         ..Retention::default()
     };
-    journal::expire(workspace.store(), retention).unwrap();
+    assert_eq!(journal::expire(workspace.store(), retention).unwrap(), 1);
     assert!(matches!(
         rollback(&workspace, &old),
         Err(EditError::Expired(_))
     ));
     rollback(&workspace, &new).unwrap();
     assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
+}
+
+#[test]
+fn what_is_too_much_is_forgotten_while_the_folder_is_open() {
+    let folder = folder(&[("a.txt", "0\n")]);
+    let mut workspace = folder.open();
+    workspace.retention.bytes = 20_000;
+    let long = "x".repeat(1_000);
+    let mut token = None;
+    for n in 0..50 {
+        let new = format!("{}\n{long}\n", n + 1);
+        let old = folder.read("a.txt");
+        token = Some(apply(&workspace, &block("a.txt", &old, &new)));
+    }
+    let sql =
+        "SELECT (SELECT sum(length(bytes)) FROM blobs) + (SELECT sum(length(body)) FROM proposals)";
+    let n_bytes: i64 = workspace
+        .store()
+        .read(|c| c.query_row(sql, [], |row| row.get(0)))
+        .unwrap();
+    // One check for every part of it.
+    assert!(n_bytes < 40_000, "{n_bytes} bytes are kept");
+    rollback(&workspace, &token.unwrap()).unwrap();
+    assert!(folder.read("a.txt").starts_with("49\n"));
+}
+
+#[test]
+fn thousands_of_edits_too_many_are_forgotten_at_once() {
+    let folder = folder(&[]);
+    let workspace = folder.open();
+    let made = workspace.store().write(|t| {
+        t.execute_batch(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+            INSERT INTO transactions (id, at, state, kind, author, is_swept)
+                SELECT printf('t%05d', n), 1000 * unixepoch() + n, 'done', 'apply', 'test', 1 FROM n;
+            INSERT INTO blobs SELECT CAST(id AS BLOB), zeroblob(1000) FROM transactions;
+            INSERT INTO changes (token, idx, path, world, after_hash, after_mode)
+                SELECT id, 0, 'a.txt', 'disk', CAST(id AS BLOB), 420 FROM transactions;",
+        )
+    });
+    made.unwrap();
+    let retention = Retention {
+        bytes: 10_000,
+        ..Retention::default()
+    };
+    let started = std::time::Instant::now();
+    assert_eq!(
+        journal::expire(workspace.store(), retention).unwrap(),
+        4_990
+    );
+    let took = started.elapsed();
+    assert!(took.as_secs() < 1, "took {took:?}");
+    let sql = "SELECT count(*) FROM blobs";
+    let n_blobs: i64 = workspace
+        .store()
+        .read(|c| c.query_row(sql, [], |row| row.get(0)))
+        .unwrap();
+    assert_eq!(n_blobs, 10);
 }
 
 #[test]
@@ -364,11 +490,51 @@ fn the_rest_is_rolled_back_when_asked_for() {
     let answer = block("a.txt", "2\n", "two\n") + &block("a.txt", "8\n", "eight\n");
     let token = apply(&workspace, &answer);
     folder.write("a.txt", &folder.read("a.txt").replace("eight", "acht"));
-    let outcome = workspace
-        .rollback(&NoDocuments, token.as_str(), Mode::CleanOnly, None)
-        .unwrap();
+    let take_back = |mode| workspace.rollback(&NoDocuments, token.as_str(), mode, Some("key"));
+    let outcome = take_back(Mode::CleanOnly).unwrap();
     assert_eq!(outcome.conflicts.len(), 1);
     assert_eq!(folder.read("a.txt"), ten_with(&[(8, "acht\n")]));
+    let states = || -> Vec<HunkState> {
+        let listed = workspace.list();
+        listed
+            .iter()
+            .flat_map(|p| p.hunks())
+            .map(|(_, hunk)| hunk.state)
+            .collect()
+    };
+    assert_eq!(states(), [HunkState::Rejected, HunkState::Accepted]);
+    // Asked again, it tells the same.
+    assert_eq!(take_back(Mode::CleanOnly).unwrap(), outcome);
+    // What was left stands, until its lines are as they were.
+    assert_eq!(workspace.last().unwrap().unwrap().token, token);
+    assert!(matches!(
+        rollback(&workspace, &token),
+        Err(EditError::Conflicts(_))
+    ));
+    folder.write("a.txt", &ten_with(&[(8, "eight\n"), (10, "mine\n")]));
+    rollback(&workspace, &token).unwrap();
+    assert_eq!(folder.read("a.txt"), ten_with(&[(10, "mine\n")]));
+    assert_eq!(states(), [HunkState::Rejected; 2]);
+    assert_eq!(workspace.last().unwrap(), None);
+}
+
+#[test]
+fn a_token_that_was_done_again_is_rolled_back_again() {
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let token = apply(&workspace, &block("a.txt", "2\n", "two\n"));
+    let undone = rollback(&workspace, &token)
+        .unwrap()
+        .rollback_token
+        .unwrap();
+    rollback(&workspace, &undone).unwrap();
+    assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
+    let again = rollback(&workspace, &token).unwrap();
+    assert_eq!(folder.read("a.txt"), ten());
+    assert_eq!(rollback(&workspace, &token).unwrap(), again);
+    // And what took it back at first does it again, for it is out.
+    rollback(&workspace, &undone).unwrap();
+    assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
 }
 
 #[test]
@@ -385,6 +551,27 @@ fn created_moved_and_removed_files_come_back() {
     assert_eq!(folder.read("old.txt"), "one\ntwo\nthree\nmine\n");
     assert_eq!(folder.read("gone.txt"), "gone\n");
     assert!(!folder.has("moved.txt") && !folder.has("made/new.txt"));
+}
+
+#[test]
+fn directories_that_were_made_for_a_file_go_with_it_if_nothing_else_is_in_them() {
+    let folder = folder(&[]);
+    let workspace = folder.open();
+    let answer = "*** Begin Patch\n*** Add File: made/in/new.txt\n+new\n*** End Patch\n";
+    let token = apply(&workspace, answer);
+    let undone = rollback(&workspace, &token)
+        .unwrap()
+        .rollback_token
+        .unwrap();
+    assert!(!folder.has("made"));
+    let redone = rollback(&workspace, &undone)
+        .unwrap()
+        .rollback_token
+        .unwrap();
+    assert_eq!(folder.read("made/in/new.txt"), "new\n");
+    folder.write("made/mine.txt", "mine\n");
+    rollback(&workspace, &redone).unwrap();
+    assert!(!folder.has("made/in") && folder.has("made/mine.txt"));
 }
 
 /// cline/cline#13550, #14367, #4255; anomalyco/opencode#33940, #46783, #3148;

@@ -36,6 +36,13 @@ pub(in crate::lsp) struct EditorDocuments {
     runtime: Handle,
 }
 
+/// Whether an edit is done or taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Back,
+}
+
 impl EditorDocuments {
     pub(in crate::lsp) fn new(server: Server, root: PathBuf, canonical: PathBuf) -> Self {
         Self {
@@ -99,8 +106,9 @@ impl EditorDocuments {
 
     /// Stops waiting for edits that the editor has been sent. One it did not answer for it may yet
     /// do; one it refused it will not.
-    fn give_up(&self, changes: &[DocumentChange], deadline: Instant) {
-        if Instant::now() < deadline {
+    fn give_up(&self, changes: &[DocumentChange], direction: Direction, deadline: Instant) {
+        // What gives a text back is welcome however late it comes.
+        if direction == Direction::Back || Instant::now() < deadline {
             return;
         }
         for change in changes {
@@ -169,6 +177,26 @@ impl Documents for EditorDocuments {
     }
 
     fn change(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure> {
+        self.change_in(changes, Direction::Forward)
+    }
+
+    fn change_back(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure> {
+        self.change_in(changes, Direction::Back)
+    }
+
+    fn followed(&self, path: &RepoPath, base: &str) -> Option<Followed> {
+        let document = self.document(path)?;
+        self.server.edits.followed(&document.uri, base)
+    }
+}
+
+impl EditorDocuments {
+    /// Changes documents and waits until each has the new text.
+    fn change_in(
+        &self,
+        changes: &[DocumentChange],
+        direction: Direction,
+    ) -> Result<(), DocumentFailure> {
         let encoding = self.server.session.snapshot().encoding;
         let mut edits = Vec::with_capacity(changes.len());
         for change in changes {
@@ -219,7 +247,7 @@ impl Documents for EditorDocuments {
                 ..lsp::WorkspaceEdit::default()
             };
             self.ask(edit, deadline).map_err(|why| {
-                self.give_up(changes, deadline);
+                self.give_up(changes, direction, deadline);
                 failure(0, why)
             })?;
         } else {
@@ -231,7 +259,7 @@ impl Documents for EditorDocuments {
                     ..lsp::WorkspaceEdit::default()
                 };
                 self.ask(edit, deadline).map_err(|why| {
-                    self.give_up(&changes[idx..=idx], deadline);
+                    self.give_up(&changes[idx..=idx], direction, deadline);
                     failure(idx, why)
                 })?;
                 self.confirm(&changes[idx], &expectations[idx], deadline)
@@ -241,16 +269,11 @@ impl Documents for EditorDocuments {
         for (idx, change) in changes.iter().enumerate() {
             self.confirm(change, &expectations[idx], deadline)
                 .map_err(|why| {
-                    self.give_up(&changes[idx..], deadline);
+                    self.give_up(&changes[idx..], direction, deadline);
                     failure(idx, why)
                 })?;
         }
         Ok(())
-    }
-
-    fn followed(&self, path: &RepoPath, base: &str) -> Option<Followed> {
-        let document = self.document(path)?;
-        self.server.edits.followed(&document.uri, base)
     }
 }
 

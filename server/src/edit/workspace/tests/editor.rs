@@ -1,6 +1,7 @@
 //! An editor as the workspace sees one: open documents, honest or not.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 
 use super::*;
 use crate::edit::follow::{Followed, LineEdit};
@@ -19,12 +20,22 @@ pub(super) enum Manner {
     Vanishes,
 }
 
+/// What keeps an editor from giving a document its old text back.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Hindrance {
+    Refuses,
+    /// The user makes this of it in that moment.
+    Typing(&'static str),
+}
+
 /// An editor with some documents open.
 pub(super) struct Editor {
     manner: Manner,
     documents: RefCell<BTreeMap<RepoPath, Open>>,
     /// What happened to the lines since each earlier text.
     followed: RefCell<Vec<(RepoPath, String, Followed)>>,
+    /// Of the next times that texts are given back.
+    hindrances: RefCell<VecDeque<Hindrance>>,
 }
 
 impl Editor {
@@ -40,7 +51,12 @@ impl Editor {
             manner,
             documents: RefCell::new(documents.collect()),
             followed: RefCell::default(),
+            hindrances: RefCell::default(),
         }
+    }
+
+    pub(super) fn hinder(&self, hindrances: &[Hindrance]) {
+        self.hindrances.borrow_mut().extend(hindrances);
     }
 
     pub(super) fn text(&self, path: &str) -> String {
@@ -81,14 +97,12 @@ impl Documents for Editor {
     }
 
     fn change(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure> {
-        let is_undo = changes.len() == 1 && changes[0].after.starts_with("old");
         for (idx, change) in changes.iter().enumerate() {
             let failure = |why: &str| DocumentFailure {
                 path: change.path.clone(),
                 why: why.into(),
             };
             match self.manner {
-                _ if is_undo => self.set(&change.path, &change.after),
                 Manner::Honest => {
                     self.set(&change.path, &change.after);
                     for edit in line_edits(&change.before, &change.after) {
@@ -107,6 +121,24 @@ impl Documents for Editor {
             }
         }
         Ok(())
+    }
+
+    fn change_back(&self, changes: &[DocumentChange]) -> Result<(), DocumentFailure> {
+        let hindrance = self.hindrances.borrow_mut().pop_front();
+        for change in changes {
+            match hindrance {
+                None => self.set(&change.path, &change.after),
+                Some(Hindrance::Typing(text)) => self.set(&change.path, text),
+                Some(Hindrance::Refuses) => {}
+            }
+        }
+        match (hindrance, changes.first()) {
+            (Some(_), Some(change)) => Err(DocumentFailure {
+                path: change.path.clone(),
+                why: "was not given back".into(),
+            }),
+            (None, _) | (_, None) => Ok(()),
+        }
     }
 
     fn followed(&self, path: &RepoPath, base: &str) -> Option<Followed> {

@@ -155,13 +155,16 @@ impl Run {
                 let Some(i) = pick(*i, self.tokens.len()) else {
                     return;
                 };
-                let (token, n, from, to) = self.tokens[i].clone();
-                let was_done = self
-                    .workspace
-                    .history(100)
-                    .unwrap()
-                    .iter()
-                    .any(|e| e.token == token && e.undone_by.is_some());
+                let token = self.tokens[i].0.clone();
+                // The last of those that took it back and did it again by turns.
+                let (mut last, mut was_done) = (token.clone(), false);
+                let entries = self.workspace.history(100).unwrap();
+                let by = |of: &Token| entries.iter().find(|e| e.token == *of)?.undone_by.clone();
+                while let Some(by) = by(&last) {
+                    (last, was_done) = (by, !was_done);
+                }
+                let of_last = self.tokens.iter().find(|(token, ..)| *token == last);
+                let (_, n, from, to) = of_last.unwrap().clone();
                 let done =
                     self.workspace
                         .rollback(&self.editor, token.as_str(), Mode::AllOrNothing, None);

@@ -1,6 +1,8 @@
 //! Journals that cannot be written, and files that are something else after a crash.
 
+use super::editor::Hindrance;
 use super::*;
+use crate::edit::faults::{self, Step};
 
 /// Makes the journal refuse `what` until [`heal`].
 fn refuse(workspace: &Workspace, what: &str) {
@@ -116,4 +118,73 @@ fn a_folder_opens_though_what_a_crash_left_is_something_else_by_now() {
         apply(&workspace, &block("b.txt", "b\n", "B\n"));
         assert_eq!(folder.read("b.txt"), "B\n", "{what}");
     }
+}
+
+/// Two documents and a file change, and writing the file fails after the documents.
+fn fail_after_documents(folder: &Folder, workspace: &Workspace, editor: &Editor) -> EditError {
+    let answer = ["a.txt", "b.txt", "c.txt"].map(|path| block(path, "2\n", "two\n"));
+    let proposal = propose(workspace, editor, &answer.concat());
+    faults::set(Some(Box::new(|step| match step {
+        Step::Swap => Err(rustix::io::Errno::IO.into()),
+        _ => Ok(()),
+    })));
+    let failed = workspace.accept(editor, &Choice::Proposal(proposal.id), None);
+    faults::set(None);
+    assert_eq!(folder.read("c.txt"), ten());
+    failed.unwrap_err()
+}
+
+fn with_editor() -> (Folder, Workspace, Editor) {
+    let folder = folder(&["a.txt", "b.txt", "c.txt"].map(|path| (path, TEN)));
+    let workspace = folder.open();
+    let editor = Editor::with(Manner::Honest, &[("a.txt", TEN), ("b.txt", TEN)]);
+    (folder, workspace, editor)
+}
+
+const TEN: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
+
+#[test]
+fn a_document_that_is_not_given_back_keeps_no_other_and_is_given_back_before_the_next_edit() {
+    let (folder, workspace, editor) = with_editor();
+    editor.hinder(&[Hindrance::Refuses]);
+    let failed = fail_after_documents(&folder, &workspace, &editor);
+    assert!(
+        matches!(failed, EditError::Failed(Failure::HalfWay { .. })),
+        "{failed}"
+    );
+    assert_eq!(editor.text("a.txt"), ten_with(&[(2, "two\n")]));
+    assert_eq!(editor.text("b.txt"), ten());
+    // Proposing needs no file, and whoever decides next has the documents.
+    let proposal = propose(&workspace, &editor, &block("c.txt", "8\n", "eight\n"));
+    let choice = Choice::Proposal(proposal.id);
+    workspace.accept(&editor, &choice, None).unwrap();
+    assert_eq!(editor.text("a.txt"), ten());
+    assert_eq!(folder.read("c.txt"), ten_with(&[(8, "eight\n")]));
+}
+
+#[test]
+fn a_document_that_is_typed_into_is_given_back_around_what_was_typed() {
+    let (folder, workspace, editor) = with_editor();
+    editor.hinder(&[Hindrance::Typing("1\ntwo\n3\n4\n5\n6\n7\n8\n9\n10\nmine\n")]);
+    let failed = fail_after_documents(&folder, &workspace, &editor);
+    assert!(
+        matches!(failed, EditError::Failed(Failure::Disk(_))),
+        "{failed}"
+    );
+    assert_eq!(editor.text("a.txt"), format!("{TEN}mine\n"));
+    assert_eq!(editor.text("b.txt"), ten());
+}
+
+#[test]
+fn a_document_that_was_written_over_is_named_in_the_error() {
+    let (folder, workspace, editor) = with_editor();
+    editor.hinder(&[Hindrance::Typing("1\ntwo and mine\n3\n")]);
+    let failed = fail_after_documents(&folder, &workspace, &editor);
+    let EditError::Failed(Failure::Foreign { left, .. }) = &failed else {
+        panic!("{failed}")
+    };
+    assert_eq!(left, &[RepoPath::parse("a.txt").unwrap()]);
+    assert!(failed.to_string().contains("a.txt was written"), "{failed}");
+    assert_eq!(editor.text("a.txt"), "1\ntwo and mine\n3\n");
+    assert_eq!(editor.text("b.txt"), ten());
 }

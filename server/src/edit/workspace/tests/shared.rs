@@ -29,8 +29,40 @@ fn hunks_of_two_proposals_for_one_file_are_accepted_and_taken_back_together() {
     let redo = rollback(&workspace, &outcome.rollback_token.unwrap()).unwrap();
     assert_eq!(folder.read("a.txt"), ten());
     assert_eq!(states(&workspace), [HunkState::Rejected; 2]);
-    rollback(&workspace, &redo.rollback_token.unwrap()).unwrap();
+    let redone = rollback(&workspace, &redo.rollback_token.unwrap()).unwrap();
     assert_eq!(states(&workspace), [HunkState::Accepted; 2]);
+    rollback(&workspace, &redone.rollback_token.unwrap()).unwrap();
+    assert_eq!(folder.read("a.txt"), ten());
+    assert_eq!(states(&workspace), [HunkState::Rejected; 2]);
+}
+
+#[test]
+fn what_is_rejected_and_taken_back_is_as_it_was_decided_before() {
+    use HunkState::{Accepted, Pending, Rejected};
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let answer = block("a.txt", "2\n", "two\n") + &block("a.txt", "8\n", "eight\n");
+    let hunks = ids(&propose(&workspace, &NoDocuments, &answer));
+    let first = Choice::Hunks(vec![hunks[0].clone()]);
+    workspace.accept(&NoDocuments, &first, None).unwrap();
+    // One that is in and one that never was.
+    let rejected = workspace.reject(&NoDocuments, &Choice::Hunks(hunks), None);
+    let mut token = rejected.unwrap().rollback_token.unwrap();
+    assert_eq!(states(&workspace), [Rejected, Rejected]);
+    for _ in 0..2 {
+        token = rollback(&workspace, &token)
+            .unwrap()
+            .rollback_token
+            .unwrap();
+        assert_eq!(folder.read("a.txt"), ten_with(&[(2, "two\n")]));
+        assert_eq!(states(&workspace), [Accepted, Pending]);
+        token = rollback(&workspace, &token)
+            .unwrap()
+            .rollback_token
+            .unwrap();
+        assert_eq!(folder.read("a.txt"), ten());
+        assert_eq!(states(&workspace), [Rejected, Rejected]);
+    }
 }
 
 #[test]
