@@ -1,8 +1,8 @@
 //! The key of an endpoint: read from the environment or from a program, when first needed.
 //!
-//! Holds: the program is run without a shell, for at most [`PATIENCE`], and not again until the
-//! server refuses what it printed; a request that is dropped does not stop it. Neither the key
-//! nor what the program wrote to its error stream is ever part of a message.
+//! Holds: the program is run without a shell, outside of the workspace, for at most [`PATIENCE`],
+//! and not again until the server refuses what it printed; a request that is dropped does not stop
+//! it. Neither the key nor what the program wrote to its error stream is ever part of a message.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::endpoint::KeySource;
 use super::secret::Secret;
-use crate::program::{Run, Said};
+use crate::program::{Run, Said, outside};
 
 /// Time for the program that prints a key: long enough for a person to confirm it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,7 +115,8 @@ pub(crate) async fn read(source: &KeySource) -> Outcome {
 async fn printed_by(argv: &[String]) -> Result<String, String> {
     let run = Run {
         argv,
-        folder: None,
+        // A workspace can hold programs and settings that are taken up.
+        folder: Some(&outside()),
         variables: &[],
         input: &[],
         most: LONGEST,
