@@ -147,6 +147,7 @@ impl Caller {
     /// As [`Caller::send`], but nobody looks at the request.
     pub(super) async fn exchange(&self, mut ask: Ask) -> Result<Answer, ModelError> {
         let mut key = self.key().await?;
+        let mut is_renewed = false;
         loop {
             self.authorize(&mut ask.headers, key.as_ref());
             let answer = self
@@ -162,9 +163,10 @@ impl Caller {
             match (&self.keys, key.take()) {
                 (Some(keys), Some(used)) if refused => {
                     keys.forget(&used);
-                    if !self.renewable {
+                    if !self.renewable || is_renewed {
                         return Err(error);
                     }
+                    is_renewed = true;
                     let newer = self.key().await?;
                     if newer.as_ref() == Some(&used) {
                         return Err(error);

@@ -120,6 +120,29 @@ async fn a_refused_key_of_a_command_is_read_anew_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_every_key_is_asked_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = dir.path().join("runs");
+    let fresh = format!(
+        "echo run >> '{0}'; echo key-$(wc -l < '{0}')",
+        runs.display()
+    );
+    let (server, endpoint, network) = serve(Wire::H2c, |_| Answer::error(401, "no")).await;
+    let key = Some(KeySource::Command(
+        ["sh", "-c", &fresh].map(str::to_owned).to_vec(),
+    ));
+    let model = network.model(Endpoint { key, ..endpoint }).unwrap();
+    let error = text(&model, "1").await.unwrap_err();
+    assert!(
+        matches!(error.failure, Failure::Unauthorized { status: 401, .. }),
+        "{error:?}"
+    );
+    let shown: Vec<String> = server.log().requests.iter().map(bearer).collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert_ne!(shown[0], shown[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_key_an_endpoint_is_not_asked() {
     let (server, endpoint, network) = serve(Wire::Http1, |_| Answer::text("x")).await;
     let key = Some(KeySource::Env("PAIRWRIGHT_TEST_UNSET_KEY".to_owned()));
