@@ -252,7 +252,7 @@ impl Inner {
         let outcome = match self.dialect().await {
             Ok(dialect) => {
                 let mut on_text = |text: &str| {
-                    course.seen = true;
+                    course.seen();
                     if !text.is_empty() {
                         tell.send_modify(|progress| progress.text.push_str(text));
                     }
@@ -388,6 +388,13 @@ struct Course {
 }
 
 impl Course {
+    fn seen(&mut self) {
+        self.seen = true;
+        if let Some(permit) = &mut self.permit {
+            permit.begun();
+        }
+    }
+
     fn end(&mut self, outcome: &Result<Finish, ModelError>) {
         let Some(permit) = self.permit.take() else {
             return;

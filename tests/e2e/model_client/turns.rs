@@ -217,6 +217,26 @@ async fn what_was_begun_is_reported_as_cut_and_never_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_finds_out_after_a_pause_keeps_no_other_waiting_for_its_end() {
+    let (server, model) = model_on(Wire::H2c, TurnApi::OpenAi, |seen| match seen.nth {
+        0 => Answer::error(429, "busy").with_header("retry-after", "1"),
+        1 => Answer::turn(Turn::text("one ").ending(Ending::Hang)),
+        _ => Answer::turn(Turn::text("Now.")),
+    })
+    .await;
+    let mut trial = model.turn(ask(vec![question("?")]));
+    loop {
+        match trial.next().await.expect("a turn that goes on") {
+            Ok(TurnEvent::Text(_)) => break,
+            event => drop(event.unwrap()),
+        }
+    }
+    let (reply, failure, _) = whole(model.turn(ask(vec![question("And?")]))).await;
+    assert_eq!((failure, reply.text.as_str()), (None, "Now."));
+    assert_eq!(server.log().requests[1].end(), None, "still being answered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_are_explained_and_not_repeated() {
     let cases = [
         (401, "no", "models.chat.apiKeyEnv"),

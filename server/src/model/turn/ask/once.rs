@@ -109,9 +109,8 @@ impl Inner {
                 Ok(true) => draft.finish().map(|()| true),
                 other => other,
             };
-            course.has_spoken |= draft.has_spoken();
-            if course.has_spoken {
-                course.first_text.get_or_insert_with(|| started.elapsed());
+            if draft.has_spoken() {
+                course.speaks(started.elapsed());
             }
             for event in draft.out.drain(..) {
                 course.counted(&event);
@@ -208,6 +207,15 @@ impl<'a> Course<'a> {
             started: Instant::now(),
             first_text: None,
             has_spoken: false,
+        }
+    }
+
+    /// A piece of the answer came, this long after it was asked for.
+    fn speaks(&mut self, after: Duration) {
+        self.has_spoken = true;
+        self.first_text.get_or_insert(after);
+        if let Some(permit) = &mut self.permit {
+            permit.begun();
         }
     }
 
