@@ -43,7 +43,7 @@ use tokio::time::Instant;
 pub(crate) use self::caller::read_some;
 pub(crate) use self::endpoint::{Address, Routes};
 pub(crate) use self::http::{Answer as HttpAnswer, Ask, Body, Origin, Twice};
-pub(crate) use self::key::read as read_key;
+pub(crate) use self::key::{read as read_key, variable as key_variable};
 pub(crate) use self::network::authorities;
 pub(crate) use self::sse::{Decoder, Event, Framing};
 

@@ -96,8 +96,17 @@ impl Caller {
         })
     }
 
-    pub(super) fn error(&self, failure: Failure) -> ModelError {
+    /// Gives a failure its place, without the key and further headers in what the server said.
+    pub(super) fn error(&self, mut failure: Failure) -> ModelError {
+        if let Some(said) = failure.said_mut() {
+            let keys = self.keys.iter().flat_map(|keys| keys.shown());
+            *said = self.redactor(keys).redact(said);
+        }
         ModelError::new(failure, &self.place).of(self.section)
+    }
+
+    fn redactor(&self, keys: impl Iterator<Item = Secret>) -> Redactor {
+        Redactor::new(keys.chain(self.extra.iter().map(|(_, value)| value.clone())))
     }
 
     /// Reads a small JSON document, such as the list of models.
@@ -225,11 +234,8 @@ impl Caller {
             Ok(Ok(body)) => body,
             Ok(Err(_)) | Err(_) => Vec::new(),
         };
-        let secrets = key
-            .into_iter()
-            .chain(self.extra.iter().map(|(_, value)| value))
-            .cloned();
-        let said = quote(&Redactor::new(secrets).redact(&String::from_utf8_lossy(&body)));
+        let redactor = self.redactor(key.into_iter().cloned());
+        let said = quote(&redactor.redact(&String::from_utf8_lossy(&body)));
         let status = answer.status.as_u16();
         self.error(match status {
             401 | 403 => Failure::Unauthorized { status, said },

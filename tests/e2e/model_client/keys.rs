@@ -1,7 +1,11 @@
 //! Keys: sent where they belong, and nowhere else.
 
 use model_server::{Answer, Seen};
-use pairwright::model::{Endpoint, Failure, KeySource, Secret};
+use pairwright::model::{
+    Endpoint, Failure, KeySource, Message, Secret, TurnApi, TurnEndpoint, TurnEvent, TurnRequest,
+    TurnStream,
+};
+use serde_json::json;
 
 use super::{Wire, request, serve, text};
 
@@ -89,6 +93,57 @@ async fn a_key_is_never_shown_even_when_the_server_repeats_it() {
     for part in [KEY, &KEY[..10], &KEY[KEY.len() - 10..], "secret-team"] {
         let keyless = shown.replace(&format!("{:?}", model.endpoint().key), "");
         assert!(!keyless.contains(part), "{part}: {keyless}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_not_shown_when_an_answer_that_began_well_repeats_it() {
+    let echo = |seen: &Seen| {
+        let said = format!("bad {} of {:?}", bearer(seen), seen.header("x-team"));
+        let event = json!({ "error": { "message": said } });
+        Answer::bytes("text/event-stream", [format!("data: {event}\n\n")])
+    };
+    let (server, endpoint, network) = serve(Wire::Http1, echo).await;
+    let headers = [("x-team".to_owned(), Secret::new("secret-team"))].into();
+    let model = network
+        .model(Endpoint {
+            key: printing(KEY),
+            headers,
+            ..endpoint
+        })
+        .unwrap();
+    let of_completion = text(&model, "1").await.unwrap_err();
+    let of_completion = format!("{of_completion} {of_completion:?}");
+    let endpoint = TurnEndpoint {
+        key: printing(KEY),
+        headers: model.endpoint().headers.clone(),
+        ..TurnEndpoint::new(TurnApi::OpenAi, server.url(), "m")
+    };
+    let turn = network.turn_model(endpoint).unwrap().turn(TurnRequest {
+        system: String::new(),
+        messages: vec![Message::User { text: "?".into() }],
+        tools: Vec::new(),
+        max_tokens: 10,
+        temperature: None,
+    });
+    let of_turn = first_error(turn).await;
+    for shown in [of_completion, of_turn] {
+        assert!(shown.contains("bad Bearer [redacted]"), "{shown}");
+        assert!(
+            !shown.contains(&KEY[..10]) && !shown.contains("secret-team"),
+            "{shown}"
+        );
+    }
+}
+
+/// The first failure of a turn, also one after which it is asked again.
+async fn first_error(mut turn: TurnStream) -> String {
+    loop {
+        match turn.next().await.expect("an error") {
+            Ok(TurnEvent::Retry { why, .. }) => return why,
+            Ok(_) => {}
+            Err(error) => return error.to_string(),
+        }
     }
 }
 
