@@ -55,7 +55,9 @@ impl Inner {
         let grounding = async {
             let mut grounding = self.ground(&ask, budget).await?;
             let left_out = match &ask.model {
-                Some(model) => outbound::leave_out(model, &question, &mut grounding).await,
+                Some(model) => {
+                    outbound::leave_out(model, &question, &mut grounding, conversation).await
+                }
                 None => Ok(()),
             };
             anyhow::Ok(left_out.map(|()| grounding))
