@@ -126,7 +126,10 @@ impl Inner {
             text: question,
             shown: Vec::new(),
         }];
+        let still_indexing =
+            search::still_indexing(&grounding).filter(|_| !found.places.is_empty());
         kinds.extend(notices(grounding.notices));
+        kinds.extend(notices(still_indexing.into_iter().collect()));
         kinds.push(EventKind::Message { text: found.text });
         if !found.places.is_empty() {
             kinds.push(EventKind::Cited {

@@ -107,6 +107,8 @@ pub(super) struct Grounding {
     pub(super) notices: Vec<String>,
     /// What the index found, best first.
     pub(super) found: Vec<Found>,
+    /// Files indexed of those known, while the index that was searched was not done.
+    pub(super) indexing: Option<(usize, usize)>,
     left: usize,
 }
 
@@ -256,6 +258,8 @@ impl Grounding {
             limit: Some(FILES),
         };
         let root = sources.workspace.root().path();
+        // Before the search: what is indexed after it was not found by it.
+        self.indexing = index.indexing(root);
         self.found = index.search(&params, &sources.surroundings.snapshot.documents, None);
         self.found.retain(|found| index.is_same(&found.root, root));
         let mut left = ALL_FOUND;

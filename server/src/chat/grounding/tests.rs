@@ -211,6 +211,24 @@ fn of_a_private_key_no_window_is_shown() {
 }
 
 #[test]
+fn a_search_before_the_index_is_open_says_so() {
+    let stage = Stage::new(&[("a.rs", "fn why() {}\n")]);
+    let indexes = Indexes::new(&[stage.root().to_owned()], stage.dir.path().join("cache"));
+    let sources = Sources {
+        question: "why?",
+        references: &[],
+        surroundings: &Surroundings::default(),
+        documents: &NoDocuments,
+        index: Some(&indexes),
+        workspace: &stage.workspace,
+    };
+    assert_eq!(gather(&sources, usize::MAX).indexing, Some((0, 0)));
+    indexes.load();
+    indexes.settle(std::time::Instant::now() + std::time::Duration::from_secs(60));
+    assert_eq!(gather(&sources, usize::MAX).indexing, None);
+}
+
+#[test]
 fn every_piece_and_their_sum_are_bounded() {
     let long = "a line of some length, again and again\n".repeat(4000);
     let stage = Stage::new(&[
