@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use model_server::{Answer, End, Ending, Listen, ModelServer, Protocol as Spoken, Speak};
 use pairwright::model::{
-    Api, Endpoint, Failure, FimRequest, Network, NetworkSettings, Protocol, Proxy,
+    Api, Endpoint, Failure, FimRequest, Network, NetworkSettings, Protocol, Proxy, TurnApi,
+    TurnEndpoint,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -411,7 +412,7 @@ async fn a_server_that_restarts_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_models_on_one_host_share_a_connection() {
+async fn models_on_one_host_share_a_connection() {
     let (server, endpoint, network) = serve(Wire::Http2Tls, |_| Answer::text("x")).await;
     let one = network.model(endpoint.clone()).unwrap();
     let other = network
@@ -420,8 +421,12 @@ async fn two_models_on_one_host_share_a_connection() {
             ..endpoint
         })
         .unwrap();
+    let chat = TurnEndpoint::new(TurnApi::OpenAi, server.url(), "some-model");
+    assert_ne!(chat.timeouts.connect, one.endpoint().timeouts.connect);
+    let chat = network.turn_model(chat).unwrap();
     text(&one, "1").await.unwrap();
     text(&other, "2").await.unwrap();
+    chat.connect().await.unwrap();
     assert_eq!(server.log().connections.len(), 1);
 }
 
