@@ -89,9 +89,9 @@ impl Inner {
         loop {
             let has_ended = match timeout_at(next, answer.next(&mut events)).await {
                 Ok(Ok(())) => self.take(&mut events, &mut draft, &answer),
-                Ok(Err(failure)) => Err(failure),
                 // All is said but the count of tokens.
-                Err(_) if draft.end.is_some() => Ok(true),
+                Ok(Err(Failure::Cut)) | Err(_) if draft.end.is_some() => Ok(true),
+                Ok(Err(failure)) => Err(failure),
                 Err(_) if next == total => Err(Failure::Stalled(times.total)),
                 Err(_) if next == first => Err(Failure::Silent(times.first_byte)),
                 Err(_) => Err(Failure::Stalled(times.idle)),
