@@ -28,6 +28,9 @@ const LONGEST_DOCUMENT: usize = 4 << 20;
 pub(super) const ERROR_BODY: usize = 16 << 10;
 const ERROR_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Longer wishes to be left alone are told as this: nobody waits for their end.
+const LONGEST_WISH: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How a server wants to be shown the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyHeader {
@@ -288,7 +291,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .trim()
         .parse::<f64>()
         .ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
+    let wish = Duration::try_from_secs_f64(seconds).ok()?;
+    Some(wish.min(LONGEST_WISH))
 }
 
 /// Reads at most `most` bytes of a body.

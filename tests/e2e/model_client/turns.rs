@@ -237,6 +237,20 @@ async fn a_turn_that_finds_out_after_a_pause_keeps_no_other_waiting_for_its_end(
     assert_eq!(server.log().requests[1].end(), None, "still being answered");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_to_be_left_alone_for_ever_is_a_limit_as_any_other() {
+    let (server, model) = model_on(Wire::H2c, TurnApi::OpenAi, |_| {
+        Answer::error(429, "busy").with_header("retry-after", "1.8e19")
+    })
+    .await;
+    let (_, failure, _) = whole(model.turn(ask(vec![question("?")]))).await;
+    assert!(
+        matches!(failure, Some(Failure::RateLimited { .. })),
+        "{failure:?}"
+    );
+    assert_eq!(server.log().requests.len(), 1);
+}
+
 /// Answers a request with these events, and breaks the connection where more was promised.
 async fn breaking_after(events: String) -> TurnModel {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
