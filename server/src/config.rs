@@ -88,7 +88,8 @@ pub struct Model {
     pub model: String,
     /// The environment variable that holds the API key.
     pub api_key_env: Option<String>,
-    /// A command whose output is the API key: the program and its arguments, run without a shell.
+    /// A command whose output is the API key: the program and its arguments, run without a shell in
+    /// your home directory.
     pub api_key_command: Option<Vec<String>>,
     /// HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS,
     /// by prior knowledge) or `1.1`.
@@ -120,7 +121,8 @@ pub struct TurnModel {
     pub model: String,
     /// The environment variable that holds the API key.
     pub api_key_env: Option<String>,
-    /// A command whose output is the API key: the program and its arguments, run without a shell.
+    /// A command whose output is the API key: the program and its arguments, run without a shell in
+    /// your home directory.
     pub api_key_command: Option<Vec<String>>,
     /// HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS,
     /// by prior knowledge) or `1.1`.
@@ -283,7 +285,8 @@ pub struct RemoteSandbox {
     pub url: String,
     /// The environment variable that holds its key.
     pub api_key_env: Option<String>,
-    /// A command whose output is its key: the program and its arguments, run without a shell.
+    /// A command whose output is its key: the program and its arguments, run without a shell in
+    /// your home directory.
     pub api_key_command: Option<Vec<String>>,
     /// The template that sandboxes are made of. It needs a shell, tar, GNU find and what the
     /// project's commands need.
@@ -332,7 +335,7 @@ pub struct Outbound {
     /// The environment variable that holds the service's key.
     pub api_key_env: Option<String>,
     /// A command whose output is the service's key: the program and its arguments, run without a
-    /// shell.
+    /// shell in your home directory.
     pub api_key_command: Option<Vec<String>>,
     /// Milliseconds that the program and the service each have.
     #[schemars(range(min = 10, max = 10_000))]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use indexer::{CursorQuery, Definition, Index, Options, Query, RepoPath, Status, Tokens};
+use indexer::{CursorQuery, Definition, Index, Options, Phase, Query, RepoPath, Status, Tokens};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -343,6 +343,18 @@ impl Indexes {
         for folder in self.folders() {
             folder.index.wait_until_settled(deadline);
         }
+    }
+
+    /// Files indexed of those known in the folder at `root`, links resolved, while its index is not
+    /// done; of none before it is open.
+    pub fn indexing(&self, root: &Path) -> Option<(usize, usize)> {
+        let Some(folders) = self.folders.get() else {
+            return Some((0, 0));
+        };
+        let mut folders = folders.iter();
+        let folder = folders.find(|folder| self.is_same(&folder.root, root))?;
+        let status = folder.index.status();
+        (status.phase != Phase::Ready).then_some((status.n_indexed, status.n_files))
     }
 
     pub fn statuses(&self) -> Vec<FolderStatus> {

@@ -43,7 +43,7 @@ use tokio::time::Instant;
 pub(crate) use self::caller::read_some;
 pub(crate) use self::endpoint::{Address, Routes};
 pub(crate) use self::http::{Answer as HttpAnswer, Ask, Body, Origin, Twice};
-pub(crate) use self::key::read as read_key;
+pub(crate) use self::key::{read as read_key, variable as key_variable};
 pub(crate) use self::network::authorities;
 pub(crate) use self::sse::{Decoder, Event, Framing};
 
@@ -94,6 +94,13 @@ struct Inner {
     recent: Recent,
     probed: Mutex<Option<probe::Dated>>,
     probing: tokio::sync::Mutex<()>,
+}
+
+/// What a probe that fails counts as: a failure by itself, or that of the request that needed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Probe,
+    Request,
 }
 
 /// What a request would look like on the wire, without the key.
@@ -165,14 +172,14 @@ impl Model {
     /// Returns what the endpoint supports, finding it out unless that is known. A probe that was
     /// begun goes on when the future is dropped.
     pub async fn probe(&self) -> Arc<Probe> {
-        self.0.probe().await
+        self.0.probe(Counts::Probe).await
     }
 
     /// Forgets what the endpoint supports and finds it out again.
     pub async fn probe_again(&self) -> Arc<Probe> {
         self.0.network.forget_probe(&self.0.probe_key());
         *self.0.probed() = None;
-        self.0.probe().await
+        self.0.probe(Counts::Probe).await
     }
 
     /// Returns the state of the endpoint, as it changes.
@@ -252,7 +259,7 @@ impl Inner {
         let outcome = match self.dialect().await {
             Ok(dialect) => {
                 let mut on_text = |text: &str| {
-                    course.seen = true;
+                    course.seen();
                     if !text.is_empty() {
                         tell.send_modify(|progress| progress.text.push_str(text));
                     }
@@ -275,7 +282,7 @@ impl Inner {
         if let Some(dialect) = self.known_dialect() {
             return Ok(dialect);
         }
-        let probe = self.probe().await;
+        let probe = self.probe(Counts::Request).await;
         match (&probe.dialect, &probe.error) {
             (Some(dialect), _) => Ok(dialect.clone()),
             (None, Some(error)) => Err(error.clone()),
@@ -308,7 +315,7 @@ impl Inner {
         }
     }
 
-    async fn probe(self: &Arc<Self>) -> Arc<Probe> {
+    async fn probe(self: &Arc<Self>, counts: Counts) -> Arc<Probe> {
         // A task of its own: what is found out serves every request after this one.
         let inner = Arc::clone(self);
         let probing = tokio::spawn(async move {
@@ -332,7 +339,8 @@ impl Inner {
                     inner.breaker.answered(asked);
                     inner.network.remember_probe(key, Arc::clone(&found));
                 }
-                Some(error) => inner.breaker.failed(error),
+                Some(error) if counts == Counts::Probe => inner.breaker.failed(error),
+                Some(_) => {}
             }
             found
         });
@@ -360,7 +368,7 @@ impl Inner {
         if refused && !lately {
             self.network.forget_probe(&self.probe_key());
             let inner = Arc::clone(self);
-            tokio::spawn(async move { inner.probe().await });
+            tokio::spawn(async move { inner.probe(Counts::Probe).await });
         }
     }
 
@@ -388,6 +396,13 @@ struct Course {
 }
 
 impl Course {
+    fn seen(&mut self) {
+        self.seen = true;
+        if let Some(permit) = &mut self.permit {
+            permit.begun();
+        }
+    }
+
     fn end(&mut self, outcome: &Result<Finish, ModelError>) {
         let Some(permit) = self.permit.take() else {
             return;

@@ -5,6 +5,8 @@
 //! secrets.
 //! Not here: programs that stay (`mcp::program`) and commands of tasks (`sandbox`).
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -79,6 +81,7 @@ impl Run<'_> {
                 // It need not read all of it, or any.
                 let _ = input.write_all(self.input).await;
             }
+            pending::<Infallible>().await
         };
         let hearing = async {
             let mut said = Vec::new();
@@ -89,16 +92,21 @@ impl Run<'_> {
             Ok(said)
         };
         let answering = async {
-            // What it has said counts, whether or not it read all it was told.
+            // What it has said counts, whether or not it read all it was told; it may go on to read
+            // when it says nothing more.
+            tokio::pin!(telling);
             let mut output = tokio::select! {
                 output = hearing => output.map_err(lost)?,
-                never = async { telling.await; std::future::pending().await } => never,
+                never = &mut telling => match never {},
             };
             let status = if output.len() > self.most {
                 output.truncate(self.most);
                 None
             } else {
-                Some(child.wait().await.map_err(lost)?)
+                Some(tokio::select! {
+                    status = child.wait() => status.map_err(lost)?,
+                    never = &mut telling => match never {},
+                })
             };
             Ok(Said { output, status })
         };
@@ -154,6 +162,19 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    /// A script that logs what it says says nothing to us.
+    #[tokio::test]
+    async fn a_program_that_stops_talking_is_told_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let line = format!("exec >/dev/null; wc -c >'{}'; exit 3", out.display());
+        let long = "x".repeat(1 << 20);
+        let said = run(&line, long.as_bytes(), 10).await;
+        assert_eq!(said, Ok((String::new(), Some(3))));
+        let counted = std::fs::read_to_string(out).unwrap();
+        assert_eq!(counted.trim(), "1048576");
     }
 
     #[tokio::test]

@@ -270,6 +270,48 @@ fn what_must_not_be_sent_is_left_out_and_does_not_spoil_the_conversation() {
 }
 
 #[test]
+fn a_chat_goes_on_after_what_looks_at_requests_was_down_once() {
+    // Down when the question is looked at, and when the request is, of which the question is kept.
+    for down in [0, 1] {
+        let stage = Stage::new(|_| Answer::turn(Turn::text("As it says.")));
+        let listen = Listen {
+            is_other: true,
+            ..Listen::default()
+        };
+        let looking = ModelServer::listen(listen, move |seen| {
+            let body = String::from_utf8_lossy(&seen.body);
+            let said = match body.contains("falcon") {
+                _ if seen.nth == down => return Answer::error(500, "down"),
+                true if seen.nth > down => r#"{"allow": false, "reason": "no falcons"}"#,
+                _ => r#"{"allow": true}"#,
+            };
+            Answer::bytes("application/json", [said])
+        });
+        let looking = stage.runtime.block_on(looking).unwrap();
+        let mut settings = fs::read_to_string(stage.world.user_file()).unwrap();
+        settings.push_str(&format!("[outbound]\nurl = '{}'\n", looking.url()));
+        stage.world.write_settings(&settings);
+        let mut chat = stage.client();
+        let turn = chat.send("What is the falcon?", &json!({}));
+        let events = chat.events(turn);
+        assert_eq!(said(&events), "");
+        let why = events.last().unwrap()["summary"].as_str().unwrap();
+        assert!(why.contains("it answered 500"), "{why}");
+
+        for question in ["And the sparrow?", "And the robin?"] {
+            let turn = chat.send(question, &json!({}));
+            assert_eq!(said(&chat.events(turn)), "As it says.", "{question}");
+        }
+        let log = stage.server.log();
+        assert_eq!(log.requests.len(), 2);
+        for seen in &log.requests {
+            let body = String::from_utf8_lossy(&seen.body);
+            assert!(!body.contains("falcon"), "{body}");
+        }
+    }
+}
+
+#[test]
 fn a_conversation_only_grows_and_goes_on_after_a_restart() {
     let stage = Stage::new(|seen| {
         let n_messages = seen.json()["messages"].as_array().unwrap().len();

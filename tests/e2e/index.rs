@@ -351,6 +351,9 @@ async fn code_is_embedded_once_and_questions_are_answered_by_its_vectors() {
     // No word of the question is in the file.
     assert!(share_of_meaning(&mut client, "mixing paint", "src/colour.py") > Some(0.9));
     assert!(sent(&model).contains(&"mixing paint".to_owned()));
+    let question = "mixing paint password=hunter2hunter2";
+    assert!(share_of_meaning(&mut client, question, "src/colour.py") > Some(0.9));
+    assert!(!sent(&model).iter().any(|text| text.contains("hunter2")));
     drop(client);
 
     // A copy of known code, and a new session: nothing is sent again.

@@ -55,7 +55,9 @@ impl Inner {
         let grounding = async {
             let mut grounding = self.ground(&ask, budget).await?;
             let left_out = match &ask.model {
-                Some(model) => outbound::leave_out(model, &question, &mut grounding).await,
+                Some(model) => {
+                    outbound::leave_out(model, &question, &mut grounding, conversation).await
+                }
                 None => Ok(()),
             };
             anyhow::Ok(left_out.map(|()| grounding))
@@ -126,7 +128,10 @@ impl Inner {
             shown: Vec::new(),
             task: None,
         }];
+        let still_indexing =
+            search::still_indexing(&grounding).filter(|_| !found.places.is_empty());
         kinds.extend(notices(grounding.notices));
+        kinds.extend(notices(still_indexing.into_iter().collect()));
         kinds.push(EventKind::Message { text: found.text });
         if !found.places.is_empty() {
             kinds.push(EventKind::Cited {

@@ -14,6 +14,9 @@ const PAGE: usize = 2000;
 /// Stands where a question got no answer: roles take turns.
 const NO_ANSWER: &str = "(No answer was given.)";
 
+/// Stands where a message must not be sent.
+const LEFT_OUT: &str = "(This message is not shown.)";
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Conversation {
     /// Each with its position in the log.
@@ -49,6 +52,41 @@ impl Conversation {
 
     pub(super) fn push(&mut self, seq: u64, message: Message) {
         self.messages.push((seq, message));
+    }
+
+    /// Returns the text of each message, with what the model thought before it.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let text = |message: &Message| match message {
+            Message::User { text } | Message::ToolResult { text, .. } => text.clone(),
+            Message::Assistant { text, thinking, .. } => {
+                let thoughts = thinking.iter().map(|block| block.text.as_str());
+                thoughts
+                    .chain([text.as_str()])
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            }
+        };
+        self.messages
+            .iter()
+            .map(|(_, message)| text(message))
+            .collect()
+    }
+
+    /// Has the model not told the `nth` message any more.
+    pub(super) fn leave_out(&mut self, nth: usize) {
+        let Some((_, message)) = self.messages.get_mut(nth) else {
+            return;
+        };
+        *message = match message {
+            Message::Assistant { .. } => Message::Assistant {
+                text: LEFT_OUT.to_owned(),
+                thinking: Vec::new(),
+                calls: Vec::new(),
+            },
+            Message::User { .. } | Message::ToolResult { .. } => Message::User {
+                text: LEFT_OUT.to_owned(),
+            },
+        };
     }
 
     /// Returns what the model is told, `next` last.

@@ -107,6 +107,8 @@ pub(super) struct Grounding {
     pub(super) notices: Vec<String>,
     /// What the index found, best first.
     pub(super) found: Vec<Found>,
+    /// Files indexed of those known, while the index that was searched was not done.
+    pub(super) indexing: Option<(usize, usize)>,
     left: usize,
 }
 
@@ -213,6 +215,12 @@ impl Grounding {
             .as_deref()
             .map_or_else(|| "untitled".to_owned(), relative);
         let text = &document.text;
+        // As of a file: what is selected may be lines of a key, which do not show what they are.
+        if secret::is_key_file(&text.to_string()) {
+            let why = format!("{path} is not shown: it holds a private key.");
+            self.notices.push(why);
+            return;
+        }
         let line_of = |byte: usize| text.byte_to_line(byte.min(text.len_bytes()));
         let (first, last) = (
             line_of(active.selection.start),
@@ -250,6 +258,8 @@ impl Grounding {
             limit: Some(FILES),
         };
         let root = sources.workspace.root().path();
+        // Before the search: what is indexed after it was not found by it.
+        self.indexing = index.indexing(root);
         self.found = index.search(&params, &sources.surroundings.snapshot.documents, None);
         self.found.retain(|found| index.is_same(&found.root, root));
         let mut left = ALL_FOUND;
@@ -296,7 +306,9 @@ impl Grounding {
     }
 
     fn add_text(&mut self, title: &str, text: &str, keep: Keep) {
-        let (text, is_cut) = cut(text, REFERENCE.min(self.left), keep);
+        // What is cut off may be what shows that the rest is a key.
+        let text = secret::redact(text);
+        let (text, is_cut) = cut(&text, REFERENCE.min(self.left), keep);
         if text.trim().is_empty() {
             return;
         }
@@ -347,6 +359,10 @@ impl Sources<'_> {
             return Err(format!("{shown} is not text."));
         }
         let text = String::from_utf8_lossy(&bytes);
+        // Lines of a key do not show what they are.
+        if secret::is_key_file(&text) {
+            return Err(format!("{shown} is not read: it holds a private key."));
+        }
         let skipped = usize::try_from(first - 1).unwrap_or(usize::MAX);
         let n_lines = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
         let wanted = text.split_inclusive('\n').skip(skipped).take(n_lines);

@@ -4,29 +4,44 @@
 
 use std::iter;
 
+use super::conversation::Conversation;
 use super::grounding::{Grounding, Piece};
 use crate::model::{Failure, TurnModel};
 
-/// Leaves out what must stay here, with a notice for each piece.
+/// Leaves out what must stay here, with a notice for each piece and each message of before: what was
+/// not found out then may be now.
 ///
 /// # Errors
-/// Why the question itself must stay here, as a sentence.
+/// Why nothing can be sent, as a sentence: the question itself must stay here, or it could not be
+/// looked at.
 pub(super) async fn leave_out(
     model: &TurnModel,
     question: &str,
     grounding: &mut Grounding,
+    conversation: &mut Conversation,
 ) -> Result<(), String> {
     let all = grounding.pieces.iter().map(text_of);
-    let whole: Vec<String> = iter::once(question.to_owned()).chain(all).collect();
-    if withheld(model, &whole.join("\n\n")).await.is_none() {
+    let before = conversation.texts();
+    let whole: Vec<String> = iter::once(question.to_owned())
+        .chain(all)
+        .chain(before.iter().cloned())
+        .collect();
+    if withheld(model, &whole.join("\n\n")).await?.is_none() {
         return Ok(());
     }
-    if let Some(why) = withheld(model, question).await {
+    if let Some(why) = withheld(model, question).await? {
         let place = model.place();
         return Err(format!("Your question is not sent to {place}: {why}."));
     }
+    for (nth, text) in before.iter().enumerate() {
+        if let Some(why) = withheld(model, text).await? {
+            conversation.leave_out(nth);
+            let notice = format!("An earlier message of this chat is not sent: {why}.");
+            grounding.notices.push(notice);
+        }
+    }
     for piece in std::mem::take(&mut grounding.pieces) {
-        match withheld(model, &text_of(&piece)).await {
+        match withheld(model, &text_of(&piece)).await? {
             Some(why) => {
                 let title = &piece.shown.title;
                 grounding
@@ -39,11 +54,17 @@ pub(super) async fn leave_out(
     Ok(())
 }
 
-/// Why a text must stay here. What cannot be looked at is not sent either, as the request will say.
-async fn withheld(model: &TurnModel, text: &str) -> Option<String> {
-    match model.look(text).await.err()?.failure {
-        Failure::Withheld(why) => Some(why),
-        _ => None,
+/// Why a text must stay here.
+///
+/// # Errors
+/// Why it could not be looked at, as a sentence: then it is not sent either.
+async fn withheld(model: &TurnModel, text: &str) -> Result<Option<String>, String> {
+    match model.look(text).await {
+        Ok(()) => Ok(None),
+        Err(error) => match error.failure {
+            Failure::Withheld(why) => Ok(Some(why)),
+            _ => Err(error.user_error().to_string()),
+        },
     }
 }
 

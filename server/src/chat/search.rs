@@ -26,13 +26,15 @@ pub(super) fn answer(grounding: &Grounding, is_indexed: bool, root: &std::path::
     );
     let mut places = Vec::new();
     if grounding.found.is_empty() {
-        let why = match is_indexed {
-            true => "Nothing in this repository is about the question.",
-            false => {
+        let why = match (is_indexed, still_indexing(grounding)) {
+            (true, Some(why)) => why,
+            (true, None) => "Nothing in this repository is about the question.".to_owned(),
+            (false, _) => {
                 "The repository is not indexed (`index.enabled`), so there is nothing to search in."
+                    .to_owned()
             }
         };
-        text.push_str(why);
+        text.push_str(&why);
         text.push('\n');
     } else {
         text.push_str("The places that fit the question best:\n\n");
@@ -85,6 +87,16 @@ pub(super) fn answer(grounding: &Grounding, is_indexed: bool, root: &std::path::
     Found { text, places }
 }
 
+/// Says that more may be found soon, where that is so.
+pub(super) fn still_indexing(grounding: &Grounding) -> Option<String> {
+    let how_far = match grounding.indexing? {
+        (_, 0) => String::new(),
+        (n_indexed, n_files) => format!(" ({n_indexed} of {n_files} files)"),
+    };
+    let still = "The repository is still being indexed";
+    Some(format!("{still}{how_far}; ask again in a moment."))
+}
+
 /// A name of the repository as it can stand in Markdown and in a terminal.
 fn plain(name: &str) -> String {
     name.chars()
@@ -105,4 +117,29 @@ fn fence_for(lines: &[&str]) -> String {
         .map(|line| line.trim_start().bytes().take_while(|&b| b == b'`').count())
         .max();
     "`".repeat(longest.unwrap_or_default().max(2) + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_indexed_yet_is_not_said_to_be_absent() {
+        let said = |indexing| {
+            let mut grounding = Grounding::default();
+            grounding.indexing = indexing;
+            answer(&grounding, true, Path::new("/")).text
+        };
+        let absent = "Nothing in this repository is about the question.";
+        assert!(said(None).contains(absent));
+        for (how_far, told) in [
+            ((0, 0), "is still being indexed; ask again"),
+            ((3, 70), "is still being indexed (3 of 70 files); ask again"),
+        ] {
+            let said = said(Some(how_far));
+            assert!(said.contains(told) && !said.contains(absent), "{said}");
+        }
+    }
 }

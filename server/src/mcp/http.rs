@@ -28,7 +28,7 @@ use crate::config::McpServer;
 use crate::error::{Kind, UserError};
 use crate::model::{
     Address, Ask, Body, Decoder, Event, Framing, HttpAnswer, HttpVersion, Network, Origin, Routes,
-    Secret, Twice, read_some,
+    Secret, Twice, key_variable, read_some,
 };
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -129,8 +129,8 @@ impl Place {
             Ok::<_, String>(())
         };
         if let Some(name) = &self.key {
-            let key = std::env::var(name)
-                .map_err(|_| format!("the environment variable {name} is not set"))?;
+            let key =
+                std::env::var(name).map_err(|_| format!("{} is not set", key_variable(name)))?;
             insert(AUTHORIZATION, &format!("Bearer {}", key.trim()))?;
         }
         for (name, value) in &self.headers {

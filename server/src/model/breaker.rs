@@ -76,8 +76,8 @@ struct Pause {
     trying: bool,
 }
 
-/// The right to send one request. Report the outcome with [`Permit::answered`] or
-/// [`Permit::failed`]; dropping it says that the request was cancelled before either.
+/// The right to send one request. Report its first piece with [`Permit::begun`] and the outcome with
+/// [`Permit::answered`] or [`Permit::failed`]; dropping it says that the request was cancelled before either.
 #[derive(Debug)]
 pub(super) struct Permit {
     breaker: Arc<Breaker>,
@@ -199,6 +199,20 @@ impl Permit {
     pub(super) fn answered(mut self) {
         self.open = false;
         self.breaker.answered(self.since);
+    }
+
+    /// The endpoint has begun to answer: a trial keeps nobody waiting for its end. What was counted
+    /// against the endpoint is forgotten only with [`answered`](Self::answered).
+    pub(super) fn begun(&mut self) {
+        if !std::mem::take(&mut self.trial) {
+            return;
+        }
+        let mut state = self.breaker.state();
+        // A failure of another request that came later keeps its pause.
+        if state.failed.is_none_or(|failed| failed <= self.since) {
+            state.paused = None;
+            self.breaker.tell(Health::Ready);
+        }
     }
 
     /// The endpoint failed.
@@ -369,6 +383,46 @@ mod tests {
         assert_eq!(*health.borrow(), Health::Ready);
         fail(&breaker, Failure::Refused);
         assert!(breaker.admit().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_are_asked_as_soon_as_a_trial_is_being_answered() {
+        let breaker = Breaker::new();
+        for _ in 0..FAILURES {
+            fail(&breaker, Failure::Cut);
+        }
+        tokio::time::advance(pause(&breaker)).await;
+        let mut trial = breaker.admit().unwrap();
+        pause(&breaker);
+        trial.begun();
+        assert_eq!(*breaker.health().borrow(), Health::Ready);
+        breaker.admit().unwrap();
+        // One that breaks off after all is a failure in a row with those before.
+        trial.failed(&error(Failure::Cut));
+        let second = pause(&breaker);
+        assert!((1600..=2400).contains(&second.as_millis()), "{second:?}");
+
+        tokio::time::advance(second).await;
+        let mut trial = breaker.admit().unwrap();
+        trial.begun();
+        trial.answered();
+        fail(&breaker, Failure::Cut);
+        assert!(breaker.admit().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_that_comes_during_a_trial_keeps_its_pause() {
+        let breaker = Breaker::new();
+        let older = breaker.admit().unwrap();
+        for _ in 0..FAILURES {
+            fail(&breaker, Failure::Cut);
+        }
+        tokio::time::advance(pause(&breaker)).await;
+        let mut trial = breaker.admit().unwrap();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        older.failed(&error(Failure::Cut));
+        trial.begun();
+        pause(&breaker);
     }
 
     #[tokio::test(start_paused = true)]

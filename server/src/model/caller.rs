@@ -28,6 +28,9 @@ const LONGEST_DOCUMENT: usize = 4 << 20;
 pub(super) const ERROR_BODY: usize = 16 << 10;
 const ERROR_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Longer wishes to be left alone are told as this: nobody waits for their end.
+const LONGEST_WISH: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How a server wants to be shown the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyHeader {
@@ -96,8 +99,17 @@ impl Caller {
         })
     }
 
-    pub(super) fn error(&self, failure: Failure) -> ModelError {
+    /// Gives a failure its place, without the key and further headers in what the server said.
+    pub(super) fn error(&self, mut failure: Failure) -> ModelError {
+        if let Some(said) = failure.said_mut() {
+            let keys = self.keys.iter().flat_map(|keys| keys.shown());
+            *said = self.redactor(keys).redact(said);
+        }
         ModelError::new(failure, &self.place).of(self.section)
+    }
+
+    fn redactor(&self, keys: impl Iterator<Item = Secret>) -> Redactor {
+        Redactor::new(keys.chain(self.extra.iter().map(|(_, value)| value.clone())))
     }
 
     /// Reads a small JSON document, such as the list of models.
@@ -147,6 +159,7 @@ impl Caller {
     /// As [`Caller::send`], but nobody looks at the request.
     pub(super) async fn exchange(&self, mut ask: Ask) -> Result<Answer, ModelError> {
         let mut key = self.key().await?;
+        let mut is_renewed = false;
         loop {
             self.authorize(&mut ask.headers, key.as_ref());
             let answer = self
@@ -162,9 +175,10 @@ impl Caller {
             match (&self.keys, key.take()) {
                 (Some(keys), Some(used)) if refused => {
                     keys.forget(&used);
-                    if !self.renewable {
+                    if !self.renewable || is_renewed {
                         return Err(error);
                     }
+                    is_renewed = true;
                     let newer = self.key().await?;
                     if newer.as_ref() == Some(&used) {
                         return Err(error);
@@ -223,11 +237,8 @@ impl Caller {
             Ok(Ok(body)) => body,
             Ok(Err(_)) | Err(_) => Vec::new(),
         };
-        let secrets = key
-            .into_iter()
-            .chain(self.extra.iter().map(|(_, value)| value))
-            .cloned();
-        let said = quote(&Redactor::new(secrets).redact(&String::from_utf8_lossy(&body)));
+        let redactor = self.redactor(key.into_iter().cloned());
+        let said = quote(&redactor.redact(&String::from_utf8_lossy(&body)));
         let status = answer.status.as_u16();
         self.error(match status {
             401 | 403 => Failure::Unauthorized { status, said },
@@ -280,7 +291,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .trim()
         .parse::<f64>()
         .ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
+    let wish = Duration::try_from_secs_f64(seconds).ok()?;
+    Some(wish.min(LONGEST_WISH))
 }
 
 /// Reads at most `most` bytes of a body.

@@ -102,8 +102,6 @@ pub enum KeySource {
     Command(Vec<String>),
 }
 
-impl KeySource {}
-
 /// How long each part of a request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {

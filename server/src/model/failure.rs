@@ -101,6 +101,38 @@ impl Failure {
         }
     }
 
+    /// What a server said in its own words, if this has any of it.
+    pub(crate) fn said_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Unauthorized { said, .. }
+            | Self::NotFound { said }
+            | Self::RateLimited { said, .. }
+            | Self::TooLong { said }
+            | Self::Rejected { said, .. }
+            | Self::Faulted { said, .. }
+            | Self::NotAStream { content_type: said } => Some(said),
+            Self::Key(_)
+            | Self::Settings { .. }
+            | Self::Refused
+            | Self::Unresolved
+            | Self::Unreachable
+            | Self::ConnectTimeout(_)
+            | Self::Tls(_)
+            | Self::Proxy(_)
+            | Self::Protocol(_)
+            | Self::Garbage(_)
+            | Self::Cut
+            | Self::Endless
+            | Self::Silent(_)
+            | Self::Stalled(_)
+            | Self::Late
+            | Self::Paused { .. }
+            | Self::Withheld(_)
+            | Self::Unchecked(_)
+            | Self::Bug(_) => None,
+        }
+    }
+
     /// Whether the same request may well be answered a little later.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(

@@ -118,19 +118,19 @@ enum Lane {
 }
 
 impl Origin {
-    pub(crate) fn new(
-        site: Site,
-        proxy: Option<Intercept>,
-        tls: Arc<TlsSetup>,
-        connect: Duration,
-    ) -> Arc<Self> {
-        let dialler = Dialler::new(&site, proxy, tls, connect);
+    pub(crate) fn new(site: Site, proxy: Option<Intercept>, tls: Arc<TlsSetup>) -> Arc<Self> {
+        let dialler = Dialler::new(&site, proxy, tls);
         Arc::new(Self {
             site,
             dialler,
             state: Mutex::default(),
             opened: AtomicU64::new(0),
         })
+    }
+
+    /// Lets opening a connection take at least as long as `connect` from now on.
+    pub(crate) fn allow(&self, connect: Duration) {
+        self.dialler.allow(connect);
     }
 
     /// Makes sure that a connection stands ready or is being opened. Returns at once; costs

@@ -1,8 +1,8 @@
 //! The key of an endpoint: read from the environment or from a program, when first needed.
 //!
-//! Holds: the program is run without a shell, for at most [`PATIENCE`], and not again until the
-//! server refuses what it printed; a request that is dropped does not stop it. Neither the key
-//! nor what the program wrote to its error stream is ever part of a message.
+//! Holds: the program is run without a shell, outside of the workspace, for at most [`PATIENCE`],
+//! and not again until the server refuses what it printed; a request that is dropped does not stop
+//! it. Neither the key nor what the program wrote to its error stream is ever part of a message.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::endpoint::KeySource;
 use super::secret::Secret;
-use crate::program::{Run, Said};
+use crate::program::{Run, Said, outside};
 
 /// Time for the program that prints a key: long enough for a person to confirm it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +30,8 @@ type Outcome = Result<Secret, String>;
 pub(crate) struct KeyRing {
     source: KeySource,
     kept: Mutex<Option<(Instant, Outcome)>>,
+    /// The key that was refused last: answers to what was asked with it may still come.
+    refused: Mutex<Option<Secret>>,
     /// Held while reading, so that many requests start one program.
     reading: tokio::sync::Mutex<()>,
 }
@@ -39,6 +41,7 @@ impl KeyRing {
         Arc::new(Self {
             source,
             kept: Mutex::new(None),
+            refused: Mutex::new(None),
             reading: tokio::sync::Mutex::new(()),
         })
     }
@@ -70,6 +73,15 @@ impl KeyRing {
         if matches!(&*kept, Some((_, Ok(key))) if key == refused) {
             *kept = None;
         }
+        let mut last = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(refused.clone());
+    }
+
+    /// Returns the keys that a server may repeat in what it says.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = Secret> + use<> {
+        let kept = self.lock().as_ref().and_then(|(_, key)| key.clone().ok());
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.into_iter().chain(refused.clone())
     }
 
     fn kept(&self) -> Option<Outcome> {
@@ -91,10 +103,10 @@ pub(crate) async fn read(source: &KeySource) -> Outcome {
         KeySource::Env(name) => match std::env::var(name) {
             Ok(text) => text,
             Err(std::env::VarError::NotPresent) => {
-                return Err(format!("the environment variable {name} is not set"));
+                return Err(format!("{} is not set", variable(name)));
             }
             Err(std::env::VarError::NotUnicode(_)) => {
-                return Err(format!("the environment variable {name} is not text"));
+                return Err(format!("{} is not text", variable(name)));
             }
         },
         KeySource::Command(argv) => printed_by(argv).await?,
@@ -102,7 +114,7 @@ pub(crate) async fn read(source: &KeySource) -> Outcome {
     let key = text.trim();
     if key.is_empty() {
         return Err(match source {
-            KeySource::Env(name) => format!("the environment variable {name} is empty"),
+            KeySource::Env(name) => format!("{} is empty", variable(name)),
             KeySource::Command(argv) => format!("the command {:?} printed nothing", program(argv)),
         });
     }
@@ -112,10 +124,25 @@ pub(crate) async fn read(source: &KeySource) -> Outcome {
     Ok(Secret::new(key))
 }
 
+/// Longest part of a variable's name, between underscores; keys have longer ones.
+const LONGEST_PART: usize = 20;
+
+/// Names a variable in a message, unless it may be a key that was written where the name belongs.
+pub(crate) fn variable(name: &str) -> String {
+    let is_ordinary = |part: &str| {
+        part.len() < LONGEST_PART && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    match name.split('_').all(is_ordinary) && crate::secret::redact(name) == name {
+        true => format!("the environment variable {name}"),
+        false => "the environment variable that `apiKeyEnv` names".to_owned(),
+    }
+}
+
 async fn printed_by(argv: &[String]) -> Result<String, String> {
     let run = Run {
         argv,
-        folder: None,
+        // A workspace can hold programs and settings that are taken up.
+        folder: Some(&outside()),
         variables: &[],
         input: &[],
         most: LONGEST,
@@ -201,6 +228,26 @@ mod tests {
         ));
         let why = "the environment variable PAIRWRIGHT_TEST_NO_SUCH_VARIABLE is not set";
         assert_eq!(unset.key().await, Err(why.to_owned()));
+        for key in [
+            "sk-proj-4fT9aQx2Lm7Zp0bR8c",
+            "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+            "gsk_b7Yx3Qm9Zt2Kp5Wd8Rf1Lc6",
+            "AKIAIOSFODNN7EXAMPLE",
+        ] {
+            let pasted = KeyRing::new(KeySource::Env(key.to_owned()));
+            let why = "the environment variable that `apiKeyEnv` names is not set";
+            assert_eq!(pasted.key().await, Err(why.to_owned()));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_command_runs_outside_of_the_workspace() {
+        let here = std::env::current_dir().unwrap();
+        let ring = command(&["sh", "-c", "pwd -P"]);
+        let folder = ring.key().await.unwrap();
+        let folder = std::path::Path::new(folder.expose());
+        assert_eq!(folder, outside().canonicalize().unwrap());
+        assert_ne!(folder, here.canonicalize().unwrap());
     }
 
     #[tokio::test]

@@ -60,7 +60,7 @@ impl std::fmt::Debug for Network {
 struct Shared {
     proxies: Option<Matcher>,
     tls: Arc<TlsSetup>,
-    origins: Mutex<HashMap<(Site, Duration), Arc<Origin>>>,
+    origins: Mutex<HashMap<Site, Arc<Origin>>>,
     /// What endpoints were found to support, kept while settings change around them.
     probes: Mutex<HashMap<ProbeKey, Arc<Probe>>>,
 }
@@ -118,14 +118,16 @@ impl Network {
         TurnModel::new(self, endpoint)
     }
 
-    /// Returns the connections to `site`.
+    /// Returns the connections to `site`. Opening one takes at most `connect`, or what another who
+    /// shares them gives it.
     pub(crate) fn origin(&self, site: &Site, connect: Duration) -> Arc<Origin> {
         let origins = self.shared.origins.lock();
         let mut origins = origins.unwrap_or_else(PoisonError::into_inner);
-        let origin = origins.entry((site.clone(), connect)).or_insert_with(|| {
+        let origin = origins.entry(site.clone()).or_insert_with(|| {
             let proxy = self.proxy_for(site);
-            Origin::new(site.clone(), proxy, Arc::clone(&self.shared.tls), connect)
+            Origin::new(site.clone(), proxy, Arc::clone(&self.shared.tls))
         });
+        origin.allow(connect);
         Arc::clone(origin)
     }
 

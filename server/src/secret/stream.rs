@@ -1,12 +1,13 @@
 //! Secrets taken out of a text that comes in pieces and is shown as it comes.
 //!
 //! Holds: what is given out, joined, is what [`redact`](super::redact()) makes of the whole, wherever it
-//! is cut; but what stands before the mark of a private key on its line is shown. A word is given out
-//! as it is written; one that may become a secret, when it has ended. A line of a private key is
+//! is cut; but what stands before the mark of a private key on its line is shown, and lines before the
+//! end of one that never began. A word is given out as it is written; one that may become a secret, when
+//! it has ended, as is what is assigned to the name of one. A line of a private key is
 //! judged when it is whole, as is one with more than [`LONGEST`] bytes without a blank. Nothing is held
 //! longer than to the end of its line, or of the text.
 
-use super::redact::{KEY_BLOCK, KEY_MARKS, keep, key_marks, words};
+use super::redact::{KEY_BLOCK, KEY_MARKS, keep, key_marks, open_value, words};
 
 /// Bytes of a line that are looked at with each piece.
 const LONGEST: usize = 16 << 10;
@@ -68,10 +69,14 @@ impl Stream {
         let mark = KEY_MARKS
             .into_iter()
             .filter_map(|mark| beginning(line, mark));
-        let decided = mark.chain(word).min().unwrap_or(line.len());
+        let value = open_value(line);
+        let undecided = mark.chain(word).chain(value.map(|(start, _)| start));
+        let decided = undecided.min().unwrap_or(line.len()).max(self.n_given);
         keep(line, self.n_given..decided, shown);
-        // A word is judged by the one before it, and by whether an address has begun since the last blank.
-        let before = &line[..last.map_or(0, |word| word.before())];
+        // A word is judged by the one before it, a value by its name, and both by whether an address has
+        // begun since the last blank.
+        let judged_by = last.map_or(0, |word| word.before());
+        let before = &line[..value.map_or(judged_by, |(_, name)| name.min(judged_by))];
         let past = before.rfind(char::is_whitespace).unwrap_or(0).min(decided);
         self.line.drain(..past);
         self.n_given = decided - past;
@@ -129,7 +134,7 @@ mod tests {
                 if before.is_empty() {
                     assert_eq!(clean, *kept);
                 }
-                for cut in 0..=text.len() {
+                for cut in (0..=text.len()).filter(|&at| text.is_char_boundary(at)) {
                     let (one, other) = text.split_at(cut);
                     assert_eq!(whole(&[one, other]), clean, "{one:?} {other:?}");
                 }
@@ -154,6 +159,8 @@ mod tests {
             "to|ken: |abc|<abc>def|<abcdef>ghi|<abcdefghi>, |b|",
             "token = $|A|B; token = ./|a|b|",
             "a gh|<gh>p_16C7e42F|<ghp_16C7e42F>x b|",
+            "password = \"|a|<a> b|<a b>\"| c|; token = $|A|",
+            "passwd: #|<#>ab|<#ab>(|z|",
             "s|<s>low e|<e>ye A|<A>ll ghost AK|<AK>A AKIA|<AKIA>BLE|<AKIABLE> xoxb|<xoxb>",
             "Bearer| of|<of> news; bearer ne|<ne>ws|<news>",
             "http://me:80|<80>80/v1|<8080/v1> and 12:30| or|",
@@ -190,7 +197,9 @@ mod tests {
             assert_eq!(all, *text);
             for ((at, c), n_shown) in text.char_indices().zip(shown) {
                 let held = &text[n_shown..at + c.len_utf8()];
-                assert!(!held.contains(char::is_whitespace), "{held:?}");
+                // What is assigned to the name of a secret ends with its quote.
+                let is_quoted = text[..n_shown].ends_with('"');
+                assert!(is_quoted || !held.contains(char::is_whitespace), "{held:?}");
             }
         }
     }
@@ -214,7 +223,7 @@ mod tests {
         fn wherever_a_text_is_cut_what_is_shown_of_it_is_what_redact_makes_of_the_whole(
             parts in prop::collection::vec(prop::sample::select(vec![
                 "password", "token", "Bearer", "x_", "a", "7", "e", "ghp_", "16C7e42F292c6912E7710", "sk-", "hunter2hunter2",
-                "=", ":", ": ", " = ", "\"", "'", "@", "//", "http://", " ", "\t", "\n", ";", "(", ",", "-", "--", ".", "$", "é", "例",
+                "=", ":", ": ", " = ", "\"", "'", "@", "//", "http://", " ", "\t", "\n", ";", "(", ",", "-", "--", ".", "$", "é", "例", "#", "&", "\\", "{", "::",
                 "\n-----BEGIN RSA PRIVATE KEY-----\n", "\n-----BEGIN PRIVATE KEY-----", "\n-----END PRIVATE KEY-----", "\n-----BEGIN X-----",
             ]), 0..40),
             n_chars in 1_usize..9,
@@ -223,6 +232,17 @@ mod tests {
             let chars = chars(&text);
             let pieces: Vec<String> = chars.chunks(n_chars).map(<[&str]>::concat).collect();
             let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+            // Lines before the end of a key that never began were shown by then.
+            let mut is_inside = false;
+            let mut ends_unbegun = false;
+            for line in text.split_inclusive('\n') {
+                let (begins, ends) = key_marks(line);
+                ends_unbegun |= ends && !begins && !is_inside;
+                is_inside = (is_inside || begins) && !ends;
+            }
+            if ends_unbegun {
+                return Ok(());
+            }
             prop_assert_eq!(whole(&pieces), redact(&text), "{:?}", pieces);
         }
     }

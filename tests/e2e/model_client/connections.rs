@@ -1,12 +1,17 @@
 //! Connections: kept, cancelled on, warmed, and found dead.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use model_server::{Answer, End, Ending, Listen, ModelServer, Protocol as Spoken, Speak};
 use pairwright::model::{
-    Api, Endpoint, Failure, FimRequest, Network, NetworkSettings, Protocol, Proxy,
+    Api, Endpoint, Failure, FimRequest, Network, NetworkSettings, Protocol, Proxy, TurnApi,
+    TurnEndpoint,
 };
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{WIRES, Wire, model, request, serve, text, whole};
 
@@ -291,6 +296,103 @@ async fn a_connection_the_server_closed_while_it_was_unused_is_replaced_unseen()
     assert_eq!(model.stats().failed, 0);
 }
 
+/// Time in which a request that was given up would be asked again.
+const GIVEN_UP: Duration = Duration::from_millis(500);
+
+/// Answers each request with its prompt, except the first: that is held while the server says that
+/// its connection takes no more requests. Tells when the client knows that, and of each request its
+/// connection and body.
+async fn winding_up(
+    wound_up: oneshot::Sender<()>,
+    seen: mpsc::UnboundedSender<(usize, String)>,
+    release: Arc<Notify>,
+) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("h2c://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut wound_up = Some(wound_up);
+        for connection in 0.. {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut accepted = h2::server::handshake(socket).await.unwrap();
+            let (seen, release) = (seen.clone(), Arc::clone(&release));
+            let mut wound_up = wound_up.take();
+            tokio::spawn(async move {
+                let mut pings = accepted.ping_pong().unwrap();
+                while let Some(Ok((request, respond))) = accepted.accept().await {
+                    let held = wound_up.is_some().then(|| Arc::clone(&release));
+                    tokio::spawn(answer_h2(request, respond, connection, seen.clone(), held));
+                    if let Some(wound_up) = wound_up.take() {
+                        accepted.graceful_shutdown();
+                        // The answer to a ping comes after what was said before it was read.
+                        let told = tokio::select! {
+                            biased;
+                            _ = accepted.accept() => panic!("no other request is sent"),
+                            told = pings.ping(h2::Ping::opaque()) => told,
+                        };
+                        told.unwrap();
+                        wound_up.send(()).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+async fn answer_h2(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+    connection: usize,
+    seen: mpsc::UnboundedSender<(usize, String)>,
+    held: Option<Arc<Notify>>,
+) {
+    let mut stream = request.into_body();
+    let mut body = Vec::new();
+    while let Some(Ok(data)) = stream.data().await {
+        body.extend_from_slice(&data);
+    }
+    seen.send((connection, String::from_utf8(body).unwrap()))
+        .unwrap();
+    if let Some(release) = held {
+        release.notified().await;
+    }
+    let head = http::Response::builder().header("content-type", "text/event-stream");
+    let event =
+        json!({ "choices": [{ "text": format!("from {connection}"), "finish_reason": "stop" }] });
+    let mut sending = respond
+        .send_response(head.body(()).unwrap(), false)
+        .unwrap();
+    let text = format!("data: {event}\n\ndata: [DONE]\n\n");
+    sending.send_data(text.into(), true).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_takes_no_more_requests_still_brings_the_answer_under_way() {
+    let (wound_up, is_wound_up) = oneshot::channel();
+    let (tell, mut seen) = mpsc::unbounded_channel();
+    let release = Arc::new(Notify::new());
+    let url = winding_up(wound_up, tell, Arc::clone(&release)).await;
+    let settings = NetworkSettings {
+        proxy: Proxy::None,
+        ..NetworkSettings::default()
+    };
+    let endpoint = Endpoint::new(Api::Fim, url, "qwen2.5-coder");
+    let model = Network::new(&settings).unwrap().model(endpoint).unwrap();
+
+    let asked = model.clone();
+    let held = tokio::spawn(async move { text(&asked, "held").await });
+    let first = seen.recv().await.unwrap();
+    assert!(first.0 == 0 && first.1.contains("held"), "{first:?}");
+    is_wound_up.await.unwrap();
+    assert_eq!(text(&model, "other").await.as_deref(), Ok("from 1"));
+    let second = seen.recv().await.unwrap();
+    assert!(second.0 == 1 && second.1.contains("other"), "{second:?}");
+    let again = tokio::time::timeout(GIVEN_UP, seen.recv()).await;
+    assert!(again.is_err(), "asked again: {again:?}");
+    release.notify_one();
+    assert_eq!(held.await.unwrap().as_deref(), Ok("from 0"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_restarts_is_found_again() {
     let (server, endpoint, network) = serve(Wire::H2c, |_| Answer::text("old")).await;
@@ -310,7 +412,7 @@ async fn a_server_that_restarts_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_models_on_one_host_share_a_connection() {
+async fn models_on_one_host_share_a_connection() {
     let (server, endpoint, network) = serve(Wire::Http2Tls, |_| Answer::text("x")).await;
     let one = network.model(endpoint.clone()).unwrap();
     let other = network
@@ -319,8 +421,12 @@ async fn two_models_on_one_host_share_a_connection() {
             ..endpoint
         })
         .unwrap();
+    let chat = TurnEndpoint::new(TurnApi::OpenAi, server.url(), "some-model");
+    assert_ne!(chat.timeouts.connect, one.endpoint().timeouts.connect);
+    let chat = network.turn_model(chat).unwrap();
     text(&one, "1").await.unwrap();
     text(&other, "2").await.unwrap();
+    chat.connect().await.unwrap();
     assert_eq!(server.log().connections.len(), 1);
 }
 
@@ -368,15 +474,10 @@ async fn http2_asked_of_a_server_that_speaks_only_http1_is_explained() {
 }
 
 /// Accepts one connection after the other, reads the head of a request and hands it to `serve`.
-async fn proxy(
-    tunnels: bool,
-) -> (
-    std::net::SocketAddr,
-    tokio::sync::mpsc::UnboundedReceiver<String>,
-) {
+async fn proxy(tunnels: bool) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (heads, seen) = tokio::sync::mpsc::unbounded_channel();
+    let (heads, seen) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let heads = heads.clone();

@@ -1,7 +1,11 @@
 //! Keys: sent where they belong, and nowhere else.
 
 use model_server::{Answer, Seen};
-use pairwright::model::{Endpoint, Failure, KeySource, Secret};
+use pairwright::model::{
+    Endpoint, Failure, KeySource, Message, Secret, TurnApi, TurnEndpoint, TurnEvent, TurnRequest,
+    TurnStream,
+};
+use serde_json::json;
 
 use super::{Wire, request, serve, text};
 
@@ -93,6 +97,57 @@ async fn a_key_is_never_shown_even_when_the_server_repeats_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_not_shown_when_an_answer_that_began_well_repeats_it() {
+    let echo = |seen: &Seen| {
+        let said = format!("bad {} of {:?}", bearer(seen), seen.header("x-team"));
+        let event = json!({ "error": { "message": said } });
+        Answer::bytes("text/event-stream", [format!("data: {event}\n\n")])
+    };
+    let (server, endpoint, network) = serve(Wire::Http1, echo).await;
+    let headers = [("x-team".to_owned(), Secret::new("secret-team"))].into();
+    let model = network
+        .model(Endpoint {
+            key: printing(KEY),
+            headers,
+            ..endpoint
+        })
+        .unwrap();
+    let of_completion = text(&model, "1").await.unwrap_err();
+    let of_completion = format!("{of_completion} {of_completion:?}");
+    let endpoint = TurnEndpoint {
+        key: printing(KEY),
+        headers: model.endpoint().headers.clone(),
+        ..TurnEndpoint::new(TurnApi::OpenAi, server.url(), "m")
+    };
+    let turn = network.turn_model(endpoint).unwrap().turn(TurnRequest {
+        system: String::new(),
+        messages: vec![Message::User { text: "?".into() }],
+        tools: Vec::new(),
+        max_tokens: 10,
+        temperature: None,
+    });
+    let of_turn = first_error(turn).await;
+    for shown in [of_completion, of_turn] {
+        assert!(shown.contains("bad Bearer [redacted]"), "{shown}");
+        assert!(
+            !shown.contains(&KEY[..10]) && !shown.contains("secret-team"),
+            "{shown}"
+        );
+    }
+}
+
+/// The first failure of a turn, also one after which it is asked again.
+async fn first_error(mut turn: TurnStream) -> String {
+    loop {
+        match turn.next().await.expect("an error") {
+            Ok(TurnEvent::Retry { why, .. }) => return why,
+            Ok(_) => {}
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_key_of_a_command_is_read_anew_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("key");
@@ -117,6 +172,29 @@ async fn a_refused_key_of_a_command_is_read_anew_once() {
     std::fs::write(&file, "new-key").unwrap();
     let model = network.model(model.endpoint().clone()).unwrap();
     assert_eq!(text(&model, "3").await.as_deref(), Ok("x"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_every_key_is_asked_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = dir.path().join("runs");
+    let fresh = format!(
+        "echo run >> '{0}'; echo key-$(wc -l < '{0}')",
+        runs.display()
+    );
+    let (server, endpoint, network) = serve(Wire::H2c, |_| Answer::error(401, "no")).await;
+    let key = Some(KeySource::Command(
+        ["sh", "-c", &fresh].map(str::to_owned).to_vec(),
+    ));
+    let model = network.model(Endpoint { key, ..endpoint }).unwrap();
+    let error = text(&model, "1").await.unwrap_err();
+    assert!(
+        matches!(error.failure, Failure::Unauthorized { status: 401, .. }),
+        "{error:?}"
+    );
+    let shown: Vec<String> = server.log().requests.iter().map(bearer).collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert_ne!(shown[0], shown[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model_server::{Answer, Hole, Route, Seen};
-use pairwright::model::{Api, Endpoint, Failure, Fim, Health, Network, Probe};
+use pairwright::model::{Api, Endpoint, Failure, Fim, Health, Network, NetworkSettings, Probe};
 
 use super::{DIALECTS, Wire, request, serve, text, whole};
 
@@ -384,7 +384,7 @@ async fn an_endpoint_that_cannot_be_used_says_why() {
 
 #[test]
 fn a_setting_that_cannot_work_is_refused_before_anything_is_sent() {
-    let network = Network::new(&pairwright::model::NetworkSettings::default()).unwrap();
+    let network = Network::new(&NetworkSettings::default()).unwrap();
     let base = Endpoint::new(Api::Fim, "http://localhost:1", "mystery-model");
     let header = [("bad header".to_owned(), pairwright::model::Secret::new("x"))].into();
     let cases = [
@@ -433,4 +433,17 @@ fn a_setting_that_cannot_work_is_refused_before_anything_is_sent() {
             })
             .is_ok()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_probe_fails_is_one_failure() {
+    let network = Network::new(&NetworkSettings::default()).unwrap();
+    // Nothing listens there.
+    let endpoint = Endpoint::new(Api::OpenAi, "http://127.0.0.1:9", "some-model");
+    let model = network.model(endpoint).unwrap();
+    for prefix in ["1", "2", "3"] {
+        let error = text(&model, prefix).await.unwrap_err();
+        assert_eq!(error.failure, Failure::Refused, "{prefix}");
+    }
+    assert!(matches!(&*model.health().borrow(), Health::Paused { .. }));
 }

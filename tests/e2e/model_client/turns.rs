@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use model_server::{Answer, Call, End, Ending, ModelServer, Seen, Turn, broken_prefix};
 use pairwright::model::{
-    Failure, Message, Prices, Reply, ToolSpec, TurnApi, TurnEnd, TurnEndpoint, TurnEvent,
-    TurnModel, TurnRequest, TurnStream, TurnUsage,
+    Failure, Message, Network, NetworkSettings, Prices, Proxy, Reply, ToolSpec, TurnApi, TurnEnd,
+    TurnEndpoint, TurnEvent, TurnModel, TurnRequest, TurnStream, TurnUsage,
 };
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{Wire, trusting};
 
@@ -213,6 +214,91 @@ async fn what_was_begun_is_reported_as_cut_and_never_asked_again() {
             "{api:?}"
         );
         assert_eq!(server.log().requests.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_finds_out_after_a_pause_keeps_no_other_waiting_for_its_end() {
+    let (server, model) = model_on(Wire::H2c, TurnApi::OpenAi, |seen| match seen.nth {
+        0 => Answer::error(429, "busy").with_header("retry-after", "1"),
+        1 => Answer::turn(Turn::text("one ").ending(Ending::Hang)),
+        _ => Answer::turn(Turn::text("Now.")),
+    })
+    .await;
+    let mut trial = model.turn(ask(vec![question("?")]));
+    loop {
+        match trial.next().await.expect("a turn that goes on") {
+            Ok(TurnEvent::Text(_)) => break,
+            event => drop(event.unwrap()),
+        }
+    }
+    let (reply, failure, _) = whole(model.turn(ask(vec![question("And?")]))).await;
+    assert_eq!((failure, reply.text.as_str()), (None, "Now."));
+    assert_eq!(server.log().requests[1].end(), None, "still being answered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_to_be_left_alone_for_ever_is_a_limit_as_any_other() {
+    let (server, model) = model_on(Wire::H2c, TurnApi::OpenAi, |_| {
+        Answer::error(429, "busy").with_header("retry-after", "1.8e19")
+    })
+    .await;
+    let (_, failure, _) = whole(model.turn(ask(vec![question("?")]))).await;
+    assert!(
+        matches!(failure, Some(Failure::RateLimited { .. })),
+        "{failure:?}"
+    );
+    assert_eq!(server.log().requests.len(), 1);
+}
+
+/// Answers a request with these events, and breaks the connection where more was promised.
+async fn breaking_after(events: String) -> TurnModel {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let events = events.clone();
+            tokio::spawn(async move {
+                // The head and the beginning of the body, which is small.
+                let mut asked = [0; 16 << 10];
+                if client.read(&mut asked).await? == 0 {
+                    return Ok(());
+                }
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 100000\r\n\r\n";
+                client.write_all(head.as_bytes()).await?;
+                client.write_all(events.as_bytes()).await?;
+                client.shutdown().await?;
+                // What is left unread would reset it before the answer is read.
+                while client.read(&mut asked).await? > 0 {}
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    let endpoint = TurnEndpoint::new(TurnApi::OpenAi, url, "some-model");
+    let settings = NetworkSettings {
+        proxy: Proxy::None,
+        ..NetworkSettings::default()
+    };
+    Network::new(&settings)
+        .unwrap()
+        .turn_model(endpoint)
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_after_the_reason_of_the_end_takes_nothing_away() {
+    let call = json!({ "choices": [{ "delta": { "tool_calls": [{
+        "index": 0, "id": "c1", "function": { "name": "list", "arguments": "{\"path\":\".\"}" },
+    }] } }] });
+    let end = json!({ "choices": [{ "delta": {}, "finish_reason": "tool_calls" }] });
+    for (events, is_whole) in [
+        (format!("data: {call}\n\ndata: {end}\n\n"), true),
+        (format!("data: {call}\n\n"), false),
+    ] {
+        let model = breaking_after(events).await;
+        let (reply, failure, _) = whole(model.turn(ask(vec![question("?")]))).await;
+        assert_eq!(failure, (!is_whole).then_some(Failure::Cut));
+        assert_eq!(reply.calls.len(), usize::from(is_whole));
     }
 }
 

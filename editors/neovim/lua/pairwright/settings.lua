@@ -61,7 +61,7 @@
 
 ---@class pairwright.Settings.models.agent
 ---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
----@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell in your home directory.
 ---@field apiKeyEnv? string The environment variable that holds the API key.
 ---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
 ---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
@@ -78,7 +78,7 @@
 
 ---@class pairwright.Settings.models.agentFallbacks
 ---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
----@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell in your home directory.
 ---@field apiKeyEnv? string The environment variable that holds the API key.
 ---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
 ---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
@@ -95,7 +95,7 @@
 
 ---@class pairwright.Settings.models.chat
 ---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
----@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell in your home directory.
 ---@field apiKeyEnv? string The environment variable that holds the API key.
 ---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
 ---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
@@ -112,7 +112,7 @@
 
 ---@class pairwright.Settings.models.chatFallbacks
 ---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
----@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell in your home directory.
 ---@field apiKeyEnv? string The environment variable that holds the API key.
 ---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
 ---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
@@ -129,7 +129,7 @@
 
 ---@class pairwright.Settings.models.complete
 ---@field api? 'openai'|'fim'|'llamacpp'|'ollama'|'mistral'|'deepseek' The dialect the endpoint speaks: `openai` (completions with a suffix), `fim` (completions with the model family's own fill-in-the-middle tokens), `llamacpp` (/infill), `ollama` (/api/generate), `mistral` or `deepseek`.
----@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell in your home directory.
 ---@field apiKeyEnv? string The environment variable that holds the API key.
 ---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
 ---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
@@ -141,7 +141,7 @@
 
 ---@class pairwright.Settings.models.edit
 ---@field api? 'openai'|'anthropic'|'ollama' The dialect the endpoint speaks: `openai` (/chat/completions, which most servers have), `anthropic` (/messages) or `ollama` (/api/chat).
----@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell in your home directory.
 ---@field apiKeyEnv? string The environment variable that holds the API key.
 ---@field contextTokens? integer Tokens the model can read and write in one request. Unset: 128000 for `openai`, 200000 for `anthropic`, 16384 for `ollama`, which takes memory for all of them.
 ---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
@@ -158,7 +158,7 @@
 
 ---@class pairwright.Settings.models.embed
 ---@field api? 'openai'|'fim'|'llamacpp'|'ollama'|'mistral'|'deepseek' The dialect the endpoint speaks: `openai` (completions with a suffix), `fim` (completions with the model family's own fill-in-the-middle tokens), `llamacpp` (/infill), `ollama` (/api/generate), `mistral` or `deepseek`.
----@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell.
+---@field apiKeyCommand? string[] A command whose output is the API key: the program and its arguments, run without a shell in your home directory.
 ---@field apiKeyEnv? string The environment variable that holds the API key.
 ---@field headers? table<string, string> Further headers to send, for gateways that want them. Put keys in the environment instead.
 ---@field http? '1.1'|'auto'|'h2c' HTTP version: `auto` (HTTP/2 where TLS negotiates it, else 1.1), `h2c` (HTTP/2 without TLS, by prior knowledge) or `1.1`.
@@ -173,7 +173,7 @@
 ---@field proxy? string Proxy for model endpoints, for example `http://proxy:3128`. Unset: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.
 
 ---@class pairwright.Settings.outbound
----@field apiKeyCommand? string[] A command whose output is the service's key: the program and its arguments, run without a shell.
+---@field apiKeyCommand? string[] A command whose output is the service's key: the program and its arguments, run without a shell in your home directory.
 ---@field apiKeyEnv? string The environment variable that holds the service's key.
 ---@field command? string[] A program and its arguments, run without a shell in your home directory for each request. It gets the request as JSON on its standard input and where it is to go in `PAIRWRIGHT_DESTINATION`. Only if it ends with 0 the request is sent; the first line it prints is the reason otherwise.
 ---@field except? string[] Hosts of models that are sent requests unseen, for example your own.
@@ -190,7 +190,7 @@
 
 ---@class pairwright.Settings.sandbox.remote
 ---@field addressing? 'header'|'subdomain'|'path' How requests name the sandbox they are for: `header`, `subdomain` (of the URL's host) or `path`. Unset: `subdomain` where the URL's host begins with `api.`, else `header`.
----@field apiKeyCommand? string[] A command whose output is its key: the program and its arguments, run without a shell.
+---@field apiKeyCommand? string[] A command whose output is its key: the program and its arguments, run without a shell in your home directory.
 ---@field apiKeyEnv? string The environment variable that holds its key.
 ---@field template? string The template that sandboxes are made of. It needs a shell, tar, GNU find and what the project's commands need.
 ---@field url? string Its base URL, for example `https://api.example.com`, or that of `pairwright sandboxd` on a Linux machine.

@@ -157,6 +157,77 @@ fn secrets_are_taken_out_of_every_piece() {
     );
 }
 
+/// Sixty lines as of a private key, between its marks.
+fn key_file() -> String {
+    let lines: String = (0..60)
+        .map(|n| format!("MIIEvQIBADANBgkqhkiG9w0BAQEFAASC{n:032}\n"))
+        .collect();
+    format!("-----BEGIN PRIVATE KEY-----\n{lines}-----END PRIVATE KEY-----\n")
+}
+
+#[test]
+fn of_a_private_key_no_window_is_shown() {
+    let key = key_file();
+    let text = format!("fine = 1\n{key}fine = 2\n");
+    let stage = Stage::new(&[("notes.txt", &text)]);
+    let uri = crate::session::document::uri_of(&stage.root().join("notes.txt"));
+    let document = Arc::new(Document::new(&uri, "plaintext", 1, &text));
+    let lines = Reference::File {
+        path: "notes.txt".to_owned(),
+        first_line: Some(20),
+        last_line: Some(30),
+    };
+    // Of a long text the end is kept, which begins inside of the key.
+    let terminal = Reference::Terminal {
+        text: format!("$ cat key\n{key}{}", "ok\n".repeat(5000)),
+    };
+    let tail = key.split_inclusive('\n').skip(20).collect::<String>();
+    let cut_off = Reference::Terminal {
+        text: format!("{tail}$ ls\n"),
+    };
+    let selection = text.find("0003\n").unwrap()..text.find("0009\n").unwrap();
+    for selection in [selection, text.len()..text.len()] {
+        let surroundings = Surroundings {
+            snapshot: Snapshot {
+                documents: Arc::new([Arc::clone(&document)]),
+                roots: Arc::new([stage.root().to_owned()]),
+                ..Snapshot::default()
+            },
+            active: Some(Active {
+                document: Arc::clone(&document),
+                selection,
+            }),
+        };
+        let references = [lines.clone(), terminal.clone(), cut_off.clone()];
+        let grounding = stage.gather(&references, &surroundings, usize::MAX);
+        let shown = shown(&grounding);
+        assert!(!shown.contains("MIIEvQ"), "{shown}");
+        assert!(shown.contains("[redacted private key]\\n$ ls"), "{shown}");
+        for why in ["is not read", "is not shown"] {
+            let notice = format!("! notes.txt {why}: it holds a private key.");
+            assert!(shown.contains(&notice), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn a_search_before_the_index_is_open_says_so() {
+    let stage = Stage::new(&[("a.rs", "fn why() {}\n")]);
+    let indexes = Indexes::new(&[stage.root().to_owned()], stage.dir.path().join("cache"));
+    let sources = Sources {
+        question: "why?",
+        references: &[],
+        surroundings: &Surroundings::default(),
+        documents: &NoDocuments,
+        index: Some(&indexes),
+        workspace: &stage.workspace,
+    };
+    assert_eq!(gather(&sources, usize::MAX).indexing, Some((0, 0)));
+    indexes.load();
+    indexes.settle(std::time::Instant::now() + std::time::Duration::from_secs(60));
+    assert_eq!(gather(&sources, usize::MAX).indexing, None);
+}
+
 #[test]
 fn every_piece_and_their_sum_are_bounded() {
     let long = "a line of some length, again and again\n".repeat(4000);
@@ -295,6 +366,7 @@ fn uncommitted_changes_are_those_of_tracked_files_staged_or_not() {
         ("ends.txt", "line\nends\n"),
         (".env", "A=b\n"),
         ("image.bin", "\0"),
+        ("notes.txt", key_file().as_str()),
     ]);
     git(stage.root(), &["init", "-q"]);
     git(stage.root(), &["add", "."]);
@@ -307,6 +379,7 @@ fn uncommitted_changes_are_those_of_tracked_files_staged_or_not() {
         ("unknown.txt", "git does not know it\n"),
         (".env", "A=hunter2hunter2\n"),
         ("image.bin", "\0\0"),
+        ("notes.txt", key_file().replace("0030\n", "0099\n").as_str()),
     ] {
         fs::write(stage.root().join(path), text).unwrap();
     }
@@ -317,6 +390,7 @@ fn uncommitted_changes_are_those_of_tracked_files_staged_or_not() {
         "--- a/changed.txt\n+++ b/changed.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n\
          --- a/gone.txt\n+++ /dev/null\n@@ -1,1 +1,0 @@\n-gone\n\
          --- a/image.bin\n+++ b/image.bin\n[not shown: not text]\n\
+         --- a/notes.txt\n+++ b/notes.txt\n[not shown: it holds a private key]\n\
          --- /dev/null\n+++ b/staged.txt\n@@ -1,0 +1,1 @@\n+new\n"
     );
 }

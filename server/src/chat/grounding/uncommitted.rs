@@ -65,6 +65,11 @@ fn text(content: Option<&Content>) -> Result<&str, &'static str> {
         Some(Content::Unread) => Err("not read"),
         Some(Content::Bytes(bytes)) if bytes.len() > MAX_TEXT => Err("too long"),
         Some(Content::Bytes(bytes)) if bytes.contains(&0) => Err("not text"),
-        Some(Content::Bytes(bytes)) => str::from_utf8(bytes).map_err(|_| "not text"),
+        Some(Content::Bytes(bytes)) => match str::from_utf8(bytes) {
+            // A hunk may be lines of it, which do not show what they are.
+            Ok(text) if secret::is_key_file(text) => Err("it holds a private key"),
+            Ok(text) => Ok(text),
+            Err(_) => Err("not text"),
+        },
     }
 }

@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
@@ -40,16 +40,12 @@ pub(super) struct Dialler {
     target: Uri,
     proxy: Option<Intercept>,
     tls: Arc<TlsSetup>,
-    timeout: Duration,
+    /// The longest that one of those who share the connections gives it.
+    patience: Mutex<Duration>,
 }
 
 impl Dialler {
-    pub(super) fn new(
-        site: &Site,
-        proxy: Option<Intercept>,
-        tls: Arc<TlsSetup>,
-        timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(site: &Site, proxy: Option<Intercept>, tls: Arc<TlsSetup>) -> Self {
         // With its port always: a tunnel cannot tell the default one from the scheme.
         let scheme = if site.tls { "https" } else { "http" };
         let target = format!("{scheme}://{}:{}", site.host, site.port)
@@ -60,8 +56,18 @@ impl Dialler {
             target,
             proxy,
             tls,
-            timeout,
+            patience: Mutex::default(),
         }
+    }
+
+    /// Lets a connection take at least as long as `patience` from now on.
+    pub(super) fn allow(&self, patience: Duration) {
+        let mut longest = self.patience();
+        *longest = longest.max(patience);
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Duration> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what a plain-text HTTP proxy needs on every request: requests go to it whole,
@@ -80,7 +86,8 @@ impl Dialler {
     /// [`Failure`] of the connecting kinds; [`Failure::ConnectTimeout`] when everything together
     /// takes longer than allowed.
     pub(super) async fn dial(&self) -> Result<Dialled, Failure> {
-        match tokio::time::timeout(self.timeout, self.connect()).await {
+        let patience = *self.patience();
+        match tokio::time::timeout(patience, self.connect()).await {
             Ok(Ok(dialled)) => Ok(dialled),
             Ok(Err(error)) => Err(match (classify(&*error), &self.proxy) {
                 (Failure::Refused, Some(_)) => {
@@ -89,7 +96,7 @@ impl Dialler {
                 (Failure::Unresolved, Some(_)) => Failure::Proxy("its host is unknown".to_owned()),
                 (failure, _) => failure,
             }),
-            Err(_) => Err(Failure::ConnectTimeout(self.timeout)),
+            Err(_) => Err(Failure::ConnectTimeout(patience)),
         }
     }
 

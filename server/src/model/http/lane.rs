@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Request, Uri};
 use http_body_util::{BodyExt as _, Full};
@@ -13,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::{ForwardingProxy, Io};
@@ -38,9 +39,6 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 /// Frames for a stream that we reset and no longer remember are errors of the server to h2.
 /// They must not add up to the end of the connection either.
 const REMEMBERED_RESETS: usize = 4096;
-
-/// Tasks that read the answers over an HTTP/2 connection say within this time that it has ended.
-const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What became of a request.
 pub(super) enum Sent {
@@ -128,7 +126,8 @@ impl Http1Lane {
             return Sent::NeverArrived;
         }
         let sending = self.sender.try_send_request(request);
-        let Some(sent) = unless_lost(sending, &self.ended, Duration::ZERO).await else {
+        // All that is known of an answer is known when the connection has ended.
+        let Some(sent) = unless_lost(sending, &self.ended, || false).await else {
             return Sent::HardlyArrived;
         };
         match sent {
@@ -165,7 +164,7 @@ impl Http1Lane {
 #[derive(Clone)]
 pub(super) struct Http2Lane {
     sender: http2::SendRequest<Full<Bytes>>,
-    /// Cancelled when the connection has ended.
+    /// Cancelled when the connection takes no more requests.
     ended: CancellationToken,
     in_flight: Arc<AtomicUsize>,
     used: Arc<std::sync::Mutex<Instant>>,
@@ -208,12 +207,6 @@ impl Http2Lane {
             }
             drop(end);
         });
-        let mut lane = lane;
-        // The peer answers our preface here; a server that speaks no HTTP/2 fails now.
-        lane.sender
-            .ready()
-            .await
-            .map_err(|error| classify(&error))?;
         Ok(lane)
     }
 
@@ -234,9 +227,13 @@ impl Http2Lane {
         if self.sender.ready().await.is_err() {
             return Sent::NeverArrived;
         }
+        // Goes no further than hyper's queue: h2 drops what it does not send.
+        let queued = Arc::new(());
+        request.extensions_mut().insert(Arc::clone(&queued));
         let sending = self.sender.try_send_request(request);
-        let Some(sent) = unless_lost(sending, &self.ended, LAST_WORDS).await else {
-            return Sent::HardlyArrived;
+        let is_sent = || Arc::strong_count(&queued) == 1;
+        let Some(sent) = unless_lost(sending, &self.ended, is_sent).await else {
+            return Sent::NeverArrived;
         };
         match sent {
             Ok(response) => {
@@ -268,17 +265,21 @@ impl Http2Lane {
 
 /// Waits for the answer to a request; `None` when nothing comes any more. A request that is given to
 /// hyper in the moment in which the connection ends may stay in its queue, which nobody reads, until
-/// the sender is dropped: tokio's channel gives it back to neither end.
+/// the sender is dropped: tokio's channel gives it back to neither end. What `is_sent` on a connection
+/// that takes no more requests (GOAWAY) may still be answered; where not, h2 says so.
 async fn unless_lost<T>(
     sending: impl Future<Output = T>,
     ended: &CancellationToken,
-    last_words: Duration,
+    is_sent: impl FnOnce() -> bool,
 ) -> Option<T> {
     tokio::pin!(sending);
     tokio::select! {
         biased;
         sent = &mut sending => Some(sent),
-        () = ended.cancelled() => timeout(last_words, sending).await.ok(),
+        () = ended.cancelled() => match is_sent() {
+            true => Some(sending.await),
+            false => sending.now_or_never(),
+        }
     }
 }
 
@@ -440,6 +441,8 @@ fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

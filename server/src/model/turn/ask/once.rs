@@ -89,9 +89,9 @@ impl Inner {
         loop {
             let has_ended = match timeout_at(next, answer.next(&mut events)).await {
                 Ok(Ok(())) => self.take(&mut events, &mut draft, &answer),
-                Ok(Err(failure)) => Err(failure),
                 // All is said but the count of tokens.
-                Err(_) if draft.end.is_some() => Ok(true),
+                Ok(Err(Failure::Cut)) | Err(_) if draft.end.is_some() => Ok(true),
+                Ok(Err(failure)) => Err(failure),
                 Err(_) if next == total => Err(Failure::Stalled(times.total)),
                 Err(_) if next == first => Err(Failure::Silent(times.first_byte)),
                 Err(_) => Err(Failure::Stalled(times.idle)),
@@ -109,9 +109,8 @@ impl Inner {
                 Ok(true) => draft.finish().map(|()| true),
                 other => other,
             };
-            course.has_spoken |= draft.has_spoken();
-            if course.has_spoken {
-                course.first_text.get_or_insert_with(|| started.elapsed());
+            if draft.has_spoken() {
+                course.speaks(started.elapsed());
             }
             for event in draft.out.drain(..) {
                 course.counted(&event);
@@ -208,6 +207,15 @@ impl<'a> Course<'a> {
             started: Instant::now(),
             first_text: None,
             has_spoken: false,
+        }
+    }
+
+    /// A piece of the answer came, this long after it was asked for.
+    fn speaks(&mut self, after: Duration) {
+        self.has_spoken = true;
+        self.first_text.get_or_insert(after);
+        if let Some(permit) = &mut self.permit {
+            permit.begun();
         }
     }
 
