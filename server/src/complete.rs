@@ -38,6 +38,7 @@ use live::{Event, Live, Shown};
 use metrics::Metrics;
 use proposals::Proposals;
 pub use request::Request;
+use surroundings::Surroundings;
 
 /// Larger documents get no ghost text: they are data.
 const MAX_DOCUMENT: usize = 8 << 20;
@@ -92,6 +93,16 @@ pub struct Item {
     pub confidence: Option<f32>,
     /// Whether it was there already, from an earlier request.
     pub reused: bool,
+}
+
+impl Item {
+    /// Returns what of it is new where it can only be inserted at byte `cursor` of `document`:
+    /// what it repeats of the text behind the cursor stands there already.
+    pub fn insertion(&self, document: &Document, cursor: usize) -> Option<&str> {
+        let replaced = document.slice(cursor..self.range.end.max(cursor));
+        let (before, text) = self.text.split_at_checked(self.typed)?;
+        trim::insertion(text, replaced.len(), &Surroundings::new(before, &replaced))
+    }
 }
 
 /// Why ghost text is silent, when it is by choice.
