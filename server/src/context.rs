@@ -2,7 +2,8 @@
 //! from what the repository index finds.
 //!
 //! Holds: every block has a cap in bytes and so has their sum; memory only, no disk;
-//! files that look like they hold secrets are never quoted. The windows start at lines that are
+//! files that look like they hold secrets are never quoted. Lines end with `\n`, whatever they end
+//! with in the document. The windows start at lines that are
 //! multiples of [`STEP`], and the blocks keep their order while the set stays the same, so that a
 //! server's prompt cache survives typing and scrolling.
 //! Not here: how a prompt is written (`model`), how the repository is searched (`index`).
@@ -18,7 +19,7 @@ use serde::Serialize;
 
 use crate::secret;
 use crate::session::Snapshot;
-use crate::session::document::Document;
+use crate::session::document::{Document, with_lf};
 
 pub use similar::Similar;
 
@@ -85,7 +86,7 @@ pub fn gather(
 ) -> Context {
     let line = document.text.byte_to_line(offset);
     let window = window(document, offset, line);
-    let prefix = document.slice(window.start..offset);
+    let prefix = with_lf(&document.slice(window.start..offset)).into_owned();
     let others: Vec<&Arc<Document>> = snapshot
         .documents
         .iter()
@@ -99,7 +100,7 @@ pub fn gather(
     Context {
         path: shown_path(snapshot, document),
         language: document.language.to_string(),
-        suffix: document.slice(offset..window.end),
+        suffix: with_lf(&document.slice(offset..window.end)).into_owned(),
         snippets: bounded(snippets),
         prefix,
     }
@@ -153,6 +154,7 @@ fn bounded(snippets: Vec<Snippet>) -> Vec<Snippet> {
     let mut kept: Vec<Snippet> = Vec::new();
     let mut left = SNIPPETS_BYTES;
     for mut snippet in snippets {
+        snippet.text = with_lf(&snippet.text).into_owned();
         cut_at_line(&mut snippet.text, SNIPPET_BYTES.min(left));
         let overlaps =
             |k: &Snippet| k.path == snippet.path && k.line.abs_diff(snippet.line) < 2 * EDIT_LINES;

@@ -74,6 +74,38 @@ async fn the_models_text_is_shown_and_kept_while_it_is_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_a_file_with_other_line_ends_a_suggestion_has_those_and_is_typed_along() {
+    let (model, world) = with_model(|seen| {
+        let said = match Hole::of(seen).prefix.ends_with("def total():") {
+            true => "\r\n    first()\r\n    return second()\r\n\r\n\r\nx",
+            false => "compute()\r\nx",
+        };
+        Answer::honest(seen, said)
+    })
+    .await;
+    let mut client = world.session();
+    let uri = world.uri("sum.py");
+    client.open(&uri, "python", "total = \r\nother = 1\r\ndef total():\r\n");
+    let answer = client.inline(&uri, (0, 8));
+    assert_eq!(suggested(&answer), Some("total = compute()"));
+    let answer = client.inline(&uri, (2, 12));
+    let whole = "def total():\r\n    first()\r\n    return second()";
+    assert_eq!(suggested(&answer), Some(whole));
+    let before = asked(&model);
+    client.type_at(&uri, 2, (2, 12), "\r\n    ");
+    let answer = client.inline(&uri, (3, 4));
+    assert_eq!(
+        suggested(&answer),
+        Some("    first()\r\n    return second()")
+    );
+    assert_eq!(asked(&model), before, "typing along asks nobody");
+    for seen in model.log().completions() {
+        let Hole { prefix, suffix } = Hole::of(seen);
+        assert!(!prefix.contains('\r') && !suffix.unwrap_or_default().contains('\r'));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_newer_request_answers_the_older_with_nothing_and_resets_its_stream() {
     let (model, world) = with_model(|seen| {
         if is_probe(seen) {

@@ -39,6 +39,7 @@ pub struct Place<'a> {
 #[derive(Debug, Clone)]
 pub struct Shown {
     pub id: u64,
+    /// Lines end with `\n`.
     pub text: String,
     pub source: Source,
     pub confidence: Option<f32>,

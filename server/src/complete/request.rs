@@ -421,7 +421,7 @@ impl Request {
             None => live.hide(),
             Some(item) => live.show(Shown {
                 id: item.id,
-                text: item.text[item.typed..].to_owned(),
+                text: item.text[item.typed..].replace("\r\n", "\n"),
                 source: item.source,
                 confidence: item.confidence,
                 extent: if item.text.contains('\n') {

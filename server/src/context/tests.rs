@@ -41,6 +41,23 @@ fn the_windows_are_the_lines_around_the_cursor() {
 }
 
 #[test]
+fn lines_end_alike_whatever_they_end_with_in_the_document() {
+    let alike = "fn area(width: u32, height: u32) {\r\n    width * height\r\n}\r\n";
+    let (context, _) = gathered(&[
+        (
+            "a.rs",
+            "fn area(width: u32)\r\n    width * height$0\r\n}\r\n",
+        ),
+        ("b.rs", alike),
+    ]);
+    assert_eq!(
+        (&*context.prefix, &*context.suffix),
+        ("fn area(width: u32)\n    width * height", "\n}\n")
+    );
+    assert_eq!(context.snippets[0].text, alike.replace('\r', ""));
+}
+
+#[test]
 fn windows_are_bounded_and_start_at_steady_lines() {
     let lines: String = (0..500).map(|i| format!("line {i}\n")).collect();
     let first_line = |offset: usize| {

@@ -3,6 +3,7 @@
 //! Holds: positions and ranges that do not exist are moved to the nearest place that does, as the
 //! protocol asks; no input makes a document panic. Offsets are bytes of UTF-8 throughout.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -222,6 +223,15 @@ impl Document {
 
     fn floor_char_boundary(&self, offset: usize) -> usize {
         self.text.char_to_byte(self.text.byte_to_char(offset))
+    }
+}
+
+/// Returns `text` with lines that end with `\n`, whatever they end with in the document.
+pub fn with_lf(text: &str) -> Cow<'_, str> {
+    if text.contains('\r') {
+        text.replace("\r\n", "\n").into()
+    } else {
+        text.into()
     }
 }
 
