@@ -373,6 +373,55 @@ fn what_is_shown_and_accepted_is_counted() {
     assert_eq!(metrics["accepted"], 1, "{metrics}");
 }
 
+/// Editors put in the whole item in the place of its whole range, from the start of the line.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_put_in_from_the_start_of_its_line_is_accepted_and_a_block_may_follow() {
+    for (text, column, whole) in [
+        ("total = \n", 8, "total = compute(x)"),
+        ("total = ()\n", 9, "total = (compute(x))"),
+    ] {
+        let (model, world) = with_model(move |seen| {
+            let said = match Hole::of(seen).prefix.ends_with('(') {
+                true => "compute(x))",
+                false => "compute(x)",
+            };
+            Answer::honest(seen, said)
+        })
+        .await;
+        let mut client = world.session();
+        let uri = world.uri("sum.py");
+        client.open(&uri, "python", text);
+        let answer = client.inline(&uri, (0, column));
+        let item = answer.result.unwrap()["items"][0].clone();
+        assert_eq!(item["insertText"], whole);
+        client
+            .notify("textDocument/didShowCompletion", &json!({ "item": item }))
+            .unwrap();
+        let change = json!({ "range": item["range"], "text": item["insertText"] });
+        let document = json!({ "uri": uri, "version": 2 });
+        let params = json!({ "textDocument": document, "contentChanges": [change] });
+        client.notify("textDocument/didChange", &params).unwrap();
+        client
+            .request("workspace/executeCommand", &item["command"])
+            .unwrap()
+            .result
+            .unwrap();
+        let counts = client
+            .request("pairwright/metrics/get", &Value::Null)
+            .unwrap()
+            .result
+            .unwrap();
+        let became = ["shown", "accepted", "rejected"].map(|name| counts[name].as_u64());
+        assert_eq!(became, [Some(1), Some(1), Some(0)], "{counts}");
+        client.inline(&uri, (0, whole.len() as u32));
+        let asked = |seen: &&Seen| Hole::of(seen).prefix.ends_with(whole);
+        let log = model.log();
+        let seen = log.requests.iter().find(asked).unwrap();
+        let most = seen.json()["max_tokens"].as_u64().unwrap();
+        assert!(most > 48, "a line, not a block: {most}");
+    }
+}
+
 #[test]
 fn snoozing_and_switching_a_language_off_are_silent_and_say_so() {
     let world = World::knowing();

@@ -62,10 +62,10 @@ impl Track {
             // Below the cursor; what is shown there is settled anew when it is asked for.
             return Fate::Alive;
         }
-        if edit.start >= self.anchor && end <= cursor {
-            let start = edit.start - self.anchor;
-            self.typed
-                .replace_range(start..start + edit.removed, &edit.inserted);
+        // A suggestion that takes the place of a closer behind the cursor is put in with it.
+        if edit.start >= self.anchor && (end <= cursor || !edit.inserted.is_empty()) {
+            let typed = edit.start - self.anchor..end.min(cursor) - self.anchor;
+            self.typed.replace_range(typed, &edit.inserted);
             return Fate::Alive;
         }
         let lines_inserted = edit.inserted.matches('\n').count();
@@ -171,6 +171,11 @@ mod tests {
             rest_after(&[edit(0, 0, "use x;\n"), edit(17, 0, "p")], 18),
             Some("rintln!()"),
             "text above moved it"
+        );
+        assert_eq!(
+            rest_after(&[edit(10, 0, "pr"), edit(12, 1, "intln!")], 18),
+            Some("()"),
+            "with what stood behind it"
         );
         assert_eq!(
             rest_after(&[edit(40, 3, "zzz"), edit(10, 0, "p")], 11),
