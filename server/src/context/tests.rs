@@ -105,6 +105,32 @@ fn open_files_that_share_names_are_quoted_best_first_within_the_caps() {
     assert!(context.snippets.iter().map(|s| s.text.len()).sum::<usize>() <= SNIPPETS_BYTES);
 }
 
+/// Clients are told to count versions up; not all do.
+#[test]
+fn a_text_that_became_another_under_its_version_is_read_anew() {
+    let query = "fn area(width: u32, height: u32) { width * height }";
+    let below = format!("{}{query}\n", "\n".repeat(60));
+    let (_, session) = gathered(&[(
+        "a.rs",
+        "fn area(width: u32, height: u32) { width * height $0}",
+    )]);
+    let similar = Similar::default();
+    let gathered = || {
+        let snapshot = session.snapshot();
+        let document = snapshot.document("file:///w/a.rs").unwrap();
+        gather(&snapshot, document, query.len() - 1, &similar, Vec::new()).snippets
+    };
+    session.open(Document::new("file:///w/b.rs", "rust", 3, &below));
+    assert!(gathered()[0].text.contains(query));
+    let change = Change {
+        range: None,
+        text: "// nothing here".into(),
+    };
+    session.change("file:///w/b.rs", 3, &[change]).unwrap();
+    let quoted: Vec<_> = gathered().into_iter().map(|s| s.reason).collect();
+    assert_eq!(quoted, [Reason::RecentEdit]);
+}
+
 #[test]
 fn files_that_hold_secrets_are_never_quoted() {
     let text = "fn area(width: u32, height: u32)";
