@@ -137,9 +137,62 @@ struct Inner {
 struct Answered {
     id: u64,
     uri: Arc<str>,
+    /// What was new of it when it was answered first.
     text: String,
+    /// UTF-16 units of the whole item, and how many of them stood there then or were taken since.
+    length: u64,
+    taken: u64,
     shown: bool,
-    accepted: bool,
+    became: Became,
+}
+
+/// What became of a suggestion; what is told later counts if it is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Became {
+    Open,
+    Rejected,
+    PartiallyAccepted,
+    Accepted,
+}
+
+impl Answered {
+    /// Counts what became of it, each suggestion once; `false` when that was counted already.
+    fn count_as(&mut self, end: Became, counts: &mut metrics::Counts) -> bool {
+        if end <= self.became {
+            return false;
+        }
+        counts.shown += u64::from(!std::mem::replace(&mut self.shown, true));
+        if let Some(before) = self.became.count(counts) {
+            *before -= 1;
+        }
+        if let Some(count) = end.count(counts) {
+            *count += 1;
+        }
+        self.became = end;
+        true
+    }
+
+    /// Counts the characters up to `length` that were not there before.
+    fn take(&mut self, length: u64, counts: &mut metrics::Counts) {
+        let length = length.min(self.length);
+        counts.accepted_characters += length.saturating_sub(self.taken);
+        self.taken = self.taken.max(length);
+    }
+}
+
+impl Became {
+    fn count(self, counts: &mut metrics::Counts) -> Option<&mut u64> {
+        match self {
+            Self::Open => None,
+            Self::Rejected => Some(&mut counts.rejected),
+            Self::PartiallyAccepted => Some(&mut counts.partially_accepted),
+            Self::Accepted => Some(&mut counts.accepted),
+        }
+    }
+}
+
+fn utf16_len(text: &str) -> u64 {
+    text.encode_utf16().count() as u64
 }
 
 impl Completer {
@@ -243,13 +296,20 @@ impl Completer {
         self.inner.accepted(id);
     }
 
-    /// Notes that the first `characters` (UTF-16 units) of a suggestion were taken.
-    pub fn was_partially_accepted(&self, id: u64, characters: u64) {
+    /// Notes that the first `length` UTF-16 units of an item's text stand in the document now: a
+    /// part of the suggestion was taken, or all of it.
+    pub fn was_partially_accepted(&self, id: u64, length: u64) {
+        let mut is_whole = false;
         self.inner.tell(id, |answered, counts| {
-            counts.shown += u64::from(!std::mem::replace(&mut answered.shown, true));
-            counts.partially_accepted += 1;
-            counts.accepted_characters += characters;
+            is_whole = length >= answered.length;
+            if !is_whole {
+                answered.count_as(Became::PartiallyAccepted, counts);
+                answered.take(length, counts);
+            }
         });
+        if is_whole {
+            self.inner.accepted(id);
+        }
     }
 
     /// Notes that a suggestion was turned down.
@@ -309,13 +369,15 @@ impl Inner {
             if answered.iter().any(|a| a.id == item.id) {
                 continue;
             }
-            let text = item.text[item.typed..].to_owned();
+            let (typed, text) = item.text.split_at(item.typed);
             answered.push(Answered {
                 id: item.id,
                 uri: Arc::clone(uri),
-                text,
+                text: text.to_owned(),
+                length: utf16_len(&item.text),
+                taken: utf16_len(typed),
                 shown: false,
-                accepted: false,
+                became: Became::Open,
             });
         }
         let surplus = answered.len().saturating_sub(REMEMBERED);
@@ -333,12 +395,10 @@ impl Inner {
     fn accepted(self: &Arc<Self>, id: u64) {
         let mut taken = None;
         self.tell(id, |answered, counts| {
-            if std::mem::replace(&mut answered.accepted, true) {
+            if !answered.count_as(Became::Accepted, counts) {
                 return;
             }
-            counts.shown += u64::from(!std::mem::replace(&mut answered.shown, true));
-            counts.accepted += 1;
-            counts.accepted_characters += answered.text.encode_utf16().count() as u64;
+            answered.take(u64::MAX, counts);
             taken = Some(answered.clone());
         });
         if let Some(taken) = taken {
@@ -370,8 +430,7 @@ impl Inner {
             return;
         }
         self.tell(shown.id, |answered, counts| {
-            counts.shown += u64::from(!std::mem::replace(&mut answered.shown, true));
-            counts.rejected += u64::from(!answered.accepted);
+            answered.count_as(Became::Rejected, counts);
         });
     }
 }

@@ -56,6 +56,11 @@ impl Shown {
     pub fn was_seen(&self, now: Instant) -> bool {
         self.confirmed || self.accepted || now.saturating_duration_since(self.at) >= VISIBLE
     }
+
+    /// What is left of it at `place`; `None` when it is gone there.
+    pub fn left(&self, place: Place) -> Option<&str> {
+        self.track.rest(&self.text, place.offset, place.version)
+    }
 }
 
 /// What an edit did to the suggestion on screen.

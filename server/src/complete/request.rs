@@ -21,6 +21,7 @@ use super::trim::{self, Extent, Trimmed};
 use super::{Ask, Inner, Item, MAX_DOCUMENT, Source, Trigger};
 use crate::context::{self, Snippet};
 use crate::index::Lookup;
+use crate::session::document::with_lf;
 
 /// Time before the deadline at which the embedded engine is asked: nearly all of its answers take
 /// less than 5 ms, and a busy machine is slower.
@@ -405,14 +406,22 @@ impl Request {
         item.text.starts_with(&shown.text) || typed_on
     }
 
-    /// Notes the first suggestion as the one on screen; `None` when the document has moved on.
-    fn show(&self, items: Vec<Item>) -> Option<Vec<Item>> {
+    /// Notes the first suggestion as the one on screen; `None` when the document has moved on. One
+    /// that says what is on screen already is the same, whoever wrote it.
+    fn show(&self, mut items: Vec<Item>) -> Option<Vec<Item>> {
         let document = &self.ask.document;
         let now = Instant::now();
         let mut all = self.inner.live();
         let live = all.get_mut(&document.uri)?;
         if self.superseded.is_cancelled() {
             return None;
+        }
+        if let Some(item) = items.first_mut()
+            && let Some(shown) = live.shown_mut()
+            && shown.left(self.place()) == Some(&*with_lf(&item.text[item.typed..]))
+        {
+            item.id = shown.id;
+            (shown.source, shown.confidence) = (item.source, item.confidence);
         }
         let first = items.first();
         let stays = first.is_some_and(|item| live.shown().is_some_and(|shown| shown.id == item.id));
@@ -421,7 +430,7 @@ impl Request {
             None => live.hide(),
             Some(item) => live.show(Shown {
                 id: item.id,
-                text: item.text[item.typed..].replace("\r\n", "\n"),
+                text: with_lf(&item.text[item.typed..]).into_owned(),
                 source: item.source,
                 confidence: item.confidence,
                 extent: if item.text.contains('\n') {
@@ -457,5 +466,93 @@ impl Request {
     fn with_live<T>(&self, read: impl FnOnce(&mut Live) -> T) -> T {
         let mut all = self.inner.live();
         read(all.entry(Arc::clone(&self.ask.document.uri)).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Completer;
+    use super::*;
+    use crate::session::Session;
+    use crate::session::document::{Change, Document, Position};
+
+    fn opened() -> (Arc<Session>, Completer) {
+        let session = Arc::new(Session::default());
+        session.open(Document::new("untitled:a", "text", 1, "a = "));
+        let completer = Completer::new(Arc::clone(&session), Engines::default());
+        (session, completer)
+    }
+
+    /// Answers with `text`, as a suggestion of this name; returns the name it has then.
+    fn show(session: &Session, completer: &Completer, id: u64, text: &str) -> u64 {
+        let snapshot = session.snapshot();
+        let document = Arc::clone(&snapshot.documents[0]);
+        let offset = document.text.len_bytes();
+        let request = completer.begin(Ask {
+            snapshot,
+            document,
+            offset,
+            trigger: Trigger::Automatic,
+            selected: None,
+        });
+        let item = Item {
+            id,
+            range: 0..offset,
+            text: text.into(),
+            typed: offset,
+            source: Source::Local,
+            confidence: None,
+            reused: false,
+        };
+        request.show(vec![item]).unwrap()[0].id
+    }
+
+    #[test]
+    fn what_says_the_same_as_what_is_on_screen_is_the_same() {
+        let (session, completer) = opened();
+        assert_eq!(show(&session, &completer, 1, "a = f(x)"), 1);
+        completer.was_shown(1);
+        assert_eq!(show(&session, &completer, 2, "a = f(x)"), 1);
+        let at = Position { line: 0, column: 4 };
+        let typed = Change {
+            range: Some(at..at),
+            text: "f".into(),
+        };
+        completer.edited(&session.change("untitled:a", 2, &[typed]).unwrap());
+        assert_eq!(show(&session, &completer, 3, "a = f(x)"), 1);
+        let counts = completer.metrics().report().counts;
+        assert_eq!((counts.shown, counts.rejected), (1, 0));
+        assert_eq!(show(&session, &completer, 4, "a = f(y)"), 4);
+        let counts = completer.metrics().report().counts;
+        assert_eq!((counts.shown, counts.rejected), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_suggestion_is_counted_once_by_the_best_that_became_of_it() {
+        let (session, completer) = opened();
+        show(&session, &completer, 1, "a = f(x)");
+        // What is told, and what is counted then: in part, whole, turned down, characters.
+        let all = "a = f(x)".len() as u64;
+        let told: [(&dyn Fn(), [u64; 4]); 6] = [
+            (&|| completer.was_partially_accepted(1, 6), [1, 0, 0, 2]),
+            (&|| completer.was_partially_accepted(1, 7), [1, 0, 0, 3]),
+            (&|| completer.was_partially_accepted(1, 7), [1, 0, 0, 3]),
+            (&|| completer.was_partially_accepted(1, all), [0, 1, 0, 4]),
+            (&|| completer.was_accepted(1), [0, 1, 0, 4]),
+            (&|| completer.was_rejected(1), [0, 1, 0, 4]),
+        ];
+        for (n, (tell, expected)) in told.into_iter().enumerate() {
+            tell();
+            let report = completer.metrics().report();
+            let counts = report.counts;
+            let became = [
+                counts.partially_accepted,
+                counts.accepted,
+                counts.rejected,
+                counts.accepted_characters,
+            ];
+            assert_eq!(became, expected, "{n}");
+            assert_eq!(report.accept_rate, Some(1.0), "{n}");
+        }
     }
 }
