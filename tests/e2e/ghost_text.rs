@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use model_server::{Answer, End, Hole, Listen, ModelServer, Seen};
+use model_server::{Answer, End, Ending, Hole, Listen, ModelServer, Seen};
 use pairwright::driver::Client;
 use serde_json::{Value, json};
 
@@ -232,6 +232,29 @@ async fn keys_within_the_debounce_cost_one_model_request() {
         assert_eq!(client.answer(id).unwrap().result.unwrap(), Value::Null);
     }
     assert_eq!(asked(&model), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_model_that_is_late_only_whole_lines_are_shown_when_they_are_asked_for() {
+    let (_model, world) = with_model(|seen| {
+        if is_probe(seen) {
+            return Answer::honest(seen, "");
+        }
+        Answer::text("one();\n    tw").ending(Ending::Hang)
+    })
+    .await;
+    let mut client = world.session();
+    let uri = world.uri("two.js");
+    client.open(&uri, "javascript", "if (x) {\n    \n}\n");
+    let mut params = inline_params(&uri, (1, 4));
+    params["context"]["triggerKind"] = 1.into();
+    let answer = client
+        .request("textDocument/inlineCompletion", &params)
+        .unwrap();
+    let items = answer.result.unwrap()["items"].clone();
+    let texts = items.as_array().unwrap().iter();
+    let texts: Vec<_> = texts.map(|item| &item["insertText"]).collect();
+    assert_eq!(texts, ["    one();"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,15 @@ fn required(ask: &Ask) -> Option<String> {
     text.strip_prefix(&typed).map(str::to_owned)
 }
 
+/// Returns what may be shown of a text: a line that is still being written may end anywhere, so of
+/// one that has not ended in time only whole lines.
+fn shown_of(mut text: String, in_time: bool) -> Option<String> {
+    if !in_time {
+        text.truncate(text.rfind('\n')?);
+    }
+    Some(text)
+}
+
 /// A request that was taken up. Dropping it takes it back.
 #[derive(Debug)]
 pub struct Request {
@@ -224,9 +233,9 @@ impl Request {
                 let generation =
                     self.generation(engines, around, extent, variant, found.clone())?;
                 let mut written = generation.watch();
-                let _ = tokio::time::timeout(INVOKED_DEADLINE, wait_until(&mut written, |_| false))
-                    .await;
-                let rest = written.borrow().text.clone();
+                let deadline = self.asked + INVOKED_DEADLINE;
+                let in_time = self.in_time(&mut written, deadline).await;
+                let rest = shown_of(written.borrow().text.clone(), in_time)?;
                 let fitting = Fitting {
                     rest,
                     source: Source::Model,
@@ -309,8 +318,18 @@ impl Request {
         around: &Surroundings<'_>,
         written: &mut watch::Receiver<Written>,
     ) -> Option<Item> {
-        let deadline = self.deadline(engines).into();
-        let in_time = tokio::time::timeout_at(deadline, wait_until(written, |_| false))
+        let in_time = self.in_time(written, self.deadline(engines)).await;
+        let place = self.place();
+        let mut fitting = self.with_live(|live| live.written_for(place))?;
+        fitting.rest = shown_of(fitting.rest, in_time)?;
+        self.item(&fitting, around)
+    }
+
+    /// Waits until a stream has ended; `false` when it has not by the deadline. Counts what went
+    /// wrong.
+    async fn in_time(&self, written: &mut watch::Receiver<Written>, deadline: Instant) -> bool {
+        let ended = wait_until(written, |_| false);
+        let in_time = tokio::time::timeout_at(deadline.into(), ended)
             .await
             .is_ok();
         match &written.borrow().end {
@@ -321,14 +340,7 @@ impl Request {
             _ if !in_time => self.inner.metrics.count(|c| c.model_late += 1),
             _ => {}
         }
-        let place = self.place();
-        let mut fitting = self.with_live(|live| live.written_for(place))?;
-        if !in_time {
-            // A line that is still being written may end anywhere; only whole lines are shown.
-            let whole = fitting.rest.rfind('\n')?;
-            fitting.rest.truncate(whole);
-        }
-        self.item(&fitting, around)
+        in_time
     }
 
     /// When the best answer there is must be given.
