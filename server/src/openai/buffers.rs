@@ -73,9 +73,9 @@ impl Buffers {
         let is_new = engines.local_unlike(&before).is_some();
         self.completer.set_engines(engines);
         if is_new {
-            for document in self.session.snapshot().documents.iter().rev() {
-                self.completer.opened(document);
-            }
+            let engines = self.completer.engines();
+            self.session
+                .tell_open(|d| engines.edited(d), |d| engines.closed(d));
         }
         // The last one to let go of an engine waits for its thread, which may be at work.
         drop(tokio::task::spawn_blocking(move || drop(before)));
