@@ -244,8 +244,11 @@ impl Completer {
         self.inner.silence(&self.engines().settings, language)
     }
 
+    /// Takes in a document that was opened, maybe anew with another text: then nothing that is known
+    /// of the one before is true of it.
     pub fn opened(&self, document: &Document) {
         self.engines().edited(document);
+        self.forget(document);
     }
 
     /// Follows a change of a document.
@@ -264,6 +267,10 @@ impl Completer {
 
     pub fn closed(&self, document: &Document) {
         self.engines().closed(document);
+        self.forget(document);
+    }
+
+    fn forget(&self, document: &Document) {
         self.inner.similar.closed(&document.uri);
         let live = self.inner.live().remove(&document.uri);
         if let Some(shown) = live.and_then(|mut l| l.hide()) {

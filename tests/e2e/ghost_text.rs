@@ -258,6 +258,24 @@ async fn of_a_model_that_is_late_only_whole_lines_are_shown_when_they_are_asked_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_about_a_text_is_not_shown_in_the_one_that_is_opened_in_its_place() {
+    let (model, world) = with_model(|seen| match Hole::of(seen).prefix.ends_with("other = ") {
+        true => Answer::honest(seen, "second()"),
+        false => Answer::honest(seen, "first()"),
+    })
+    .await;
+    let mut client = world.session();
+    let uri = world.uri("sum.py");
+    client.open(&uri, "python", "total = \n");
+    let answer = client.inline(&uri, (0, 8));
+    assert_eq!(suggested(&answer), Some("total = first()"));
+    client.open(&uri, "python", "other = \n");
+    let answer = client.inline(&uri, (0, 8));
+    assert_eq!(suggested(&answer), Some("other = second()"));
+    assert_eq!(asked(&model), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_the_model_leaks_is_kept_out_by_the_settings() {
     let (model, world) = with_model(|seen| Answer::honest(seen, "total[PAD]total")).await;
     world.write_settings(&format!(

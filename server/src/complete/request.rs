@@ -476,8 +476,11 @@ impl Request {
     }
 
     fn with_live<T>(&self, read: impl FnOnce(&mut Live) -> T) -> T {
-        let mut all = self.inner.live();
-        read(all.entry(Arc::clone(&self.ask.document.uri)).or_default())
+        match self.inner.live().get_mut(&self.ask.document.uri) {
+            Some(live) => read(live),
+            // It was closed, and is not to come back to life by what was asked before.
+            None => read(&mut Live::default()),
+        }
     }
 }
 
@@ -495,18 +498,22 @@ mod tests {
         (session, completer)
     }
 
-    /// Answers with `text`, as a suggestion of this name; returns the name it has then.
-    fn show(session: &Session, completer: &Completer, id: u64, text: &str) -> u64 {
+    fn begin(session: &Session, completer: &Completer) -> Request {
         let snapshot = session.snapshot();
         let document = Arc::clone(&snapshot.documents[0]);
-        let offset = document.text.len_bytes();
-        let request = completer.begin(Ask {
+        completer.begin(Ask {
             snapshot,
+            offset: document.text.len_bytes(),
             document,
-            offset,
             trigger: Trigger::Automatic,
             selected: None,
-        });
+        })
+    }
+
+    /// Answers with `text`, as a suggestion of this name; returns the name it has then.
+    fn show(session: &Session, completer: &Completer, id: u64, text: &str) -> u64 {
+        let request = begin(session, completer);
+        let offset = request.ask.offset;
         let item = Item {
             id,
             range: 0..offset,
@@ -537,6 +544,16 @@ mod tests {
         assert_eq!(show(&session, &completer, 4, "a = f(y)"), 4);
         let counts = completer.metrics().report().counts;
         assert_eq!((counts.shown, counts.rejected), (1, 1));
+    }
+
+    #[test]
+    fn a_document_that_was_closed_is_not_kept_for_a_request_from_before() {
+        let (session, completer) = opened();
+        let request = begin(&session, &completer);
+        completer.closed(&request.ask.document);
+        assert!(request.superseded.is_cancelled());
+        assert!(!request.with_live(|live| live.just_accepted()));
+        assert!(completer.inner.live().is_empty());
     }
 
     #[tokio::test]
