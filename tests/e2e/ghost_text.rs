@@ -499,6 +499,46 @@ fn snoozing_and_switching_a_language_off_are_silent_and_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_in_open_files_stay_there_and_what_stands_for_them_is_not_suggested() {
+    const KEY: &str = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+    let (model, world) = with_model(|seen| match Hole::of(seen).prefix.ends_with("token = ") {
+        true => Answer::honest(seen, "open_at(\"[redacted key]\")"),
+        false => Answer::honest(seen, "compute()"),
+    })
+    .await;
+    let mut client = world.session();
+    let lines = |end: &str| {
+        let open = format!("def open_shop(street, number):\n    sign_in(\"{KEY}\")\n");
+        format!("{open}    return street, number\n{end}")
+    };
+    client.open(&world.uri("other.py"), "python", &lines(""));
+    let uri = world.uri("shop.py");
+    let text = lines(&format!("price = \ntoken = \nlast = \"{KEY}\"\n"));
+    client.open(&uri, "python", &text);
+    let place = json!({ "line": 3, "character": 8 });
+    let params = json!({ "textDocument": { "uri": uri }, "position": place });
+    let shown = client
+        .request("pairwright/context/explain", &params)
+        .unwrap()
+        .result
+        .unwrap();
+    assert_eq!(
+        suggested(&client.inline(&uri, (3, 8))),
+        Some("price = compute()")
+    );
+    assert_eq!(suggested(&client.inline(&uri, (4, 8))), None);
+    let log = model.log();
+    let asked = log.completions().into_iter().filter(|seen| !is_probe(seen));
+    let sent: Vec<String> = asked.map(|seen| seen.json().to_string()).collect();
+    assert_eq!(sent.len(), 2);
+    for text in sent.iter().chain([&shown.to_string()]) {
+        assert!(!text.contains(&KEY[..12]), "{text}");
+        // Above the cursor, below it, and in the other file.
+        assert!(text.matches("[redacted key]").count() >= 3, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_can_be_seen_and_holds_no_secret() {
     let (model, world) = with_model(|seen| Answer::honest(seen, "x")).await;
     let world = world.with_variable("SHOP_KEY", "sk-very-secret-0123456789");

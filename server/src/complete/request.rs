@@ -21,6 +21,7 @@ use super::trim::{self, Extent, Trimmed};
 use super::{Ask, Inner, Item, MAX_DOCUMENT, Source, Trigger};
 use crate::context::{self, Snippet};
 use crate::index::Lookup;
+use crate::secret;
 use crate::session::document::with_lf;
 
 /// Time before the deadline at which the embedded engine is asked: nearly all of its answers take
@@ -196,7 +197,9 @@ impl Request {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let mut written = self.ask_model(engines, around, lookup).await?;
+        let Some(mut written) = self.ask_model(engines, around, lookup).await else {
+            return kept.or_else(|| self.ask_local(engines, around));
+        };
         // The embedded engine is asked when the model is about to be late, or has nothing to say:
         // what it computed meanwhile would only keep the model's text from being shown.
         let standby_from = self.deadline(engines) - LOCAL_NEEDS;
@@ -290,8 +293,11 @@ impl Request {
             offset,
             ..
         } = &self.ask;
-        let mut context = context::gather(snapshot, document, *offset, &self.inner.similar, found);
-        context.prefix.push_str(required);
+        let mut context = context::gather(snapshot, document, *offset, &self.inner.similar, found)?;
+        if !required.is_empty() {
+            context.prefix.push_str(required);
+            context.prefix = secret::redact(&context.prefix).into_owned();
+        }
         let stream = engines.ask_model(context, extent, variant)?;
         let owned = around.to_owned();
         let skipped = required.len();
@@ -393,6 +399,10 @@ impl Request {
         let required = self.required.as_deref()?;
         let Trimmed { text, replaces } =
             trim::trim(fitting.rest.strip_prefix(required)?, fitting.extent, around)?;
+        if text.contains(secret::MARK) {
+            // What a model was given in the place of a secret is nothing to write down.
+            return None;
+        }
         let document = &self.ask.document;
         let line_start = document.text.line_to_byte(self.line);
         let selected_end = self

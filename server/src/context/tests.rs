@@ -28,6 +28,7 @@ fn at(session: &Session, offset: usize) -> Context {
         &Similar::default(),
         Vec::new(),
     )
+    .unwrap()
 }
 
 #[test]
@@ -118,7 +119,8 @@ fn a_text_that_became_another_under_its_version_is_read_anew() {
     let gathered = || {
         let snapshot = session.snapshot();
         let document = snapshot.document("file:///w/a.rs").unwrap();
-        gather(&snapshot, document, query.len() - 1, &similar, Vec::new()).snippets
+        let gathered = gather(&snapshot, document, query.len() - 1, &similar, Vec::new());
+        gathered.unwrap().snippets
     };
     session.open(Document::new("file:///w/b.rs", "rust", 3, &below));
     assert!(gathered()[0].text.contains(query));
@@ -154,6 +156,55 @@ fn files_that_hold_secrets_are_never_quoted() {
         (".env.example", text),
     ]);
     assert_eq!(context.snippets.len(), 1);
+}
+
+#[test]
+fn secrets_are_taken_out_of_all_that_is_quoted() {
+    const KEY: &str = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+    let with_key = |text: &str| text.replace("KEY", KEY);
+    let query = with_key("fn area(width: u32) { open(\"KEY\"); width * $0 }\nlet key = \"KEY\";\n");
+    let alike = with_key("fn area(width: u32) { open(\"KEY\"); width * width }\n");
+    let (context, _) = gathered(&[("a.rs", &query), ("b.rs", &alike)]);
+    let Context { prefix, suffix, .. } = context;
+    assert_eq!(
+        prefix,
+        "fn area(width: u32) { open(\"[redacted key]\"); width * "
+    );
+    assert_eq!(suffix, " }\nlet key = \"[redacted key]\";\n");
+    let quoted = &context.snippets[0].text;
+    assert_eq!(*quoted, alike.replace(KEY, "[redacted key]"));
+}
+
+#[test]
+fn nothing_is_quoted_where_the_cursor_is_in_a_secret() {
+    let key = "-----BEGIN PRIVATE KEY-----\nMIIE\nIBAAK\n-----END PRIVATE KEY-----\n";
+    let token = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+    let password = "password = \"hunter2hunter2\"\n";
+    for (text, cursor, is_quoted) in [
+        (key, key.find("IBA"), false),
+        (key, Some(key.len()), true),
+        (token, Some(12), false),
+        (token, Some(token.len() - 1), false),
+        (token, Some(token.len()), true),
+        (password, password.find("hunter2"), false),
+        (password, password.find("2hunter"), false),
+        (password, password.find("\"\n"), true),
+        (password, Some(0), true),
+    ] {
+        let session = Session::default();
+        session.open(Document::new("file:///w/a.py", "python", 1, text));
+        let snapshot = session.snapshot();
+        let similar = Similar::default();
+        let cursor = cursor.unwrap();
+        let context = gather(
+            &snapshot,
+            &snapshot.documents[0],
+            cursor,
+            &similar,
+            Vec::new(),
+        );
+        assert_eq!(context.is_some(), is_quoted, "{text} at {cursor}");
+    }
 }
 
 #[test]
