@@ -38,6 +38,7 @@ use live::{Event, Live, Shown};
 use metrics::Metrics;
 use proposals::Proposals;
 pub use request::Request;
+use surroundings::Surroundings;
 
 /// Larger documents get no ghost text: they are data.
 const MAX_DOCUMENT: usize = 8 << 20;
@@ -94,6 +95,16 @@ pub struct Item {
     pub reused: bool,
 }
 
+impl Item {
+    /// Returns what of it is new where it can only be inserted at byte `cursor` of `document`:
+    /// what it repeats of the text behind the cursor stands there already.
+    pub fn insertion(&self, document: &Document, cursor: usize) -> Option<&str> {
+        let replaced = document.slice(cursor..self.range.end.max(cursor));
+        let (before, text) = self.text.split_at_checked(self.typed)?;
+        trim::insertion(text, replaced.len(), &Surroundings::new(before, &replaced))
+    }
+}
+
 /// Why ghost text is silent, when it is by choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Silence {
@@ -126,9 +137,62 @@ struct Inner {
 struct Answered {
     id: u64,
     uri: Arc<str>,
+    /// What was new of it when it was answered first.
     text: String,
+    /// UTF-16 units of the whole item, and how many of them stood there then or were taken since.
+    length: u64,
+    taken: u64,
     shown: bool,
-    accepted: bool,
+    became: Became,
+}
+
+/// What became of a suggestion; what is told later counts if it is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Became {
+    Open,
+    Rejected,
+    PartiallyAccepted,
+    Accepted,
+}
+
+impl Answered {
+    /// Counts what became of it, each suggestion once; `false` when that was counted already.
+    fn count_as(&mut self, end: Became, counts: &mut metrics::Counts) -> bool {
+        if end <= self.became {
+            return false;
+        }
+        counts.shown += u64::from(!std::mem::replace(&mut self.shown, true));
+        if let Some(before) = self.became.count(counts) {
+            *before -= 1;
+        }
+        if let Some(count) = end.count(counts) {
+            *count += 1;
+        }
+        self.became = end;
+        true
+    }
+
+    /// Counts the characters up to `length` that were not there before.
+    fn take(&mut self, length: u64, counts: &mut metrics::Counts) {
+        let length = length.min(self.length);
+        counts.accepted_characters += length.saturating_sub(self.taken);
+        self.taken = self.taken.max(length);
+    }
+}
+
+impl Became {
+    fn count(self, counts: &mut metrics::Counts) -> Option<&mut u64> {
+        match self {
+            Self::Open => None,
+            Self::Rejected => Some(&mut counts.rejected),
+            Self::PartiallyAccepted => Some(&mut counts.partially_accepted),
+            Self::Accepted => Some(&mut counts.accepted),
+        }
+    }
+}
+
+fn utf16_len(text: &str) -> u64 {
+    text.encode_utf16().count() as u64
 }
 
 impl Completer {
@@ -180,8 +244,11 @@ impl Completer {
         self.inner.silence(&self.engines().settings, language)
     }
 
+    /// Takes in a document that was opened, maybe anew with another text: then nothing that is known
+    /// of the one before is true of it.
     pub fn opened(&self, document: &Document) {
         self.engines().edited(document);
+        self.forget(document);
     }
 
     /// Follows a change of a document.
@@ -200,6 +267,10 @@ impl Completer {
 
     pub fn closed(&self, document: &Document) {
         self.engines().closed(document);
+        self.forget(document);
+    }
+
+    fn forget(&self, document: &Document) {
         self.inner.similar.closed(&document.uri);
         let live = self.inner.live().remove(&document.uri);
         if let Some(shown) = live.and_then(|mut l| l.hide()) {
@@ -232,13 +303,20 @@ impl Completer {
         self.inner.accepted(id);
     }
 
-    /// Notes that the first `characters` (UTF-16 units) of a suggestion were taken.
-    pub fn was_partially_accepted(&self, id: u64, characters: u64) {
+    /// Notes that the first `length` UTF-16 units of an item's text stand in the document now: a
+    /// part of the suggestion was taken, or all of it.
+    pub fn was_partially_accepted(&self, id: u64, length: u64) {
+        let mut is_whole = false;
         self.inner.tell(id, |answered, counts| {
-            counts.shown += u64::from(!std::mem::replace(&mut answered.shown, true));
-            counts.partially_accepted += 1;
-            counts.accepted_characters += characters;
+            is_whole = length >= answered.length;
+            if !is_whole {
+                answered.count_as(Became::PartiallyAccepted, counts);
+                answered.take(length, counts);
+            }
         });
+        if is_whole {
+            self.inner.accepted(id);
+        }
     }
 
     /// Notes that a suggestion was turned down.
@@ -298,13 +376,15 @@ impl Inner {
             if answered.iter().any(|a| a.id == item.id) {
                 continue;
             }
-            let text = item.text[item.typed..].to_owned();
+            let (typed, text) = item.text.split_at(item.typed);
             answered.push(Answered {
                 id: item.id,
                 uri: Arc::clone(uri),
-                text,
+                text: text.to_owned(),
+                length: utf16_len(&item.text),
+                taken: utf16_len(typed),
                 shown: false,
-                accepted: false,
+                became: Became::Open,
             });
         }
         let surplus = answered.len().saturating_sub(REMEMBERED);
@@ -322,12 +402,10 @@ impl Inner {
     fn accepted(self: &Arc<Self>, id: u64) {
         let mut taken = None;
         self.tell(id, |answered, counts| {
-            if std::mem::replace(&mut answered.accepted, true) {
+            if !answered.count_as(Became::Accepted, counts) {
                 return;
             }
-            counts.shown += u64::from(!std::mem::replace(&mut answered.shown, true));
-            counts.accepted += 1;
-            counts.accepted_characters += answered.text.encode_utf16().count() as u64;
+            answered.take(u64::MAX, counts);
             taken = Some(answered.clone());
         });
         if let Some(taken) = taken {
@@ -359,8 +437,7 @@ impl Inner {
             return;
         }
         self.tell(shown.id, |answered, counts| {
-            counts.shown += u64::from(!std::mem::replace(&mut answered.shown, true));
-            counts.rejected += u64::from(!answered.accepted);
+            answered.count_as(Became::Rejected, counts);
         });
     }
 }

@@ -2,7 +2,9 @@
 //! from what the repository index finds.
 //!
 //! Holds: every block has a cap in bytes and so has their sum; memory only, no disk;
-//! files that look like they hold secrets are never quoted. The windows start at lines that are
+//! files that look like they hold secrets are never quoted, and secrets that can be told by their
+//! form are taken out of all text. Lines end with `\n`, whatever they end
+//! with in the document. The windows start at lines that are
 //! multiples of [`STEP`], and the blocks keep their order while the set stays the same, so that a
 //! server's prompt cache survives typing and scrolling.
 //! Not here: how a prompt is written (`model`), how the repository is searched (`index`).
@@ -10,6 +12,7 @@
 pub mod data;
 mod similar;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use serde::Serialize;
 
 use crate::secret;
 use crate::session::Snapshot;
-use crate::session::document::Document;
+use crate::session::document::{Document, with_lf};
 
 pub use similar::Similar;
 
@@ -75,17 +78,19 @@ pub struct Context {
 }
 
 /// Gathers the context of byte `offset` of `document`: what is open, then `found`, what the index
-/// knows. Well under a millisecond.
+/// knows; `None` where the cursor stands in or at a secret. Well under a millisecond.
 pub fn gather(
     snapshot: &Snapshot,
     document: &Document,
     offset: usize,
     similar: &Similar,
     found: Vec<Snippet>,
-) -> Context {
+) -> Option<Context> {
     let line = document.text.byte_to_line(offset);
     let window = window(document, offset, line);
     let prefix = document.slice(window.start..offset);
+    let suffix = document.slice(offset..window.end);
+    let (prefix, suffix) = without_secrets(&with_lf(&prefix), &with_lf(&suffix))?;
     let others: Vec<&Arc<Document>> = snapshot
         .documents
         .iter()
@@ -96,13 +101,26 @@ pub fn gather(
     // What is open stands there as it is now; the index need not repeat it.
     let quoted: Vec<String> = snippets.iter().map(|s| s.path.clone()).collect();
     snippets.extend(found.into_iter().filter(|s| !quoted.contains(&s.path)));
-    Context {
+    Some(Context {
         path: shown_path(snapshot, document),
         language: document.language.to_string(),
-        suffix: document.slice(offset..window.end),
+        suffix,
         snippets: bounded(snippets),
         prefix,
+    })
+}
+
+/// Takes the secrets out of what is on both sides of a cursor; `None` where one goes over it, as
+/// neither side can tell then.
+fn without_secrets(prefix: &str, suffix: &str) -> Option<(String, String)> {
+    let both = format!("{prefix}{suffix}");
+    let both = secret::redact_piece(&both);
+    if matches!(both, Cow::Borrowed(_)) {
+        return Some((prefix.to_owned(), suffix.to_owned()));
     }
+    let sides = [secret::redact_piece(prefix), secret::redact(suffix)];
+    let [prefix, suffix] = sides.map(Cow::into_owned);
+    (format!("{prefix}{suffix}") == both).then_some((prefix, suffix))
 }
 
 /// Whether a document is one whose text should never leave the editor: `.env`, keys, credentials.
@@ -153,6 +171,7 @@ fn bounded(snippets: Vec<Snippet>) -> Vec<Snippet> {
     let mut kept: Vec<Snippet> = Vec::new();
     let mut left = SNIPPETS_BYTES;
     for mut snippet in snippets {
+        snippet.text = secret::redact_piece(&with_lf(&snippet.text)).into_owned();
         cut_at_line(&mut snippet.text, SNIPPET_BYTES.min(left));
         let overlaps =
             |k: &Snippet| k.path == snippet.path && k.line.abs_diff(snippet.line) < 2 * EDIT_LINES;

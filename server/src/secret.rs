@@ -10,7 +10,7 @@ mod stream;
 
 use indexer::FileClass;
 
-pub use self::redact::{MARK, redact};
+pub use self::redact::{MARK, redact, redact_piece};
 pub use self::stream::Stream;
 
 /// Beginnings of keys that well-known services hand out.

@@ -181,6 +181,30 @@ impl Session {
         snapshot
     }
 
+    /// Tells about all open documents, the most recently used last, somebody who hears of changes as
+    /// well, while they may come: what was changed or closed meanwhile is told again, so that the
+    /// last that is told of a document is how it is.
+    pub fn tell_open(&self, edited: impl Fn(&Document), closed: impl Fn(&Document)) {
+        let mut told: Arc<[Arc<Document>]> = Arc::default();
+        loop {
+            let open = self.snapshot().documents;
+            let is_told = |document: &&Arc<Document>| told.iter().any(|t| Arc::ptr_eq(t, document));
+            let news: Vec<_> = open.iter().rev().filter(|d| !is_told(d)).collect();
+            let is_open = |document: &&Arc<Document>| open.iter().any(|d| d.uri == document.uri);
+            let gone: Vec<_> = told.iter().filter(|d| !is_open(d)).collect();
+            if news.is_empty() && gone.is_empty() {
+                return;
+            }
+            for document in news {
+                edited(document);
+            }
+            for document in gone {
+                closed(document);
+            }
+            told = open;
+        }
+    }
+
     fn change_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         state.published = None;
@@ -282,6 +306,41 @@ mod tests {
         assert_eq!(uris(&session), ["file:///b", "file:///a", "file:///c"]);
         assert!(session.close("file:///a") && !session.close("file:///a"));
         assert_eq!(uris(&session), ["file:///b", "file:///c"]);
+    }
+
+    #[test]
+    fn what_changes_while_documents_are_told_of_is_told_again() {
+        let session = Session::default();
+        for name in ["file:///a", "file:///b", "file:///c"] {
+            opened(&session, name, "one");
+        }
+        let told = std::cell::RefCell::new(Vec::new());
+        let tell = |what: &str, document: &Document| {
+            let mut told = told.borrow_mut();
+            told.push(format!("{what} {} {}", document.uri, document.version));
+            told.len()
+        };
+        let edited = |document: &Document| {
+            // As the messages of the editor do.
+            match tell("edited", document) {
+                1 => assert!(session.change("file:///a", 2, &[insert(0, "x")]).is_some()),
+                2 => assert!(session.close("file:///b")),
+                3 => opened(&session, "file:///d", "new"),
+                _ => {}
+            }
+        };
+        session.tell_open(edited, |document| {
+            tell("closed", document);
+        });
+        let expected = [
+            "edited file:///a 1",
+            "edited file:///b 1",
+            "edited file:///c 1",
+            "edited file:///a 2",
+            "edited file:///d 1",
+            "closed file:///b 1",
+        ];
+        assert_eq!(*told.borrow(), expected);
     }
 
     #[test]

@@ -44,6 +44,7 @@ fn a_batch_is_answered_line_by_line_from_the_text_given() {
         case("outside", "x", 900, 900),
         String::new(),
         case("end", "# 😀\n    result = mul", 1, 16),
+        case("closed", &format!("{TYPED})\n"), END.0, END.1),
     ]
     .join("\n");
     let root = world.root();
@@ -79,6 +80,7 @@ fn a_batch_is_answered_line_by_line_from_the_text_given() {
         "excluded from learning"
     );
     assert_eq!(by_id("end")["insertText"], "tiply(PI, square(radius))");
+    assert_eq!(by_id("closed")["insertText"], "PI, square(radius)");
     let complaint = lines
         .iter()
         .find_map(|line| line["error"].as_str())

@@ -123,12 +123,18 @@ fn the_legacy_requests_give_ghost_text_and_count_what_became_of_it() {
     }
 
     let answer = result(&mut client, "getCompletions", &doc);
-    let uuid = &answer["completions"][0]["uuid"];
+    let completion = &answer["completions"][0];
+    let uuid = &completion["uuid"];
+    let length = completion["text"].as_str().unwrap().len();
     let told = [
         ("notifyShown", json!({ "uuid": uuid })),
         (
             "notifyAccepted",
-            json!({ "uuid": uuid, "acceptedLength": 5 }),
+            json!({ "uuid": uuid, "acceptedLength": TYPED.len() + 3 }),
+        ),
+        (
+            "notifyAccepted",
+            json!({ "uuid": uuid, "acceptedLength": length }),
         ),
         ("notifyAccepted", json!({ "uuid": uuid })),
         ("notifyRejected", json!({ "uuids": ["no such", "99"] })),
@@ -142,8 +148,10 @@ fn the_legacy_requests_give_ghost_text_and_count_what_became_of_it() {
     }
     let counts = metrics(&mut client);
     assert_eq!(counts["shown"], 1, "{counts}");
-    assert_eq!(counts["partiallyAccepted"], 1, "{counts}");
+    assert_eq!(counts["partiallyAccepted"], 0, "{counts}");
     assert_eq!(counts["accepted"], 1, "{counts}");
+    assert_eq!(counts["acceptedCharacters"], length - TYPED.len());
+    assert_eq!(counts["acceptRate"], 1.0, "{counts}");
     assert_eq!(counts["rejected"], 0, "{counts}");
 }
 

@@ -273,6 +273,35 @@ async fn every_shape_is_answered_in_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_brackets_behind_the_cursor_none_is_lost_and_none_is_said_twice() {
+    let (_model, world) = with_model(|seen| {
+        let prefix = Hole::of(seen).prefix;
+        let text = match prefix.lines().last() {
+            Some("print(") => "len(x)",
+            Some("show(") => "len(x))",
+            _ => "value",
+        };
+        Answer::honest(seen, text)
+    })
+    .await;
+    let endpoint = Endpoint::start(&world);
+    for (prompt, suffix, expected) in [
+        ("print(", ")\n", "len(x)"),
+        ("show(", ")\n", "len(x)"),
+        ("name = ", "   \n", "value"),
+    ] {
+        let asked = json!({ "prompt": prompt, "suffix": suffix });
+        let said = endpoint.post("/v1/completions", &asked).await.json();
+        assert_eq!(said["choices"][0]["text"], expected, "{prompt}");
+        let asked = json!({
+            "input_prefix": "", "prompt": prompt, "input_suffix": suffix, "n_predict": 64,
+        });
+        let said = endpoint.post("/infill", &asked).await.json();
+        assert_eq!(said["content"], expected, "{prompt}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_served_without_the_token() {
     let (model, world) = with_model(|seen| Answer::honest(seen, "text")).await;
     let endpoint = Endpoint::start(&world);

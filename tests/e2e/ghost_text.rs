@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use model_server::{Answer, End, Hole, Listen, ModelServer, Seen};
+use model_server::{Answer, End, Ending, Hole, Listen, ModelServer, Seen};
 use pairwright::driver::Client;
 use serde_json::{Value, json};
 
@@ -71,6 +71,38 @@ async fn the_models_text_is_shown_and_kept_while_it_is_typed() {
         Some("total = compute(xcompute(first, second)")
     );
     assert_eq!(asked(&model), before + 1, "another letter asks anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_file_with_other_line_ends_a_suggestion_has_those_and_is_typed_along() {
+    let (model, world) = with_model(|seen| {
+        let said = match Hole::of(seen).prefix.ends_with("def total():") {
+            true => "\r\n    first()\r\n    return second()\r\n\r\n\r\nx",
+            false => "compute()\r\nx",
+        };
+        Answer::honest(seen, said)
+    })
+    .await;
+    let mut client = world.session();
+    let uri = world.uri("sum.py");
+    client.open(&uri, "python", "total = \r\nother = 1\r\ndef total():\r\n");
+    let answer = client.inline(&uri, (0, 8));
+    assert_eq!(suggested(&answer), Some("total = compute()"));
+    let answer = client.inline(&uri, (2, 12));
+    let whole = "def total():\r\n    first()\r\n    return second()";
+    assert_eq!(suggested(&answer), Some(whole));
+    let before = asked(&model);
+    client.type_at(&uri, 2, (2, 12), "\r\n    ");
+    let answer = client.inline(&uri, (3, 4));
+    assert_eq!(
+        suggested(&answer),
+        Some("    first()\r\n    return second()")
+    );
+    assert_eq!(asked(&model), before, "typing along asks nobody");
+    for seen in model.log().completions() {
+        let Hole { prefix, suffix } = Hole::of(seen);
+        assert!(!prefix.contains('\r') && !suffix.unwrap_or_default().contains('\r'));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,6 +232,47 @@ async fn keys_within_the_debounce_cost_one_model_request() {
         assert_eq!(client.answer(id).unwrap().result.unwrap(), Value::Null);
     }
     assert_eq!(asked(&model), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_model_that_is_late_only_whole_lines_are_shown_when_they_are_asked_for() {
+    let (_model, world) = with_model(|seen| {
+        if is_probe(seen) {
+            return Answer::honest(seen, "");
+        }
+        Answer::text("one();\n    tw").ending(Ending::Hang)
+    })
+    .await;
+    let mut client = world.session();
+    let uri = world.uri("two.js");
+    client.open(&uri, "javascript", "if (x) {\n    \n}\n");
+    let mut params = inline_params(&uri, (1, 4));
+    params["context"]["triggerKind"] = 1.into();
+    let answer = client
+        .request("textDocument/inlineCompletion", &params)
+        .unwrap();
+    let items = answer.result.unwrap()["items"].clone();
+    let texts = items.as_array().unwrap().iter();
+    let texts: Vec<_> = texts.map(|item| &item["insertText"]).collect();
+    assert_eq!(texts, ["    one();"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_about_a_text_is_not_shown_in_the_one_that_is_opened_in_its_place() {
+    let (model, world) = with_model(|seen| match Hole::of(seen).prefix.ends_with("other = ") {
+        true => Answer::honest(seen, "second()"),
+        false => Answer::honest(seen, "first()"),
+    })
+    .await;
+    let mut client = world.session();
+    let uri = world.uri("sum.py");
+    client.open(&uri, "python", "total = \n");
+    let answer = client.inline(&uri, (0, 8));
+    assert_eq!(suggested(&answer), Some("total = first()"));
+    client.open(&uri, "python", "other = \n");
+    let answer = client.inline(&uri, (0, 8));
+    assert_eq!(suggested(&answer), Some("other = second()"));
+    assert_eq!(asked(&model), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -341,6 +414,55 @@ fn what_is_shown_and_accepted_is_counted() {
     assert_eq!(metrics["accepted"], 1, "{metrics}");
 }
 
+/// Editors put in the whole item in the place of its whole range, from the start of the line.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_put_in_from_the_start_of_its_line_is_accepted_and_a_block_may_follow() {
+    for (text, column, whole) in [
+        ("total = \n", 8, "total = compute(x)"),
+        ("total = ()\n", 9, "total = (compute(x))"),
+    ] {
+        let (model, world) = with_model(move |seen| {
+            let said = match Hole::of(seen).prefix.ends_with('(') {
+                true => "compute(x))",
+                false => "compute(x)",
+            };
+            Answer::honest(seen, said)
+        })
+        .await;
+        let mut client = world.session();
+        let uri = world.uri("sum.py");
+        client.open(&uri, "python", text);
+        let answer = client.inline(&uri, (0, column));
+        let item = answer.result.unwrap()["items"][0].clone();
+        assert_eq!(item["insertText"], whole);
+        client
+            .notify("textDocument/didShowCompletion", &json!({ "item": item }))
+            .unwrap();
+        let change = json!({ "range": item["range"], "text": item["insertText"] });
+        let document = json!({ "uri": uri, "version": 2 });
+        let params = json!({ "textDocument": document, "contentChanges": [change] });
+        client.notify("textDocument/didChange", &params).unwrap();
+        client
+            .request("workspace/executeCommand", &item["command"])
+            .unwrap()
+            .result
+            .unwrap();
+        let counts = client
+            .request("pairwright/metrics/get", &Value::Null)
+            .unwrap()
+            .result
+            .unwrap();
+        let became = ["shown", "accepted", "rejected"].map(|name| counts[name].as_u64());
+        assert_eq!(became, [Some(1), Some(1), Some(0)], "{counts}");
+        client.inline(&uri, (0, whole.len() as u32));
+        let asked = |seen: &&Seen| Hole::of(seen).prefix.ends_with(whole);
+        let log = model.log();
+        let seen = log.requests.iter().find(asked).unwrap();
+        let most = seen.json()["max_tokens"].as_u64().unwrap();
+        assert!(most > 48, "a line, not a block: {most}");
+    }
+}
+
 #[test]
 fn snoozing_and_switching_a_language_off_are_silent_and_say_so() {
     let world = World::knowing();
@@ -374,6 +496,46 @@ fn snoozing_and_switching_a_language_off_are_silent_and_say_so() {
     let notes = world.uri("notes.md");
     client.open(&notes, "markdown", TYPED);
     assert_eq!(suggested(&client.inline(&notes, END)), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_open_files_stay_there_and_what_stands_for_them_is_not_suggested() {
+    const KEY: &str = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+    let (model, world) = with_model(|seen| match Hole::of(seen).prefix.ends_with("token = ") {
+        true => Answer::honest(seen, "open_at(\"[redacted key]\")"),
+        false => Answer::honest(seen, "compute()"),
+    })
+    .await;
+    let mut client = world.session();
+    let lines = |end: &str| {
+        let open = format!("def open_shop(street, number):\n    sign_in(\"{KEY}\")\n");
+        format!("{open}    return street, number\n{end}")
+    };
+    client.open(&world.uri("other.py"), "python", &lines(""));
+    let uri = world.uri("shop.py");
+    let text = lines(&format!("price = \ntoken = \nlast = \"{KEY}\"\n"));
+    client.open(&uri, "python", &text);
+    let place = json!({ "line": 3, "character": 8 });
+    let params = json!({ "textDocument": { "uri": uri }, "position": place });
+    let shown = client
+        .request("pairwright/context/explain", &params)
+        .unwrap()
+        .result
+        .unwrap();
+    assert_eq!(
+        suggested(&client.inline(&uri, (3, 8))),
+        Some("price = compute()")
+    );
+    assert_eq!(suggested(&client.inline(&uri, (4, 8))), None);
+    let log = model.log();
+    let asked = log.completions().into_iter().filter(|seen| !is_probe(seen));
+    let sent: Vec<String> = asked.map(|seen| seen.json().to_string()).collect();
+    assert_eq!(sent.len(), 2);
+    for text in sent.iter().chain([&shown.to_string()]) {
+        assert!(!text.contains(&KEY[..12]), "{text}");
+        // Above the cursor, below it, and in the other file.
+        assert!(text.matches("[redacted key]").count() >= 3, "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::style;
 use crate::complete::engines::Engines;
 use crate::complete::surroundings::{Surroundings, windows};
-use crate::complete::trim::{Extent, Trimmed, trim};
+use crate::complete::trim::{Extent, Trimmed, insertion, trim};
 use crate::complete::{Ask, Completer, Item, Source, Trigger};
 use crate::config::current::Current;
 use crate::config::sources::Directories;
@@ -248,13 +248,13 @@ impl Helper {
             ms: 0.0,
         };
         if let Some(item) = self.ask_model(&ask).await {
-            said.insert_text = Some(item.text[item.typed..].to_owned());
+            said.insert_text = item.insertion(&document, offset).map(str::to_owned);
             said.source = Some(if item.reused {
                 "cache"
             } else {
                 item.source.name()
             });
-            said.speaks = true;
+            said.speaks = said.insert_text.is_some();
         } else if let Some((text, confidence)) = self.guess(&ask) {
             said.insert_text = Some(text);
             said.source = Some(Source::Local.name());
@@ -288,7 +288,8 @@ impl Helper {
         let local::Suggestion {
             text, confidence, ..
         } = self.completer.engines().suggest(ask, &around)?;
-        let Trimmed { text, .. } = trim(&text, Extent::Line, &around)?;
-        Some((text, confidence))
+        let Trimmed { text, replaces } = trim(&text, Extent::Line, &around)?;
+        let text = insertion(&text, replaces, &around)?;
+        Some((text.to_owned(), confidence))
     }
 }

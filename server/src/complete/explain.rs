@@ -80,6 +80,11 @@ impl Completer {
                 found,
             )
         });
+        let silence = match &context {
+            Some(None) => Some("the cursor is in a secret; no model is asked there".into()),
+            Some(Some(_)) | None => silence,
+        };
+        let context = context.flatten();
         let request = context
             .clone()
             .zip(engines.model())

@@ -17,7 +17,7 @@ use crate::error::UserError;
 /// Longest text that is taken from a model for one suggestion, in bytes.
 const MAX_TEXT: usize = 16 << 10;
 
-/// What was written so far.
+/// What was written so far; lines end with `\n`.
 #[derive(Debug, Clone, Default)]
 pub struct Written {
     pub text: String,
@@ -123,7 +123,7 @@ async fn read(
         sender.send_modify(|written| {
             match piece {
                 Ok(piece) => {
-                    written.text.push_str(&piece);
+                    written.text.extend(piece.chars().filter(|c| *c != '\r'));
                     if written.text.len() >= MAX_TEXT || is_complete(&written.text) {
                         written.end = Some(End::Finished);
                     }

@@ -39,6 +39,7 @@ pub struct Place<'a> {
 #[derive(Debug, Clone)]
 pub struct Shown {
     pub id: u64,
+    /// Lines end with `\n`.
     pub text: String,
     pub source: Source,
     pub confidence: Option<f32>,
@@ -54,6 +55,11 @@ impl Shown {
     /// Whether it was on screen long enough to be seen.
     pub fn was_seen(&self, now: Instant) -> bool {
         self.confirmed || self.accepted || now.saturating_duration_since(self.at) >= VISIBLE
+    }
+
+    /// What is left of it at `place`; `None` when it is gone there.
+    pub fn left(&self, place: Place) -> Option<&str> {
+        self.track.rest(&self.text, place.offset, place.version)
     }
 }
 
@@ -205,24 +211,16 @@ impl Live {
                 &shown.track,
             ))
         });
-        let mut growing = None;
-        let mut fitting = None;
-        for generation in self.generations.iter().rev() {
-            let written = generation.written();
-            if written.end.is_none() {
-                if growing.is_none() && serves(generation, place) {
-                    growing = Some(generation.watch());
-                }
-            } else if fitting.is_none() {
-                fitting = rest(&written.text, &generation.track, place).map(|rest| Fitting {
-                    rest,
-                    source: generation.source,
-                    confidence: generation.confidence,
-                    extent: generation.extent,
-                    shown: None,
-                });
-            }
-        }
+        let growing = self
+            .generations
+            .iter()
+            .rev()
+            .find(|g| g.is_streaming() && serves(g, place))
+            .map(Generation::watch);
+        // What the embedded engine said while a model was late does not hide what that said.
+        let fitting = [Source::Model, Source::Local]
+            .into_iter()
+            .find_map(|source| self.newest(place, |g| g.source == source && !g.is_streaming()));
         match (shown, fitting, growing) {
             (Some((shown, track)), Some(fitting), _) if may_replace(&shown, track, &fitting) => {
                 Found::Text(fitting)
@@ -235,9 +233,14 @@ impl Live {
         }
     }
 
-    /// The newest text of a stream for `place`, as far as it is written.
+    /// The newest text of a model for `place`, as far as it is written.
     pub fn written_for(&self, place: Place) -> Option<Fitting> {
-        self.generations.iter().rev().find_map(|g| {
+        self.newest(place, |g| g.source == Source::Model)
+    }
+
+    fn newest(&self, place: Place, is_wanted: impl Fn(&Generation) -> bool) -> Option<Fitting> {
+        let mut wanted = self.generations.iter().rev().filter(|g| is_wanted(g));
+        wanted.find_map(|g| {
             let rest = rest(&g.written().text, &g.track, place)?;
             Some(Fitting {
                 rest,

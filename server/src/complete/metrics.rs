@@ -48,6 +48,7 @@ pub struct Counts {
     pub model_late: u64,
     pub model_failed: u64,
     pub shown: u64,
+    /// Of those, each once: what was best of what became of it.
     pub accepted: u64,
     pub partially_accepted: u64,
     pub accepted_characters: u64,

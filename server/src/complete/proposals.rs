@@ -117,8 +117,9 @@ impl Completer {
                 let index = engines.index.as_ref();
                 index.is_some_and(|index| index.defines(&snapshot.roots, name))
             };
-            let remembered = inner.next_edits.remembered();
-            let is_unwanted = |change: &Change| remembered.unwanted.contains(change);
+            // A copy: commands that tell what became of a proposal do not wait for the search.
+            let unwanted = inner.next_edits.remembered().unwanted.clone();
+            let is_unwanted = |change: &Change| unwanted.contains(change);
             next_edit(&snapshot, &at, cursor, defines, is_unwanted)
         });
         found.await.ok().flatten()

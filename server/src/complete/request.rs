@@ -21,6 +21,8 @@ use super::trim::{self, Extent, Trimmed};
 use super::{Ask, Inner, Item, MAX_DOCUMENT, Source, Trigger};
 use crate::context::{self, Snippet};
 use crate::index::Lookup;
+use crate::secret;
+use crate::session::document::with_lf;
 
 /// Time before the deadline at which the embedded engine is asked: nearly all of its answers take
 /// less than 5 ms, and a busy machine is slower.
@@ -40,6 +42,15 @@ fn required(ask: &Ask) -> Option<String> {
     };
     let typed = ask.document.slice(range.start..ask.offset);
     text.strip_prefix(&typed).map(str::to_owned)
+}
+
+/// Returns what may be shown of a text: a line that is still being written may end anywhere, so of
+/// one that has not ended in time only whole lines.
+fn shown_of(mut text: String, in_time: bool) -> Option<String> {
+    if !in_time {
+        text.truncate(text.rfind('\n')?);
+    }
+    Some(text)
 }
 
 /// A request that was taken up. Dropping it takes it back.
@@ -186,7 +197,9 @@ impl Request {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let mut written = self.ask_model(engines, around, lookup).await?;
+        let Some(mut written) = self.ask_model(engines, around, lookup).await else {
+            return kept.or_else(|| self.ask_local(engines, around));
+        };
         // The embedded engine is asked when the model is about to be late, or has nothing to say:
         // what it computed meanwhile would only keep the model's text from being shown.
         let standby_from = self.deadline(engines) - LOCAL_NEEDS;
@@ -223,9 +236,9 @@ impl Request {
                 let generation =
                     self.generation(engines, around, extent, variant, found.clone())?;
                 let mut written = generation.watch();
-                let _ = tokio::time::timeout(INVOKED_DEADLINE, wait_until(&mut written, |_| false))
-                    .await;
-                let rest = written.borrow().text.clone();
+                let deadline = self.asked + INVOKED_DEADLINE;
+                let in_time = self.in_time(&mut written, deadline).await;
+                let rest = shown_of(written.borrow().text.clone(), in_time)?;
                 let fitting = Fitting {
                     rest,
                     source: Source::Model,
@@ -280,8 +293,11 @@ impl Request {
             offset,
             ..
         } = &self.ask;
-        let mut context = context::gather(snapshot, document, *offset, &self.inner.similar, found);
-        context.prefix.push_str(required);
+        let mut context = context::gather(snapshot, document, *offset, &self.inner.similar, found)?;
+        if !required.is_empty() {
+            context.prefix.push_str(required);
+            context.prefix = secret::redact(&context.prefix).into_owned();
+        }
         let stream = engines.ask_model(context, extent, variant)?;
         let owned = around.to_owned();
         let skipped = required.len();
@@ -308,8 +324,18 @@ impl Request {
         around: &Surroundings<'_>,
         written: &mut watch::Receiver<Written>,
     ) -> Option<Item> {
-        let deadline = self.deadline(engines).into();
-        let in_time = tokio::time::timeout_at(deadline, wait_until(written, |_| false))
+        let in_time = self.in_time(written, self.deadline(engines)).await;
+        let place = self.place();
+        let mut fitting = self.with_live(|live| live.written_for(place))?;
+        fitting.rest = shown_of(fitting.rest, in_time)?;
+        self.item(&fitting, around)
+    }
+
+    /// Waits until a stream has ended; `false` when it has not by the deadline. Counts what went
+    /// wrong.
+    async fn in_time(&self, written: &mut watch::Receiver<Written>, deadline: Instant) -> bool {
+        let ended = wait_until(written, |_| false);
+        let in_time = tokio::time::timeout_at(deadline.into(), ended)
             .await
             .is_ok();
         match &written.borrow().end {
@@ -320,14 +346,7 @@ impl Request {
             _ if !in_time => self.inner.metrics.count(|c| c.model_late += 1),
             _ => {}
         }
-        let place = self.place();
-        let mut fitting = self.with_live(|live| live.written_for(place))?;
-        if !in_time {
-            // A line that is still being written may end anywhere; only whole lines are shown.
-            let whole = fitting.rest.rfind('\n')?;
-            fitting.rest.truncate(whole);
-        }
-        self.item(&fitting, around)
+        in_time
     }
 
     /// When the best answer there is must be given.
@@ -380,6 +399,10 @@ impl Request {
         let required = self.required.as_deref()?;
         let Trimmed { text, replaces } =
             trim::trim(fitting.rest.strip_prefix(required)?, fitting.extent, around)?;
+        if text.contains(secret::MARK) {
+            // What a model was given in the place of a secret is nothing to write down.
+            return None;
+        }
         let document = &self.ask.document;
         let line_start = document.text.line_to_byte(self.line);
         let selected_end = self
@@ -405,14 +428,22 @@ impl Request {
         item.text.starts_with(&shown.text) || typed_on
     }
 
-    /// Notes the first suggestion as the one on screen; `None` when the document has moved on.
-    fn show(&self, items: Vec<Item>) -> Option<Vec<Item>> {
+    /// Notes the first suggestion as the one on screen; `None` when the document has moved on. One
+    /// that says what is on screen already is the same, whoever wrote it.
+    fn show(&self, mut items: Vec<Item>) -> Option<Vec<Item>> {
         let document = &self.ask.document;
         let now = Instant::now();
         let mut all = self.inner.live();
         let live = all.get_mut(&document.uri)?;
         if self.superseded.is_cancelled() {
             return None;
+        }
+        if let Some(item) = items.first_mut()
+            && let Some(shown) = live.shown_mut()
+            && shown.left(self.place()) == Some(&*with_lf(&item.text[item.typed..]))
+        {
+            item.id = shown.id;
+            (shown.source, shown.confidence) = (item.source, item.confidence);
         }
         let first = items.first();
         let stays = first.is_some_and(|item| live.shown().is_some_and(|shown| shown.id == item.id));
@@ -421,7 +452,7 @@ impl Request {
             None => live.hide(),
             Some(item) => live.show(Shown {
                 id: item.id,
-                text: item.text[item.typed..].to_owned(),
+                text: with_lf(&item.text[item.typed..]).into_owned(),
                 source: item.source,
                 confidence: item.confidence,
                 extent: if item.text.contains('\n') {
@@ -455,7 +486,112 @@ impl Request {
     }
 
     fn with_live<T>(&self, read: impl FnOnce(&mut Live) -> T) -> T {
-        let mut all = self.inner.live();
-        read(all.entry(Arc::clone(&self.ask.document.uri)).or_default())
+        match self.inner.live().get_mut(&self.ask.document.uri) {
+            Some(live) => read(live),
+            // It was closed, and is not to come back to life by what was asked before.
+            None => read(&mut Live::default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Completer;
+    use super::*;
+    use crate::session::Session;
+    use crate::session::document::{Change, Document, Position};
+
+    fn opened() -> (Arc<Session>, Completer) {
+        let session = Arc::new(Session::default());
+        session.open(Document::new("untitled:a", "text", 1, "a = "));
+        let completer = Completer::new(Arc::clone(&session), Engines::default());
+        (session, completer)
+    }
+
+    fn begin(session: &Session, completer: &Completer) -> Request {
+        let snapshot = session.snapshot();
+        let document = Arc::clone(&snapshot.documents[0]);
+        completer.begin(Ask {
+            snapshot,
+            offset: document.text.len_bytes(),
+            document,
+            trigger: Trigger::Automatic,
+            selected: None,
+        })
+    }
+
+    /// Answers with `text`, as a suggestion of this name; returns the name it has then.
+    fn show(session: &Session, completer: &Completer, id: u64, text: &str) -> u64 {
+        let request = begin(session, completer);
+        let offset = request.ask.offset;
+        let item = Item {
+            id,
+            range: 0..offset,
+            text: text.into(),
+            typed: offset,
+            source: Source::Local,
+            confidence: None,
+            reused: false,
+        };
+        request.show(vec![item]).unwrap()[0].id
+    }
+
+    #[test]
+    fn what_says_the_same_as_what_is_on_screen_is_the_same() {
+        let (session, completer) = opened();
+        assert_eq!(show(&session, &completer, 1, "a = f(x)"), 1);
+        completer.was_shown(1);
+        assert_eq!(show(&session, &completer, 2, "a = f(x)"), 1);
+        let at = Position { line: 0, column: 4 };
+        let typed = Change {
+            range: Some(at..at),
+            text: "f".into(),
+        };
+        completer.edited(&session.change("untitled:a", 2, &[typed]).unwrap());
+        assert_eq!(show(&session, &completer, 3, "a = f(x)"), 1);
+        let counts = completer.metrics().report().counts;
+        assert_eq!((counts.shown, counts.rejected), (1, 0));
+        assert_eq!(show(&session, &completer, 4, "a = f(y)"), 4);
+        let counts = completer.metrics().report().counts;
+        assert_eq!((counts.shown, counts.rejected), (1, 1));
+    }
+
+    #[test]
+    fn a_document_that_was_closed_is_not_kept_for_a_request_from_before() {
+        let (session, completer) = opened();
+        let request = begin(&session, &completer);
+        completer.closed(&request.ask.document);
+        assert!(request.superseded.is_cancelled());
+        assert!(!request.with_live(|live| live.just_accepted()));
+        assert!(completer.inner.live().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_suggestion_is_counted_once_by_the_best_that_became_of_it() {
+        let (session, completer) = opened();
+        show(&session, &completer, 1, "a = f(x)");
+        // What is told, and what is counted then: in part, whole, turned down, characters.
+        let all = "a = f(x)".len() as u64;
+        let told: [(&dyn Fn(), [u64; 4]); 6] = [
+            (&|| completer.was_partially_accepted(1, 6), [1, 0, 0, 2]),
+            (&|| completer.was_partially_accepted(1, 7), [1, 0, 0, 3]),
+            (&|| completer.was_partially_accepted(1, 7), [1, 0, 0, 3]),
+            (&|| completer.was_partially_accepted(1, all), [0, 1, 0, 4]),
+            (&|| completer.was_accepted(1), [0, 1, 0, 4]),
+            (&|| completer.was_rejected(1), [0, 1, 0, 4]),
+        ];
+        for (n, (tell, expected)) in told.into_iter().enumerate() {
+            tell();
+            let report = completer.metrics().report();
+            let counts = report.counts;
+            let became = [
+                counts.partially_accepted,
+                counts.accepted,
+                counts.rejected,
+                counts.accepted_characters,
+            ];
+            assert_eq!(became, expected, "{n}");
+            assert_eq!(report.accept_rate, Some(1.0), "{n}");
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! it was made; an edit that it cannot follow ends it. So a suggestion is reused by comparing a
 //! few bytes, and can never be offered for text it was not made for.
 
-use crate::session::document::Edit;
+use std::borrow::Cow;
+
+use crate::session::document::{Edit, with_lf};
 
 /// A place in a document and what was typed there since.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +35,9 @@ impl Track {
         }
     }
 
-    pub fn typed(&self) -> &str {
-        &self.typed
+    /// What was typed; lines end with `\n`, as in what is offered.
+    pub fn typed(&self) -> Cow<'_, str> {
+        with_lf(&self.typed)
     }
 
     pub fn version(&self) -> i32 {
@@ -59,10 +62,10 @@ impl Track {
             // Below the cursor; what is shown there is settled anew when it is asked for.
             return Fate::Alive;
         }
-        if edit.start >= self.anchor && end <= cursor {
-            let start = edit.start - self.anchor;
-            self.typed
-                .replace_range(start..start + edit.removed, &edit.inserted);
+        // A suggestion that takes the place of a closer behind the cursor is put in with it.
+        if edit.start >= self.anchor && (end <= cursor || !edit.inserted.is_empty()) {
+            let typed = edit.start - self.anchor..end.min(cursor) - self.anchor;
+            self.typed.replace_range(typed, &edit.inserted);
             return Fate::Alive;
         }
         let lines_inserted = edit.inserted.matches('\n').count();
@@ -85,7 +88,7 @@ impl Track {
     /// when the request is for another place or text.
     ///
     /// Closers that an editor added behind the cursor on its own are not what the user typed.
-    pub fn typed_at(&self, offset: usize, version: i32) -> Option<&str> {
+    pub fn typed_at(&self, offset: usize, version: i32) -> Option<Cow<'_, str>> {
         if version != self.version {
             return None;
         }
@@ -94,22 +97,21 @@ impl Track {
         added
             .chars()
             .all(|c| matches!(c, ')' | ']' | '}' | '>' | '"' | '\'' | '`'))
-            .then_some(typed)
+            .then(|| with_lf(typed))
     }
 
     /// Returns what is left of `offered` after what was typed; `None` when the user typed
     /// something else.
     pub fn rest<'t>(&self, offered: &'t str, offset: usize, version: i32) -> Option<&'t str> {
-        offered.strip_prefix(self.typed_at(offset, version)?)
+        offered.strip_prefix(&*self.typed_at(offset, version)?)
     }
 
     /// Whether `offered`, as far as it is written, can still become what the user is typing.
     pub fn agrees(&self, offered: &str) -> bool {
-        let closed = self
-            .typed
-            .trim_end_matches([')', ']', '}', '>', '"', '\'', '`']);
+        let typed = self.typed();
+        let closed = typed.trim_end_matches([')', ']', '}', '>', '"', '\'', '`']);
         let same = |typed: &str| offered.starts_with(typed) || typed.starts_with(offered);
-        same(&self.typed) || same(closed)
+        same(&typed) || same(closed)
     }
 }
 
@@ -171,10 +173,24 @@ mod tests {
             "text above moved it"
         );
         assert_eq!(
+            rest_after(&[edit(10, 0, "pr"), edit(12, 1, "intln!")], 18),
+            Some("()"),
+            "with what stood behind it"
+        );
+        assert_eq!(
             rest_after(&[edit(40, 3, "zzz"), edit(10, 0, "p")], 11),
             Some("rintln!()"),
             "text below changed"
         );
+    }
+
+    #[test]
+    fn lines_that_end_otherwise_in_the_document_are_typed_along() {
+        let mut track = Track::new(10, 1, 1);
+        track.edited(&edit(10, 0, "{\r\n    "));
+        track.reached(2);
+        assert!(track.agrees("{\n    go();"));
+        assert_eq!(track.rest("{\n    go();", 17, 2), Some("go();"));
     }
 
     #[test]

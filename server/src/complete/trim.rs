@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use super::surroundings::Surroundings;
 
+const QUOTES: [u8; 3] = *b"\"'`";
+
 /// How far a suggestion may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -23,13 +25,13 @@ pub enum Extent {
 pub struct Trimmed {
     /// Text to insert at the cursor; lines end with `\n`.
     pub text: String,
-    /// Bytes after the cursor, on its line, that `text` ends with and takes the place of.
+    /// Bytes after the cursor, on its line, that `text` says too and takes the place of.
     pub replaces: usize,
 }
 
 /// Cuts `raw` to what may be shown at the cursor; `None` when nothing is left.
 pub fn trim(raw: &str, extent: Extent, around: &Surroundings) -> Option<Trimmed> {
-    let raw = raw.replace("\r\n", "\n");
+    let raw = raw.replace('\r', "");
     let mut text = match extent {
         Extent::Line => raw.split('\n').next().unwrap_or_default(),
         Extent::Block { max_lines } => &raw[..block_end(&raw, max_lines, around)],
@@ -187,31 +189,32 @@ fn period(line: &str) -> Option<usize> {
 /// Returns where `text` closes a bracket that it did not open and that is closed already, or its
 /// length.
 fn surplus_closer(text: &str, around: &Surroundings) -> usize {
-    let mut open: Vec<u8> = Vec::new();
     let mut outer = around.open_brackets().to_vec();
-    for Bracket { at, byte } in brackets(text) {
-        match closer_of(byte) {
-            Some(closer) => open.push(closer),
-            None => {
-                if open.last() == Some(&byte) {
-                    open.pop();
-                } else if outer.last() == Some(&byte) {
-                    outer.pop();
-                } else {
-                    let shared = rest_continues_with(&text[at..], around.line_after);
-                    return if shared { text.len() } else { at };
-                }
-            }
-        }
+    let rest = around.line_after.trim_end();
+    let first_line = text.split('\n').next().unwrap_or_default();
+    if takes_place_of(first_line, around) {
+        // What the rest of the line closes, the text closes in its place: the innermost.
+        outer.extend(unmatched_closers(rest).map(|b| b.byte).rev());
     }
-    text.len()
+    let surplus = unmatched_closers(text).find(|bracket| match outer.last() {
+        Some(closer) if *closer == bracket.byte => outer.pop().is_none(),
+        _ => true,
+    });
+    surplus.map_or(text.len(), |bracket| bracket.at)
 }
 
-/// Whether what follows the cursor on its line is what `tail` goes on with; such closers take the
-/// place of those that are there.
-fn rest_continues_with(tail: &str, rest: &str) -> bool {
-    let rest = rest.trim_end();
-    !rest.is_empty() && tail.trim_end().ends_with(rest)
+/// Lists the closing brackets of `text` that it has not opened itself.
+fn unmatched_closers(text: &str) -> std::vec::IntoIter<Bracket> {
+    let mut open: Vec<u8> = Vec::new();
+    let mut unmatched = Vec::new();
+    for bracket in brackets(text) {
+        match closer_of(bracket.byte) {
+            Some(closer) => open.push(closer),
+            None if open.last() == Some(&bracket.byte) => drop(open.pop()),
+            None => unmatched.push(bracket),
+        }
+    }
+    unmatched.into_iter()
 }
 
 /// One bracket outside of character literals.
@@ -268,22 +271,86 @@ fn settle_with_rest_of_line<'a>(text: &'a str, around: &Surroundings) -> (&'a st
     if rest.trim().is_empty() {
         return (text, around.line_after.len());
     }
-    // The suggestion ends with the rest of the line, or only closes what the editor closed.
-    if first_line.ends_with(rest) || only_closers(rest) && contains_in_order(first_line, rest) {
+    if takes_place_of(first_line, around) {
         return (first_line, rest.len());
     }
     // It runs into the rest of the line: keep what is there.
-    let shared = overlap(first_line, rest);
+    let shared = overlap(first_line, around);
     (&first_line[..first_line.len() - shared.len()], 0)
 }
 
+/// Whether `first_line` of a suggestion says all that follows the cursor on its line: it ends with
+/// that, or closes what the editor closed there.
+fn takes_place_of(first_line: &str, around: &Surroundings) -> bool {
+    let rest = around.line_after.trim_end();
+    let says =
+        first_line.ends_with(rest) || only_closers(rest) && contains_in_order(first_line, rest);
+    !rest.is_empty() && says && leaves_closers_to(first_line, rest, around)
+}
+
+/// Whether the closers of `shared`, which `text` says as well as the rest of the line, are the same
+/// there: one that belongs to an opener of the text itself, or to one that the rest of the line
+/// leaves open, is not the one after the cursor.
+fn leaves_closers_to(text: &str, shared: &str, around: &Surroundings) -> bool {
+    const PAIRS: [[u8; 2]; 4] = [*b"()", *b"[]", *b"{}", *b"<>"];
+    let (before, rest) = (around.line_before, around.line_after);
+    let outside_strings: String = before.split('"').step_by(2).collect();
+    let closes = |pair: &[u8; 2]| {
+        let wanted = surplus(shared, *pair);
+        let open = -surplus(&outside_strings, *pair) - surplus(rest, *pair);
+        wanted <= 0 || surplus(text, *pair) >= wanted + open.max(0)
+    };
+    let ends_string = |quote: &u8| {
+        // A string of several lines began on one above.
+        let is_long = rest.as_bytes().windows(3).any(|three| three == [*quote; 3]);
+        let is_in_string = is_long || is_odd(before, *quote);
+        !is_odd(shared, *quote) || is_odd(text, *quote) == is_in_string
+    };
+    PAIRS.iter().all(closes) && QUOTES.iter().all(ends_string)
+}
+
+/// Returns how many more closers than openers of one kind `text` has; arrows have none.
+fn surplus(text: &str, [opener, closer]: [u8; 2]) -> isize {
+    let text = text.replace("->", "").replace("=>", "");
+    let count = |byte: u8| match byte {
+        b'<' | b'>' => text.bytes().filter(|b| *b == byte).count(),
+        _ => brackets(&text).filter(|b| b.byte == byte).count(),
+    };
+    count(closer) as isize - count(opener) as isize
+}
+
+/// Whether `text` has an odd number of a quote that no backslash stands before.
+fn is_odd(text: &str, quote: u8) -> bool {
+    let bytes = text.as_bytes();
+    let quotes =
+        (0..bytes.len()).filter(|&at| bytes[at] == quote && (at == 0 || bytes[at - 1] != b'\\'));
+    quotes.count() % 2 == 1
+}
+
+/// Returns what of a suggestion's `text` is new where it can only be inserted, and `replaces` bytes
+/// after the cursor stay; `None` when nothing is.
+pub fn insertion<'t>(text: &'t str, replaces: usize, around: &Surroundings) -> Option<&'t str> {
+    let replaced = around.line_after[..replaces].trim_end();
+    let new = text.strip_suffix(replaced).or_else(|| {
+        // It goes on behind what it closes.
+        let first = replaced.chars().next()?;
+        let mut ends = text.match_indices(first);
+        let (at, _) = ends.find(|(at, c)| leaves_closers_to(&text[..at + c.len()], c, around))?;
+        Some(&text[..at])
+    })?;
+    (!new.trim().is_empty()).then_some(new)
+}
+
+/// Whether `rest` only ends what was begun before it: no string of its own is in it.
 fn only_closers(rest: &str) -> bool {
-    rest.chars().all(|c| {
+    let closes = |c| {
         matches!(
             c,
             ')' | ']' | '}' | '>' | '"' | '\'' | '`' | ';' | ',' | ':' | ' '
         )
-    })
+    };
+    let ends_string = |quote: &u8| is_odd(rest, *quote) || !rest.as_bytes().contains(quote);
+    rest.chars().all(closes) && QUOTES.iter().all(ends_string)
 }
 
 /// Whether the characters of `rest` other than blanks appear in `text` in this order.
@@ -294,13 +361,16 @@ fn contains_in_order(text: &str, rest: &str) -> bool {
         .all(|wanted| chars.any(|c| c == wanted))
 }
 
-/// Returns the range of the longest end of `text` that `rest` starts with.
-fn overlap(text: &str, rest: &str) -> Range<usize> {
+/// Returns the range of the longest end of `text` that the rest of the line starts with.
+fn overlap(text: &str, around: &Surroundings) -> Range<usize> {
+    let rest = around.line_after.trim_end();
     let longest = text.len().min(rest.len());
-    let at = (1..=longest)
-        .rev()
-        .map(|n| text.len() - n)
-        .find(|&at| text.is_char_boundary(at) && rest.starts_with(&text[at..]));
+    let is_shared = |at: &usize| {
+        text.is_char_boundary(*at)
+            && rest.starts_with(&text[*at..])
+            && leaves_closers_to(text, &text[*at..], around)
+    };
+    let at = (1..=longest).rev().map(|n| text.len() - n).find(is_shared);
     at.unwrap_or(text.len())..text.len()
 }
 

@@ -1,10 +1,11 @@
 //! Pieces of open files that look like the code at the cursor.
 //!
 //! Windows of lines are compared by the names in them (Jaccard's index, as in several completion
-//! clients). What a document contains is counted once per version and kept.
+//! clients). What a document contains is counted once for each text of it and kept.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ropey::Rope;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Reason, Snippet};
@@ -30,7 +31,8 @@ pub struct Similar {
 
 #[derive(Debug)]
 struct Windows {
-    version: i32,
+    /// What they are of: a client may give another text the same version.
+    text: Rope,
     /// First line and names of each window.
     windows: Vec<(usize, FxHashSet<u64>)>,
 }
@@ -96,7 +98,7 @@ impl Similar {
             .get(&document.uri)
             .cloned();
         if let Some(windows) = cached
-            && windows.version == document.version
+            && windows.text.is_instance(&document.text)
         {
             return windows;
         }
@@ -121,7 +123,7 @@ impl Similar {
             })
             .collect();
         let windows = Arc::new(Windows {
-            version: document.version,
+            text: document.text.clone(),
             windows,
         });
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);

@@ -28,6 +28,7 @@ fn at(session: &Session, offset: usize) -> Context {
         &Similar::default(),
         Vec::new(),
     )
+    .unwrap()
 }
 
 #[test]
@@ -38,6 +39,23 @@ fn the_windows_are_the_lines_around_the_cursor() {
         ("one\ntwo", "\nthree\n")
     );
     assert_eq!(context.path, "a.rs");
+}
+
+#[test]
+fn lines_end_alike_whatever_they_end_with_in_the_document() {
+    let alike = "fn area(width: u32, height: u32) {\r\n    width * height\r\n}\r\n";
+    let (context, _) = gathered(&[
+        (
+            "a.rs",
+            "fn area(width: u32)\r\n    width * height$0\r\n}\r\n",
+        ),
+        ("b.rs", alike),
+    ]);
+    assert_eq!(
+        (&*context.prefix, &*context.suffix),
+        ("fn area(width: u32)\n    width * height", "\n}\n")
+    );
+    assert_eq!(context.snippets[0].text, alike.replace('\r', ""));
 }
 
 #[test]
@@ -88,6 +106,33 @@ fn open_files_that_share_names_are_quoted_best_first_within_the_caps() {
     assert!(context.snippets.iter().map(|s| s.text.len()).sum::<usize>() <= SNIPPETS_BYTES);
 }
 
+/// Clients are told to count versions up; not all do.
+#[test]
+fn a_text_that_became_another_under_its_version_is_read_anew() {
+    let query = "fn area(width: u32, height: u32) { width * height }";
+    let below = format!("{}{query}\n", "\n".repeat(60));
+    let (_, session) = gathered(&[(
+        "a.rs",
+        "fn area(width: u32, height: u32) { width * height $0}",
+    )]);
+    let similar = Similar::default();
+    let gathered = || {
+        let snapshot = session.snapshot();
+        let document = snapshot.document("file:///w/a.rs").unwrap();
+        let gathered = gather(&snapshot, document, query.len() - 1, &similar, Vec::new());
+        gathered.unwrap().snippets
+    };
+    session.open(Document::new("file:///w/b.rs", "rust", 3, &below));
+    assert!(gathered()[0].text.contains(query));
+    let change = Change {
+        range: None,
+        text: "// nothing here".into(),
+    };
+    session.change("file:///w/b.rs", 3, &[change]).unwrap();
+    let quoted: Vec<_> = gathered().into_iter().map(|s| s.reason).collect();
+    assert_eq!(quoted, [Reason::RecentEdit]);
+}
+
 #[test]
 fn files_that_hold_secrets_are_never_quoted() {
     let text = "fn area(width: u32, height: u32)";
@@ -111,6 +156,55 @@ fn files_that_hold_secrets_are_never_quoted() {
         (".env.example", text),
     ]);
     assert_eq!(context.snippets.len(), 1);
+}
+
+#[test]
+fn secrets_are_taken_out_of_all_that_is_quoted() {
+    const KEY: &str = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+    let with_key = |text: &str| text.replace("KEY", KEY);
+    let query = with_key("fn area(width: u32) { open(\"KEY\"); width * $0 }\nlet key = \"KEY\";\n");
+    let alike = with_key("fn area(width: u32) { open(\"KEY\"); width * width }\n");
+    let (context, _) = gathered(&[("a.rs", &query), ("b.rs", &alike)]);
+    let Context { prefix, suffix, .. } = context;
+    assert_eq!(
+        prefix,
+        "fn area(width: u32) { open(\"[redacted key]\"); width * "
+    );
+    assert_eq!(suffix, " }\nlet key = \"[redacted key]\";\n");
+    let quoted = &context.snippets[0].text;
+    assert_eq!(*quoted, alike.replace(KEY, "[redacted key]"));
+}
+
+#[test]
+fn nothing_is_quoted_where_the_cursor_is_in_a_secret() {
+    let key = "-----BEGIN PRIVATE KEY-----\nMIIE\nIBAAK\n-----END PRIVATE KEY-----\n";
+    let token = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+    let password = "password = \"hunter2hunter2\"\n";
+    for (text, cursor, is_quoted) in [
+        (key, key.find("IBA"), false),
+        (key, Some(key.len()), true),
+        (token, Some(12), false),
+        (token, Some(token.len() - 1), false),
+        (token, Some(token.len()), true),
+        (password, password.find("hunter2"), false),
+        (password, password.find("2hunter"), false),
+        (password, password.find("\"\n"), true),
+        (password, Some(0), true),
+    ] {
+        let session = Session::default();
+        session.open(Document::new("file:///w/a.py", "python", 1, text));
+        let snapshot = session.snapshot();
+        let similar = Similar::default();
+        let cursor = cursor.unwrap();
+        let context = gather(
+            &snapshot,
+            &snapshot.documents[0],
+            cursor,
+            &similar,
+            Vec::new(),
+        );
+        assert_eq!(context.is_some(), is_quoted, "{text} at {cursor}");
+    }
 }
 
 #[test]

@@ -209,9 +209,9 @@ impl Server {
         // The last one to let go of an engine waits for its thread, which may be at work.
         drop(tokio::task::spawn_blocking(move || drop(before)));
         if let Some(local) = fresh {
-            for document in self.session.snapshot().documents.iter().rev() {
-                self.completer.opened(document);
-            }
+            let engines = self.completer.engines();
+            self.session
+                .tell_open(|d| engines.edited(d), |d| engines.closed(d));
             self.show_learning(local);
         }
         if let Some(index) = fresh_index {
@@ -229,9 +229,8 @@ impl Server {
         {
             return;
         }
-        for document in self.session.snapshot().documents.iter() {
-            index.edited(document);
-        }
+        self.session
+            .tell_open(|d| index.edited(d), |d| index.closed(d));
         index.use_embedder(self.completer.engines().models.embed.as_ref());
         for (root, status) in index.watch() {
             tokio::spawn(self.clone().tell_lag(status.clone()));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::files::{self, Files, Origin};
 use super::wire::Question;
 use crate::complete::engines::Engines;
-use crate::complete::{Ask, Completer, Item, Request, Trigger};
+use crate::complete::{Ask, Completer, Request, Trigger};
 use crate::session::document::{Change, Document, uri_of};
 use crate::session::{Session, language};
 
@@ -73,9 +73,9 @@ impl Buffers {
         let is_new = engines.local_unlike(&before).is_some();
         self.completer.set_engines(engines);
         if is_new {
-            for document in self.session.snapshot().documents.iter().rev() {
-                self.completer.opened(document);
-            }
+            let engines = self.completer.engines();
+            self.session
+                .tell_open(|d| engines.edited(d), |d| engines.closed(d));
         }
         // The last one to let go of an engine waits for its thread, which may be at work.
         drop(tokio::task::spawn_blocking(move || drop(before)));
@@ -193,16 +193,9 @@ impl Begun {
     /// question was overtaken.
     pub(super) async fn insertion(self) -> Option<String> {
         let items = self.request.answer().await?;
-        insertion(&self.document, self.offset, items.first()?)
+        let text = items.first()?.insertion(&self.document, self.offset)?;
+        Some(text.to_owned())
     }
-}
-
-/// What of a suggestion is new where it can only be inserted: what it repeats of the text behind
-/// the cursor stands there already.
-fn insertion(document: &Document, offset: usize, item: &Item) -> Option<String> {
-    let text = item.text.get(item.typed..)?;
-    let repeated = document.slice(offset..item.range.end.max(offset));
-    text.strip_suffix(&*repeated).map(str::to_owned)
 }
 
 /// The whole file with the excerpt in its place, and where the cursor is; the excerpt alone where

@@ -58,6 +58,18 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     without_words(text).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
+/// As [`redact`], for a piece of a longer text: a private key that begins above it is taken out too.
+pub fn redact_piece(piece: &str) -> Cow<'_, str> {
+    let mut marks = piece.lines().map(key_marks);
+    let is_in_key =
+        is_key_file(piece) && marks.find(|(begins, ends)| *begins || *ends) == Some((false, true));
+    if !is_in_key {
+        return redact(piece);
+    }
+    let whole = format!("{} PRIVATE KEY-----\n{piece}", KEY_MARKS[0]);
+    Cow::Owned(redact(&whole).into_owned())
+}
+
 /// `None` where there is nothing to take out.
 fn without_words(text: &str) -> Option<String> {
     words(text).find_map(|word| word.rule())?;
@@ -528,6 +540,23 @@ pub(super) mod tests {
     fn secrets_are_taken_out_and_nothing_else() {
         for (text, kept) in SECRETS {
             assert_eq!(redact(text), *kept, "{text}");
+        }
+    }
+
+    #[test]
+    fn of_a_piece_the_end_of_a_key_is_taken_out() {
+        for (piece, kept) in [
+            (
+                "MIIE\nIBAAK\n-----END RSA PRIVATE KEY-----\nb",
+                "[redacted private key]\nb",
+            ),
+            (
+                "a\n-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\nb",
+                "a\n[redacted private key]\nb",
+            ),
+            ("MIIE\nIBAAK", "MIIE\nIBAAK"),
+        ] {
+            assert_eq!(redact_piece(piece), kept, "{piece}");
         }
     }
 

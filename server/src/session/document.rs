@@ -3,6 +3,7 @@
 //! Holds: positions and ranges that do not exist are moved to the nearest place that does, as the
 //! protocol asks; no input makes a document panic. Offsets are bytes of UTF-8 throughout.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,7 +125,8 @@ impl Document {
     /// Applies one change of the client and returns what it did to the text.
     ///
     /// A whole-document change is reduced to the part that differs, so that full-text clients get
-    /// the same tracking of suggestions and edits as incremental ones.
+    /// the same tracking of suggestions and edits as incremental ones; of any other the start that
+    /// stays the same is left out, as suggestions are put in from the start of their line.
     pub fn apply(&mut self, change: &Change, encoding: PositionEncoding) -> Edit {
         match &change.range {
             Some(range) => {
@@ -170,6 +172,8 @@ impl Document {
     }
 
     fn replace(&mut self, range: Range<usize>, text: &str) -> Edit {
+        let same = self.common_start(range.clone(), text);
+        let (range, text) = (range.start + same..range.end, &text[same..]);
         let lines_before = self.text.len_lines();
         let chars = self.text.byte_to_char(range.start)..self.text.byte_to_char(range.end);
         let line = self.text.byte_to_line(range.start);
@@ -183,6 +187,15 @@ impl Document {
             line,
             line_delta: self.text.len_lines() as isize - lines_before as isize,
         }
+    }
+
+    /// Bytes of whole characters that the text of `range` and `new` both begin with; a `\r\n` is
+    /// not taken apart.
+    fn common_start(&self, range: Range<usize>, new: &str) -> usize {
+        let old = self.text.byte_slice(range);
+        let same = old.chars().zip(new.chars()).take_while(|(a, b)| a == b);
+        let len: usize = same.map(|(c, _)| c.len_utf8()).sum();
+        len - usize::from(new[..len].ends_with('\r'))
     }
 
     /// The smallest range whose replacement turns this text into `new`, and the replacement.
@@ -222,6 +235,15 @@ impl Document {
 
     fn floor_char_boundary(&self, offset: usize) -> usize {
         self.text.char_to_byte(self.text.byte_to_char(offset))
+    }
+}
+
+/// Returns `text` with lines that end with `\n`, whatever they end with in the document.
+pub fn with_lf(text: &str) -> Cow<'_, str> {
+    if text.contains('\r') {
+        text.replace("\r\n", "\n").into()
+    } else {
+        text.into()
     }
 }
 

@@ -165,6 +165,31 @@ async fn what_is_on_screen_is_replaced_only_by_its_extension_or_after_typing() {
     }
 }
 
+/// The embedded engine is asked when a model is about to be late; the model may end all the same.
+#[tokio::test]
+async fn what_a_model_said_is_not_hidden_by_what_the_embedded_engine_said_after_it() {
+    let finished = |text: &str, source| {
+        let track = Track::new(0, 0, 1);
+        Generation::finished(text.into(), source, None, Extent::Line, track)
+    };
+    let mut live = Live::default();
+    live.show(shown("print", Source::Local, Some(0.65)));
+    live.add(finished("p_other", Source::Model));
+    live.add(finished("print", Source::Local));
+    let written = live.written_for(at(0, 1)).map(|fitting| fitting.rest);
+    assert_eq!(written.as_deref(), Some("p_other"));
+    assert_eq!(text(live.find(at(0, 1))).as_deref(), Some("print"));
+    live.edited(&typed(0, "p"), 2, Instant::now());
+    assert_eq!(text(live.find(at(1, 2))).as_deref(), Some("_other"));
+
+    // Whole lines of a stream that goes on are there too.
+    let mut live = Live::default();
+    let _stream = said(&mut live, "one\ntw").await;
+    live.add(finished("print", Source::Local));
+    let written = live.written_for(at(0, 1)).map(|fitting| fitting.rest);
+    assert_eq!(written.as_deref(), Some("one\ntw"));
+}
+
 #[test]
 fn taking_all_of_it_in_one_edit_is_an_acceptance_and_anything_else_is_not() {
     let ends = |edits: &[&str]| {

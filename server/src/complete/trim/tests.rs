@@ -27,6 +27,7 @@ fn a_line_ends_at_its_end() {
         &[
             ("let x = $0", "1;\nlet y = 2;", "1;"),
             ("let x = $0", "1;   \r\n", "1;"),
+            ("let x = $0", "1;\r", "1;"),
             ("$0", "\nfoo", "(nothing)"),
             ("let x = $0", "   ", "(nothing)"),
             ("let x = $0", ";", "(nothing)"),
@@ -48,9 +49,56 @@ fn what_stands_after_the_cursor_is_not_said_twice() {
             ("let $0 = 1;", "width =", "width"),
             ("s = \"$0\"", "hello\"", "hello\"»1"),
             ("foo(bar($0))", "x))", "x))»2"),
+            ("foo($0)", "bar(x)", "bar(x)"),
+            ("foo($0)", "bar(x))", "bar(x))»1"),
+            ("foo($0)", "a) + bar(b)", "a) + bar(b)»1"),
+            ("foo($0);", "bar(x)", "bar(x)"),
+            ("foo($0);", "bar(x))", "bar(x)"),
+            ("if foo($0) {", "bar(x)", "bar(x)"),
+            ("if foo($0) {", "bar(x)) {", "bar(x)) {»3"),
+            ("if foo($0) {", "a) && bar(b) {", "a) && bar(b) {»3"),
+            ("print(foo($0))", "bar(x)", "bar(x)"),
+            ("print(foo($0))", "bar(x))", "bar(x)"),
+            ("foo($0)", "bar(x).baz", "bar(x).baz"),
+            ("foo($0)", "a, b);", "a, b);»1"),
+            ("foo(bar($0)", "x)", "x)"),
+            ("foo(bar($0)", "x))", "x))»1"),
+            ("print(\":(\", $0)", "x)", "x)»1"),
+            ("f([$0]);", "g[1]", "g[1]"),
+            ("let v: Vec<$0>", "Option<u8>", "Option<u8>"),
+            (
+                "let v: Vec<$0>",
+                "u8> = f(|a| -> u8 { a })",
+                "u8> = f(|a| -> u8 { a })»1",
+            ),
+            ("s = \"$0\"", "a\" + b + \"c", "a\" + b + \"c"),
+            ("s = \"$0\"", "a\" + b + \"c\"", "a\" + b + \"c\"»1"),
+            ("s = \"a\"$0\"", " + b + \"c", " + b + \"c"),
+            ("\"\"\"One\n  two$0\"\"\"", "three.\"\"\"", "three.\"\"\"»3"),
+            ("print(\"$0\")", "it's %s\" % name)", "it's %s\" % name)»2"),
+            ("print(\"$0\")", "a\", \"b", "a\", \"b"),
             ("let x = $0   ", "value", "value»3"),
         ],
     );
+}
+
+#[test]
+fn where_text_can_only_be_inserted_what_stands_after_the_cursor_is_left_out() {
+    for (at, text, expected) in [
+        ("foo($0)", "a, b)", Some("a, b")),
+        ("foo($0)", "bar(x))", Some("bar(x)")),
+        ("x = $0", "value", Some("value")),
+        ("x = $0   ", "value", Some("value")),
+        ("x = $0;", "f(a); g(b)", Some("f(a)")),
+        ("foo($0);", "bar(x)); g(b)", Some("bar(x)")),
+        ("s = \"$0\"", "a\" + b", Some("a")),
+        ("foo($0)", ")", None),
+    ] {
+        let (before, after) = at.split_once("$0").unwrap();
+        let around = Surroundings::new(before, after);
+        let new = insertion(text, after.len(), &around);
+        assert_eq!(new, expected, "{text:?} at {at:?}");
+    }
 }
 
 #[test]
@@ -61,6 +109,7 @@ fn a_closed_bracket_is_not_closed_again() {
             ("foo($0\n)", "a, b)", "a, b"),
             ("foo($0", "a, b)", "a, b)"),
             ("foo($0", "a, b))", "a, b)"),
+            ("foo($0)", "a, b)))", "a, b)»1"),
             ("fn f() {\n    g($0", "x);", "x);"),
             ("fn f() {\n    g($0\n}", "x); }", "x);"),
             ("if c == $0", "'(' {", "'(' {"),
@@ -183,6 +232,25 @@ proptest! {
             prop_assert!(replaces <= around.line_after.len());
             prop_assert!(around.line_after.is_char_boundary(replaces));
             prop_assert!(block || !text.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn a_balanced_text_takes_the_place_of_no_closer(
+        raw in proptest::collection::vec(
+            proptest::sample::select(vec!["a", "f(x)", "g[1]", "{ y: 2 }", "\"s\"", " + ", "h(k[z])"]),
+            1..4,
+        ),
+        pairs in proptest::collection::vec(proptest::sample::select(vec!["()", "[]", "{}", "<>"]), 1..4),
+        in_string in any::<bool>(),
+    ) {
+        let raw = raw.concat();
+        let quote = if in_string { "\"" } else { "" };
+        let openers: String = pairs.iter().map(|pair| &pair[..1]).collect();
+        let closers: String = pairs.iter().rev().map(|pair| &pair[1..]).collect();
+        let (before, after) = (format!("call{openers}{quote}"), format!("{quote}{closers}"));
+        if let Some(trimmed) = trim(&raw, Extent::Line, &Surroundings::new(&before, &after)) {
+            prop_assert_eq!((&*trimmed.text, trimmed.replaces), (raw.trim_end(), 0));
         }
     }
 

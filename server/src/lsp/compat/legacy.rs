@@ -81,7 +81,8 @@ pub(in super::super) struct ShownParams {
 #[serde(rename_all = "camelCase")]
 pub(in super::super) struct AcceptedParams {
     uuid: String,
-    /// UTF-16 units, when only that much was taken.
+    /// UTF-16 units from the start of the item's text, when that much was taken; by some clients
+    /// all of it.
     accepted_length: Option<u64>,
 }
 

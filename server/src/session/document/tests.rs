@@ -79,6 +79,27 @@ fn a_change_says_what_it_did() {
 }
 
 #[test]
+fn a_change_begins_where_it_changes_something() {
+    let cases = [
+        // text, from column, to column, its new text → the edit.
+        ("total = ;", 0, 9, "total = f();", (8, 1, "f();")),
+        ("a😀b", 0, 5, "a😁b", (1, 5, "😁b")),
+        ("abc", 0, 3, "abc", (3, 0, "")),
+        ("abc", 1, 3, "b", (2, 1, "")),
+    ];
+    for (old, from, to, new, (start, removed, inserted)) in cases {
+        let mut doc = document(old);
+        let change = Change {
+            range: Some(at(0, from)..at(0, to)),
+            text: new.into(),
+        };
+        let edit = doc.apply(&change, PositionEncoding::Utf16);
+        let edit = (edit.start, edit.removed, &*edit.inserted);
+        assert_eq!(edit, (start, removed, inserted), "{old:?} to {new:?}");
+    }
+}
+
+#[test]
 fn ranges_out_of_the_text_are_clamped() {
     for range in [at(7, 0)..at(9, 9), at(0, 50)..at(0, 60), at(1, 0)..at(0, 0)] {
         let mut doc = document("ab");
