@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::{END, TYPED, World};
 
-fn run(world: &World, arguments: &[&str], input: &str) -> Output {
+fn run(world: &World, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     let mut command = world.command(arguments);
     let mut child = command
         .stdin(Stdio::piped())
@@ -20,7 +20,7 @@ fn run(world: &World, arguments: &[&str], input: &str) -> Output {
         .stdin
         .take()
         .unwrap()
-        .write_all(input.as_bytes())
+        .write_all(input.as_ref())
         .unwrap();
     child.wait_with_output().unwrap()
 }
@@ -46,6 +46,8 @@ fn a_batch_is_answered_line_by_line_from_the_text_given() {
         case("end", "# 😀\n    result = mul", 1, 16),
     ]
     .join("\n");
+    // A line that is not UTF-8 is a line like others.
+    let input = [b"\xff\n", input.as_bytes()].concat();
     let root = world.root();
     let root = root.to_str().unwrap();
     let output = run(
@@ -79,11 +81,12 @@ fn a_batch_is_answered_line_by_line_from_the_text_given() {
         "excluded from learning"
     );
     assert_eq!(by_id("end")["insertText"], "tiply(PI, square(radius))");
-    let complaint = lines
+    let complaints: Vec<&str> = lines
         .iter()
-        .find_map(|line| line["error"].as_str())
-        .unwrap();
-    assert!(complaint.contains("line 3"), "{complaint}");
+        .filter_map(|line| line["error"].as_str())
+        .collect();
+    assert!(complaints[0].contains("line 1"), "{complaints:?}");
+    assert!(complaints[1].contains("line 4"), "{complaints:?}");
 }
 
 #[test]
