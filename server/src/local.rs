@@ -424,6 +424,17 @@ fn render(
     })
 }
 
+/// Returns the text of a file worth learning from, with unix line ends; `path` is within its root.
+///
+/// # Errors
+/// The reason why it is not.
+pub(crate) fn worth_learning(path: &Path, bytes: Vec<u8>) -> Result<String, Skip> {
+    match skip::by_path(path) {
+        Some(reason) => Err(reason),
+        None => skip::by_content(bytes),
+    }
+}
+
 fn glob_set(globs: &[String]) -> anyhow::Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
