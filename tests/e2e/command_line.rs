@@ -122,6 +122,16 @@ fn the_tour_shows_ghost_text_for_a_folder_and_says_what_is_wrong_with_an_empty_o
 }
 
 #[test]
+fn what_a_file_holds_is_shown_in_a_terminal_and_not_obeyed() {
+    let world = World::knowing().with_variable("CLICOLOR_FORCE", "1");
+    let line = format!("def f(radius):\n{TYPED}").replace("result", "\u{1b}]52;c;eA==\u{7}");
+    world.write("new.py", &line);
+    let shown = stdout(&run(&world, &["complete", "new.py"], ""));
+    assert!(shown.contains("]52;c;eA==") && shown.contains("multiply("));
+    assert!(!shown.contains("\u{1b}]") && !shown.contains('\u{7}'));
+}
+
+#[test]
 fn doctor_names_what_is_wrong_and_the_next_step() {
     let world = World::knowing();
     let healthy = run(&world, &["doctor"], "");

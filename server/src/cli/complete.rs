@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::style;
+use super::style::{self, harmless};
 use crate::complete::engines::Engines;
 use crate::complete::surroundings::{Surroundings, windows};
 use crate::complete::trim::{Extent, Trimmed, trim};
@@ -129,7 +129,8 @@ impl Complete {
             writeln!(out, "nothing to suggest here")?;
             return Ok(());
         };
-        writeln!(out, "{before}{}", style::paint(style::GHOST, text))?;
+        let ghost = style::paint(style::GHOST, harmless(text));
+        writeln!(out, "{}{ghost}", harmless(before))?;
         let sure = said
             .confidence
             .map_or_else(String::new, |c| format!(", {:.0} % sure", c * 100.0));
