@@ -167,6 +167,30 @@ fn doctor_names_what_is_wrong_and_the_next_step() {
 }
 
 #[test]
+fn doctor_looks_at_the_folder_that_is_named_its_index_and_its_trust() {
+    let world = World::knowing();
+    let nowhere = run(&world, &["doctor", "--root", "/no/such"], "");
+    assert!(!nowhere.status.success());
+    let said = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(said.contains("/no/such cannot be read"), "{said}");
+
+    let output = run(&world, &["doctor", "--json"], "");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let index = &report["index"];
+    let counts = (&index["files"], &index["indexed"], &index["faults"]);
+    assert_eq!(counts, (&json!(2), &json!(2), &json!(0)), "{index}");
+    assert_eq!(index["state"], "ready");
+    assert_eq!((&index["isBehind"], &index["isFollower"]), (&json!(false), &json!(false)));
+    let shown = stdout(&run(&world, &["doctor"], ""));
+    assert!(shown.contains("2 files known, 2 indexed"), "{shown}");
+
+    world.write(".pairwright.toml", "[complete]\nenabled = false\n");
+    let shown = stdout(&run(&world, &["doctor"], ""));
+    assert!(shown.contains("run `pairwright trust` here"), "{shown}");
+    assert!(!shown.contains("Correct it there"), "{shown}");
+}
+
+#[test]
 fn what_a_newer_version_has_kept_is_refused_with_what_to_do_and_left_as_it_is() {
     let world = World::new(&[("a.txt", "a\n")]);
     let answer = "a.txt\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n";
