@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Output, Stdio};
 
+use model_server::{Answer, Listen, ModelServer};
 use pairwright::edit::workspace::directory_of;
 use serde_json::{Value, json};
 
@@ -180,7 +181,10 @@ fn doctor_looks_at_the_folder_that_is_named_its_index_and_its_trust() {
     let counts = (&index["files"], &index["indexed"], &index["faults"]);
     assert_eq!(counts, (&json!(2), &json!(2), &json!(0)), "{index}");
     assert_eq!(index["state"], "ready");
-    assert_eq!((&index["isBehind"], &index["isFollower"]), (&json!(false), &json!(false)));
+    assert_eq!(
+        (&index["isBehind"], &index["isFollower"]),
+        (&json!(false), &json!(false))
+    );
     let shown = stdout(&run(&world, &["doctor"], ""));
     assert!(shown.contains("2 files known, 2 indexed"), "{shown}");
 
@@ -188,6 +192,54 @@ fn doctor_looks_at_the_folder_that_is_named_its_index_and_its_trust() {
     let shown = stdout(&run(&world, &["doctor"], ""));
     assert!(shown.contains("run `pairwright trust` here"), "{shown}");
     assert!(!shown.contains("Correct it there"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_shows_a_chat_model_its_key() {
+    let server = ModelServer::listen(Listen::default(), |seen| {
+        match (seen.method.as_str(), seen.header("authorization")) {
+            ("GET", Some("Bearer good")) => {
+                Answer::bytes("application/json", [r#"{"data":[{"id":"m"}]}"#])
+            }
+            ("GET", Some("Bearer silent")) => Answer::error(404, "no such route"),
+            _ => Answer::error(401, "who are you?"),
+        }
+    })
+    .await
+    .unwrap();
+    let settings = format!(
+        "[models.chat]\nurl = '{}'\nmodel = 'm'\nhttp = 'h2c'\napiKeyEnv = 'OUR_KEY'\n",
+        server.url()
+    );
+    for (key, wrong) in [
+        (None, Some("OUR_KEY is not set")),
+        (Some("bad"), Some("did not accept the key")),
+        (Some("good"), None),
+        // Not every server says which models it has.
+        (Some("silent"), None),
+    ] {
+        let mut world = World::knowing();
+        if let Some(key) = key {
+            world = world.with_variable("OUR_KEY", key);
+        }
+        world.write_settings(&settings);
+        let output = run(&world, &["doctor", "--json"], "");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let problems = report["problems"].as_array().unwrap();
+        match wrong {
+            None => assert!(problems.is_empty(), "{key:?}: {problems:?}"),
+            Some(wrong) => {
+                assert_eq!(problems.len(), 1, "{key:?}: {problems:?}");
+                let message = problems[0]["message"].as_str().unwrap();
+                assert!(message.contains(wrong), "{key:?}: {message}");
+            }
+        }
+        assert_eq!(output.status.success(), wrong.is_none(), "{key:?}");
+    }
+    assert!(
+        server.log().completions().is_empty(),
+        "that would cost money"
+    );
 }
 
 #[test]

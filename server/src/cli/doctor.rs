@@ -97,7 +97,6 @@ struct ModelReport {
     models: Option<Vec<String>>,
 }
 
-/// A model for conversations. It is connected to and not asked: an answer costs money.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EmbedderReport {
@@ -117,6 +116,8 @@ struct SandboxReport {
     running: Option<usize>,
 }
 
+/// A model for conversations. It is connected to and shown the key, and not asked: an answer costs
+/// money.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TurnModelReport {
@@ -419,6 +420,9 @@ async fn examine_turn_model(model: &TurnModel, problems: &mut Vec<Problem>) -> T
             .err()
             .map(|e| Problem::from(&e.user_error())),
     );
+    let tried = model.try_key().await.err();
+    let tried = tried.filter(|why| connected.as_ref().err() != Some(why));
+    problems.extend(tried.map(|e| Problem::from(&e.user_error())));
     // A turn would cost money; whether one would be let go does not.
     let looked = model.look("May this be sent?").await;
     problems.extend(looked.err().map(|e| Problem::from(&e.user_error())));
