@@ -50,6 +50,10 @@ pub struct Options {
     pub disk_cap: u64,
     /// Called on the writer's thread whenever the status changes; must not block.
     pub on_status: Box<dyn Fn(&Status) + Send>,
+    /// Called on the writer's thread with files and folders that the ignore rules let in and that
+    /// were said or found to have changed on disk, or are gone; must not block. What the first look
+    /// at all files finds is not among them.
+    pub on_change: Box<dyn Fn(&[RepoPath]) + Send>,
 }
 
 /// Whether the file system is watched.
@@ -71,6 +75,7 @@ impl Options {
             watch: Watching::On,
             disk_cap: 16 << 30,
             on_status: Box::new(|_| {}),
+            on_change: Box::new(|_| {}),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The command line: parse, call, print.
 //!
 //! Holds: results go to stdout, as text or with `--json` for programs; everything else goes to
-//! stderr. Exit codes: 0 done, 1 failed or problems found, 2 wrong usage.
+//! stderr. Exit codes: 0 done, 1 failed, broken off or problems found, 2 wrong usage.
 
 mod apply;
 mod audit;
@@ -160,8 +160,9 @@ pub fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
+        // Nobody is there to read why; what was to be done may be half done.
         if is_broken_pipe(&error) {
-            return ExitCode::SUCCESS;
+            return ExitCode::FAILURE;
         }
         let said = match error.downcast_ref::<UserError>() {
             Some(UserError {
@@ -181,14 +182,18 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Whether output ended because its reader did, as with `| head`.
+/// Whether output ended because its reader did, as with `| head`. A pipe to something else that
+/// broke says so by its context.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = |cause: &(dyn std::error::Error + 'static)| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    let Some(outermost) = error.chain().next() else {
+        return false;
     };
-    error.chain().any(io)
+    let of_json = outermost.downcast_ref::<serde_json::Error>();
+    let kind = match outermost.downcast_ref::<io::Error>() {
+        Some(error) => Some(error.kind()),
+        None => of_json.and_then(serde_json::Error::io_error_kind),
+    };
+    kind == Some(io::ErrorKind::BrokenPipe)
 }
 
 /// The runtime for timers and connections. Two threads carry a whole editor session.
@@ -227,5 +232,17 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn only_what_broke_below_our_own_output_is_not_told() {
+        use anyhow::Context as _;
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&broken().into()));
+        let of_json = serde_json::Error::io(broken());
+        assert!(is_broken_pipe(&of_json.into()));
+        let elsewhere = Err::<(), _>(broken()).context("the server does not read");
+        assert!(!is_broken_pipe(&elsewhere.unwrap_err()));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("another")));
     }
 }

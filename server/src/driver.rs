@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 use tower_lsp_server::jsonrpc::{self, Id};
 
@@ -273,8 +273,10 @@ impl Client {
     /// When the server does not read any more.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("the stream is closed")?;
-        input.write_all(bytes).context("the server does not read")?;
-        Ok(input.flush()?)
+        let written = input.write_all(bytes).and_then(|()| input.flush());
+        // Not its source: a pipe of the server's that broke is not one of the caller's.
+        written
+            .map_err(|why| anyhow!("the server does not read any more ({why}); its log says why"))
     }
 
     /// Sends one message, whatever it holds.

@@ -24,6 +24,7 @@ use self::vectors::Vectors;
 use crate::config::sources::Directories;
 use crate::context::{Reason, Snippet};
 use crate::error::{Kind, UserError};
+use crate::local::Learning;
 use crate::model::Embedder;
 use crate::session::document::Document;
 
@@ -58,6 +59,8 @@ pub struct Indexes {
     /// Empty until they are loaded.
     folders: Arc<OnceLock<Vec<Folder>>>,
     recent: Recent,
+    /// What is told of changes on disk besides.
+    learning: Arc<Mutex<Option<Learning>>>,
     /// What fetches vectors of the model of `models.embed`, when there is one.
     vectors: Arc<Mutex<Option<Vectors>>>,
 }
@@ -118,6 +121,7 @@ impl Indexes {
             cache,
             folders: Arc::default(),
             recent: Recent::default(),
+            learning: Arc::default(),
             vectors: Arc::default(),
         }
     }
@@ -132,7 +136,14 @@ impl Indexes {
         self.folders.get_or_init(|| {
             let open = |root: &PathBuf| {
                 let (tell, status) = watch::channel(Status::default());
+                let (learning, folder) = (Arc::clone(&self.learning), root.clone());
                 let opened = Index::open(Options {
+                    on_change: Box::new(move |paths| {
+                        let learning = learning.lock().unwrap_or_else(PoisonError::into_inner);
+                        if let Some(learning) = &*learning {
+                            learning.changed(paths.iter().map(|path| path.under(&folder)));
+                        }
+                    }),
                     on_status: Box::new(move |status| {
                         tell.send_replace(status.clone());
                     }),
@@ -149,6 +160,13 @@ impl Indexes {
             };
             self.roots.iter().filter_map(open).collect()
         });
+    }
+
+    /// Has an engine told of the changes on disk that the folders' watches notice, instead of the one
+    /// before; `None` for none.
+    pub fn tell(&self, learning: Option<Learning>) {
+        let mut told = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        *told = learning;
     }
 
     /// Lets `embedder` turn the code of the loaded folders into vectors, instead of the one

@@ -39,6 +39,7 @@ mod worker;
 pub use net::{HIDDEN, Net};
 pub use reading::{WINDOW_ABOVE, WINDOW_BELOW};
 pub use skip::{MAX_BYTES, Skip};
+pub use worker::Learning;
 
 use decode::Draft;
 use evidence::{Learnt, Sources};
@@ -230,8 +231,8 @@ impl Engine {
 
     /// Tells the present text of an open buffer.
     ///
-    /// A rope is taken because a clone of one is cheap; it is read in the background, once the
-    /// buffer has been left alone for a moment.
+    /// A rope is taken because a clone of one is cheap; it is read in the background, together
+    /// with what else is typed within a moment.
     pub fn edited(&self, path: &Path, text: Rope) {
         self.worker.edited(path, Some(text));
     }
@@ -243,7 +244,7 @@ impl Engine {
 
     /// Tells that files or folders were created, changed or deleted on disk.
     pub fn changed(&self, paths: impl IntoIterator<Item = PathBuf>) {
-        self.worker.changed(paths);
+        self.worker.learning.changed(paths);
     }
 
     /// Forgets everything and learns the roots anew.
@@ -251,13 +252,18 @@ impl Engine {
         self.worker.relearn();
     }
 
+    /// Returns what can be waited for and told of without keeping the engine at work.
+    pub fn learning(&self) -> Learning {
+        self.worker.learning.clone()
+    }
+
     pub fn status(&self) -> Status {
-        self.worker.status()
+        self.worker.learning.status()
     }
 
     /// Waits until everything told so far is learnt; returns whether that was before `deadline`.
     pub fn wait_learnt(&self, deadline: Instant) -> bool {
-        self.worker.wait_learnt(deadline)
+        self.worker.learning.wait_learnt(deadline)
     }
 
     /// Returns the most probable rest of the cursor's line, however unsure.
@@ -422,6 +428,17 @@ fn render(
         confidence,
         prefixes,
     })
+}
+
+/// Returns the text of a file worth learning from, with unix line ends; `path` is within its root.
+///
+/// # Errors
+/// The reason why it is not.
+pub(crate) fn worth_learning(path: &Path, bytes: Vec<u8>) -> Result<String, Skip> {
+    match skip::by_path(path) {
+        Some(reason) => Err(reason),
+        None => skip::by_content(bytes),
+    }
 }
 
 fn glob_set(globs: &[String]) -> anyhow::Result<GlobSet> {

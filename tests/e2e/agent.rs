@@ -21,5 +21,6 @@ mod run;
 mod scope;
 mod startup;
 mod symbols;
+mod terminal;
 mod trust;
 mod unfinished;

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
+use pairwright::driver::PATIENCE;
 use pairwright::session::document::uri_of;
 use serde_json::{Value, json};
 
-use crate::world::{Edits, World, suggested};
+use crate::world::{Edits, TYPED_ELSEWHERE, World, suggested};
 
 /// Before the `😀` a UTF-16 client counts two, a UTF-8 client four, a UTF-32 client one.
 const LINE: &str = "    😀; result = multiply(";
@@ -105,6 +107,34 @@ fn every_recorded_client_gets_ghost_text_in_its_own_units() {
         assert!(menu.starts_with("PI, square"), "{name}: {menu}");
         assert_eq!(client.leave().unwrap().code(), Some(0), "{name}");
     }
+}
+
+#[test]
+fn what_another_program_writes_is_learnt_also_where_the_client_watches_no_files() {
+    let mut recorded = recorded().into_iter();
+    let (_, params) = recorded.find(|(name, _)| name == "neovim-0.12.4").unwrap();
+    let watching = &params["capabilities"]["workspace"]["didChangeWatchedFiles"];
+    assert_eq!(watching["dynamicRegistration"], false);
+    let world = World::knowing();
+    let mut client = world.server();
+    let params = listening(moved_to(&params, &world.root()));
+    client.initialize_with(&params).unwrap().result.unwrap();
+    client.learnt();
+    let uri = world.uri("third.py");
+    let text = format!("def third(radius):\n{TYPED_ELSEWHERE}\n");
+    client.open(&uri, "python", &text);
+    let end = (1, TYPED_ELSEWHERE.len() as u32);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Again and again: when watching began is not told.
+        world.write_elsewhere();
+        let answer = client.inline(&uri, end);
+        if suggested(&answer).is_some_and(|text| text.contains("DEPTH, cube")) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{answer:?}");
+    }
+    assert_eq!(client.leave().unwrap().code(), Some(0));
 }
 
 #[test]

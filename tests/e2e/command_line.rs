@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::process::{Output, Stdio};
 
+use model_server::{Answer, Listen, ModelServer};
 use pairwright::edit::workspace::directory_of;
 use serde_json::{Value, json};
 
 use crate::world::{END, TYPED, World};
 
-fn run(world: &World, arguments: &[&str], input: &str) -> Output {
+fn run(world: &World, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     let mut command = world.command(arguments);
     let mut child = command
         .stdin(Stdio::piped())
@@ -20,7 +21,7 @@ fn run(world: &World, arguments: &[&str], input: &str) -> Output {
         .stdin
         .take()
         .unwrap()
-        .write_all(input.as_bytes())
+        .write_all(input.as_ref())
         .unwrap();
     child.wait_with_output().unwrap()
 }
@@ -47,6 +48,8 @@ fn a_batch_is_answered_line_by_line_from_the_text_given() {
         case("closed", &format!("{TYPED})\n"), END.0, END.1),
     ]
     .join("\n");
+    // A line that is not UTF-8 is a line like others.
+    let input = [b"\xff\n", input.as_bytes()].concat();
     let root = world.root();
     let root = root.to_str().unwrap();
     let output = run(
@@ -81,11 +84,12 @@ fn a_batch_is_answered_line_by_line_from_the_text_given() {
     );
     assert_eq!(by_id("end")["insertText"], "tiply(PI, square(radius))");
     assert_eq!(by_id("closed")["insertText"], "PI, square(radius)");
-    let complaint = lines
+    let complaints: Vec<&str> = lines
         .iter()
-        .find_map(|line| line["error"].as_str())
-        .unwrap();
-    assert!(complaint.contains("line 3"), "{complaint}");
+        .filter_map(|line| line["error"].as_str())
+        .collect();
+    assert!(complaints[0].contains("line 1"), "{complaints:?}");
+    assert!(complaints[1].contains("line 4"), "{complaints:?}");
 }
 
 #[test]
@@ -121,6 +125,16 @@ fn the_tour_shows_ghost_text_for_a_folder_and_says_what_is_wrong_with_an_empty_o
 }
 
 #[test]
+fn what_a_file_holds_is_shown_in_a_terminal_and_not_obeyed() {
+    let world = World::knowing().with_variable("CLICOLOR_FORCE", "1");
+    let line = format!("def f(radius):\n{TYPED}").replace("result", "\u{1b}]52;c;eA==\u{7}");
+    world.write("new.py", &line);
+    let shown = stdout(&run(&world, &["complete", "new.py"], ""));
+    assert!(shown.contains("]52;c;eA==") && shown.contains("multiply("));
+    assert!(!shown.contains("\u{1b}]") && !shown.contains('\u{7}'));
+}
+
+#[test]
 fn doctor_names_what_is_wrong_and_the_next_step() {
     let world = World::knowing();
     let healthy = run(&world, &["doctor"], "");
@@ -152,6 +166,81 @@ fn doctor_names_what_is_wrong_and_the_next_step() {
     assert!(
         said.contains("correct `outbound` in your settings"),
         "{said}"
+    );
+}
+
+#[test]
+fn doctor_looks_at_the_folder_that_is_named_its_index_and_its_trust() {
+    let world = World::knowing();
+    let nowhere = run(&world, &["doctor", "--root", "/no/such"], "");
+    assert!(!nowhere.status.success());
+    let said = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(said.contains("/no/such cannot be read"), "{said}");
+
+    let output = run(&world, &["doctor", "--json"], "");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let index = &report["index"];
+    let counts = (&index["files"], &index["indexed"], &index["faults"]);
+    assert_eq!(counts, (&json!(2), &json!(2), &json!(0)), "{index}");
+    assert_eq!(index["state"], "ready");
+    assert_eq!(
+        (&index["isBehind"], &index["isFollower"]),
+        (&json!(false), &json!(false))
+    );
+    let shown = stdout(&run(&world, &["doctor"], ""));
+    assert!(shown.contains("2 files known, 2 indexed"), "{shown}");
+
+    world.write(".pairwright.toml", "[complete]\nenabled = false\n");
+    let shown = stdout(&run(&world, &["doctor"], ""));
+    assert!(shown.contains("run `pairwright trust` here"), "{shown}");
+    assert!(!shown.contains("Correct it there"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_shows_a_chat_model_its_key() {
+    let server = ModelServer::listen(Listen::default(), |seen| {
+        match (seen.method.as_str(), seen.header("authorization")) {
+            ("GET", Some("Bearer good")) => {
+                Answer::bytes("application/json", [r#"{"data":[{"id":"m"}]}"#])
+            }
+            ("GET", Some("Bearer silent")) => Answer::error(404, "no such route"),
+            _ => Answer::error(401, "who are you?"),
+        }
+    })
+    .await
+    .unwrap();
+    let settings = format!(
+        "[models.chat]\nurl = '{}'\nmodel = 'm'\nhttp = 'h2c'\napiKeyEnv = 'OUR_KEY'\n",
+        server.url()
+    );
+    for (key, wrong) in [
+        (None, Some("OUR_KEY is not set")),
+        (Some("bad"), Some("did not accept the key")),
+        (Some("good"), None),
+        // Not every server says which models it has.
+        (Some("silent"), None),
+    ] {
+        let mut world = World::knowing();
+        if let Some(key) = key {
+            world = world.with_variable("OUR_KEY", key);
+        }
+        world.write_settings(&settings);
+        let output = run(&world, &["doctor", "--json"], "");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let problems = report["problems"].as_array().unwrap();
+        match wrong {
+            None => assert!(problems.is_empty(), "{key:?}: {problems:?}"),
+            Some(wrong) => {
+                assert_eq!(problems.len(), 1, "{key:?}: {problems:?}");
+                let message = problems[0]["message"].as_str().unwrap();
+                assert!(message.contains(wrong), "{key:?}: {message}");
+            }
+        }
+        assert_eq!(output.status.success(), wrong.is_none(), "{key:?}");
+    }
+    assert!(
+        server.log().completions().is_empty(),
+        "that would cost money"
     );
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::world::World;
+use crate::world::{TYPED_ELSEWHERE, World};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -404,21 +404,30 @@ async fn the_embedded_engine_answers_where_there_is_no_model() {
     let endpoint = Endpoint::start(&world);
     // Learning goes on while it listens.
     let deadline = std::time::Instant::now() + PATIENCE;
-    let prompt = "PI = 3\n\n\ndef area_of_thing(radius):\n    result = multiply(";
-    loop {
-        let said = endpoint
-            .post("/v1/completions", &json!({ "prompt": prompt }))
-            .await
-            .json();
-        let text = said["choices"][0]["text"].as_str().unwrap().to_owned();
-        if !text.is_empty() {
-            assert!("PI, square(radius))".starts_with(&*text), "{text}");
-            return;
-        }
+    let ask = async |prompt: &str| {
+        let asked = json!({ "prompt": prompt });
+        let said = endpoint.post("/v1/completions", &asked).await.json();
         assert!(
             std::time::Instant::now() < deadline,
             "nothing was suggested"
         );
+        said["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let prompt = "PI = 3\n\n\ndef area_of_thing(radius):\n    result = multiply(";
+    loop {
+        let text = ask(prompt).await;
+        if !text.is_empty() {
+            assert!("PI, square(radius))".starts_with(&*text), "{text}");
+            break;
+        }
+    }
+    // No editor tells of what another program writes.
+    let prompt = format!("PI = 3\n\n\ndef volume_of_thing(radius):\n{TYPED_ELSEWHERE}");
+    loop {
+        world.write_elsewhere();
+        if ask(&prompt).await.contains("DEPTH, cube") {
+            break;
+        }
     }
 }
 

@@ -27,7 +27,7 @@ const FILES: &[(&str, &str)] = &[
     (".env", "PASSWORD=backoff_delay_hunter2\n"),
 ];
 
-fn run(world: &World, arguments: &[&str], input: &str) -> Output {
+fn run(world: &World, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     let mut child = world
         .command(arguments)
         .stdin(Stdio::piped())
@@ -36,12 +36,12 @@ fn run(world: &World, arguments: &[&str], input: &str) -> Output {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
+    stdin.write_all(input.as_ref()).unwrap();
     drop(stdin);
     child.wait_with_output().unwrap()
 }
 
-fn stdout(world: &World, arguments: &[&str], input: &str) -> String {
+fn stdout(world: &World, arguments: &[&str], input: impl AsRef<[u8]>) -> String {
     let output = run(world, arguments, input);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
@@ -87,11 +87,15 @@ fn a_batch_of_questions_is_answered_line_by_line() {
         json!({ "id": 3, "query": "" }).to_string(),
     ]
     .join("\n");
+    // A line that is not UTF-8 is a line like others.
+    let input = [b"\xff\n", input.as_bytes()].concat();
     let answers = lines(&stdout(&world, &["search", "--batch"], &input));
-    assert_eq!(answers.len(), 4);
+    assert_eq!(answers.len(), 5);
+    assert!(answers[0]["error"].as_str().unwrap().contains("line 1"));
+    let answers = &answers[1..];
     assert_eq!(answers[0]["files"][0]["path"], "src/colour.py");
     assert!(answers[0]["files"][0]["signals"].is_object() && answers[0]["ms"].is_f64());
-    assert!(answers[1]["error"].as_str().unwrap().contains("line 2"));
+    assert!(answers[1]["error"].as_str().unwrap().contains("line 3"));
     assert_eq!(
         (&answers[2]["id"], &answers[2]["files"][0]["path"]),
         (&json!("x"), &json!("src/retry.py"))

@@ -17,6 +17,10 @@ pub(crate) const TYPED: &str = "    result = multiply(";
 pub(crate) const END: (u32, u32) = (0, TYPED.len() as u32);
 pub(crate) const WHOLE: &str = "    result = multiply(PI, square(radius))";
 
+/// The same of a line that [`World::knowing`] does not have.
+pub(crate) const TYPED_ELSEWHERE: &str = "    volume = extrude(";
+const WHOLE_ELSEWHERE: &str = "    volume = extrude(DEPTH, cube(radius))";
+
 pub(crate) struct World {
     dir: TempDir,
     variables: Vec<(String, String)>,
@@ -53,6 +57,17 @@ impl World {
             "square", "kite", "sector", "segment", "lens", "ring", "star", "leaf", "oval",
         ];
         Self::new(&[("round.py", &shapes(round)), ("flat.py", &shapes(flat))])
+    }
+
+    /// Writes, as another program does, a file of which can be learnt how [`TYPED_ELSEWHERE`] goes on.
+    pub(crate) fn write_elsewhere(&self) {
+        let shape = |name: &str| {
+            format!("def volume_of_{name}(radius):\n{WHOLE_ELSEWHERE}\n    return volume\n\n\n")
+        };
+        let names = [
+            "ball", "barrel", "bowl", "bell", "bead", "bolt", "brick", "bulb", "buoy",
+        ];
+        self.write("solid.py", &names.map(shape).concat());
     }
 
     /// Sets an environment variable for every program started.

@@ -55,8 +55,10 @@ class Archive(Timed, unittest.TestCase):
                 ):
                     self.assertGreater((share / part).stat().st_size, 0, part)
                 terms = (share / "doc/pairwright/LICENSES-OF-OTHERS").read_text()
-                for package in ("tantivy ", "tree-sitter ", "rustls "):
+                for package in ("tantivy ", "tree-sitter ", "rustls ", "Rust's standard library", "GNU C Library"):
                     self.assertIn(f"\n{package}", terms)
+                for words in ("GNU LESSER GENERAL PUBLIC LICENSE", "can be linked anew"):
+                    self.assertIn(words, terms)
                 completing = ". ~/.local/share/bash-completion/completions/pairwright; complete -p pairwright"
                 self.assertIn("_pairwright", run(f"bash -c '{completing}'"))
         with tarfile.open(archive) as packed:

@@ -67,6 +67,10 @@ impl Line {
         self.waiting.remove(path);
     }
 
+    pub(super) fn contains(&self, path: &RepoPath) -> bool {
+        self.waiting.contains_key(path)
+    }
+
     pub(super) fn paths(&self) -> impl Iterator<Item = &RepoPath> {
         self.waiting.keys()
     }

@@ -821,3 +821,32 @@ fn vectors_that_cover_little_do_not_answer_yet() {
     seen(&index);
     assert!(index.reader().base.outside().is_none());
 }
+
+#[test]
+fn what_changes_on_disk_is_told_and_what_was_there_or_is_ignored_is_not() {
+    let workspace = Workspace::new(&[("a.rs", "fn a() {}\n"), (".gitignore", "target/\n")]);
+    let (tell, heard) = mpsc::channel();
+    let index = Index::open(Options {
+        on_change: Box::new(move |paths| _ = tell.send(paths.to_vec())),
+        ..workspace.options()
+    });
+    let index = index.unwrap();
+    let told = || -> BTreeSet<String> { heard.try_iter().flatten().map(String::from).collect() };
+    assert!(index.wait_until_settled(soon()), "{:?}", index.status());
+    assert_eq!(told(), BTreeSet::new());
+    workspace.write("a.rs", "fn b() {}\n");
+    workspace.write("target/c.rs", "fn c() {}\n");
+    index.changed([workspace.path("a.rs"), workspace.path("target/c.rs")]);
+    seen(&index);
+    assert_eq!(told(), BTreeSet::from(["a.rs".to_owned()]));
+    // What nobody told of.
+    fs::remove_file(workspace.path("a.rs")).unwrap();
+    workspace.write("new/d.rs", "fn d() {}\n");
+    settle(&index);
+    let told = told();
+    assert!(
+        told.contains("a.rs") && told.contains("new/d.rs"),
+        "{told:?}"
+    );
+    assert!(!told.contains("target/c.rs"), "{told:?}");
+}

@@ -95,8 +95,10 @@ pub(super) struct Writer {
     waiting: Line,
     /// All files are to be listed,
     must_walk: bool,
-    /// are being listed.
+    /// are being listed,
     walks: bool,
+    /// were listed before.
+    has_listed: bool,
     /// Files looked at since that began.
     looked_at: FxHashSet<RepoPath>,
     history: Arc<History>,
@@ -211,6 +213,7 @@ impl Writer {
             waiting: Line::default(),
             must_walk: true,
             walks: false,
+            has_listed: false,
             looked_at: FxHashSet::default(),
             history,
             head: Arc::default(),
@@ -309,7 +312,8 @@ impl Writer {
             self.look_at_git();
         }
         self.must_walk |= mail.rescan;
-        self.look_at(mail.paths, Order::First);
+        let changed = self.look_at(mail.paths, Order::First);
+        self.tell_changed(&changed);
         if let Some(walked) = mail.walked {
             self.reconcile(walked);
         }
@@ -380,6 +384,12 @@ impl Writer {
         self.recent.push_front(path.clone());
         self.look_at([path.under(&self.options.root)], Order::First);
         was_open
+    }
+
+    pub(super) fn tell_changed(&self, paths: &[RepoPath]) {
+        if !paths.is_empty() {
+            (self.options.on_change)(paths);
+        }
     }
 
     /// Whether there is more to look at, as far as is known.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::style;
+use super::style::{self, harmless};
 use crate::complete::engines::Engines;
 use crate::complete::surroundings::{Surroundings, windows};
 use crate::complete::trim::{Extent, Trimmed, insertion, trim};
@@ -129,7 +129,8 @@ impl Complete {
             writeln!(out, "nothing to suggest here")?;
             return Ok(());
         };
-        writeln!(out, "{before}{}", style::paint(style::GHOST, text))?;
+        let ghost = style::paint(style::GHOST, harmless(text));
+        writeln!(out, "{}{ghost}", harmless(before))?;
         let sure = said
             .confidence
             .map_or_else(String::new, |c| format!(", {:.0} % sure", c * 100.0));
@@ -161,15 +162,15 @@ fn line_before(case: &Case) -> String {
 /// an error; the next ones are answered all the same.
 async fn batch(completer: &Helper) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    for (n, line) in io::stdin().lock().lines().enumerate() {
+    for (n, line) in io::stdin().lock().split(b'\n').enumerate() {
         let line = line.context("stdin cannot be read")?;
-        if line.trim().is_empty() {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_str::<Case>(&line) {
+        match serde_json::from_slice::<Case>(&line) {
             Ok(case) => serde_json::to_writer(&mut out, &completer.complete(case).await)?,
             Err(why) => {
-                let id = serde_json::from_str::<serde_json::Value>(&line)
+                let id = serde_json::from_slice::<serde_json::Value>(&line)
                     .ok()
                     .map(|v| v["id"].clone());
                 let error = format!("line {} is not a position: {why}", n + 1);

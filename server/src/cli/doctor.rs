@@ -9,11 +9,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use indexer::{Index, Phase, Role};
 use serde::Serialize;
 
+use super::index::folder;
 use crate::agent::agents_file::{self, Wear};
 use crate::complete::engines::Engines;
 use crate::config::current::Current;
+use crate::config::layers::Origin;
 use crate::config::reference::is_private;
 use crate::config::sources::Directories;
 use crate::config::{self, Settings};
@@ -21,14 +24,19 @@ use crate::edit::disk::{Content, Root};
 use crate::edit::path::RepoPath;
 use crate::edit::workspace::directory_of;
 use crate::error::UserError;
+use crate::index::cache_dir;
 use crate::local;
 use crate::mcp::{Found, Servers};
 use crate::model::{Embedder, Model, Probe, TurnModel};
 use crate::secret;
 use crate::store::Store;
 
-/// How long the engine is given to learn before it is reported as it is.
+/// How long the engine is given to learn, and the index to be brought up to date, before they are
+/// reported as they are.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Faults of the index that are told.
+const FAULTS: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Doctor {
@@ -61,6 +69,8 @@ struct Report {
     /// Servers that answered; why others did not is among the problems.
     mcp: Vec<Found>,
     engine: Option<EngineReport>,
+    /// `None` when it is switched off or cannot be kept, as `problems` says.
+    index: Option<IndexReport>,
     problems: Vec<Problem>,
 }
 
@@ -87,7 +97,6 @@ struct ModelReport {
     models: Option<Vec<String>>,
 }
 
-/// A model for conversations. It is connected to and not asked: an answer costs money.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EmbedderReport {
@@ -107,6 +116,8 @@ struct SandboxReport {
     running: Option<usize>,
 }
 
+/// A model for conversations. It is connected to and shown the key, and not asked: an answer costs
+/// money.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TurnModelReport {
@@ -132,6 +143,24 @@ struct EngineReport {
     skipped: BTreeMap<String, usize>,
 }
 
+/// The repository index of the folder.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexReport {
+    state: Phase,
+    files: usize,
+    indexed: usize,
+    /// Files that wait to be looked at.
+    pending: usize,
+    /// It is not yet of the commit that is checked out.
+    is_behind: bool,
+    /// Another process keeps it.
+    is_follower: bool,
+    faults: usize,
+    /// What the first of them are.
+    first_faults: Vec<String>,
+}
+
 #[derive(Debug, Serialize)]
 struct Problem {
     message: String,
@@ -149,8 +178,9 @@ impl From<&UserError> for Problem {
 
 impl Doctor {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let root = folder(&self.root)?;
         let runtime = super::runtime()?;
-        let report = runtime.block_on(examine(&self.root));
+        let report = runtime.block_on(examine(root));
         runtime.shutdown_background();
         let mut out = anstream::stdout().lock();
         if self.json {
@@ -166,9 +196,8 @@ impl Doctor {
     }
 }
 
-async fn examine(root: &Path) -> Report {
+async fn examine(root: PathBuf) -> Report {
     let directories = Directories::find();
-    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let current = Current::load(directories.clone());
     current.set_roots(vec![root.clone()]);
     let resolved = current.get();
@@ -177,15 +206,21 @@ async fn examine(root: &Path) -> Report {
         .iter()
         .map(|p| Problem {
             message: p.to_string(),
-            hint: Some("Correct it there; editors/SETTINGS.md lists all settings.".into()),
+            hint: Some(match &p.origin {
+                Origin::WorkspaceFile(_) if !resolved.trust.trusts(&root) => {
+                    "Read it, and run `pairwright trust` here if it may have its say.".into()
+                }
+                _ => "Correct it there; editors/SETTINGS.md lists all settings.".into(),
+            }),
         })
         .collect();
     problems.extend(unusable(&directories));
     problems.extend(unusable_store(&directories, &root));
     problems.extend(worn_agents_file(&root));
     let settings = settings(&resolved);
+    let roots = std::slice::from_ref(&root);
     let (engines, failed) =
-        Engines::default().with(Arc::new(resolved.settings.clone()), &[root], &[]);
+        Engines::default().with(Arc::new(resolved.settings.clone()), roots, &[]);
     problems.extend(failed.iter().map(Problem::from));
     let model = match engines.model() {
         Some(model) => Some(examine_model(model, &mut problems).await),
@@ -220,9 +255,16 @@ async fn examine(root: &Path) -> Report {
         None => None,
     };
     let mcp = examine_servers(&resolved.settings, &mut problems).await;
+    let deadline = Instant::now() + PATIENCE;
+    let index = match resolved.settings.index.enabled {
+        true => examine_index(&root, &directories, deadline)
+            .map_err(|problem| problems.push(problem))
+            .ok(),
+        false => None,
+    };
     let engine = engines
         .local
-        .map(|engine| examine_engine(&engine, resolved.settings.local.memory_mb));
+        .map(|engine| examine_engine(&engine, resolved.settings.local.memory_mb, deadline));
     Report {
         version: env!("CARGO_PKG_VERSION"),
         settings_file: directories.user_file(),
@@ -241,6 +283,7 @@ async fn examine(root: &Path) -> Report {
         sandbox,
         mcp,
         engine,
+        index,
         problems,
     }
 }
@@ -308,7 +351,7 @@ fn settings(resolved: &config::layers::Resolved) -> Vec<Setting> {
         (false, serde_json::Value::String(text)) => secret::redact(&text).into(),
         (false, value) => value,
     };
-    let setting = |(key, origin): (&String, &config::layers::Origin)| Setting {
+    let setting = |(key, origin): (&String, &Origin)| Setting {
         key: key.clone(),
         value: shown(key),
         origin: origin.to_string(),
@@ -377,6 +420,9 @@ async fn examine_turn_model(model: &TurnModel, problems: &mut Vec<Problem>) -> T
             .err()
             .map(|e| Problem::from(&e.user_error())),
     );
+    let tried = model.try_key().await.err();
+    let tried = tried.filter(|why| connected.as_ref().err() != Some(why));
+    problems.extend(tried.map(|e| Problem::from(&e.user_error())));
     // A turn would cost money; whether one would be let go does not.
     let looked = model.look("May this be sent?").await;
     problems.extend(looked.err().map(|e| Problem::from(&e.user_error())));
@@ -415,9 +461,41 @@ async fn examine_embedder(model: &Embedder, problems: &mut Vec<Problem>) -> Embe
     }
 }
 
-fn examine_engine(engine: &local::Engine, memory_mb: u32) -> EngineReport {
+/// Brings the index up to date, as an editor would, until `deadline`.
+fn examine_index(
+    root: &Path,
+    directories: &Directories,
+    deadline: Instant,
+) -> Result<IndexReport, Problem> {
+    let cache = cache_dir(directories).map_err(|why| Problem::from(&why))?;
+    let index = Index::open(super::index::options(root, &cache)).map_err(|why| Problem {
+        message: format!("The index of {} cannot be kept: {why}.", root.display()),
+        hint: Some(format!(
+            "Make {} writable, or set XDG_CACHE_HOME to a folder that is.",
+            cache.display()
+        )),
+    })?;
+    index.wait_until_settled(deadline);
+    let status = index.status();
+    let fault = |fault: &indexer::Fault| match &*fault.path {
+        "" => fault.message.clone(),
+        path => format!("{path}: {}", fault.message),
+    };
+    Ok(IndexReport {
+        state: status.phase,
+        files: status.n_files,
+        indexed: status.n_indexed,
+        pending: status.pending,
+        is_behind: status.indexed_commit != status.head.commit,
+        is_follower: status.role == Role::Follower,
+        faults: status.n_faults,
+        first_faults: status.faults.iter().take(FAULTS).map(fault).collect(),
+    })
+}
+
+fn examine_engine(engine: &local::Engine, memory_mb: u32, deadline: Instant) -> EngineReport {
     let started = Instant::now();
-    let learnt = engine.wait_learnt(started + PATIENCE);
+    let learnt = engine.wait_learnt(deadline);
     let status = engine.status();
     EngineReport {
         files: status.files,

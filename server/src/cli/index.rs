@@ -187,7 +187,7 @@ pub(super) fn settled(root: &Path) -> anyhow::Result<Index> {
     Ok(index)
 }
 
-fn options(root: &Path, cache: &Path) -> Options {
+pub(super) fn options(root: &Path, cache: &Path) -> Options {
     Options {
         watch: Watching::Off,
         ..Options::new(root, cache)

@@ -174,12 +174,12 @@ fn answer(id: serde_json::Value, hits: &[FileHit], ms: f64) -> Answer {
 fn batch(index: &Index, root: &Path, limit: usize) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let reader = index.reader();
-    for (n, line) in io::stdin().lock().lines().enumerate() {
+    for (n, line) in io::stdin().lock().split(b'\n').enumerate() {
         let line = line.context("stdin cannot be read")?;
-        if line.trim().is_empty() {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_str::<Asked>(&line) {
+        match serde_json::from_slice::<Asked>(&line) {
             Ok(asked) => {
                 let open: Vec<RepoPath> = asked
                     .open
@@ -198,7 +198,7 @@ fn batch(index: &Index, root: &Path, limit: usize) -> anyhow::Result<()> {
                 serde_json::to_writer(&mut out, &answer(asked.id, &hits, ms))?;
             }
             Err(why) => {
-                let id = serde_json::from_str::<serde_json::Value>(&line)
+                let id = serde_json::from_slice::<serde_json::Value>(&line)
                     .ok()
                     .map(|v| v["id"].clone());
                 let error = format!("line {} is not a question: {why}", n + 1);

@@ -129,7 +129,10 @@ impl TaskCommand {
             }
             (None, None) => bail!("a task needs a prompt"),
         };
-        let mut lines = Lines::start();
+        let mut lines = match self.yes_policy {
+            Some(_) => Lines::of_nobody(),
+            None => Lines::start(),
+        };
         let events = log.follow(&handle.id, 1);
         let state = self.follow(events, &handle, &mut lines).await?;
         match state {
@@ -138,6 +141,7 @@ impl TaskCommand {
                 writeln!(anstream::stderr(), "{}", paint(style::WARN, hint))?;
             }
             _ if self.json => {}
+            _ if self.yes_policy.is_some() => review::only_show(&workspace, &handle.id)?,
             _ => review::at_the_end(&workspace, &handle.id, &mut lines).await?,
         }
         Ok(code_of(state))
@@ -395,6 +399,15 @@ impl Lines {
             }
         });
         Self { lines, is_typed }
+    }
+
+    /// Where nobody is to be asked: standard input is the caller's, and is left alone.
+    fn of_nobody() -> Self {
+        let (_, lines) = mpsc::channel(1);
+        Self {
+            lines,
+            is_typed: false,
+        }
     }
 
     /// Forgets what was typed before the question that is asked now.

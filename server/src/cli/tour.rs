@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::style::{self, paint};
+use super::style::{self, harmless, paint};
 use crate::driver::{Answer, Client};
 use crate::session::document::uri_of;
 use crate::session::language;
+use crate::shown::printable;
 use places::Place;
 
 /// Places that are asked about, and of those shown.
@@ -124,6 +125,31 @@ impl Suggestion<'_> {
     fn is_exact(&self) -> bool {
         self.text.trim_end() == self.place.rest.trim_end()
     }
+
+    fn show(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let Self { place, text, took } = self;
+        let exact = self.is_exact();
+        let mark = if exact {
+            paint(style::GOOD, "✓")
+        } else {
+            paint(style::WARN, "·")
+        };
+        let path = printable(&place.path.to_string_lossy());
+        let at = format!("{path}:{}", place.line + 1);
+        writeln!(out, "\n  {mark} {} {}", faint(at), faint(ms(*took)))?;
+        writeln!(out, "    {}", with_ghost(&place.before, text))?;
+        if !exact {
+            let wrote = harmless(place.rest.trim_end());
+            writeln!(out, "    {}", faint(format!("its author wrote: {wrote}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// A line as far as it is typed, and what is suggested for the rest of it.
+fn with_ghost(before: &str, text: &str) -> String {
+    let ghost = paint(style::GHOST, harmless(text));
+    format!("{}{ghost}", harmless(before.trim_start()))
 }
 
 impl<W: Write> Guide<W> {
@@ -145,7 +171,7 @@ impl<W: Write> Guide<W> {
         writeln!(
             self.out,
             "  status: {}\n",
-            status["message"].as_str().unwrap_or_default()
+            harmless(status["message"].as_str().unwrap_or_default())
         )?;
         Ok(())
     }
@@ -175,7 +201,7 @@ impl<W: Write> Guide<W> {
         let n_exact = spoken.iter().filter(|s| s.is_exact()).count();
         spoken.sort_by_key(|s| std::cmp::Reverse((s.is_exact(), s.text.len())));
         for suggestion in spoken.iter().take(SHOWN) {
-            self.show(suggestion)?;
+            suggestion.show(&mut self.out)?;
         }
         times.sort();
         let (n, n_spoke) = (places.len(), spoken.len());
@@ -191,32 +217,6 @@ impl<W: Write> Guide<W> {
             ms(times[n - 1])
         )?;
         Ok(spoken.into_iter().next().filter(Suggestion::is_exact))
-    }
-
-    fn show(&mut self, suggestion: &Suggestion<'_>) -> std::io::Result<()> {
-        let Suggestion { place, text, took } = suggestion;
-        let exact = suggestion.is_exact();
-        let mark = if exact {
-            paint(style::GOOD, "✓")
-        } else {
-            paint(style::WARN, "·")
-        };
-        let at = format!("{}:{}", place.path.display(), place.line + 1);
-        writeln!(self.out, "\n  {mark} {} {}", faint(at), faint(ms(*took)))?;
-        writeln!(
-            self.out,
-            "    {}{}",
-            place.before.trim_start(),
-            paint(style::GHOST, text)
-        )?;
-        if !exact {
-            writeln!(
-                self.out,
-                "    {}",
-                faint(format!("its author wrote: {}", place.rest.trim_end()))
-            )?;
-        }
-        Ok(())
     }
 
     /// Types the beginning of a suggestion: the rest of it stays, without being asked for again.
@@ -243,9 +243,8 @@ impl<W: Write> Guide<W> {
                 .unwrap_or_default();
             writeln!(
                 self.out,
-                "    {}{} {}",
-                typed.trim_start(),
-                paint(style::GHOST, rest),
+                "    {} {}",
+                with_ghost(&typed, &rest),
                 faint(ms(took))
             )?;
         }
@@ -271,7 +270,7 @@ impl<W: Write> Guide<W> {
             self.out,
             "  a request and its cancel: answered in {} ({})\n",
             ms(took),
-            how.to_lowercase()
+            harmless(&how.to_lowercase())
         )?;
         self.close(place)?;
         Ok(())
@@ -292,7 +291,7 @@ impl<W: Write> Guide<W> {
             writeln!(
                 self.out,
                 "  {}",
-                status["message"].as_str().unwrap_or_default()
+                harmless(status["message"].as_str().unwrap_or_default())
             )?;
         }
         if let Ok(m) = metrics {
@@ -387,4 +386,34 @@ fn ms(time: Duration) -> String {
 
 fn faint(text: impl std::fmt::Display) -> String {
     paint(style::FAINT, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_files_hold_and_models_say_is_shown_and_not_obeyed() {
+        let place = Place {
+            path: PathBuf::from("a\u{1b}]52;.py"),
+            text: String::new(),
+            line: 0,
+            before: "    x = \u{1b}]52;c;eA==\u{7}".to_owned(),
+            rest: "f(\u{1b}[2J)".to_owned(),
+        };
+        let suggestion = Suggestion {
+            place: &place,
+            text: "g(\u{9b}2J)".to_owned(),
+            took: Duration::ZERO,
+        };
+        let mut out = Vec::new();
+        suggestion.show(&mut out).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        for obeyed in ["\u{1b}]52;", "\u{7}", "\u{1b}[2J", "\u{9b}"] {
+            assert!(!shown.contains(obeyed), "{shown:?}");
+        }
+        for part in [".py:1", "]52;c;eA==", "\\u{1b}[2J", "\\u{9b}2J"] {
+            assert!(shown.contains(part), "{shown:?}");
+        }
+    }
 }

@@ -93,7 +93,8 @@ impl Engines {
     }
 
     /// Adds the index of the folders `roots`, kept in `cache`; goes on with that of `before` when
-    /// they are the same. Returns the index when it is new and has to be loaded.
+    /// they are the same. It tells the embedded engine of files that other programs change. Returns
+    /// the index when it is new and has to be loaded.
     pub fn add_index(
         &mut self,
         before: &Self,
@@ -105,6 +106,7 @@ impl Engines {
         }
         let known = before.index.as_ref().filter(|index| index.roots() == roots);
         let index = known.cloned().unwrap_or_else(|| Indexes::new(roots, cache));
+        index.tell(self.local.as_ref().map(Engine::learning));
         self.index = Some(index.clone());
         known.is_none().then_some(index)
     }

@@ -30,6 +30,13 @@ const LEARNT_SHARE: f64 = 0.7;
 /// replace is still held.
 const CHANGED_SHARE: f64 = 0.8;
 
+/// Share of the memory given that open buffers may take, out of that of learnt files once everything
+/// is learnt anew; past it those that were edited least recently are forgotten.
+const OPEN_SHARE: f64 = 0.2;
+
+/// Changed files that are learnt one by one; more are learnt with everything else, anew.
+const MOST_CHANGES: usize = 5_000;
+
 /// Bytes that a byte of source takes once learnt, more than nearly every file needs.
 const BYTES_HELD_PER_BYTE: usize = 6;
 
@@ -55,6 +62,8 @@ pub(crate) struct Learner {
     unlearnt: Arc<Shard>,
     shards: FxHashMap<Language, Shard>,
     open: FxHashMap<Arc<Path>, OpenBuffer>,
+    /// The open buffers, the one that was edited last at the end.
+    recent: Vec<Arc<Path>>,
     pub(crate) tally: Tally,
 }
 
@@ -77,6 +86,7 @@ impl Learner {
             unlearnt: Arc::new(Shard::empty(Arc::new(frame))),
             shards: FxHashMap::default(),
             open: FxHashMap::default(),
+            recent: Vec::new(),
             tally: Tally::default(),
         }
     }
@@ -107,6 +117,7 @@ impl Learner {
         let files = self.walk();
         let total: u64 = files.iter().map(|file| file.bytes).sum();
         let budget = (self.memory as f64 * LEARNT_SHARE) as usize;
+        let budget = budget.saturating_sub(self.open_bytes());
         let before = self.bytes();
         let mut vocabulary = Vocabulary::root();
         let frame = Arc::new(Frame::keywords(&mut vocabulary));
@@ -174,20 +185,23 @@ impl Learner {
         shard
     }
 
-    /// Learns what became of `paths`; a folder stands for everything in it. Returns whether there
-    /// was memory for it; else what they were is forgotten, and everything is to be learnt anew.
+    /// Learns what became of `paths`; a folder stands for everything in it. Returns whether they
+    /// were few enough and there was memory for them; else everything is to be learnt anew, and
+    /// what they were may be forgotten.
     #[must_use]
     pub(crate) fn learn_changed(&mut self, paths: &FxHashSet<PathBuf>) -> bool {
+        let existing = self.existing(paths);
+        if existing.len() > MOST_CHANGES {
+            return false;
+        }
         let budget = (self.memory as f64 * CHANGED_SHARE) as usize;
         let held = self.bytes() - self.vocabulary.bytes();
         let mut vocabulary = (*self.vocabulary).clone();
         let mut tokens: FxHashMap<Language, Tokens> = FxHashMap::default();
-        for path in paths {
-            for shard in self.shards.values_mut() {
-                shard.forget(path);
-            }
+        for shard in self.shards.values_mut() {
+            shard.forget(paths.iter().map(PathBuf::as_path));
         }
-        for path in self.existing(paths) {
+        for path in existing {
             let Some(text) = self.read(&path) else {
                 continue;
             };
@@ -217,15 +231,15 @@ impl Learner {
 
     /// Learns the text of an open buffer, or with `None` that it was closed.
     pub(crate) fn learn_open(&mut self, path: &Path, text: Option<String>) {
+        self.open.remove(path);
+        self.recent.retain(|known| **known != *path);
         let Some(text) = text else {
-            self.open.remove(path);
             return;
         };
-        if skip::by_path(self.relative(path)) == Some(Skip::Secret) {
+        if self.is_excluded(path) || skip::by_path(self.relative(path)).is_some() {
             return;
         }
         let Ok(text) = skip::by_content(text.into_bytes()) else {
-            self.open.remove(path);
             return;
         };
         let language = Language::of(path);
@@ -235,8 +249,16 @@ impl Learner {
             .map_or(&self.unlearnt.frame, |shard| &shard.frame);
         let mut vocabulary = (*self.vocabulary).clone();
         let text = OpenText::frozen(&text, &mut vocabulary, frame);
-        self.open.insert(path.into(), OpenBuffer { language, text });
+        let path: Arc<Path> = path.into();
+        self.open
+            .insert(Arc::clone(&path), OpenBuffer { language, text });
+        self.recent.push(path);
         self.keep_words(vocabulary);
+        let most = (self.memory as f64 * OPEN_SHARE) as usize;
+        while self.open_bytes() > most {
+            let oldest = self.recent.remove(0);
+            self.open.remove(&oldest);
+        }
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -267,8 +289,12 @@ impl Learner {
             .flat_map(|shard| &shard.segments)
             .map(|segment| segment.bytes())
             .sum();
-        let open: usize = self.open.values().map(|open| open.text.bytes()).sum();
-        self.vocabulary.bytes() + segments + open
+        self.vocabulary.bytes() + segments + self.open_bytes()
+    }
+
+    /// Those of open buffers.
+    fn open_bytes(&self) -> usize {
+        self.open.values().map(|open| open.text.bytes()).sum()
     }
 
     fn keep_words(&mut self, vocabulary: Vocabulary) {
@@ -437,17 +463,25 @@ impl Shard {
         self.hidden.push(Arc::new([]));
     }
 
-    /// Hides a file, or every file of a folder.
-    fn forget(&mut self, path: &Path) {
-        let gone: Vec<Arc<Path>> = if self.files.contains_key(path) {
-            vec![path.into()]
-        } else {
-            self.files
-                .keys()
-                .filter(|file| file.starts_with(path))
-                .cloned()
-                .collect()
-        };
+    /// Hides files, and every file of folders.
+    fn forget<'p>(&mut self, paths: impl Iterator<Item = &'p Path>) {
+        let mut gone: Vec<Arc<Path>> = Vec::new();
+        let mut folders: FxHashSet<&Path> = FxHashSet::default();
+        for path in paths {
+            match self.files.get_key_value(path) {
+                Some((file, _)) => gone.push(Arc::clone(file)),
+                None => _ = folders.insert(path),
+            }
+        }
+        if !folders.is_empty() {
+            let is_inside = |file: &&Arc<Path>| {
+                let mut above = file.ancestors().skip(1);
+                above.any(|folder| folders.contains(folder))
+            };
+            gone.extend(self.files.keys().filter(is_inside).cloned());
+            gone.sort_unstable();
+            gone.dedup();
+        }
         self.hidden = self.hidden_without(gone.iter().map(|path| &**path));
         for path in gone {
             self.files.remove(&path);
@@ -461,9 +495,7 @@ impl Shard {
             let n_hidden: u32 = hidden.iter().map(|span| span.end - span.start).sum();
             n_hidden as usize * 2 > segment.words.len()
         };
-        for path in tokens.files.iter().map(|file| Arc::clone(&file.path)) {
-            self.forget(&path);
-        }
+        self.forget(tokens.files.iter().map(|file| &*file.path));
         while let (Some(segment), Some(hidden)) = (self.segments.last(), self.hidden.last())
             && (is_small(segment, tokens.words.len()) || is_hollow(segment, hidden))
         {

@@ -368,6 +368,74 @@ fn memory_stays_under_the_cap_also_when_learning_anew() {
     }
 }
 
+#[test]
+fn large_buffers_keep_to_their_share_and_a_saved_file_is_learnt_beside_them() {
+    const MEMORY: usize = 4 << 20;
+    let text = |n: usize| -> String {
+        let line = |line| format!("let name_{n}_{line} = other_{line}({n}, value_{n});\n");
+        (0..400).map(line).collect()
+    };
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().to_owned();
+    for n in 0..120 {
+        write(&root.join(format!("file{n}.rs")), &text(n));
+    }
+    let mut learner = Learner::new(vec![root.clone()], GlobSet::empty(), MEMORY);
+    let buffer = |n: usize| root.join(format!("open{n}.rs"));
+    for n in 0..40 {
+        learner.learn_open(&buffer(n), Some(text(n)));
+    }
+    // Typed in again, it is no longer the one that was left longest.
+    let kept = learner.snapshot().open.len();
+    let oldest = 40 - kept;
+    learner.learn_open(&buffer(oldest), Some(text(oldest)));
+    learner.learn_open(&buffer(40), Some(text(40)));
+    let open = learner.snapshot().open;
+    assert!(kept > 1 && open.len() <= kept, "{kept}, {}", open.len());
+    assert!(open.contains_key(&*buffer(40)) && open.contains_key(&*buffer(oldest)));
+    assert!(!open.contains_key(&*buffer(0)) && !open.contains_key(&*buffer(oldest + 1)));
+    learner.learn_all(&mut |_, _| true, &mut |_| {});
+    let status = learner.status();
+    assert!(status.is_capped && status.memory <= MEMORY, "{status:?}");
+    assert!(status.memory > MEMORY / 2, "{status:?}");
+    let saved = [root.join("file0.rs")].into_iter().collect();
+    assert!(
+        learner.learn_changed(&saved),
+        "everything would be learnt anew"
+    );
+}
+
+#[test]
+fn what_is_not_learnt_from_disk_is_not_learnt_from_a_buffer() {
+    let workspace = Workspace::with(&[("bill.rs", BILL)], &["held/**"], DEFAULT_MEMORY);
+    let rocket = "fn g() {\n    launch_rocket(pilot, moon);\n}\n".repeat(4);
+    let names = ["held/a.rs", "vendor/a.rs", "gen.pb.go", ".env", "kept/a.rs"];
+    for name in names {
+        let text = Rope::from_str(&rocket);
+        workspace.engine.edited(&workspace.path(name), text);
+    }
+    workspace.settle();
+    assert_eq!(workspace.engine.status().open, 1);
+    workspace.engine.closed(&workspace.path("kept/a.rs"));
+    workspace.settle();
+    assert_eq!(workspace.engine.status().open, 0);
+}
+
+#[test]
+fn many_changes_that_the_rules_ignore_are_no_reason_to_learn_everything_anew() {
+    let files = [("bill.rs", BILL), (".gitignore", "node_modules/\n")];
+    let workspace = Workspace::new(&files);
+    let path = |n: usize| workspace.path(&format!("node_modules/{}/{n}.js", n % 90));
+    let installed: Vec<PathBuf> = (0..9_000).map(path).collect();
+    for path in installed.iter().take(90) {
+        write(path, "x();\n");
+    }
+    workspace.engine.changed(installed);
+    assert_eq!(workspace.engine.status().state, State::Idle);
+    workspace.settle();
+    assert_eq!(workspace.engine.status().files, 1);
+}
+
 /// Returns the CPU time this thread spends in `work`.
 fn cpu(work: impl FnOnce()) -> Duration {
     let now = || {

@@ -1,7 +1,8 @@
 //! The learning thread: what it is told, what it tells, when it sleeps.
 //!
 //! Holds: idle, the thread waits without a timeout. What it is told is bounded: past
-//! [`MOST_CHANGES`] paths, or when there is no memory for them, it learns everything anew instead.
+//! [`MOST_TOLD`] paths, and where the learner says that they are too many or too large, it learns
+//! everything anew instead.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,22 +11,28 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ropey::Rope;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use super::learn::Learner;
 use super::{Shared, State, Status};
 
-/// Changed paths that are learnt one by one.
-const MOST_CHANGES: usize = 5_000;
+/// Changed paths that are remembered until they are looked at. An installer of packages tells of
+/// tens of thousands, most of them ignored.
+const MOST_TOLD: usize = 50_000;
 
-/// How long a buffer is left alone before its text is learnt.
-const SETTLE: Duration = Duration::from_millis(200);
+/// What is typed within this time is learnt together.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// A running learning thread.
 pub(crate) struct Worker {
-    desk: Arc<Desk>,
+    pub(crate) learning: Learning,
     thread: Option<JoinHandle<()>>,
 }
+
+/// What an engine learns, to be waited for and told of. Whoever holds it does not keep the engine
+/// at work: its thread ends with the last [`Engine`](super::Engine), and then nobody waits any more.
+#[derive(Clone)]
+pub struct Learning(Arc<Desk>);
 
 /// Where callers and the thread meet.
 struct Desk {
@@ -59,7 +66,8 @@ struct Inbox {
     all: bool,
     stop: bool,
     changed: FxHashSet<PathBuf>,
-    edited: FxHashMap<PathBuf, Option<Rope>>,
+    /// In the order in which they were told, each once.
+    edited: Vec<(PathBuf, Option<Rope>)>,
 }
 
 impl Inbox {
@@ -89,41 +97,47 @@ impl Worker {
             });
         let thread = thread.context("could not start the thread that learns the workspace")?;
         Ok(Self {
-            desk,
+            learning: Learning(desk),
             thread: Some(thread),
         })
     }
 
     pub(crate) fn edited(&self, path: &Path, text: Option<Rope>) {
-        self.desk.tell(|inbox| {
-            inbox.edited.insert(path.to_owned(), text);
+        self.learning.0.tell(|inbox| {
+            inbox.edited.retain(|(known, _)| known != path);
+            inbox.edited.push((path.to_owned(), text));
         });
     }
 
-    pub(crate) fn changed(&self, paths: impl IntoIterator<Item = PathBuf>) {
-        self.desk.tell(|inbox| {
+    pub(crate) fn relearn(&self) {
+        self.learning.0.tell(|inbox| inbox.all = true);
+    }
+}
+
+impl Learning {
+    /// Tells that files or folders were created, changed or deleted on disk.
+    pub fn changed(&self, paths: impl IntoIterator<Item = PathBuf>) {
+        self.0.tell(|inbox| {
             inbox.changed.extend(paths);
-            if inbox.changed.len() > MOST_CHANGES {
+            if inbox.changed.len() > MOST_TOLD {
                 inbox.changed.clear();
                 inbox.all = true;
             }
         });
     }
 
-    pub(crate) fn relearn(&self) {
-        self.desk.tell(|inbox| inbox.all = true);
+    pub fn status(&self) -> Status {
+        self.0.lock().status.clone()
     }
 
-    pub(crate) fn status(&self) -> Status {
-        self.desk.lock().status.clone()
-    }
-
-    pub(crate) fn wait_learnt(&self, deadline: Instant) -> bool {
-        let state = self.desk.lock();
+    /// Waits until everything told so far is learnt, or the engine is gone; returns whether that
+    /// was before `deadline`.
+    pub fn wait_learnt(&self, deadline: Instant) -> bool {
+        let state = self.0.lock();
         let wanted = state.n_told;
         let patience = deadline.saturating_duration_since(Instant::now());
         let waited = self
-            .desk
+            .0
             .learnt
             .wait_timeout_while(state, patience, |state| state.n_learnt < wanted);
         waited.unwrap_or_else(PoisonError::into_inner).0.n_learnt >= wanted
@@ -132,7 +146,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.desk.tell(|inbox| inbox.stop = true);
+        self.learning.0.tell(|inbox| inbox.stop = true);
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
@@ -148,10 +162,11 @@ impl Desk {
 
     fn tell(&self, what: impl FnOnce(&mut Inbox)) {
         let mut state = self.lock();
-        what(&mut state.inbox);
-        if state.inbox.all && state.n_learnt != u64::MAX {
-            state.status.state = State::Learning { done: 0, total: 0 };
+        if state.n_learnt == u64::MAX {
+            // Nobody learns it any more.
+            return;
         }
+        what(&mut state.inbox);
         state.n_told += 1;
         state.show_what_is_to_come();
         self.told.notify_all();
@@ -167,7 +182,7 @@ impl Desk {
         if state.inbox.is_only_edits() {
             let settled = self
                 .told
-                .wait_timeout_while(state, SETTLE, |state| state.inbox.is_only_edits());
+                .wait_timeout_while(state, GATHER, |state| state.inbox.is_only_edits());
             state = settled.unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.inbox.stop {
@@ -232,5 +247,36 @@ fn step_back() {
         let thread = rustix::thread::gettid();
         // A thread that keeps its priority learns all the same.
         let _ = rustix::process::setpriority_process(Some(thread), NICE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::local::{DEFAULT_MEMORY, Engine, Settings};
+
+    #[test]
+    fn who_waits_for_an_engine_does_not_keep_it_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::start(Settings {
+            roots: vec![folder.path().to_owned()],
+            exclude: Vec::new(),
+            memory: DEFAULT_MEMORY,
+        })
+        .unwrap();
+        let learning = engine.learning();
+        let patience = Duration::from_secs(60);
+        assert!(learning.wait_learnt(Instant::now() + patience));
+        // As one who waits for what the thread has not come to yet.
+        learning.0.lock().n_told += 1;
+        let (tell, told) = mpsc::channel();
+        let waiting = learning.clone();
+        std::thread::spawn(move || tell.send(waiting.wait_learnt(Instant::now() + 10 * patience)));
+        drop(engine);
+        assert_eq!(told.recv_timeout(patience), Ok(true));
+        learning.changed([folder.path().to_owned()]);
+        assert!(learning.0.lock().inbox.changed.is_empty());
     }
 }

@@ -152,7 +152,7 @@ impl Server {
             "pairwright.relearn" => {
                 if let Some(local) = &self.completer.engines().local {
                     local.relearn();
-                    self.show_learning(local.clone());
+                    self.show_learning(local.learning());
                 }
             }
             "pairwright.showMetrics" => return Ok(json!(self.completer.metrics().report())),

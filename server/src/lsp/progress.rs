@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tower_lsp_server::gen_lsp_types::ProgressToken;
 
 use super::Server;
-use crate::local::{Engine, State};
+use crate::local::{Learning, State};
 use crate::shown::count;
 
 /// What is done sooner is not worth a line on the screen.
@@ -20,8 +20,8 @@ const STEP: Duration = Duration::from_millis(250);
 const MANY_FILES: usize = 300;
 
 impl Server {
-    /// Shows how far `engine` is with learning, until it has learnt.
-    pub(super) fn show_learning(&self, engine: Engine) {
+    /// Shows how far an engine is with learning, until it has learnt or is gone.
+    pub(super) fn show_learning(&self, learning: Learning) {
         if !self.client_can().progress {
             return;
         }
@@ -30,7 +30,7 @@ impl Server {
             let mut ticks = interval_at(Instant::now() + WORTH_SHOWING, STEP);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
-            let Some(percent) = percent(engine.status().state) else {
+            let Some(percent) = percent(learning.status().state) else {
                 return;
             };
             let token = ProgressToken::from("pairwright/learning".to_owned());
@@ -43,11 +43,11 @@ impl Server {
                 .with_percentage(percent)
                 .begin()
                 .await;
-            while let Some(percent) = self::percent(engine.status().state) {
+            while let Some(percent) = self::percent(learning.status().state) {
                 progress.report(percent).await;
                 ticks.tick().await;
             }
-            let learnt = engine.status();
+            let learnt = learning.status();
             let (files, mb) = (learnt.files, learnt.bytes / 1_000_000);
             let capped = if learnt.is_capped {
                 "; more did not fit into `local.memoryMb`"

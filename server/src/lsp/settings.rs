@@ -12,7 +12,7 @@ use super::sync::read;
 use crate::config::layers::Resolved;
 use crate::config::watched::Watched;
 use crate::index::{self, Indexes};
-use crate::local;
+use crate::local::{self, Engine, Learning};
 use crate::model::Health;
 
 /// The section of the client's settings that is ours.
@@ -129,8 +129,10 @@ impl Server {
         loop {
             let model = self.completer.engines().model().cloned();
             // Looked at before it is told: what is learnt in between is told again.
-            let learning = self.completer.engines().local.clone();
-            let learning = learning.filter(|e| e.status().state != local::State::Idle);
+            let engines = self.completer.engines();
+            let learning = engines.local.as_ref().map(Engine::learning);
+            let learning = learning.filter(|l| l.status().state != local::State::Idle);
+            drop(engines);
             self.status_may_have_changed();
             let health_changed = async {
                 match &model {
@@ -212,7 +214,7 @@ impl Server {
             let engines = self.completer.engines();
             self.session
                 .tell_open(|d| engines.edited(d), |d| engines.closed(d));
-            self.show_learning(local);
+            self.show_learning(local.learning());
         }
         if let Some(index) = fresh_index {
             tokio::spawn(self.clone().load_index(index));
@@ -241,14 +243,14 @@ impl Server {
     }
 }
 
-/// Waits until an engine has learnt; for ever where there is none.
-async fn learnt(engine: Option<local::Engine>) {
-    let Some(engine) = engine else {
+/// Waits until an engine has learnt, or is gone; for ever where there is none.
+async fn learnt(learning: Option<Learning>) {
+    let Some(learning) = learning else {
         return std::future::pending().await;
     };
     let wait = move || {
         let deadline = std::time::Instant::now() + Duration::from_secs(600);
-        engine.wait_learnt(deadline)
+        learning.wait_learnt(deadline)
     };
     let _ = tokio::task::spawn_blocking(wait).await;
 }

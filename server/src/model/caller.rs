@@ -202,7 +202,7 @@ impl Caller {
         looked.map_err(|failure| self.error(failure))
     }
 
-    async fn key(&self) -> Result<Option<Secret>, ModelError> {
+    pub(super) async fn key(&self) -> Result<Option<Secret>, ModelError> {
         match &self.keys {
             Some(keys) => keys
                 .key()

@@ -27,7 +27,7 @@ use crate::error::{Kind, UserError};
 const TOKENS_WITH_SUFFIX: u64 = 15;
 
 /// Time for the list of models, which is a nicety.
-const LIST_PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const LIST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Models kept of a list; aggregators offer thousands.
 const MOST_LISTED: usize = 500;

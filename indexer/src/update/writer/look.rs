@@ -38,8 +38,13 @@ impl Writer {
             || !not_ignored(&self.options.root, std::slice::from_ref(path)).is_empty()
     }
 
-    /// Puts paths that may have changed in line, folders with everything in them.
-    pub(super) fn look_at(&mut self, paths: impl IntoIterator<Item = PathBuf>, order: Order) {
+    /// Puts paths that may have changed in line, folders with everything in them. Returns those that
+    /// are ours; a new folder stands for what is in it.
+    pub(super) fn look_at(
+        &mut self,
+        paths: impl IntoIterator<Item = PathBuf>,
+        order: Order,
+    ) -> Vec<RepoPath> {
         let root = self.options.root.clone();
         let (mut known, mut unknown, mut folders) = (Vec::new(), Vec::new(), Vec::new());
         let mut needs_walk = false;
@@ -52,7 +57,7 @@ impl Writer {
             }
             let name = path.file_name();
             needs_walk |= name == ".gitignore" || name == ".ignore" || name == IGNORE_FILE;
-            if self.files.contains_key(&path) {
+            if self.files.contains_key(&path) || self.waiting.contains(&path) {
                 known.push(path);
             } else if on_disk.is_dir() {
                 folders.push(path);
@@ -67,17 +72,22 @@ impl Writer {
             }
         }
         // A build makes many folders that are ignored.
-        let is_new = |folders: &[RepoPath]| !not_ignored(&root, folders).is_empty();
-        self.must_walk |= needs_walk || !folders.is_empty() && is_new(&folders);
+        let folders = match folders.is_empty() {
+            true => folders,
+            false => not_ignored(&root, &folders),
+        };
+        self.must_walk |= needs_walk || !folders.is_empty();
         if unknown.len() > MAX_IN_MEMORY {
             // To ask the rules about each is as much work, and all else would wait for it.
             self.must_walk = true;
         } else if !unknown.is_empty() {
             known.extend(not_ignored(&root, &unknown));
         }
-        for path in known {
-            self.await_file(path, order);
+        for path in &known {
+            self.await_file(path.clone(), order);
         }
+        known.extend(folders);
+        known
     }
 
     /// Begins to list all files, on a thread of its own, if that is asked for. What is found comes
@@ -159,6 +169,7 @@ impl Writer {
             self.buffers.remove(path);
         }
         let has_lost = !lost.is_empty();
+        let mut noticed: Vec<RepoPath> = lost.iter().cloned().collect();
         for path in lost {
             self.waiting.remove(&path);
             self.forget(path);
@@ -176,7 +187,14 @@ impl Writer {
             .collect();
         changed.sort_unstable();
         for (_, path) in changed {
+            // Those that wait since the list before were told of then, or are of the first.
+            if !self.waiting.contains(&path) {
+                noticed.push(path.clone());
+            }
             self.await_file(path, Order::Last);
+        }
+        if std::mem::replace(&mut self.has_listed, true) {
+            self.tell_changed(&noticed);
         }
         if has_lost {
             self.show();
@@ -232,7 +250,10 @@ impl Writer {
         }
         let root = self.options.root.clone();
         let changed = changed.unwrap_or_default().into_iter();
-        self.look_at(changed.map(|path| path.under(&root)), Order::Last);
+        let changed = self.look_at(changed.map(|path| path.under(&root)), Order::Last);
+        if self.has_listed {
+            self.tell_changed(&changed);
+        }
         self.head = Arc::new(head);
         self.read_history();
     }

@@ -74,19 +74,19 @@ pub(super) struct Error {
 /// # Errors
 /// When `input` cannot be read or `output` not be written.
 pub(super) fn run(mut input: impl BufRead, mut output: impl Write) -> std::io::Result<()> {
-    let mut line = String::new();
+    let mut line = Vec::new();
     let mut number = 0;
     loop {
         line.clear();
         let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
-        if std::io::Read::take(&mut input, limit).read_line(&mut line)? == 0 {
+        if std::io::Read::take(&mut input, limit).read_until(b'\n', &mut line)? == 0 {
             return output.flush();
         }
         number += 1;
-        if line.trim().is_empty() {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let outcome = match serde_json::from_str::<Case>(&line) {
+        let outcome = match serde_json::from_slice::<Case>(&line) {
             Ok(case) => decide(&case),
             Err(why) => rejected(
                 format!("line {number}"),
@@ -201,5 +201,34 @@ impl Content {
                 b64: STANDARD.encode(why.as_bytes()),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_not_utf_8_is_one_result_and_the_next_is_read() {
+        let answer = "a.txt\n<<<<<<< SEARCH\none\n=======\ntwo\n>>>>>>> REPLACE\n";
+        let case = |id: &str| {
+            json!({ "id": id, "original": { "a.txt": "one\n" }, "model_output": answer })
+                .to_string()
+        };
+        let (first, last) = (case("first"), case("last"));
+        let input = [first.as_bytes(), b"\n\xff\n", last.as_bytes(), b"\n"].concat();
+        let mut output = Vec::new();
+        run(&*input, &mut output).unwrap();
+        let results: Vec<Value> = output
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        let of = |at: usize| (results[at]["id"].as_str(), results[at]["outcome"].as_str());
+        assert_eq!(of(0), (Some("first"), Some("applied")));
+        assert_eq!(of(1), (Some("line 2"), Some("rejected")));
+        assert_eq!(of(2), (Some("last"), Some("applied")));
     }
 }

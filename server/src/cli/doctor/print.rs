@@ -2,8 +2,11 @@
 
 use std::io::Write;
 
-use super::{EngineReport, ModelReport, Problem, Report, Setting, TurnModelReport};
-use crate::cli::style::{self, paint};
+use indexer::Phase;
+
+use super::{EngineReport, IndexReport, ModelReport, Problem, Report, Setting, TurnModelReport};
+use crate::cli::style::{self, harmless, paint};
+use crate::shown::printable;
 
 pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     writeln!(
@@ -32,11 +35,8 @@ pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()
         writeln!(out, "  all settings are at their defaults")?;
     }
     for Setting { key, value, origin } in &report.settings {
-        writeln!(
-            out,
-            "  {key} = {value} {}",
-            paint(style::FAINT, format!("({origin})"))
-        )?;
+        let origin = paint(style::FAINT, format!("({})", printable(origin)));
+        writeln!(out, "  {} = {value} {origin}", printable(key))?;
     }
     writeln!(out, "\n{}", paint(style::TITLE, "Model"))?;
     match &report.model {
@@ -93,13 +93,17 @@ pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()
         let n = server.tools.len();
         writeln!(out, "  {}: {n} tools", server.name)?;
         for tool in &server.tools {
-            writeln!(out, "    {tool}")?;
+            writeln!(out, "    {}", printable(tool))?;
         }
     }
     writeln!(out, "\n{}", paint(style::TITLE, "Embedded engine"))?;
     match &report.engine {
         None => writeln!(out, "  switched off (`local.enabled`)")?,
         Some(engine) => print_engine(out, engine)?,
+    }
+    if let Some(index) = &report.index {
+        writeln!(out, "\n{}", paint(style::TITLE, "Index"))?;
+        print_index(out, index)?;
     }
     writeln!(out)?;
     if report.problems.is_empty() {
@@ -113,9 +117,9 @@ pub(super) fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()
     };
     writeln!(out, "{}", paint(style::BAD, title))?;
     for Problem { message, hint } in &report.problems {
-        writeln!(out, "  {} {message}", paint(style::BAD, "✗"))?;
+        writeln!(out, "  {} {}", paint(style::BAD, "✗"), harmless(message))?;
         if let Some(hint) = hint {
-            writeln!(out, "    {hint}")?;
+            writeln!(out, "    {}", harmless(hint))?;
         }
     }
     Ok(())
@@ -142,7 +146,7 @@ fn print_model(out: &mut impl Write, model: &ModelReport) -> std::io::Result<()>
         ms(model.answer_ms)
     )?;
     if let Some(models) = &model.models {
-        let shown: Vec<&str> = models.iter().take(8).map(String::as_str).collect();
+        let shown: Vec<String> = models.iter().take(8).map(|name| printable(name)).collect();
         let more = if models.len() > shown.len() {
             ", …"
         } else {
@@ -179,7 +183,8 @@ fn print_engine(out: &mut impl Write, engine: &EngineReport) -> std::io::Result<
         engine.learnt_in_ms / 1e3
     )?;
     let capped = if engine.is_capped {
-        paint(style::WARN, " (full: files were left out)")
+        let next = "raise `local.memoryMb`, or list what is not worth learning in .ignore";
+        paint(style::WARN, format!(" (full: files were left out; {next})"))
     } else {
         String::new()
     };
@@ -198,4 +203,100 @@ fn print_engine(out: &mut impl Write, engine: &EngineReport) -> std::io::Result<
         writeln!(out, "  not learnt  {}", skipped.join(", "))?;
     }
     Ok(())
+}
+
+fn print_index(out: &mut impl Write, index: &IndexReport) -> std::io::Result<()> {
+    let state = match index.state {
+        Phase::Ready => "ready",
+        Phase::Scanning | Phase::Indexing => "not done",
+    };
+    let (files, indexed) = (index.files, index.indexed);
+    writeln!(out, "  {state:<11} {files} files known, {indexed} indexed")?;
+    if index.pending > 0 {
+        writeln!(out, "  waiting     {} files", index.pending)?;
+    }
+    if index.is_behind {
+        writeln!(
+            out,
+            "  behind      not yet of the commit that is checked out"
+        )?;
+    }
+    if index.is_follower {
+        writeln!(out, "  shared      another process keeps it up to date")?;
+    }
+    for fault in &index.first_faults {
+        writeln!(out, "  fault       {}", printable(fault))?;
+    }
+    let more = index.faults.saturating_sub(index.first_faults.len());
+    if more > 0 {
+        writeln!(out, "  fault       and {more} more")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_engine_has_a_next_step() {
+        let engine = EngineReport {
+            files: 1,
+            bytes: 1,
+            memory_bytes: 1 << 20,
+            memory_cap_bytes: 1 << 20,
+            is_capped: true,
+            learnt_in_ms: 1.0,
+            is_still_learning: false,
+            skipped: std::collections::BTreeMap::new(),
+        };
+        let mut out = Vec::new();
+        print_engine(&mut out, &engine).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        assert!(shown.contains("raise `local.memoryMb`"), "{shown}");
+    }
+
+    #[test]
+    fn names_that_a_server_offers_are_shown_and_not_obeyed() {
+        let model = ModelReport {
+            place: "https://example.org".to_owned(),
+            protocol: None,
+            way: "asked".to_owned(),
+            fill_in_the_middle: "works".to_owned(),
+            connect_ms: None,
+            first_text_ms: None,
+            answer_ms: None,
+            models: Some(vec!["a\x1b]52;c;eA==\x07b".to_owned()]),
+        };
+        let mut out = Vec::new();
+        print_model(&mut out, &model).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        assert!(shown.contains("]52;c;eA=="), "{shown}");
+        assert!(!shown.contains(['\x1b', '\x07']), "{shown:?}");
+    }
+
+    #[test]
+    fn an_index_is_told_with_what_is_wrong_with_it() {
+        let index = IndexReport {
+            state: Phase::Indexing,
+            files: 7,
+            indexed: 4,
+            pending: 3,
+            is_behind: true,
+            is_follower: true,
+            faults: 9,
+            first_faults: vec!["a\x1b.rs: unreadable".to_owned()],
+        };
+        let mut out = Vec::new();
+        print_index(&mut out, &index).unwrap();
+        let lines = [
+            "  not done    7 files known, 4 indexed",
+            "  waiting     3 files",
+            "  behind      not yet of the commit that is checked out",
+            "  shared      another process keeps it up to date",
+            "  fault       a\u{fffd}.rs: unreadable",
+            "  fault       and 8 more\n",
+        ];
+        assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));
+    }
 }

@@ -75,10 +75,24 @@ pub(super) async fn at_the_end(
         }
     }
     if let Some((_, Said::Later)) = said.last() {
-        let hint = format!("decide later with: pairwright task --review {task}");
-        writeln!(anstream::stderr(), "{}", paint(style::FAINT, hint))?;
+        tell_of_later(task)?;
     }
     decide(workspace, &proposal, &said).map(drop)
+}
+
+/// Shows the hunks of a task that has just ended and asks nothing about them.
+pub(super) fn only_show(workspace: &Workspace, task: &str) -> anyhow::Result<()> {
+    let Some(proposal) = find(workspace, task) else {
+        return Ok(());
+    };
+    show(&proposal)?;
+    tell_of_later(task)
+}
+
+fn tell_of_later(task: &str) -> anyhow::Result<()> {
+    let hint = format!("decide later with: pairwright task --review {task}");
+    writeln!(anstream::stderr(), "{}", paint(style::FAINT, hint))?;
+    Ok(())
 }
 
 fn find(workspace: &Workspace, task: &str) -> Option<Arc<Proposal>> {

@@ -1,9 +1,16 @@
 //! Places in real files where someone once typed: the tour asks for ghost text there.
+//!
+//! Holds: what is shown is of regular files in the folder alone, and nothing that the embedded
+//! engine would not learn; no more of a file is read than one that is taken may have.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
+
+use crate::local;
 
 /// Endings of files that the tour looks at.
 const CODE: &[&str] = &[
@@ -43,6 +50,7 @@ pub(super) fn pick(root: &Path, n: usize) -> Vec<Place> {
     let mut files: Vec<PathBuf> = WalkBuilder::new(root)
         .build()
         .flatten()
+        .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
         .map(ignore::DirEntry::into_path)
         .filter(|path| !path.iter().any(|part| COPIES.iter().any(|c| part == *c)))
         .filter(|path| {
@@ -60,12 +68,10 @@ pub(super) fn pick(root: &Path, n: usize) -> Vec<Place> {
 }
 
 fn in_file(root: &Path, path: &Path, n: usize) -> Vec<Place> {
-    let Ok(text) = std::fs::read_to_string(path) else {
+    let path = path.strip_prefix(root).unwrap_or(path);
+    let Some(text) = read(root, path) else {
         return Vec::new();
     };
-    if !SIZES.contains(&text.len()) {
-        return Vec::new();
-    }
     let lines: Vec<&str> = text.split('\n').collect();
     let first = lines.len() / 10;
     let step = ((lines.len() - first) / n).max(1);
@@ -75,13 +81,25 @@ fn in_file(root: &Path, path: &Path, n: usize) -> Vec<Place> {
     let found = (first..lines.len()).step_by(step).filter_map(near);
     found
         .map(|(line, (before, rest))| Place {
-            path: path.strip_prefix(root).unwrap_or(path).to_owned(),
+            path: path.to_owned(),
             text: text.clone(),
             line,
             before: before.to_owned(),
             rest: rest.to_owned(),
         })
         .collect()
+}
+
+/// Returns the text of a file worth showing.
+fn read(root: &Path, path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    let file = File::open(root.join(path)).ok()?;
+    let most = SIZES.end as u64;
+    file.take(most).read_to_end(&mut bytes).ok()?;
+    if !SIZES.contains(&bytes.len()) {
+        return None;
+    }
+    local::worth_learning(path, bytes).ok()
 }
 
 /// Splits a line of code at about half of its words, as if its author had come so far.
@@ -102,4 +120,42 @@ fn split(line: &str) -> Option<(&str, &str)> {
     let at = indent + *words.get(words.len() / 2)?;
     let (before, rest) = line.split_at(at);
     (rest.trim().len() >= 4).then_some((before, rest))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_of_the_folder_that_hold_no_secret_are_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        let text = "    let total = first.price() + second.price();\n".repeat(20);
+        let secret = format!("-----BEGIN PRIVATE KEY-----\n{text}");
+        for (name, text) in [
+            ("folder/a.rs", &text),
+            ("folder/key.rs", &secret),
+            ("folder/large.rs", &text.repeat(1 << 12)),
+            ("credentials", &text),
+        ] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        symlink(dir.path().join("credentials"), folder.join("b.rs")).unwrap();
+        symlink(dir.path(), folder.join("d")).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, folder.join("e.rs"), kind, mode, 0).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(pick(&folder, 60)));
+        let places = told
+            .recv_timeout(std::time::Duration::from_secs(60))
+            .expect("it reads what has no end");
+        let mut paths: Vec<PathBuf> = places.into_iter().map(|place| place.path).collect();
+        paths.dedup();
+        assert_eq!(paths, [Path::new("a.rs")]);
+    }
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{TurnApi, TurnEndpoint};
@@ -25,6 +26,7 @@ use crate::model::caller::{Caller, Credentials, KeyHeader};
 use crate::model::endpoint::Address;
 use crate::model::failure::{Failure, ModelError};
 use crate::model::http::Protocol;
+use crate::model::probe::LIST_PATIENCE;
 use crate::model::secret::Secret;
 use crate::model::stats::{Counters, Stats};
 
@@ -180,6 +182,31 @@ impl TurnModel {
     pub async fn connect(&self) -> Result<Protocol, ModelError> {
         let connected = self.inner.caller.origin.connected().await;
         connected.map_err(|failure| self.inner.caller.error(failure))
+    }
+
+    /// Reads the key and shows it to the server, by asking which models it has: that costs nothing.
+    /// A server that does not say which it has proves nothing and is no error.
+    ///
+    /// # Errors
+    /// Why the key cannot be read, or what keeps every request from being answered.
+    pub async fn try_key(&self) -> Result<(), ModelError> {
+        let Inner {
+            endpoint,
+            address,
+            caller,
+            ..
+        } = &*self.inner;
+        // A person may have to confirm it, which is not the server's time.
+        caller.key().await?;
+        let path = format!("{}{}{}", address.base, endpoint.api.list(), address.query);
+        let listed = caller.get(path, Instant::now() + LIST_PATIENCE).await;
+        let is_of_all = |error: &ModelError| {
+            matches!(
+                error.failure,
+                Failure::Unauthorized { .. } | Failure::Protocol(_) | Failure::Proxy(_)
+            )
+        };
+        listed.err().filter(is_of_all).map_or(Ok(()), Err)
     }
 
     /// Scheme, host and port, as shown to people.

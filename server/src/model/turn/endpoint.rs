@@ -107,6 +107,14 @@ impl TurnApi {
         }
     }
 
+    /// Where the server lists its models, below the base of the address.
+    pub(super) fn list(self) -> &'static str {
+        match self {
+            Self::OpenAi | Self::Anthropic => "/models",
+            Self::Ollama => "/api/tags",
+        }
+    }
+
     /// Names the dialect to a person.
     pub fn in_words(self) -> &'static str {
         match self {
