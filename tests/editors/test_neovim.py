@@ -499,6 +499,23 @@ class Settings(Timed, unittest.TestCase):
         nvim.type("ix=")
         nvim.wait_ghost("1 + 2;")
 
+    def test_what_vim_lsp_config_says_is_in_force_with_and_without_neovims_own_start(self):
+        for more in ("", "vim.lsp.enable('pairwright')\n"):
+            with self.subTest(more):
+                desk = self.closing(Desk({"part/.marker": "", "part/b.js": ""}))
+                program = desk.folder / "server"
+                (desk.programs / "pairwright").rename(program)
+                changes = f"{{ cmd = {{ '{program}', 'lsp' }}, root_markers = {{ '.marker' }} }}"
+                config = f"{CONFIG}vim.lsp.config('pairwright', {changes})\n{more}"
+                nvim = self.closing(Neovim(desk, "0.12", config, "part/b.js"))
+                desk.wait_ready()
+                roots = nvim.lua("return vim.tbl_map(function(c) return c.config.root_dir end, vim.lsp.get_clients())")
+                self.assertEqual(roots, [str(desk.workspace / "part")])
+                self.assertEqual(len(desk.server_pids()), 1)
+                nvim.api.command("checkhealth pairwright")
+                until(lambda: "Server for" in nvim.text(), "the report")
+                self.assertNotIn("ERROR", nvim.text())
+
     def test_their_types_are_those_of_the_schema(self):
         script = PLUGIN / "scripts/settings.lua"
         done = subprocess.run([program("0.12"), "-l", script, "--check"], capture_output=True, text=True)

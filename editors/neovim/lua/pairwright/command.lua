@@ -33,7 +33,7 @@ local say = nvim.say
 ---@param subcommand string
 ---@return string[]
 local function server_command(subcommand)
-  return { config.get().cmd[1], subcommand }
+  return { client.program() or config.get().cmd[1], subcommand }
 end
 
 local commands = {}
