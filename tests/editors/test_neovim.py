@@ -1,5 +1,6 @@
 """The Neovim plugin in real Neovims of three generations."""
 
+import itertools
 import os
 import random
 import re
@@ -241,6 +242,58 @@ class PluginCase(Timed):
         until(lambda: nvim.ghost() not in ("", second), "the one before")
         nvim.type("<Tab>")
         until(lambda: nvim.text() in (f"x={text}" for text in ("option1", "option2", "option3")), "taken")
+
+    def test_a_key_for_others_behind_one_that_leads_elsewhere_asks_anew(self):
+        count = itertools.count(1)
+        nvim = self.open("x=\n", model=self.model(lambda *_: f"option{next(count)}"))
+        nvim.type("A")
+        first = nvim.wait_ghost()
+        nvim.type("<M-]>")
+        until(lambda: nvim.ghost() not in ("", first), "another one")
+        before = self.asked()
+        # Both wait when the first is looked at.
+        nvim.type("y<M-]>")
+        nvim.wait_text("x=y")
+        nvim.wait_ghost()
+        self.assertGreater(self.asked(), before)
+        self.assertEqual(nvim.messages(), "")
+
+    def test_what_is_taken_of_a_text_with_carriage_returns_is_counted_with_them(self):
+        text = "\n  first(2);\n  second();\n}"
+        nvim = self.open("\r\n", model=self.model(after_prefix(text, "{")))
+        self.assertEqual(nvim.lua("return vim.bo.fileformat"), "dos")
+        nvim.type("if() {")
+        nvim.wait_ghost(text)
+        partly = "textDocument/didPartiallyAcceptCompletion"
+        for n, key in enumerate(("<M-Right>", "<M-C-Right>", "<M-C-Right>"), 1):
+            nvim.type(key)
+            until(lambda n=n: len(self.desk.sent(partly)) == n, "the server is told")
+        told = self.desk.sent(partly)
+        whole = "f() {" + text.replace("\n", "\r\n")
+        self.assertEqual(told[0]["item"]["insertText"], whole)
+        taken = [whole[: params["acceptedLength"]].replace("\r\n", "\n") for params in told]
+        self.assertEqual(taken, ["f() {\n  first", "f() {\n  first(2);", "f() {\n  first(2);\n  second();"])
+
+    def test_tab_belongs_to_a_snippet_that_is_being_filled_in(self):
+        if self.version == "0.7":
+            self.skipTest("it has no snippets")
+        nvim = self.open(model=self.model(after_prefix("1 + 2;")))
+        nvim.type("i")
+        nvim.lua("vim.snippet.expand('a$1\\nb$2')")
+        nvim.type("=")
+        nvim.wait_ghost("1 + 2;")
+        nvim.type("<Tab>")
+        until(lambda: nvim.now()["row"] == 1, "the next place of the snippet")
+        nvim.wait_text("a=\nb")
+
+    def test_a_file_that_is_closed_for_good_leaves_nothing_behind(self):
+        nvim = self.open(model=self.model(), files={"b.js": ""})
+        there = "return (pcall(vim.api.nvim_get_autocmds, { group = 'pairwright.ghost.' .. ... }))"
+        nvim.api.command(f"edit {self.desk.workspace / 'b.js'}")
+        buf = nvim.api.funcs.bufnr("%")
+        until(lambda: nvim.lua(there, buf), "it is attached")
+        nvim.api.command("bwipeout")
+        self.assertFalse(nvim.lua(there, buf))
 
     def test_dismissing_is_told_to_the_server(self):
         nvim = self.open(model=self.model())

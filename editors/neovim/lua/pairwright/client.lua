@@ -6,6 +6,7 @@ local M = {}
 
 local api = vim.api
 local NAME = 'pairwright'
+local group = api.nvim_create_augroup('pairwright.client', {})
 
 local attached = {} ---@type table<integer, integer> buffer to client
 local ended = {} ---@type table<integer, boolean> clients that are no more
@@ -34,6 +35,15 @@ end
 ---@param buf integer
 local function on_attach(client, buf)
   attached[buf] = client.id
+  api.nvim_clear_autocmds({ group = group, buffer = buf })
+  api.nvim_create_autocmd('BufWipeout', {
+    group = group,
+    buffer = buf,
+    callback = function()
+      attached[buf] = nil
+      require('pairwright.ghost').detach(buf)
+    end,
+  })
   require('pairwright.ghost').attach(client, buf)
   require('pairwright.next_edit').attach(buf)
   require('pairwright.hunks').attach(client.id, buf)
