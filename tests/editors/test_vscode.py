@@ -1,5 +1,6 @@
 """The extension in a real VS Code."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -34,7 +35,14 @@ class VsCode(Case):
         node("scripts/test.mjs", cwd=EXTENSION, stdout=subprocess.DEVNULL)
 
     def test_in_its_host_the_extension_has_all_that_it_announces(self):
-        model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
+        options = itertools.count(1)
+
+        def answer(prefix, _suffix):
+            if prefix.endswith("~"):
+                return f"option{next(options)}"
+            return {"=": "1 + 2;", "{": "\n  first(2);\n  second();\n}"}.get(prefix[-1:], "")
+
+        model = self.model(answer)
         script = Path(__file__).resolve().parent / "in_host.cjs"
         for outcome, code in (("succeed", 0), ("fail", 1)):
             with self.subTest(f"told to {outcome}"):
@@ -194,6 +202,14 @@ class VsCode(Case):
             until(lambda: self.desk.answers("workspace/executeCommand")[-1]["result"]["paths"], "answered")
             self.assertEqual(window.save("a.txt"), edits.NUMBERS + "typed\nelsewhere")
 
+        with self.subTest("another does them again"):
+            window.press("Control+Alt+Shift+Z")
+            until(lambda: disk("b.txt") == "alpha\nBETA\n", "done again")
+            until(lambda: disk("c.txt") == "ONE\ntwo\n", "both")
+            window.press("Control+Alt+z")
+            until(lambda: disk("b.txt") == edits.OTHER, "taken back")
+            until(lambda: disk("c.txt") == edits.THIRD, "both")
+
         with self.subTest("the edits are listed, and one is done again and taken back once more"):
             window.run_command("Pairwright: Edits…", asks=True)
 
@@ -305,6 +321,8 @@ class VsCode(Case):
             "pairwright.server.path": str(program),
             "pairwright.models.complete.url": trap.url,
             "pairwright.models.complete.model": "script",
+            "pairwright.network.proxy": trap.url,
+            "pairwright.log.file": str(folder / "log"),
         }
         files = {"a.js": PRICES + "\n", ".vscode/settings.json": json.dumps(evil)}
         window = self.window(files, trusted=False)

@@ -237,6 +237,7 @@ const OF_PANEL = [
   'pairwright.addContext',
   'pairwright.addSelection',
   'pairwright.stopAnswer',
+  'pairwright.takeOver',
 ];
 
 async function open(context: vscode.ExtensionContext, started: Server, hunks: Hunks): Promise<Panel> {

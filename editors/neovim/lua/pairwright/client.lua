@@ -259,7 +259,7 @@ function M.lsp_config()
         require('pairwright.status').set(context.client_id, status)
       end,
       ['pairwright/diff/changed'] = function(_, _, context)
-        require('pairwright.keys').attach_rollback()
+        require('pairwright.keys').attach_edits()
         require('pairwright.hunks').refresh(context.client_id)
       end,
       ['pairwright/event'] = function(_, event, context)
