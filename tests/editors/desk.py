@@ -230,6 +230,10 @@ class Desk:
     def server_pids(self):
         return [entry["pid"] for entry in self.wire() if "pid" in entry]
 
+    def stop_server(self):
+        """It answers nothing from now on."""
+        os.kill(self.server_pids()[-1], signal.SIGSTOP)
+
     def kill_server(self):
         os.kill(self.server_pids()[-1], signal.SIGKILL)
 

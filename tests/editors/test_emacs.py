@@ -5,6 +5,7 @@ import unittest
 
 import docs
 from desk import PREFIX, PRICES, Desk, Terminal, Timed, needs, until
+from scripted_model import ChatModel, call, in_turn
 
 EMACS = PREFIX / "emacs"
 PROGRAM = EMACS / "usr/bin/emacs-nox"
@@ -70,9 +71,9 @@ STARTED = """\
 class Emacs(Timed, unittest.TestCase):
     seconds = 120
 
-    def open(self, text, before, block, ask):
+    def open(self, text, before, block, ask, settings=None):
         """`ask` is an expression that sends `pairwright/status/get`."""
-        self.desk = self.closing(Desk({"a.js": text}))
+        self.desk = self.closing(Desk({"a.js": text}, settings))
         init = self.desk.home / "init.el"
         names = {"folder": self.desk.folder, "packages": EMACS / "usr/share/emacs/site-lisp/elpa-src"}
         init.write_text((COMMON + before).format(**names) + block)
@@ -123,6 +124,58 @@ class Emacs(Timed, unittest.TestCase):
         terminal.keys("Tab")
         until(lambda: text in self.buffer(), "taken")
         until(lambda: self.desk.commands("pairwright.didAcceptCompletion"), "the server is told")
+
+    def test_lsp_mode_explains_does_tasks_and_decides_hunks_by_code_actions(self):
+        edit = call("edit", path="a.js", oldString="one", newString="ONE")
+        finish = call("finish", summary="It shouts.", succeeded=True)
+        model = self.closing(ChatModel(in_turn(["It is a constant."], [edit], [finish])))
+        text = "const first = 'one';\nconst second = 'two';\n"
+        ask = '(lsp-request "pairwright/status/get" nil)'
+        block = docs.block("Emacs with lsp-mode", "elisp")
+        settings = {"models": model.settings()["models"]}
+        terminal = self.open(text, LSP_MODE, block, ask, settings)
+
+        def run(command):
+            terminal.keys("M-x")
+            terminal.wait_for("M-x")
+            terminal.type(command)
+            terminal.keys("Enter")
+
+        def act(title):
+            terminal.keys("M-<")
+            run("lsp-execute-code-action")
+            terminal.wait_for("Select code action")
+            terminal.type(title)
+            terminal.keys("Enter")
+
+        with self.subTest("a region is explained in a document"):
+            run("mark-whole-buffer")
+            run("lsp-execute-code-action")
+            terminal.wait_for("Select code action")
+            terminal.type("Explain with Pairwright")
+            terminal.keys("Enter")
+            terminal.wait_for("It is a constant.")
+            self.assertIn("const second = 'two';", str(model.asked[0]["messages"][-1]["content"]))
+
+        with self.subTest("a task is begun"):
+            terminal.keys("C-x", "b")
+            terminal.type("a.js")
+            terminal.keys("Enter", "M-:")
+            terminal.type(docs.block("Emacs with lsp-mode", "elisp", 1).strip())
+            terminal.keys("Enter")
+            terminal.wait_for("Do you trust")
+            terminal.type("Trust")
+            terminal.keys("Enter")
+            terminal.wait_for("Accept hunk of agent")
+            self.assertEqual(self.desk.commands("pairwright.task.start"), [[{"prompt": "Rename area to surface."}]])
+            self.assertEqual(self.buffer(), text)
+
+        with self.subTest("its hunk is accepted, and taken back"):
+            act("Accept hunk")
+            until(lambda: self.buffer() == text.replace("one", "ONE"), "accepted")
+            act("Undo last Pairwright edit")
+            until(lambda: self.buffer() == text, "taken back")
+        self.assertEqual(model.wrong, [])
 
     def test_eglot_offers_menu_items(self):
         ask = "(jsonrpc-request (eglot-current-server) :pairwright/status/get nil)"

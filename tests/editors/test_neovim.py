@@ -1,5 +1,6 @@
 """The Neovim plugin in real Neovims of three generations."""
 
+import itertools
 import os
 import random
 import re
@@ -241,6 +242,58 @@ class PluginCase(Timed):
         until(lambda: nvim.ghost() not in ("", second), "the one before")
         nvim.type("<Tab>")
         until(lambda: nvim.text() in (f"x={text}" for text in ("option1", "option2", "option3")), "taken")
+
+    def test_a_key_for_others_behind_one_that_leads_elsewhere_asks_anew(self):
+        count = itertools.count(1)
+        nvim = self.open("x=\n", model=self.model(lambda *_: f"option{next(count)}"))
+        nvim.type("A")
+        first = nvim.wait_ghost()
+        nvim.type("<M-]>")
+        until(lambda: nvim.ghost() not in ("", first), "another one")
+        before = self.asked()
+        # Both wait when the first is looked at.
+        nvim.type("y<M-]>")
+        nvim.wait_text("x=y")
+        nvim.wait_ghost()
+        self.assertGreater(self.asked(), before)
+        self.assertEqual(nvim.messages(), "")
+
+    def test_what_is_taken_of_a_text_with_carriage_returns_is_counted_with_them(self):
+        text = "\n  first(2);\n  second();\n}"
+        nvim = self.open("\r\n", model=self.model(after_prefix(text, "{")))
+        self.assertEqual(nvim.lua("return vim.bo.fileformat"), "dos")
+        nvim.type("if() {")
+        nvim.wait_ghost(text)
+        partly = "textDocument/didPartiallyAcceptCompletion"
+        for n, key in enumerate(("<M-Right>", "<M-C-Right>", "<M-C-Right>"), 1):
+            nvim.type(key)
+            until(lambda n=n: len(self.desk.sent(partly)) == n, "the server is told")
+        told = self.desk.sent(partly)
+        whole = "f() {" + text.replace("\n", "\r\n")
+        self.assertEqual(told[0]["item"]["insertText"], whole)
+        taken = [whole[: params["acceptedLength"]].replace("\r\n", "\n") for params in told]
+        self.assertEqual(taken, ["f() {\n  first", "f() {\n  first(2);", "f() {\n  first(2);\n  second();"])
+
+    def test_tab_belongs_to_a_snippet_that_is_being_filled_in(self):
+        if self.version == "0.7":
+            self.skipTest("it has no snippets")
+        nvim = self.open(model=self.model(after_prefix("1 + 2;")))
+        nvim.type("i")
+        nvim.lua("vim.snippet.expand('a$1\\nb$2')")
+        nvim.type("=")
+        nvim.wait_ghost("1 + 2;")
+        nvim.type("<Tab>")
+        until(lambda: nvim.now()["row"] == 1, "the next place of the snippet")
+        nvim.wait_text("a=\nb")
+
+    def test_a_file_that_is_closed_for_good_leaves_nothing_behind(self):
+        nvim = self.open(model=self.model(), files={"b.js": ""})
+        there = "return (pcall(vim.api.nvim_get_autocmds, { group = 'pairwright.ghost.' .. ... }))"
+        nvim.api.command(f"edit {self.desk.workspace / 'b.js'}")
+        buf = nvim.api.funcs.bufnr("%")
+        until(lambda: nvim.lua(there, buf), "it is attached")
+        nvim.api.command("bwipeout")
+        self.assertFalse(nvim.lua(there, buf))
 
     def test_dismissing_is_told_to_the_server(self):
         nvim = self.open(model=self.model())
@@ -498,6 +551,23 @@ class Settings(Timed, unittest.TestCase):
         desk.wait_ready()
         nvim.type("ix=")
         nvim.wait_ghost("1 + 2;")
+
+    def test_what_vim_lsp_config_says_is_in_force_with_and_without_neovims_own_start(self):
+        for more in ("", "vim.lsp.enable('pairwright')\n"):
+            with self.subTest(more):
+                desk = self.closing(Desk({"part/.marker": "", "part/b.js": ""}))
+                program = desk.folder / "server"
+                (desk.programs / "pairwright").rename(program)
+                changes = f"{{ cmd = {{ '{program}', 'lsp' }}, root_markers = {{ '.marker' }} }}"
+                config = f"{CONFIG}vim.lsp.config('pairwright', {changes})\n{more}"
+                nvim = self.closing(Neovim(desk, "0.12", config, "part/b.js"))
+                desk.wait_ready()
+                roots = nvim.lua("return vim.tbl_map(function(c) return c.config.root_dir end, vim.lsp.get_clients())")
+                self.assertEqual(roots, [str(desk.workspace / "part")])
+                self.assertEqual(len(desk.server_pids()), 1)
+                nvim.api.command("checkhealth pairwright")
+                until(lambda: "Server for" in nvim.text(), "the report")
+                self.assertNotIn("ERROR", nvim.text())
 
     def test_their_types_are_those_of_the_schema(self):
         script = PLUGIN / "scripts/settings.lua"

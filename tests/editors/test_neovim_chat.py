@@ -2,8 +2,8 @@
 
 import unittest
 
-from desk import needs, until
-from nvim import Case, in_versions, program
+from desk import Desk, needs, until
+from nvim import CONFIG, QUIET, Case, Neovim, in_versions, program
 from scripted_model import ChatModel, Gate, in_turn
 
 MATHS = """\
@@ -125,6 +125,41 @@ class ChatCase(Chatting):
         nvim.type("u")
         until(lambda: nvim.text() + "\n" == MATHS, "the user's own change is taken back")
         self.assertEqual(nvim.messages().count("E"), 0, nvim.messages())
+
+    def test_a_server_that_cannot_be_started_or_ends_at_once_is_an_answer_too(self):
+        gate = Gate()
+        self.model = self.closing(ChatModel(in_turn(["Never.", gate])))
+        for title, program, why in (
+            ("no such program", "no-such-program", "there is no program `no-such-program`"),
+            ("it ends at once", "false", "the server ended (code 1)"),
+        ):
+            with self.subTest(title):
+                config = CONFIG + QUIET + f"vim.g.pairwright = {{ cmd = {{ '{program}', 'lsp' }} }}\n"
+                self.desk = self.closing(Desk({"a.txt": "one\n"}, self.model.settings()))
+                self.nvim = Neovim(self.desk, self.version, config, "a.txt")
+                try:
+                    for question in ("First?", "Second?"):
+                        self.nvim.api.command(f"Pairwright chat {question}")
+                        self.wait_chat(f"## You\n\n{question}\n\n## Pairwright\n\n> {why}")
+                    before = len(self.said())
+                    for command in ("task Do it.", "task list", "trust"):
+                        self.nvim.api.command(f"Pairwright {command}")
+                        self.wait(lambda: any(why in said for said in self.said()[before:]), f"{command} says why")
+                        before = len(self.said())
+                finally:
+                    self.nvim.close()
+        self.assertEqual(self.model.asked, [])
+
+    def test_a_server_that_ends_while_a_chat_begins_leaves_none_that_waits(self):
+        nvim = self.open(in_turn(["Here I am."]))
+        self.desk.stop_server()
+        nvim.api.command("Pairwright chat First?")
+        until(lambda: self.desk.sent("pairwright/session/new"), "a chat is asked for")
+        self.desk.kill_server()
+        self.wait_chat("## You\n\nFirst?\n\n## Pairwright\n\n> the server ended (code 137)")
+        until(lambda: len(self.desk.sent("initialized")) > 1, "another server")
+        nvim.api.command("Pairwright chat Second?")
+        self.wait_chat("## You\n\nSecond?\n\n## Pairwright\n\nHere I am.")
 
     def test_an_answer_is_stopped_by_a_key_and_the_next_question_is_asked_by_another(self):
         gate = Gate()

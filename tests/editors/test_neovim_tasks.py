@@ -234,6 +234,29 @@ class TaskCase(Case):
         self.assertEqual(self.line(), "pw –")
         self.wait(lambda: self.model.n_cut >= 2, "the model's answers are not waited for")
 
+    def test_a_task_is_taken_over_with_what_it_has_so_far_whether_it_works_or_is_paused(self):
+        other = call("edit", path="b.txt", oldString="other\n", newString="OTHER\n")
+        script = in_turn([FIRST], ["Next.", Gate()], [other], ["Then.", Gate()], ["Never.", Gate()])
+        nvim = self.open(script)
+
+        def is_at(name, row):
+            return lambda: (nvim.api.funcs.expand("%:t"), nvim.now()["row"]) == (name, row)
+
+        nvim.api.command("Pairwright task Shout.")
+        self.wait_task("Next.")
+        nvim.type("t")
+        self.wait(is_at("a.txt", 2), "its first hunk")
+        self.wait_task("It was stopped")
+        self.wait_hunks(1)
+        nvim.type("<M-y>")
+        self.wait(lambda: nvim.text() + "\n" == NUMBERS.replace("line 3\n", "LINE 3\n"), "accepted")
+        nvim.api.command("Pairwright task Shout elsewhere.")
+        self.wait(lambda: "Then." in nvim.text(), "the other task")
+        nvim.type("p")
+        self.wait(lambda: "It is paused" in nvim.text(), "a pause")
+        nvim.api.command("Pairwright task takeover")
+        self.wait(is_at("b.txt", 0), "its hunk")
+
     def test_a_task_goes_on_after_the_server_was_killed_while_it_asked(self):
         nvim = self.open(in_turn([FIRST], [ASKS], [DONE]))
         nvim.api.command("Pairwright task Shout once.")
@@ -345,7 +368,7 @@ class TaskCase(Case):
         self.assertLessEqual(words, set(completed("Pairwright ")))
         self.assertEqual(completed("Pairwright chat s"), ["send", "sessions", "stop"])
         self.assertEqual(
-            completed("Pairwright task "), ["answer", "list", "pause", "resume", "rollback", "steer", "stop"]
+            completed("Pairwright task "), ["answer", "list", "pause", "resume", "rollback", "steer", "stop", "takeover"]
         )
         self.assertEqual(completed("Pairwright accept f"), ["file"])
         self.assertEqual(completed("Pairwright task stop "), [])

@@ -1,6 +1,8 @@
 """The extension in a real VS Code."""
 
+import itertools
 import json
+import os
 import subprocess
 import unittest
 from pathlib import Path
@@ -19,13 +21,28 @@ def story(prefix, _suffix):
     return STORY[len(line) :] if STORY.startswith(line) and line else ""
 
 
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @installed
 class VsCode(Case):
     def test_units(self):
         node("scripts/test.mjs", cwd=EXTENSION, stdout=subprocess.DEVNULL)
 
     def test_in_its_host_the_extension_has_all_that_it_announces(self):
-        model = self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else "")
+        options = itertools.count(1)
+
+        def answer(prefix, _suffix):
+            if prefix.endswith("~"):
+                return f"option{next(options)}"
+            return {"=": "1 + 2;", "{": "\n  first(2);\n  second();\n}"}.get(prefix[-1:], "")
+
+        model = self.model(answer)
         script = Path(__file__).resolve().parent / "in_host.cjs"
         for outcome, code in (("succeed", 0), ("fail", 1)):
             with self.subTest(f"told to {outcome}"):
@@ -185,6 +202,14 @@ class VsCode(Case):
             until(lambda: self.desk.answers("workspace/executeCommand")[-1]["result"]["paths"], "answered")
             self.assertEqual(window.save("a.txt"), edits.NUMBERS + "typed\nelsewhere")
 
+        with self.subTest("another does them again"):
+            window.press("Control+Alt+Shift+Z")
+            until(lambda: disk("b.txt") == "alpha\nBETA\n", "done again")
+            until(lambda: disk("c.txt") == "ONE\ntwo\n", "both")
+            window.press("Control+Alt+z")
+            until(lambda: disk("b.txt") == edits.OTHER, "taken back")
+            until(lambda: disk("c.txt") == edits.THIRD, "both")
+
         with self.subTest("the edits are listed, and one is done again and taken back once more"):
             window.run_command("Pairwright: Edits…", asks=True)
 
@@ -286,22 +311,53 @@ class VsCode(Case):
         view.frame.locator("#log .answer a").last.click()
         until(lambda: window.place().startswith("a.js:"), "the place is open")
 
-    def test_in_a_folder_that_is_not_trusted_its_programs_and_hosts_are_not_used(self):
+    def test_hosts_and_files_of_a_workspace_are_not_used_and_its_programs_only_when_it_is_trusted(self):
         trap = self.model(lambda *_: "trapped")
+        folder = self.other_folder()
+        program = folder / "program"
+        program.write_text('#!/bin/sh\necho "$1" >>"$0.ran"\nexec pairwright "$@"\n')
+        program.chmod(0o755)
         evil = {
-            "pairwright.server.path": "/bin/false",
+            "pairwright.server.path": str(program),
             "pairwright.models.complete.url": trap.url,
             "pairwright.models.complete.model": "script",
+            "pairwright.network.proxy": trap.url,
+            "pairwright.log.file": str(folder / "log"),
         }
         files = {"a.js": PRICES + "\n", ".vscode/settings.json": json.dumps(evil)}
         window = self.window(files, trusted=False)
-        window.open("a.js")
-        until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
-        self.desk.wait_ready()
-        window.press("Control+End")
-        window.type("export function totalDepth(items) {\n  let")
-        window.wait_ghost()
-        self.assertEqual(trap.asked, [])
+
+        def has_learnt():
+            entries = self.desk.wire()
+            (last,) = [n for n, entry in enumerate(entries) if "pid" in entry][-1:]
+            told = [e["message"] for e in entries[last:] if e.get("from") == "server"]
+            return any(m.get("method") == "didChangeStatus" and not m["params"]["busy"] for m in told)
+
+        def is_silent_about_it(text):
+            until(has_learnt, "the server has learnt the file")
+            window.press("Control+End")
+            window.type(text)
+            window.wait_ghost()
+            (given,) = self.desk.sent("initialize")[-1:]
+            self.assertEqual(set(given["initializationOptions"]), {"workspace"})
+            self.assertEqual(trap.asked, [])
+
+        with self.subTest("not trusted"):
+            window.open("a.js")
+            until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
+            is_silent_about_it("export function totalDepth(items) {\n  let")
+            self.assertEqual(list(folder.iterdir()), [program])
+
+        with self.subTest("trusted while the window is open"):
+            ran = folder / "program.ran"
+            window.page.click(".statusbar-item:has-text('Restricted Mode')")
+            window.page.click(".workspace-trust-buttons >> text=/^Trust$/")
+            until(lambda: ran.exists() and "lsp" in ran.read_text(), "the server is started anew")
+            until(lambda: len([pid for pid in self.desk.server_pids() if is_alive(pid)]) == 1, "one lives")
+            window.find("a.js")
+            window.press("Control+End", *["Backspace"] * 3)
+            is_silent_about_it("let")
+            self.assertEqual(sorted(folder.iterdir()), [program, ran])
 
     def test_without_a_server_the_message_says_what_to_do(self):
         window = self.window({"a.js": ""}, elsewhere=self.other_folder() / "pairwright")

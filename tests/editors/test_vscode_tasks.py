@@ -47,6 +47,8 @@ class VsCodeTasks(Case):
             [call("mcp__notes__add", a=1, b=2)],
             [call("run", command="cat a.txt", network=["packages.invalid"])],
             [call("finish", summary="Added.")],
+            [call("edit", path="b.txt", oldString="alpha", newString="ALPHA")],
+            ["Now the other. ", Gate()],
         )
         model = self.closing(ChatModel(script))
         window = self.window(FILES, model, mcp=TOOLS)
@@ -175,6 +177,17 @@ class VsCodeTasks(Case):
                     self.assertIn(part, asked.inner_text())
                 asked.get_by_role("button", name=answer).click()
             until(lambda: "succeeded" in view.texts("#task .state")[0], "the task is over")
+
+        with self.subTest("a task that runs is taken over with what it has so far"):
+            view.begin("Pairwright: New Task", "review")
+            view.say("Change both.")
+            view.wait_log("Now the other.")
+            view.press("Take over")
+            window.wait_at("b.txt:1")
+            until(lambda: "cancelled" in view.texts("#task .state")[0], "it is over")
+            window.press("Alt+y")
+            until(lambda: lenses() == 0, "it is decided")
+            self.assertEqual(window.save("b.txt"), "ALPHA\nbeta\n")
 
         self.assertEqual(window.hosts, {"127.0.0.1"})
         self.assertEqual(self.desk.broken(), [])

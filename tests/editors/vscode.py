@@ -69,7 +69,9 @@ class Window:
         (self.data / "User/settings.json").write_text(json.dumps(self.settings))
         # The window is a remote one to VS Code: settings of the machine are read on its side alone.
         (self.data / "Machine").mkdir()
-        of_machine = {key: value for key, value in self.settings.items() if key == "pairwright.server.path"}
+        known = json.loads((EXTENSION / "package.json").read_text())["contributes"]["configuration"]["properties"]
+        is_its = {key for key, setting in known.items() if "machine" in setting.get("scope", "")}
+        of_machine = {key: value for key, value in self.settings.items() if key in is_its}
         (self.data / "Machine/settings.json").write_text(json.dumps(of_machine))
         # VS Code takes PATH from the user's login shell.
         (desk.home / ".profile").write_text(f"export PATH={desk.programs}:$PATH\n")

@@ -35,6 +35,7 @@ for _, name in ipairs({
   'accept-all',
   'reject-all',
   'rollback',
+  'redo',
   'next-edit',
   'dismiss-edit',
   'chat',
@@ -46,6 +47,7 @@ for _, name in ipairs({
   'task-pause',
   'task-steer',
   'task-stop',
+  'task-takeover',
 }) do
   vim.keymap.set(
     'n',

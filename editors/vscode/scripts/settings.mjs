@@ -6,12 +6,9 @@ const file = new URL('../package.json', import.meta.url);
 const schema = JSON.parse(readFileSync(new URL('../../settings.schema.json', import.meta.url)));
 const manifest = JSON.parse(readFileSync(file));
 
-/** Settings that name a program, a host, a file or a key: no workspace that is not trusted has a
- * say in them. */
-const RESTRICTED = /^(agent\.startup|mcp|models|network|outbound|sandbox|workspace|log\.file)/;
-
-/** Settings that no workspace has a say in, trusted or not. */
-const OWN = /^(agent\.startup|mcp|outbound|sandbox|workspace)/;
+/** Settings that name a program, a host, a file or a key: no workspace has a say in them, trusted or
+ * not, as none has in the server's own files. */
+const OWN = /^(agent\.startup|mcp|models|network|outbound|sandbox|workspace|log\.file)/;
 
 /** Leaves of the schema, by dotted name. */
 function* leaves(node, path) {
@@ -55,7 +52,7 @@ for (const [path, leaf] of leaves(schema, '')) {
 }
 manifest.contributes.configuration = { title: 'Pairwright', properties };
 manifest.capabilities.untrustedWorkspaces.restrictedConfigurations = Object.keys(properties).filter(
-  (name) => name === 'pairwright.server.path' || RESTRICTED.test(name.slice('pairwright.'.length)),
+  (name) => name === 'pairwright.server.path' || OWN.test(name.slice('pairwright.'.length)),
 );
 
 const text = `${JSON.stringify(manifest, null, 2)}\n`;

@@ -1,6 +1,8 @@
 /** What the server offers to do with the code at the cursor, as commands. */
 import * as vscode from 'vscode';
 
+import { linesOf } from './lines';
+
 /** The kind of what the server offers, below which each has one of its own. */
 const KIND = 'quickfix.pairwright';
 type What = 'explain' | 'fix' | 'tests' | 'document';
@@ -53,10 +55,10 @@ async function edit(): Promise<void> {
   if (!editor || !instruction) {
     return;
   }
-  const { start, end } = editor.selection;
+  const [first, last] = linesOf(editor.selection);
   const path = vscode.workspace.asRelativePath(editor.document.uri, false);
   await vscode.commands.executeCommand(START, {
-    prompt: `${instruction}\n\nThis is about ${path}, lines ${start.line + 1} to ${end.line + 1}.`,
+    prompt: `${instruction}\n\nThis is about ${path}, lines ${first} to ${last}.`,
     textDocument: { uri: editor.document.uri.toString() },
   });
 }

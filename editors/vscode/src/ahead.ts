@@ -6,7 +6,8 @@
  * editor comes for it.
  *
  * Holds: at most one question is under way; a newer one, or dropping it, cancels it. An answer is
- * given for the very state it was asked about. Nothing here knows the editor.
+ * given for the very state it was asked about, and none of a question that was cancelled. Nothing here
+ * knows the editor.
  */
 
 /** A question under way. */
@@ -22,19 +23,32 @@ export class Ahead<Answer> {
   /** Asks about `state`, a name for text and cursor together. */
   ask(state: string, start: () => Question<Answer>): void {
     this.drop();
+    const { answer, cancel } = start();
+    const question = {
+      answer,
+      cancel: () => {
+        if (this.question === question) {
+          this.question = undefined;
+          this.state = undefined;
+        }
+        cancel();
+      },
+    };
     this.state = state;
-    this.question = start();
+    this.question = question;
   }
 
-  /** The question about `state`, if that is the one under way or answered. */
-  about(state: string): Question<Answer> | undefined {
-    return this.state === state ? this.question : undefined;
+  /** The question about `state`, if that is the one under way or answered. Another is dropped: the one
+   * that is asked instead overtakes it at the server, which then answers it with nothing. */
+  take(state: string | undefined): Question<Answer> | undefined {
+    if (state === undefined || this.state !== state) {
+      this.drop();
+    }
+    return this.question;
   }
 
   drop(): void {
     this.question?.cancel();
-    this.question = undefined;
-    this.state = undefined;
   }
 }
 

@@ -4,6 +4,7 @@ import {
   type DynamicFeature,
   type ErrorHandler,
   type LanguageClientOptions,
+  CloseAction,
   ErrorAction,
   LanguageClient,
   type MessageTransports,
@@ -53,7 +54,24 @@ export interface Listeners {
   ran: (command: string, answer: unknown) => void;
 }
 
-class Client extends LanguageClient {
+/** How long a server that starts is waited for before it is ended all the same, in milliseconds. */
+const START = 5000;
+
+export class Client extends LanguageClient {
+  isEnding = false;
+
+  /** Ends the server for good. One that is starting cannot be told to end, so that is waited for; one
+   * that does not answer is killed. */
+  async end(): Promise<void> {
+    this.isEnding = true;
+    if (this.state === State.Starting) {
+      const started = this.start().catch(() => undefined);
+      await Promise.race([started, new Promise((done) => setTimeout(done, START))]);
+    }
+    const { serverProcess } = this;
+    await this.dispose().catch(() => serverProcess?.kill('SIGKILL'));
+  }
+
   /** Leaves out the library's ghost text: ours comes from `ghost.ts`, and VS Code would ask both. */
   override registerFeature(feature: StaticFeature | DynamicFeature<unknown>): void {
     if (!('registrationType' in feature) || feature.registrationType.method !== INLINE_COMPLETION) {
@@ -74,7 +92,7 @@ export function connect(
   extension: vscode.Extension<unknown>,
   log: vscode.LogOutputChannel,
   { changed, ran }: Listeners,
-): LanguageClient {
+): Client {
   const server: ServerOptions = {
     command: found.program,
     args: ['lsp'],
@@ -95,7 +113,7 @@ export function connect(
       // A message that a dying server does not read; its end follows, and starts it again. The
       // client's own handler would stop here for good.
       error: () => ({ action: ErrorAction.Continue, handled: true }),
-      closed: () => usual.closed(),
+      closed: () => (client.isEnding ? { action: CloseAction.DoNotRestart, handled: true } : usual.closed()),
     },
     middleware: {
       didChange: async (event, next) => {

@@ -1,10 +1,15 @@
 /** What the palette, the keys and the status bar can do. */
+import { execFile } from 'node:child_process';
+
 import * as vscode from 'vscode';
 
 import type { Ghost } from './ghost';
 import type { Server } from './extension';
 
 type Command = () => unknown;
+
+/** How long the doctor may take, in milliseconds: it asks models. */
+const PATIENCE = 120_000;
 
 export function commands(server: Server, ghost: Ghost): Record<string, Command> {
   /** Has the editor take a part of the suggestion, and tells the server how much. */
@@ -23,8 +28,11 @@ export function commands(server: Server, ghost: Ghost): Record<string, Command> 
   }
 
   async function show(title: string, value: unknown): Promise<void> {
-    const content = `// ${title}\n${JSON.stringify(value, null, 2)}\n`;
-    const document = await vscode.workspace.openTextDocument({ language: 'jsonc', content });
+    await open('jsonc', `// ${title}\n${JSON.stringify(value, null, 2)}\n`);
+  }
+
+  async function open(language: string, content: string): Promise<void> {
+    const document = await vscode.workspace.openTextDocument({ language, content });
     await vscode.window.showTextDocument(document, { preview: true });
   }
 
@@ -63,19 +71,25 @@ export function commands(server: Server, ghost: Ghost): Record<string, Command> 
     await show('What is or would be sent at the cursor, and why', sent);
   }
 
-  function runDoctor(): void {
-    const program = server.program;
+  /** Has the doctor look from where the server does; a terminal of its own would close with it. */
+  async function runDoctor(): Promise<void> {
+    const { program } = server;
     if (program === undefined) {
       // Why there is none is what the doctor would have to say first.
       void server.tellFailure(server.status.message);
       return;
     }
-    const terminal = vscode.window.createTerminal({
-      name: 'Pairwright doctor',
-      shellPath: program,
-      shellArgs: ['doctor'],
+    const uri = vscode.window.activeTextEditor?.document.uri;
+    const folder = (uri && vscode.workspace.getWorkspaceFolder(uri)) ?? vscode.workspace.workspaceFolders?.[0];
+    const said = new Promise<string>((resolve) => {
+      const options = { timeout: PATIENCE, ...(folder && { cwd: folder.uri.fsPath }) };
+      // It ends with a failure where it found one, and has said which.
+      execFile(program, ['doctor'], options, (error, out, err) => resolve(out + err || String(error)));
     });
-    terminal.show();
+    const title = 'Pairwright: the doctor looks';
+    const location = vscode.ProgressLocation.Notification;
+    await vscode.window.withProgress({ location, title }, () => said);
+    await open('plaintext', await said);
   }
 
   async function menu(): Promise<void> {

@@ -1,6 +1,7 @@
 /** What a question comes with: what the user looks at, and what they point at. */
 import * as vscode from 'vscode';
 
+import { linesOf } from './lines';
 import type { Reference } from './protocol';
 import type { Given } from './sessions';
 import type { Chip } from './view/messages';
@@ -117,7 +118,7 @@ export class Context implements vscode.Disposable {
   addSelection(): void {
     const editor = active();
     if (editor) {
-      const [firstLine, lastLine] = lines(editor.selection);
+      const [firstLine, lastLine] = linesOf(editor.selection);
       const path = vscode.workspace.asRelativePath(editor.document.uri);
       const uri = editor.document.uri.toString();
       this.attach(`${base(path)}:${firstLine}-${lastLine}`, `lines ${firstLine} to ${lastLine} of ${path}`, {
@@ -181,17 +182,11 @@ function lookedAt(): Chip | undefined {
     return undefined;
   }
   const path = vscode.workspace.asRelativePath(editor.document.uri);
-  const [first, last] = lines(editor.selection);
+  const [first, last] = linesOf(editor.selection);
   const [label, title] = editor.selection.isEmpty
     ? [base(path), `${path}, which is open`]
     : [`${base(path)}:${first}-${last}`, `the selection in ${path}`];
   return { id: LOOKED_AT, label, title };
-}
-
-/** The lines of a selection, from 1; a line it only begins at its start is not one. */
-function lines({ start, end }: vscode.Selection): [number, number] {
-  const isBefore = end.character === 0 && end.line > start.line;
-  return [start.line + 1, isBefore ? end.line : end.line + 1];
 }
 
 function plain({ start, end }: vscode.Selection): vscode.Range {

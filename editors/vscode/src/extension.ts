@@ -1,8 +1,8 @@
 /** Entry point: starts the server, and holds what belongs to one session. */
 import * as vscode from 'vscode';
-import type { LanguageClient } from 'vscode-languageclient/node';
 
 import { actions } from './actions';
+import type { Client } from './client';
 import { commands } from './commands';
 import { tellDiagnostics } from './diagnostics';
 import { Ghost } from './ghost';
@@ -26,12 +26,21 @@ interface Listeners {
   ran: (command: string, answer: unknown) => void;
 }
 
-/** The server of this window, running or not. */
+/**
+ * The server of this window, running or not.
+ *
+ * Holds: starts and ends come one after the other, so there is one server at most, however often it
+ * is started anew; one that hangs while it starts holds nothing up.
+ */
 export class Server implements vscode.Disposable {
   readonly log = vscode.window.createOutputChannel('Pairwright', { log: true });
   status: Status = { busy: true, kind: 'Normal', message: 'Starting' };
   program: string | undefined;
-  private client: LanguageClient | undefined;
+  private client: Client | undefined;
+  /** Done when the last start or end that was asked for is. */
+  private turn: Promise<void> = Promise.resolve();
+  /** A restart that was asked for and has not begun. */
+  private restarting: Promise<void> | undefined;
   private readonly bar = new StatusBar();
 
   constructor(
@@ -40,11 +49,40 @@ export class Server implements vscode.Disposable {
     private readonly listeners: Listeners,
   ) {}
 
-  get running(): LanguageClient | undefined {
+  get running(): Client | undefined {
     return this.client;
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    return this.inTurn(() => this.begin());
+  }
+
+  /** Ends the server and starts it again; what is asked for meanwhile is the same restart. */
+  restart(): Promise<void> {
+    this.show({ busy: true, kind: 'Normal', message: 'Restarting' });
+    return (this.restarting ??= this.inTurn(async () => {
+      this.restarting = undefined;
+      await this.end();
+      await this.begin();
+    }));
+  }
+
+  stop(): Promise<void> {
+    return this.inTurn(() => this.end());
+  }
+
+  private inTurn(work: () => Promise<void>): Promise<void> {
+    return (this.turn = this.turn.then(work));
+  }
+
+  private async end(): Promise<void> {
+    const { client } = this;
+    this.client = undefined;
+    await client?.end();
+  }
+
+  /** Finds the server and begins to start it. */
+  private async begin(): Promise<void> {
     try {
       // The language client is most of the code; activation does not wait until it is loaded.
       const { State, connect, find } = await import('./client.js');
@@ -55,34 +93,29 @@ export class Server implements vscode.Disposable {
       const changed = (change: vscode.TextDocumentChangeEvent): void => this.ghost.changed(change);
       const client = connect(found, this.extension, this.log, { changed, ran });
       this.client = client;
-      client.onNotification('didChangeStatus', (status: Status) => this.show(status));
+      client.onNotification('didChangeStatus', (status: Status) => this.showOf(client, status));
       client.onNotification('pairwright/diff/changed', hunksChanged);
       client.onNotification('pairwright/event', event);
       client.onRequest('pairwright/approval/request', asked);
       tellDiagnostics(client);
       client.onDidChangeState(({ newState }) => {
         if (newState === State.Stopped) {
-          this.show({ busy: false, kind: 'Error', message: 'The server has ended; see the log' });
+          this.showOf(client, { busy: false, kind: 'Error', message: 'The server has ended; see the log' });
           hunksChanged();
         }
         if (newState !== State.Starting) {
           isUp(newState === State.Running);
         }
       });
-      await client.start();
       // What was proposed before this window was opened still waits.
-      hunksChanged();
+      client.start().then(hunksChanged, (error: unknown) => {
+        if (this.client === client) {
+          this.failed(error);
+        }
+      });
     } catch (error) {
-      await this.failed(error instanceof Error ? error.message : String(error));
+      this.failed(error);
     }
-  }
-
-  async restart(): Promise<void> {
-    const client = this.client;
-    this.client = undefined;
-    await client?.dispose().catch(() => undefined);
-    this.show({ busy: true, kind: 'Normal', message: 'Starting' });
-    await this.start();
   }
 
   /** Runs a command of the server. */
@@ -102,8 +135,11 @@ export class Server implements vscode.Disposable {
     this.log.dispose();
   }
 
-  async stop(): Promise<void> {
-    await this.client?.dispose();
+  /** Shows what a server says of itself; of one that is being ended, nobody wants to know. */
+  private showOf(client: Client, status: Status): void {
+    if (client === this.client) {
+      this.show(status);
+    }
   }
 
   private show(status: Status): void {
@@ -112,10 +148,11 @@ export class Server implements vscode.Disposable {
     this.bar.show(status);
   }
 
-  private async failed(message: string): Promise<void> {
+  private failed(error: unknown): void {
+    const message = error instanceof Error ? error.message : String(error);
     this.log.error(message);
     this.show({ busy: false, kind: 'Error', message });
-    await this.tellFailure(message);
+    void this.tellFailure(message);
   }
 
   /** Says why there is no server, and offers what helps. */
@@ -200,6 +237,7 @@ const OF_PANEL = [
   'pairwright.addContext',
   'pairwright.addSelection',
   'pairwright.stopAnswer',
+  'pairwright.takeOver',
 ];
 
 async function open(context: vscode.ExtensionContext, started: Server, hunks: Hunks): Promise<Panel> {

@@ -55,7 +55,7 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
       }
     }
     const isAsIs = !asksForMore && !context.selectedCompletionInfo;
-    const asked = isAsIs ? this.ahead.about(stateOf(document, position)) : undefined;
+    const asked = this.ahead.take(isAsIs ? stateOf(document, position) : undefined);
     const question = asked ?? this.ask(client, document, position, context);
     const cancelled = token.onCancellationRequested(question.cancel);
     const answer = await question.answer;

@@ -3,7 +3,7 @@ import * as vscode from 'vscode';
 
 import type { Edit } from './protocol';
 
-const LIST = 'pairwright/diff/history';
+export const LIST = 'pairwright/diff/history';
 
 const WORDS: Record<Edit['standing'], string> = {
   applied: '$(check) applied',

@@ -9,7 +9,7 @@
 import * as vscode from 'vscode';
 
 import { Diffs, SCHEME, fileOf } from './diff';
-import { type Turn, chooseEdit } from './history';
+import { LIST as HISTORY, type Turn, chooseEdit } from './history';
 import {
   type Decided,
   type FileHunks,
@@ -21,7 +21,9 @@ import {
   lineOf,
   pending,
   refusals,
+  takenBackLast,
 } from './pending';
+import type { Edit } from './protocol';
 
 /** Sends a request to the server. */
 type Request = (method: string, params: object) => Promise<unknown>;
@@ -104,6 +106,7 @@ export class Hunks implements vscode.Disposable {
       'pairwright.acceptAllHunks': () => this.run('pairwright.acceptAll', []),
       'pairwright.rejectAllHunks': () => this.run('pairwright.rejectAll', []),
       'pairwright.rollBack': () => this.rollBack(),
+      'pairwright.redoEdit': () => this.redo(),
       'pairwright.editHistory': () => chooseEdit(this.request, (token, what) => this.rollBack(token, what)),
       'pairwright.proposeFromSelection': () => this.propose(),
     };
@@ -253,6 +256,21 @@ export class Hunks implements vscode.Disposable {
     }
   }
 
+  /** Does the edit again that was taken back last. */
+  private async redo(): Promise<void> {
+    try {
+      const { edits } = (await this.request(HISTORY, {})) as { edits: Edit[] };
+      const token = takenBackLast(edits);
+      if (token === undefined) {
+        vscode.window.setStatusBarMessage('Pairwright: no edit was taken back since the last one', 3000);
+      } else {
+        await this.rollBack(token, 'did again');
+      }
+    } catch (error) {
+      warn(error);
+    }
+  }
+
   /** Proposes the edits of a model's answer: the selected text, else what was copied. */
   private async propose(): Promise<void> {
     const editor = vscode.window.activeTextEditor;
@@ -273,11 +291,15 @@ export class Hunks implements vscode.Disposable {
       });
       return decided;
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      void vscode.window.showWarningMessage(`Pairwright: ${message}`);
+      warn(error);
       return undefined;
     }
   }
+}
+
+function warn(error: unknown): void {
+  const message = error instanceof Error ? error.message : String(error);
+  void vscode.window.showWarningMessage(`Pairwright: ${message}`);
 }
 
 /** The file that an editor shows, or shows a proposal for. */

@@ -192,6 +192,7 @@ export class NextEdits implements vscode.Disposable {
     // An answer on its way is turned down too.
     this.asked += 1;
     clearTimeout(this.timer);
+    this.timer = undefined;
     this.hide();
     if (id !== undefined) {
       await this.tell('pairwright.didRejectEdit', id);

@@ -109,6 +109,7 @@ export class Panel implements vscode.Disposable {
         await this.write({});
       },
       'pairwright.stopAnswer': () => this.failing(() => this.sessions.stop()),
+      'pairwright.takeOver': () => this.failing(() => this.takeOver()),
     };
   }
 
@@ -141,6 +142,9 @@ export class Panel implements vscode.Disposable {
         break;
       case 'stop':
         await this.sessions.stop();
+        break;
+      case 'takeOver':
+        await this.takeOver();
         break;
       case 'pause':
         await this.sessions.pause();
@@ -179,6 +183,16 @@ export class Panel implements vscode.Disposable {
         this.showWaiting();
         break;
       }
+    }
+  }
+
+  /** Ends the task and goes to what it has changed so far, to be decided and gone on with by hand. */
+  private async takeOver(): Promise<void> {
+    const proposal = await this.sessions.takeOver();
+    if (proposal === undefined) {
+      vscode.window.setStatusBarMessage('Pairwright: the task has changed nothing', 5000);
+    } else {
+      await this.hunks.review(proposal);
     }
   }
 

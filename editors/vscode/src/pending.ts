@@ -3,6 +3,7 @@
  *
  * Nothing here knows the editor.
  */
+import type { Edit } from './protocol';
 
 export interface Hunk {
   id: string;
@@ -96,6 +97,15 @@ export function beyond(files: FileHunks[], place: Place, step: 1 | -1): Place | 
     return places.find((other) => compare(other, place) > 0) ?? places[0];
   }
   return places.filter((other) => compare(other, place) < 0).at(-1) ?? places.at(-1);
+}
+
+/** What does the edit again that was taken back last: the oldest of those that came after all that stand.
+ * `edits` are newest first. */
+export function takenBackLast(edits: Pick<Edit, 'standing' | 'rollbackToken'>[]): string | undefined {
+  const standing = edits.findIndex((edit) => edit.standing === 'applied');
+  const since = standing === -1 ? edits : edits.slice(0, standing);
+  const last = since.filter((edit) => edit.standing === 'taken_back' && edit.rollbackToken !== null).at(-1);
+  return last?.rollbackToken ?? undefined;
 }
 
 /** What a user should know of a decision that did not do all. */

@@ -55,6 +55,8 @@ export class Sessions {
   private n = 0;
   private readonly live = new Set<string>();
   private readonly asks = new Map<string, Asked>();
+  /** Who waits for the changes of a task that is taken over. */
+  private readonly taken = new Map<string, (proposal: string | undefined) => void>();
 
   constructor(
     private readonly request: Request,
@@ -71,6 +73,7 @@ export class Sessions {
     if (!isUp) {
       this.live.clear();
       this.asks.clear();
+      [...this.taken.keys()].forEach((task) => this.handOver(task, undefined));
     }
     this.tellGoing();
     if (isUp) {
@@ -94,7 +97,11 @@ export class Sessions {
 
   /** Takes in what the server tells as it happens. */
   async take(event: Event): Promise<void> {
+    if (event.kind === 'diff' && event.proposal) {
+      this.handOver(event.session, event.proposal);
+    }
     if (event.kind === 'done') {
+      this.handOver(event.session, undefined);
       this.live.delete(event.session);
       this.forget(event.session);
       this.tellGoing();
@@ -162,6 +169,26 @@ export class Sessions {
     } else if (session !== undefined) {
       await this.request('pairwright/turn/cancel', { session });
     }
+  }
+
+  /** Ends the task that is shown, which is taken up for that where it does not run; resolves with the
+   * proposal of what it changed, if it changed anything. */
+  async takeOver(): Promise<string | undefined> {
+    const task = this.shown;
+    if (task === undefined || !this.isTask) {
+      throw new Error('no task is shown');
+    }
+    const over = new Promise<string | undefined>((resolve) => this.taken.set(task, resolve));
+    try {
+      if (!this.live.has(task)) {
+        await this.resume();
+      }
+      await this.request('pairwright/task/stop', { task });
+    } catch (error) {
+      this.taken.delete(task);
+      throw error;
+    }
+    return over;
   }
 
   async pause(): Promise<void> {
@@ -232,6 +259,11 @@ export class Sessions {
         asked.answer(null);
       }
     }
+  }
+
+  private handOver(task: string, proposal: string | undefined): void {
+    this.taken.get(task)?.(proposal);
+    this.taken.delete(task);
   }
 
   private begin(): void {

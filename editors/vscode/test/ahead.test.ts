@@ -10,10 +10,38 @@ function change(line: number, character: number, text: string) {
 test('an answer is given for the very state it was asked about', async () => {
   const ahead = new Ahead<string>();
   ahead.ask('a.js 1', () => ({ answer: Promise.resolve('text'), cancel: () => undefined }));
-  assert.equal(await ahead.about('a.js 1')?.answer, 'text');
-  assert.equal(ahead.about('a.js 2'), undefined);
+  assert.equal(await ahead.take('a.js 1')?.answer, 'text');
+  assert.equal(await ahead.take('a.js 1')?.answer, 'text');
   ahead.drop();
-  assert.equal(ahead.about('a.js 1'), undefined);
+  assert.equal(ahead.take('a.js 1'), undefined);
+});
+
+test('an answer that is overtaken or cancelled is not given later', () => {
+  const ends: [string, (ahead: Ahead<string>) => unknown][] = [
+    ['another state was asked about', (ahead) => ahead.take('a.js 2')],
+    ['what is selected in a menu was asked about', (ahead) => ahead.take(undefined)],
+    ['who took it up cancelled it', (ahead) => ahead.take('a.js 1')?.cancel()],
+  ];
+  for (const [why, end] of ends) {
+    const ahead = new Ahead<string>();
+    let cancelled = 0;
+    ahead.ask('a.js 1', () => ({ answer: Promise.resolve(''), cancel: () => (cancelled += 1) }));
+    end(ahead);
+    assert.equal(cancelled, 1, why);
+    assert.equal(ahead.take('a.js 1'), undefined, why);
+  }
+});
+
+test('one that is cancelled late leaves the newer one alone', () => {
+  const ahead = new Ahead<string>();
+  const ask = (state: string) => {
+    ahead.ask(state, () => ({ answer: Promise.resolve(state), cancel: () => undefined }));
+    return ahead.take(state);
+  };
+  const first = ask('a.js 1');
+  const second = ask('a.js 2');
+  first?.cancel();
+  assert.equal(ahead.take('a.js 2'), second);
 });
 
 test('a newer question cancels the older, and dropping it cancels the last', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { type FileHunks, type Hunk, at, beyond, lineBefore, pending, refusals } from '../src/pending';
+import { type FileHunks, type Hunk, at, beyond, lineBefore, pending, refusals, takenBackLast } from '../src/pending';
 
 function hunk(id: string, start: number, end: number, changes: Partial<Hunk> = {}): Hunk {
   const range = { start: { line: start }, end: { line: end } };
@@ -65,4 +65,15 @@ test('a line of what is proposed is one of the file, and those of a hunk are the
 test('a conflict names the line as editors count', () => {
   const decided = { applied: [], paths: [], conflicts: [{ path: 'a.txt', lines: { start: 2 } }] };
   assert.deepEqual(refusals(decided), ['a.txt was changed at line 3 since; nothing was done there']);
+});
+
+test('what was taken back last is done again, unless an edit was made since', () => {
+  const edits = (...standings: ('applied' | 'taken_back' | 'rejected' | 'expired')[]) =>
+    standings.map((standing, at) => ({ standing, rollbackToken: standing === 'expired' ? null : `t${at}` }));
+  assert.equal(takenBackLast(edits('taken_back', 'applied')), 't0');
+  // The last was taken back first.
+  assert.equal(takenBackLast(edits('taken_back', 'rejected', 'taken_back', 'applied', 'taken_back')), 't2');
+  assert.equal(takenBackLast(edits('taken_back', 'taken_back', 'expired')), 't1');
+  assert.equal(takenBackLast(edits('applied', 'taken_back')), undefined);
+  assert.equal(takenBackLast([]), undefined);
 });

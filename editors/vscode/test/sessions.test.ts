@@ -176,3 +176,44 @@ test('what is said in a task that runs steers it', async () => {
   }
   assert.equal(stage.going?.isLive, false);
 });
+
+test('a task that is taken over is ended, and what it changed is told', async () => {
+  for (const [state, proposal, asked] of [
+    ['running', 'p', ['pairwright/task/stop']],
+    ['paused', undefined, ['pairwright/task/resume', 'pairwright/task/stop']],
+  ] as const) {
+    const stage = new Stage();
+    stage.state = state;
+    stage.write(1, { kind: 'status', state });
+    await stage.sessions.serverIs(true);
+    await stage.sessions.show('s');
+    if (state === 'running') {
+      for (const event of stage.write(0, { kind: 'status', state })) {
+        await stage.sessions.take(event);
+      }
+    }
+    const before = stage.asked.length;
+    const over = stage.sessions.takeOver();
+    const diff = { kind: 'diff', files: [], ...(proposal && { proposal }) } as Partial<Event>;
+    for (const event of stage.write(0, diff, { kind: 'status', state: 'cancelled' }, { kind: 'done', reason: 'by the user' })) {
+      await stage.sessions.take(event);
+    }
+    assert.equal(await over, proposal);
+    const ofTask = stage.asked.slice(before).filter((method) => method.startsWith('pairwright/task/'));
+    assert.deepEqual(ofTask, asked);
+  }
+});
+
+test('nobody waits for the changes of a task whose server has ended, and none is made of a chat', async () => {
+  const stage = new Stage();
+  await stage.sessions.serverIs(true);
+  stage.state = 'running';
+  await stage.sessions.begun('s', true);
+  const over = stage.sessions.takeOver();
+  await stage.sessions.serverIs(false);
+  assert.equal(await over, undefined);
+  stage.state = null;
+  await stage.sessions.serverIs(true);
+  await stage.sessions.begun('s', false);
+  await assert.rejects(stage.sessions.takeOver(), /no task/);
+});

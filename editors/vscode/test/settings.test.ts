@@ -21,6 +21,24 @@ test('only what the user has set is sent, the nearest first', () => {
   );
 });
 
+test('objects are laid over each other, lists are not', () => {
+  const known: Record<string, Inspected> = {
+    'complete.languages': {
+      globalValue: { markdown: false, python: false },
+      workspaceValue: { python: true },
+      workspaceFolderValue: { rust: false },
+    },
+    'mcp.servers': { globalValue: { notes: { args: ['a', 'b'], env: { A: '1' } } }, workspaceValue: { notes: { args: ['c'] } } },
+  };
+  assert.deepEqual(
+    explicit(Object.keys(known), (key) => known[key]),
+    {
+      complete: { languages: { markdown: false, python: true, rust: false } },
+      mcp: { servers: { notes: { args: ['c'], env: { A: '1' } } } },
+    },
+  );
+});
+
 test('nothing set is an empty object', () => {
   assert.deepEqual(explicit(['complete.enabled'], () => ({})), {});
 });

@@ -164,7 +164,7 @@ local function ask(chat, text)
       follow(chat, result.session, 0)
       send(running)
     end)
-  end)
+  end, fail)
 end
 
 --- Sends the question that is written in a chat.

@@ -6,6 +6,7 @@ local M = {}
 
 local api = vim.api
 local NAME = 'pairwright'
+local group = api.nvim_create_augroup('pairwright.client', {})
 
 local attached = {} ---@type table<integer, integer> buffer to client
 local ended = {} ---@type table<integer, boolean> clients that are no more
@@ -34,6 +35,15 @@ end
 ---@param buf integer
 local function on_attach(client, buf)
   attached[buf] = client.id
+  api.nvim_clear_autocmds({ group = group, buffer = buf })
+  api.nvim_create_autocmd('BufWipeout', {
+    group = group,
+    buffer = buf,
+    callback = function()
+      attached[buf] = nil
+      require('pairwright.ghost').detach(buf)
+    end,
+  })
   require('pairwright.ghost').attach(client, buf)
   require('pairwright.next_edit').attach(buf)
   require('pairwright.hunks').attach(client.id, buf)
@@ -73,21 +83,42 @@ local function is_worth_another_try()
   return #crashes <= 3
 end
 
---- Says once what to do when the server cannot be started.
----@param program string
-local function say_missing(program)
-  local message = 'Pairwright: there is no program `%s`; see :checkhealth pairwright'
-  vim.notify_once(message:format(program), vim.log.levels.WARN)
-end
-
 --- Users of `vim.lsp.config` change the configuration there.
 ---@return table
 local function start_config()
   return vim.lsp.config and vim.deepcopy(vim.lsp.config[NAME]) or M.lsp_config()
 end
 
---- What waits for a server to be ready, by its client.
-local awaited = {} ---@type table<integer, fun(client: vim.lsp.Client)[]>
+--- The program that is started; nil where a function starts it.
+---@param start? table
+---@return string?
+function M.program(start)
+  local cmd = (start or start_config()).cmd
+  return type(cmd) == 'table' and cmd[1] or nil
+end
+
+--- Why a server cannot be started, and what to do; nil when it can.
+---@param start table
+---@return string?
+local function missing(start)
+  local program = M.program(start)
+  if program and vim.fn.executable(program) ~= 1 then
+    return ('there is no program `%s`; see :checkhealth pairwright'):format(program)
+  end
+end
+
+--- The folder that a file belongs to, as the configuration has it.
+---@param start table
+---@param buf integer
+---@return string?
+local function root_of(start, buf)
+  return type(start.root_dir) == 'string' and start.root_dir or nvim.root(buf, start.root_markers)
+end
+
+--- What waits for a server to be ready, by its client, and who is told that it never will be.
+local awaited = {} ---@type table<integer, { done: fun(client: vim.lsp.Client), failed: fun(why: string) }[]>
+--- Who waits for an answer of a server, by its client: Neovim tells nobody that none will come.
+local asked = {} ---@type table<integer, table<table, fun(why: string)>>
 local roots = {} ---@type table<integer, string> folders, by client
 
 --- Chats and tasks, where any were looked at.
@@ -107,25 +138,41 @@ local function on_init(client)
   end
   local waiting_for_it = awaited[client.id] or {}
   awaited[client.id] = nil
-  for _, done in ipairs(waiting_for_it) do
-    done(client)
+  for _, one in ipairs(waiting_for_it) do
+    one.done(client)
+  end
+end
+
+--- Tells all who wait for a server that it has ended.
+---@param client_id integer
+---@param how string
+local function give_up(client_id, how)
+  local waiting_for_it, unanswered = awaited[client_id] or {}, asked[client_id] or {}
+  awaited[client_id], asked[client_id] = nil, nil
+  local why = ('the server ended (%s); see :Pairwright log'):format(how)
+  for _, one in ipairs(waiting_for_it) do
+    one.failed(why)
+  end
+  for question, failed in pairs(unanswered) do
+    unanswered[question] = nil
+    failed(why)
   end
 end
 
 --- Starts a server for a folder without a buffer, or takes the one that runs.
 ---@param root string
----@return integer? client
+---@return integer? client, string? why there is none
 local function start_at(root)
-  local settings = config.get()
-  if vim.fn.executable(settings.cmd[1]) ~= 1 then
-    return say_missing(settings.cmd[1])
-  end
   if not running(by_root[root]) then
     local start = start_config()
+    local why = missing(start)
+    if why then
+      return nil, why
+    end
     start.root_dir = root
     by_root[root] = nvim.start_alone(start, ended)
   end
-  return by_root[root]
+  return by_root[root], 'the server cannot be started; see :checkhealth pairwright'
 end
 
 ---@param code integer
@@ -136,7 +183,8 @@ local function on_exit(code, signal, client_id)
   vim.schedule(function()
     require('pairwright.status').forget(client_id)
     local root = roots[client_id]
-    roots[client_id], awaited[client_id] = nil, nil
+    roots[client_id] = nil
+    give_up(client_id, signal ~= 0 and 'signal ' .. signal or 'code ' .. code)
     if package.loaded['pairwright.approval'] then
       require('pairwright.approval').forget(client_id)
     end
@@ -211,7 +259,7 @@ function M.lsp_config()
         require('pairwright.status').set(context.client_id, status)
       end,
       ['pairwright/diff/changed'] = function(_, _, context)
-        require('pairwright.keys').attach_rollback()
+        require('pairwright.keys').attach_edits()
         require('pairwright.hunks').refresh(context.client_id)
       end,
       ['pairwright/event'] = function(_, event, context)
@@ -257,14 +305,23 @@ function M.attach(buf, by_hand)
     return
   end
   stopping = false
-  if vim.fn.executable(settings.cmd[1]) ~= 1 then
-    return say_missing(settings.cmd[1])
-  end
   local start = start_config()
-  start.root_dir = nvim.root(buf, settings.root_markers)
-  local id = nvim.start(start, buf, ended)
-  if id and start.root_dir then
-    by_root[start.root_dir] = id
+  local why = missing(start)
+  if why then
+    vim.notify_once('Pairwright: ' .. why, vim.log.levels.WARN)
+    return
+  end
+  local function start_in(root)
+    start.root_dir = root
+    local id = nvim.start(start, buf, ended)
+    if id and root then
+      by_root[root] = id
+    end
+  end
+  if type(start.root_dir) == 'function' then
+    start.root_dir(buf, start_in)
+  else
+    start_in(root_of(start, buf))
   end
 end
 
@@ -291,15 +348,26 @@ function M.stop()
   end
 end
 
---- Asks a server; `done` is told what is wrong in words, or the result.
+--- Asks a server; `done` is told what is wrong in words, and whether that is the server's end, or the
+--- result.
 ---@param client vim.lsp.Client
 ---@param method string
 ---@param params table
----@param done fun(err?: string, result: any)
+---@param done fun(err?: string, result: any, is_gone?: boolean)
 ---@param buf? integer whose latest changes are sent first
 function M.ask(client, method, params, done, buf)
   buf = buf or M.buffers(client.id)[1] or api.nvim_get_current_buf()
+  local question = {}
+  local unanswered = asked[client.id] or {}
+  asked[client.id] = unanswered
+  unanswered[question] = function(why)
+    done(why, nil, true)
+  end
   local id = nvim.request(client, method, params, function(err, result)
+    if not unanswered[question] then
+      return
+    end
+    unanswered[question] = nil
     if err then
       local hint = type(err.data) == 'table' and err.data.hint
       return done(hint and err.message .. ' ' .. hint or err.message or vim.inspect(err))
@@ -307,28 +375,32 @@ function M.ask(client, method, params, done, buf)
     done(nil, nvim.without_null(result))
   end, buf)
   if not id then
-    done('the server does not run')
+    unanswered[question] = nil
+    done('the server does not run', nil, true)
   end
 end
 
---- Calls `done` with the server for the folder of `buf`, which is started where none runs.
+--- Calls `done` with the server for the folder of `buf`, which is started where none runs; or `failed`
+--- with what is wrong, which is said unless that is given.
 ---@param buf integer
 ---@param done fun(client: vim.lsp.Client)
-function M.reach(buf, done)
+---@param failed? fun(why: string)
+function M.reach(buf, done, failed)
+  failed = failed or nvim.complain
   local client = M.of(buf)
   if not client or not client.config.root_dir then
     stopping = false
-    local id = start_at(M.folder(buf))
+    local id, why = start_at(M.folder(buf))
     client = id and vim.lsp.get_client_by_id(id)
     if not client then
-      return
+      return failed(why)
     end
   end
   if client.initialized then
     return done(client)
   end
   awaited[client.id] = awaited[client.id] or {}
-  table.insert(awaited[client.id], done)
+  table.insert(awaited[client.id], { done = done, failed = failed })
 end
 
 --- The folder that a buffer belongs to; the working directory where it belongs to none.
@@ -342,7 +414,7 @@ function M.folder(buf)
   local client = M.of(buf)
   local of_file = client and client.config.root_dir
   if not of_file and vim.bo[buf].buftype == '' then
-    of_file = nvim.root(buf, config.get().root_markers)
+    of_file = root_of(start_config(), buf)
   end
   return of_file or nvim.uv.cwd()
 end
@@ -358,9 +430,12 @@ function M.execute(buf, command, arguments, done)
     return nvim.say('no server is attached to this buffer', vim.log.levels.WARN)
   end
   local params = { command = command, arguments = arguments or {} }
-  M.ask(client, 'workspace/executeCommand', params, function(err, result)
+  M.ask(client, 'workspace/executeCommand', params, function(err, result, is_gone)
     if err then
-      nvim.complain(err)
+      -- Neovim itself tells of a server's end; who waits for a result is told besides.
+      if done or not is_gone then
+        nvim.complain(err)
+      end
     elseif done then
       done(result)
     end

@@ -33,7 +33,7 @@ local say = nvim.say
 ---@param subcommand string
 ---@return string[]
 local function server_command(subcommand)
-  return { config.get().cmd[1], subcommand }
+  return { client.program() or config.get().cmd[1], subcommand }
 end
 
 local commands = {}
@@ -192,6 +192,10 @@ function commands.rollback(_, token)
   require('pairwright.hunks').roll_back(token)
 end
 
+function commands.redo(buf)
+  require('pairwright.edits').redo(buf)
+end
+
 function commands.edits(buf)
   require('pairwright.edits').choose(buf)
 end
@@ -248,6 +252,9 @@ local verbs = {
     end,
     rollback = function()
       require('pairwright.task').rollback()
+    end,
+    takeover = function()
+      require('pairwright.task').take_over()
     end,
     list = function(buf)
       require('pairwright.task').choose(buf)

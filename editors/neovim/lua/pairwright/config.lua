@@ -19,6 +19,7 @@ local M = {}
 ---@field accept_all string|false
 ---@field reject_all string|false
 ---@field rollback string|false
+---@field redo string|false
 ---@field next_edit string|false
 ---@field dismiss_edit string|false
 ---@field chat_send string|false
@@ -28,6 +29,7 @@ local M = {}
 ---@field task_pause string|false
 ---@field task_steer string|false
 ---@field task_stop string|false
+---@field task_takeover string|false
 
 ---@class pairwright.Config
 ---@field enabled boolean Start with every file.
@@ -61,6 +63,7 @@ M.defaults = {
     accept_all = '<M-Y>',
     reject_all = '<M-N>',
     rollback = '<M-u>',
+    redo = '<M-r>',
     next_edit = '<M-e>',
     dismiss_edit = '<M-E>',
     chat_send = '<C-s>',
@@ -70,6 +73,7 @@ M.defaults = {
     task_pause = 'p',
     task_steer = 's',
     task_stop = 'x',
+    task_takeover = 't',
   },
   filetypes = {},
   next_edit = true,

@@ -33,6 +33,24 @@ local function in_words(edit)
   return ('%s  %s  %s  (%s)'):format(day, words[edit.standing], paths, plain.visible(edit.author))
 end
 
+--- Does the edit again that was taken back last: the oldest of those that came after all that stand.
+---@param buf integer
+function M.redo(buf)
+  client.execute(buf, 'pairwright.diff.history', {}, function(result)
+    local token ---@type string?
+    for _, edit in ipairs(result.edits) do
+      if edit.standing == 'applied' then
+        break
+      end
+      token = edit.standing == 'taken_back' and edit.rollbackToken or token
+    end
+    if not token then
+      return nvim.say('no edit was taken back since the last one; see :Pairwright edits')
+    end
+    require('pairwright.hunks').roll_back(token, true)
+  end)
+end
+
 --- Lets the user choose an edit of the folder of a buffer.
 ---@param buf integer
 function M.choose(buf)

@@ -250,6 +250,23 @@ local function changed(buf)
   end
 end
 
+--- Length of the beginning of `sent` that is `taken` without carriage returns, as the protocol counts.
+---@param sent string
+---@param taken string
+---@return integer
+local function sent_length(sent, taken)
+  local length = nvim.utf16_length(taken)
+  local _, n_ends = taken:gsub('\n', '')
+  for carriage in sent:gmatch('(\r?)\n') do
+    if n_ends == 0 then
+      break
+    end
+    n_ends = n_ends - 1
+    length = length + #carriage
+  end
+  return length
+end
+
 --- Puts the first `length` bytes of the rest into the buffer.
 ---@param length fun(text: string): integer
 ---@return boolean
@@ -295,7 +312,7 @@ local function accept(length)
   end
   if client then
     local taken = item.sent.insertText:gsub('\r\n', '\n')
-    local accepted = nvim.utf16_length(taken:sub(1, #taken - (#text - #part)))
+    local accepted = sent_length(item.sent.insertText, taken:sub(1, #taken - (#text - #part)))
     local params = { item = item.sent, acceptedLength = accepted }
     nvim.notify(client, 'textDocument/didPartiallyAcceptCompletion', params)
   end
@@ -346,8 +363,12 @@ function M.cycle(step)
     repeat
       shown.index = (shown.index - 1 + step) % #shown.items + 1
     until rest() or shown.index == before
-    show(assert(rest()))
-    return
+    local text = rest()
+    if text then
+      return show(text)
+    end
+    -- Keys before this one led the text elsewhere.
+    hide()
   end
   ask(INVOKED, function(count)
     if count > 1 and step ~= 0 then

@@ -35,10 +35,13 @@ local function check_neovim()
   end
 end
 
----@param settings pairwright.Config
 ---@return boolean
-local function check_program(settings)
-  local program = settings.cmd[1]
+local function check_program()
+  local program = require('pairwright.client').program()
+  if not program then
+    nvim.health.info('A function of yours starts the server')
+    return true
+  end
   local path = vim.fn.exepath(program)
   if path == '' then
     nvim.health.error(('`%s` is not an executable program'):format(program), {
@@ -153,7 +156,7 @@ function M.check()
   for _, problem in ipairs(problems) do
     nvim.health.warn(problem, { ':help pairwright-config' })
   end
-  if check_program(settings) then
+  if check_program() then
     check_server()
     check_hunks()
     check_tasks()

@@ -172,6 +172,23 @@ local function go_to(row)
   api.nvim_win_set_cursor(0, { math.min(row + 1, last), 0 })
 end
 
+--- Opens a file, in a window that shows files.
+---@param path string
+---@return boolean
+local function open(path)
+  if vim.b.pairwright_root then
+    require('pairwright.view').leave()
+  end
+  if real(api.nvim_buf_get_name(0)) == path then
+    return true
+  end
+  local opened, why = pcall(vim.cmd, 'edit ' .. vim.fn.fnameescape(path))
+  if not opened then
+    nvim.complain(tostring(why))
+  end
+  return opened
+end
+
 --- Opens the file after (or before) that of the buffer in which hunks wait; false when there is
 --- none.
 ---@param client_id integer
@@ -197,18 +214,30 @@ local function go_to_other_file(client_id, buf, step)
   end
   local next_one = after or 1
   local previous = after and after > 1 and after - 1 or #others
-  local path = others[step == 1 and next_one or previous]
-  if vim.b[buf].pairwright_root then
-    require('pairwright.view').leave()
-    if real(api.nvim_buf_get_name(0)) == path then
-      return true
+  return open(others[step == 1 and next_one or previous])
+end
+
+--- Goes to the first hunk of a proposal, of the folder of `buf`.
+---@param proposal string
+---@param buf integer
+function M.review(proposal, buf)
+  local running = client.of(buf)
+  if not running then
+    return say('no server is attached to this buffer', vim.log.levels.WARN)
+  end
+  client.ask(running, 'pairwright/diff/list', vim.empty_dict(), function(err, result)
+    if err then
+      return nvim.complain(err)
     end
-  end
-  local opened, why = pcall(vim.cmd, 'edit ' .. vim.fn.fnameescape(path))
-  if not opened then
-    nvim.complain(tostring(why))
-  end
-  return opened
+    for _, file in ipairs(pending(result.files)) do
+      for _, hunk in ipairs(file.hunks) do
+        if hunk.proposal == proposal then
+          return open(real(vim.uri_to_fname(file.uri))) and go_to(hunk.range.start.line)
+        end
+      end
+    end
+    say('all hunks of this are decided')
+  end)
 end
 
 --- Goes to the next hunk (or the one before), in this file or another.

@@ -106,6 +106,11 @@ function M.rollback(token)
   require('pairwright.hunks').roll_back(token)
 end
 
+--- Does the edit again that was taken back last.
+function M.redo()
+  require('pairwright.edits').redo(vim.api.nvim_get_current_buf())
+end
+
 --- Goes to the edit that follows from the last one, and makes it where the cursor is there.
 ---@return boolean whether one was proposed
 function M.next_edit()
@@ -172,6 +177,11 @@ end
 --- Ends the task.
 function M.task_stop()
   require('pairwright.task').stop()
+end
+
+--- Ends the task and goes to what it has changed so far, to be decided by hand.
+function M.task_takeover()
+  require('pairwright.task').take_over()
 end
 
 --- Switches ghost text in one buffer.

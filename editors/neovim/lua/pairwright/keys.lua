@@ -27,7 +27,8 @@ local review = {
   accept_all = 'accept-all',
   reject_all = 'reject-all',
 }
-local ROLLBACK = 'rollback'
+--- Everywhere, from the first edit on.
+local edits = { 'rollback', 'redo' }
 --- While typing as well as in normal mode.
 local next_edit = { next_edit = 'next-edit', dismiss_edit = 'dismiss-edit' }
 --- In buffers of chats and tasks; from there hunks are gone to as well.
@@ -38,13 +39,14 @@ local views = {
     task_pause = 'task-pause',
     task_steer = 'task-steer',
     task_stop = 'task-stop',
+    task_takeover = 'task-takeover',
   },
 }
 --- Those that work while typing too.
 local while_typing = { chat_send = true }
 
 local mapped = false
-local mapped_rollback = false
+local mapped_edits = false
 local mapped_next_edit = false
 --- Keys of hunks that are mapped, by buffer.
 local reviewed = {} ---@type table<integer, string[]>
@@ -180,16 +182,18 @@ function M.view(buf, kind)
   end
 end
 
---- Maps the key that takes an edit back, from the first edit on.
-function M.attach_rollback()
+--- Maps the keys that take an edit back and do it again, from the first edit on.
+function M.attach_edits()
   local keymaps = config.get().keymaps
-  if mapped_rollback or not keymaps then
+  if mapped_edits or not keymaps then
     return
   end
-  mapped_rollback = true
-  local key = keymaps[ROLLBACK]
-  if key and not M.is_taken(key, 'n') then
-    map('n', key, ROLLBACK)
+  mapped_edits = true
+  for _, name in ipairs(edits) do
+    local key = keymaps[name]
+    if key and not M.is_taken(key, 'n') then
+      map('n', key, name)
+    end
   end
 end
 

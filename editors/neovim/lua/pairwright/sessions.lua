@@ -38,9 +38,10 @@ local function attach(running, session, done)
   end
   known.is_attaching = true
   local params = { session = session, fromSeq = known.seq + 1 }
-  client.ask(running, 'pairwright/session/attach', params, function(err)
+  client.ask(running, 'pairwright/session/attach', params, function(err, _, is_gone)
     known.is_attaching = false
-    if done then
+    -- Whether it is kept, the next server tells.
+    if done and not is_gone then
       done(err)
     end
   end)

@@ -15,7 +15,7 @@
 ---@field workspace? pairwright.Settings.workspace Which folders may set anything or have their code run.
 
 ---@class pairwright.Settings.agent
----@field startup? table<string, string[]> Programs whose output tasks are shown when they begin, by a title of yours: what the last runs of CI came to, say, or which issues are meant for agents. Each is a program and its arguments, run without a shell in the task's folder, if that is trusted; 4 KiB and 10 seconds are its limits, and a task begins without one that fails.
+---@field startup? table<string, string[]> Programs whose output tasks are shown when they begin, by a title of yours: what the last runs of CI came to, say, or which issues are meant for agents. Each is a program and its arguments, run without a shell in the task's folder, if that is trusted; 4 KiB and 10 seconds are its limits, and a task begins without one that fails. The first eight by title are asked.
 ---@field worktree? boolean Whether tasks that change something work on a branch of their own, `agent/<task>`, in a git working tree beside yours: your files stay as they are, and what a task changes is committed there instead of being proposed as hunks. Where a task is started, it can be said otherwise.
 
 ---@class pairwright.Settings.complete

@@ -18,6 +18,7 @@ local api = vim.api
 ---@class pairwright.ShownTask: pairwright.Task
 ---@field buf integer
 ---@field is_drawing boolean
+---@field is_taken_over? boolean its hunks are gone to when it is over
 
 local tasks = {} ---@type table<string, pairwright.ShownTask>
 local latest ---@type pairwright.ShownTask?
@@ -74,6 +75,20 @@ local function tell(task)
   api.nvim_exec_autocmds('User', { pattern = 'PairwrightTask', modeline = false })
 end
 
+--- Goes to what a task has changed, from its buffer.
+---@param task pairwright.ShownTask
+local function hand_over(task)
+  task.is_taken_over = false
+  if not task.proposal then
+    return nvim.say('the task has changed nothing')
+  end
+  nvim.say('the task has ended; what it changed waits for a decision')
+  -- Who types has gone on already.
+  if api.nvim_get_mode().mode == 'n' then
+    require('pairwright.hunks').review(task.proposal, task.buf)
+  end
+end
+
 ---@param id string
 ---@param root string
 ---@return pairwright.ShownTask
@@ -93,6 +108,9 @@ local function watch(id, root)
     on_event = function(event)
       if record.take(task, event) then
         tell(task)
+      end
+      if task.is_taken_over and event.kind == 'done' then
+        hand_over(task)
       end
     end,
     on_lost = function()
@@ -195,7 +213,8 @@ end
 
 ---@param verb 'pause'|'resume'|'stop'|'steer'
 ---@param text? string
-local function control(verb, text)
+---@param done? fun()
+local function control(verb, text, done)
   local task = task_of()
   if not task then
     return nvim.complain('there is no task; :Pairwright task begins one')
@@ -205,6 +224,8 @@ local function control(verb, text)
     client.ask(running, 'pairwright/task/' .. verb, params, function(err)
       if err then
         nvim.complain(err)
+      elseif done then
+        done()
       end
     end)
   end)
@@ -226,6 +247,22 @@ end
 
 function M.stop()
   control('stop')
+end
+
+--- Ends the task and goes to what it has changed so far; one that does not run is taken up for that.
+function M.take_over()
+  local task = task_of()
+  if task and record.over[task.state] then
+    return hand_over(task)
+  end
+  if task then
+    task.is_taken_over = true
+  end
+  if task and (task.is_lost or task.state == 'paused') then
+    control('resume', nil, M.stop)
+  else
+    M.stop()
+  end
 end
 
 --- Tells the model something.

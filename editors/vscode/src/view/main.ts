@@ -75,10 +75,11 @@ function showControls(): void {
   draft.placeholder = kind === 'task' ? 'Tell the task something' : mode.value === 'ask' ? 'Ask about this code' : 'What is to be done?';
   draft.setAttribute('aria-label', draft.placeholder);
   send.disabled = !isServerUp || (kind === 'chat' && isLive) || (kind === 'task' && !isLive);
-  const wanted: { title: string; type: 'stop' | 'pause' | 'resume' | 'addContext'; is: boolean }[] = [
+  const wanted: { title: string; type: 'stop' | 'pause' | 'resume' | 'takeOver' | 'addContext'; is: boolean }[] = [
     { title: 'Stop', type: 'stop', is: isLive },
     { title: 'Pause', type: 'pause', is: isLive && kind === 'task' },
     { title: 'Resume', type: 'resume', is: !isLive && kind === 'task' && !isOver && isServerUp },
+    { title: 'Take over', type: 'takeOver', is: kind === 'task' && !isOver && isServerUp },
     { title: 'Add context…', type: 'addContext', is: !chips.hidden },
   ];
   const shown = wanted.filter(({ is }) => is);

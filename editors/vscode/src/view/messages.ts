@@ -34,7 +34,7 @@ export type ToView =
 export type ToExtension =
   | { type: 'ready' }
   | { type: 'send'; text: string; mode: Mode | 'ask' }
-  | { type: 'stop' | 'pause' | 'resume' | 'addContext' }
+  | { type: 'stop' | 'pause' | 'resume' | 'takeOver' | 'addContext' }
   | { type: 'hunks'; proposal: string }
   | { type: 'removeChip'; id: string }
   | { type: 'review'; answer: string }
