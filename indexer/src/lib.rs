@@ -44,7 +44,7 @@ pub use self::{
     search::{ChunkHit, FileHit, Query, Reason, pack::Snippet, signal_names},
     store::StoreError,
     syntax::{Chunk, Definition, DefinitionKind, Identifier, Language, NameStyle, Unit},
-    update::{Footprint, Index, Options, Phase, Role, Status, Watching},
+    update::{Footprint, Index, OnChange, Options, Phase, Role, Status, Watching},
     vector::{ChunkId, OutsideModel},
     walk::{Fault, FileClass, IGNORE_FILE},
 };

@@ -37,6 +37,9 @@ use crate::{
     walk::{Fault, is_gits, watch::tells_of_git},
 };
 
+/// Hears of files that may have changed, as they are named below the root.
+pub type OnChange = dyn Fn(&[RepoPath]) + Send;
+
 /// How an index is opened.
 pub struct Options {
     /// The workspace folder.
@@ -53,7 +56,7 @@ pub struct Options {
     /// Called on the writer's thread with files and folders that the ignore rules let in and that
     /// were said or found to have changed on disk, or are gone; must not block. What the first look
     /// at all files finds is not among them.
-    pub on_change: Box<dyn Fn(&[RepoPath]) + Send>,
+    pub on_change: Box<OnChange>,
 }
 
 /// Whether the file system is watched.

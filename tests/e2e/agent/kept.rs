@@ -77,10 +77,10 @@ fn what_a_command_undoes_is_proposed_no_more_and_what_it_must_not_keep_is_put_ba
         [[turn]]
         [[turn.call]]
         name = 'edit'
-        arguments = { path = 'scratch.py', content = 'x = 7\\n' }
+        arguments = { path = 'scratch.py', content = \"x = 7\\n\" }
         [[turn.call]]
         name = 'edit'
-        arguments = { path = 'out/ignored.txt', content = 'kept\\n' }
+        arguments = { path = 'out/ignored.txt', content = \"kept\\n\" }
         [[turn.call]]
         name = 'edit'
         arguments = { path = 'a.txt', oldString = 'one', newString = 'two' }

@@ -340,7 +340,7 @@ impl Driver {
             Ok(Ok(plan)) => plan,
             Ok(Err(edit::Refused::Said(why))) => return Ok(Reported::of(Err(why))),
             Ok(Err(edit::Refused::Denied(verdict))) => {
-                return Ok(self.denied(call, verdict, None));
+                return Ok(self.denied(call, *verdict, None));
             }
             Err(why) => return Ok(Reported::failed(format!("the tool broke: {why}"))),
         };

@@ -47,7 +47,7 @@ pub(in crate::agent) enum Refused {
     /// In words for the model.
     Said(String),
     /// A file may not be read.
-    Denied(Verdict),
+    Denied(Box<Verdict>),
 }
 
 /// The files as the task has them, of which those that may not be read are refused.
@@ -76,7 +76,7 @@ pub(in crate::agent) fn prepare(
         denied: OnceCell::new(),
     };
     plan(&edits, &files, &Options::default()).map_err(|refused| match files.denied.take() {
-        Some(verdict) => Refused::Denied(verdict),
+        Some(verdict) => Refused::Denied(Box::new(verdict)),
         None => {
             let lines: Vec<String> = refused.iter().map(ToString::to_string).collect();
             Refused::Said(format!("nothing was changed:\n{}", lines.join("\n")))

@@ -127,7 +127,7 @@ impl Driver {
     async fn ready_sandbox(&mut self, hosts: &[String]) -> Flow<anyhow::Result<String>> {
         let (desk, proposed) = (self.desk.clone(), self.desk.proposed().clone());
         let (opening, sandbox) = (self.opening(), self.sandbox.take());
-        let readying = async move {
+        let readying = Box::pin(async move {
             let unsaved = tokio::task::spawn_blocking(move || desk.unsaved()).await?;
             let mut sandbox = opening.of(sandbox).await?;
             if sandbox.bring(&proposed, unsaved.clone()).await.is_err() {
@@ -139,7 +139,7 @@ impl Driver {
             sandbox.set_network(hosts).await?;
             let label = sandbox.label();
             anyhow::Ok((sandbox, label))
-        };
+        });
         let readied = self.hearing(readying).await?;
         Ok(readied.map(|(sandbox, label)| {
             self.sandbox = Some(sandbox);
