@@ -184,6 +184,7 @@ class VsCodeTasks(Case):
             view.wait_log("Now the other.")
             view.press("Take over")
             window.wait_at("b.txt:1")
+            until(lambda: lenses() == 1, "its hunk is there")
             until(lambda: "cancelled" in view.texts("#task .state")[0], "it is over")
             window.press("Alt+y")
             until(lambda: lenses() == 0, "it is decided")
