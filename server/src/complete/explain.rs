@@ -121,7 +121,7 @@ impl Completer {
             return Some("the document is too large".into());
         }
         if self.engines().model().is_none() {
-            return Some("no model is configured; nothing leaves this machine".into());
+            return Some("no model is set for completion; nothing is sent for ghost text".into());
         }
         let unasked = ask.trigger == Trigger::Automatic;
         (unasked && !extent::speaks_unasked(around.line_after))
