@@ -6,6 +6,9 @@
 //! elsewhere that nobody waits for any more is ended.
 //! Not here: what runs in it (`agent::sandbox`, `cli`), how sandboxes are built (`sandbox-client`).
 
+#[cfg(target_os = "linux")]
+mod secrets;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +25,8 @@ use sandbox_client::service::{
 use sandbox_client::tier::Tier;
 
 #[cfg(target_os = "linux")]
+use self::secrets::{Secrets, secrets_of};
+#[cfg(target_os = "linux")]
 use crate::config::Isolation;
 use crate::config::{self, SandboxAddressing};
 use crate::error::{Kind, UserError};
@@ -29,12 +34,6 @@ use crate::secret;
 use crate::shown::printable;
 use crate::{model, models};
 
-/// Files looked at for secrets.
-#[cfg(target_os = "linux")]
-const FILES: usize = 200_000;
-/// Bytes of git's settings; a longer file is taken for a secret.
-#[cfg(target_os = "linux")]
-const GIT_SETTINGS: u64 = 1 << 20;
 /// Seconds that a sandbox elsewhere lives before somebody is known to have it.
 const UNCLAIMED: u64 = 300;
 /// How a user accepts the tier that is never taken unasked.
@@ -293,7 +292,7 @@ impl Place {
             let shown = self.emptied.iter().take(SHOWN);
             let shown = shown.map(|path| path.strip_prefix(&self.root).unwrap_or(path));
             let shown: Vec<_> = shown.map(|path| path.display().to_string()).collect();
-            let (n, shown) = (self.emptied.len(), shown.join(", "));
+            let (n, shown) = (self.emptied.len(), printable(&shown.join(", ")));
             label.push_str(&format!(
                 ", without {n} files of git's settings, which have a password: {shown}"
             ));
@@ -427,212 +426,9 @@ fn addressing(asked: Option<SandboxAddressing>, url: &str) -> Addressing {
     }
 }
 
-/// Files that hold secrets, by their paths.
-#[cfg(target_os = "linux")]
-#[derive(Debug, Default)]
-struct Secrets {
-    files: Vec<PathBuf>,
-    /// Settings of git.
-    git: Vec<PathBuf>,
-}
-
-/// Files with secrets of a workspace, and of those among `reads` that git keeps a repository in.
-///
-/// # Errors
-/// When there are too many files to look at all of them: one that was not looked at could be read.
-#[cfg(target_os = "linux")]
-fn secrets_of(root: &Path, reads: &[PathBuf]) -> anyhow::Result<Secrets> {
-    let mut secrets = Secrets::default();
-    secrets.look(root, FILES, false)?;
-    for read in reads.iter().filter(|read| is_repository(read)) {
-        secrets.look(read, FILES, true)?;
-    }
-    Ok(secrets)
-}
-
-#[cfg(target_os = "linux")]
-impl Secrets {
-    /// Looks through a folder, or through what `is_git`'s own.
-    fn look(&mut self, root: &Path, most: usize, is_git: bool) -> anyhow::Result<()> {
-        let mut files = ignore::WalkBuilder::new(root);
-        let top = root.to_owned();
-        // Ignored files are where secrets are; what is installed or built is not. Besides settings
-        // git keeps what was committed, and other repositories.
-        files.standard_filters(false).filter_entry(move |entry| {
-            let above = entry.path().parent();
-            let below_top = above.and_then(|above| above.strip_prefix(&top).ok());
-            let is_git =
-                is_git || below_top.is_some_and(|below| below.iter().any(|name| name == ".git"));
-            let name = entry.file_name().to_str();
-            match is_git {
-                true => {
-                    let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
-                    !is_directory
-                        || matches!(name, Some("modules" | "worktrees"))
-                        || !above.is_some_and(is_repository)
-                }
-                false => !matches!(name, Some("node_modules" | "target")),
-            }
-        });
-        for (n, entry) in files.build().flatten().enumerate() {
-            if n >= most {
-                bail!("the folder has more than {most} files, so its secret files cannot be told");
-            }
-            if !entry.file_type().is_some_and(|kind| kind.is_file()) {
-                continue;
-            }
-            if secret::is_path(&entry.path().to_string_lossy()) {
-                self.files.push(entry.into_path());
-            } else if is_git_settings(entry.path()) && holds_password(entry.path()) {
-                self.git.push(entry.into_path());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether git keeps a repository, a submodule or a working tree in a directory.
-#[cfg(target_os = "linux")]
-fn is_repository(directory: &Path) -> bool {
-    let has = |name| directory.join(name).exists();
-    has("HEAD") && (has("objects") || has("commondir"))
-}
-
-#[cfg(target_os = "linux")]
-fn is_git_settings(path: &Path) -> bool {
-    let name = path.file_name().and_then(std::ffi::OsStr::to_str);
-    name.is_some_and(|name| name.starts_with("config")) && path.parent().is_some_and(is_repository)
-}
-
-/// Whether a file of git's settings has a password or token, or a program that may tell one; so has
-/// one that cannot be read.
-#[cfg(target_os = "linux")]
-fn holds_password(path: &Path) -> bool {
-    let is_short = std::fs::metadata(path).is_ok_and(|found| found.len() <= GIT_SETTINGS);
-    match std::fs::read(path) {
-        Ok(bytes) if is_short => is_password_among(&String::from_utf8_lossy(&bytes)),
-        _ => true,
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn is_password_among(settings: &str) -> bool {
-    let has_name = |line: &str| {
-        let name = line.split('=').next().unwrap_or_default().trim();
-        let name = name.to_ascii_lowercase();
-        ["extraheader", "pass", "password", "helper", "token"]
-            .iter()
-            .any(|secret| name.ends_with(secret))
-    };
-    // The user of ssh is no secret; of HTTP a token can be one.
-    let has_user = |(at, _): (usize, &str)| {
-        let (scheme, rest) = (&settings[..at], &settings[at + 3..]);
-        let end = rest.find(|c: char| c == '/' || c == '"' || c.is_whitespace());
-        let user = rest[..end.unwrap_or(rest.len())].rsplit_once('@');
-        let is_http = scheme.ends_with("http") || scheme.ends_with("https");
-        user.is_some_and(|(user, _)| is_http || user.contains(':'))
-    };
-    settings.lines().any(has_name)
-        || settings.match_indices("://").any(has_user)
-        || secret::redact(settings) != settings
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_folder_too_large_to_be_looked_through_gets_no_sandbox() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["a.rs", "b.rs", ".env"] {
-            std::fs::write(folder.path().join(name), "x").unwrap();
-        }
-        // The folder itself counts.
-        let look = |most| {
-            let mut found = Secrets::default();
-            found.look(folder.path(), most, false).map(|()| found)
-        };
-        assert_eq!(look(4).unwrap().files, [folder.path().join(".env")]);
-        let why = look(3).unwrap_err();
-        assert!(why.to_string().contains("more than 3 files"), "{why}");
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn settings_of_git_with_a_password_are_secrets() {
-        for (settings, is_secret) in [
-            (
-                "[remote \"o\"]\n\turl = https://me:s3cr3t@host/a.git\n",
-                true,
-            ),
-            ("[remote \"o\"]\n\turl = https://s3cr3t@host/a.git\n", true),
-            (
-                "[url \"https://x:s3cr3t@host/\"]\n\tinsteadOf = https://host/\n",
-                true,
-            ),
-            (
-                "[http \"https://host/\"]\n\textraheader = AUTHORIZATION: basic eDp5\n",
-                true,
-            ),
-            ("[http]\n\tproxy = http://me:s3cr3t@proxy:3128\n", true),
-            (
-                "[credential]\n\thelper = \"!f() { echo password=x; }; f\"\n",
-                true,
-            ),
-            ("[sendemail]\n\tsmtpPass = a\n\tsmtpPassword = b\n", true),
-            ("[remote \"o\"]\n\turl = git@host:me/a.git\n", false),
-            ("[remote \"o\"]\n\turl = ssh://git@host/a.git\n", false),
-            ("[remote \"o\"]\n\turl = https://host/a@1.git\n", false),
-            (
-                "[core]\n\tbare = false\n[branch \"main\"]\n\tremote = o\n",
-                false,
-            ),
-        ] {
-            assert_eq!(is_password_among(settings), is_secret, "{settings}");
-        }
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn settings_of_git_are_found_wherever_git_keeps_them() {
-        const SECRET: &str = "[http]\n\textraheader = AUTHORIZATION: basic eDp5\n";
-        let folder = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        for repository in [".git", ".git/modules/objects", "sub/.git"] {
-            write(&format!("{repository}/HEAD"), "ref: refs/heads/main\n");
-            write(&format!("{repository}/config"), SECRET);
-            write(&format!("{repository}/objects/ab/config"), SECRET);
-            write(&format!("{repository}/refs/heads/config"), "0\n");
-        }
-        write(".git/worktrees/w/HEAD", "0\n");
-        write(".git/worktrees/w/commondir", "../..\n");
-        write(".git/worktrees/w/config.worktree", SECRET);
-        // What only looks like git's own hides nothing.
-        write("HEAD", "");
-        write("objects/a", "");
-        write("deep/.env", "TOKEN=a\n");
-        let mut found = secrets_of(folder.path(), &[]).unwrap();
-        found.git.sort();
-        let at = |path: &str| folder.path().join(path);
-        let settings = [
-            at(".git/config"),
-            at(".git/modules/objects/config"),
-            at(".git/worktrees/w/config.worktree"),
-            at("sub/.git/config"),
-        ];
-        assert_eq!(found.git, settings);
-        assert_eq!(found.files, [at("deep/.env")]);
-        // The repository of a working tree that is elsewhere.
-        let elsewhere = tempfile::tempdir().unwrap();
-        let mut found = secrets_of(elsewhere.path(), &[at(".git")]).unwrap();
-        found.git.sort();
-        assert_eq!(found.git, settings[..3]);
-    }
 
     /// Who stops waiting, as a task that is stopped does, leaves nothing that costs money.
     #[tokio::test]
