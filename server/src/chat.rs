@@ -237,13 +237,15 @@ impl Chat {
         question: String,
         task: String,
     ) -> Result<(), UserError> {
-        let mut live = self.0.live();
-        let known = live.sessions.get_mut(session);
-        let known = known.ok_or_else(|| unknown(session))?;
-        let turn = known.conversation.as_mut().map_or(0, |conversation| {
-            conversation.turn += 1;
-            conversation.turn
-        });
+        let turn = {
+            let mut live = self.0.live();
+            let known = live.sessions.get_mut(session);
+            let known = known.ok_or_else(|| unknown(session))?;
+            known.conversation.as_mut().map_or(0, |conversation| {
+                conversation.turn += 1;
+                conversation.turn
+            })
+        };
         let asked = EventKind::Question {
             text: question,
             shown: Vec::new(),

@@ -20,6 +20,9 @@ pub(super) async fn leave_out(
     grounding: &mut Grounding,
     conversation: &mut Conversation,
 ) -> Result<(), String> {
+    if !model.is_looked_at() {
+        return Ok(());
+    }
     let all = grounding.pieces.iter().map(text_of);
     let before = conversation.texts();
     let whole: Vec<String> = iter::once(question.to_owned())
@@ -33,7 +36,8 @@ pub(super) async fn leave_out(
         let place = model.place();
         return Err(format!("Your question is not sent to {place}: {why}."));
     }
-    for (nth, text) in before.iter().enumerate() {
+    let is_before_clean = withheld(model, &before.join("\n\n")).await?.is_none();
+    for (nth, text) in before.iter().enumerate().filter(|_| !is_before_clean) {
         if let Some(why) = withheld(model, text).await? {
             conversation.leave_out(nth);
             let notice = format!("An earlier message of this chat is not sent: {why}.");

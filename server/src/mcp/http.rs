@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -31,7 +30,6 @@ use crate::model::{
     Secret, Twice, key_variable, read_some,
 };
 
-const CONNECT: Duration = Duration::from_secs(10);
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 /// Bytes read of what a server says against a request.
 const REFUSAL: usize = 4 << 10;
@@ -97,7 +95,7 @@ impl Place {
         let secrets = Secrets::of(server.headers.values().cloned().chain(known));
         let headers = server.headers.iter();
         let place = Self {
-            origin: network.origin(&address.site, CONNECT),
+            origin: network.origin(&address.site),
             path: format!("{}{}", address.base, address.query),
             shown: address.site.shown(),
             headers: headers

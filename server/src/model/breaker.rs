@@ -165,10 +165,6 @@ impl Breaker {
 
     fn record(&self, state: &mut State, error: &ModelError) {
         let why = Arc::new(error.user_error());
-        // One request finds out how the endpoint is; where it did not, the next one may.
-        if let Some(pause) = &mut state.paused {
-            pause.trying = false;
-        }
         if matches!(error.failure, Failure::Withheld(_)) {
             // It was not asked.
             self.tell(Health::Failing { why });
@@ -218,18 +214,16 @@ impl Permit {
     /// The endpoint failed.
     pub(super) fn failed(mut self, error: &ModelError) {
         self.open = false;
-        self.breaker.failed(error);
+        let mut state = self.breaker.state();
+        self.give_up_trial(&mut state);
+        self.breaker.record(&mut state, error);
     }
 
     /// The request was dropped before any answer: waiting is what it leaves behind.
     pub(super) fn unanswered(mut self, place: &Arc<str>) {
         self.open = false;
         let mut state = self.breaker.state();
-        if self.trial
-            && let Some(pause) = &mut state.paused
-        {
-            pause.trying = false;
-        }
+        self.give_up_trial(&mut state);
         let now = Instant::now();
         if now.saturating_duration_since(self.since) >= PATIENT {
             let from = state
@@ -245,15 +239,21 @@ impl Permit {
             self.breaker.record(&mut state, &error);
         }
     }
+
+    /// One request finds out how the endpoint is; where it did not, the next one may.
+    fn give_up_trial(&self, state: &mut State) {
+        if self.trial
+            && let Some(pause) = &mut state.paused
+        {
+            pause.trying = false;
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.open && self.trial {
-            let mut state = self.breaker.state();
-            if let Some(pause) = &mut state.paused {
-                pause.trying = false;
-            }
+        if self.open {
+            self.give_up_trial(&mut self.breaker.state());
         }
     }
 }

@@ -105,8 +105,6 @@ pub enum KeySource {
 /// How long each part of a request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Name lookup, TCP, proxy and TLS together.
-    pub connect: Duration,
     /// From sending the request to the first piece of the answer.
     pub first_byte: Duration,
     /// Between two pieces of the answer.
@@ -118,7 +116,6 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(3),
             first_byte: Duration::from_secs(10),
             idle: Duration::from_secs(5),
             total: Duration::from_secs(60),

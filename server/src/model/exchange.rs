@@ -75,7 +75,7 @@ impl Target {
             outbound: network.outbound(&address.site),
         };
         let caller = Caller::new(
-            network.origin(&address.site, endpoint.timeouts.connect),
+            network.origin(&address.site),
             address.site.shown(),
             credentials,
         )?;

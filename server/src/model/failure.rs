@@ -80,7 +80,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What happened, as a clause about a server that need not be a model's.
+    /// What happened, as a clause about a server that need not be a model's. Without its own words:
+    /// they may repeat what it was sent.
     pub(crate) fn in_words(&self) -> String {
         match self {
             Self::Refused => "it refused the connection".into(),
@@ -92,11 +93,12 @@ impl Failure {
             Self::Protocol(_) => "it does not speak HTTP".into(),
             Self::Cut => "the connection ended before its answer did".into(),
             Self::Key(why) => why.clone(),
-            Self::Unauthorized { status, said }
-            | Self::Rejected { status, said }
-            | Self::Faulted { status, said } => format!("it answered {status}{}", quoted(said)),
-            Self::NotFound { said } => format!("it answered 404{}", quoted(said)),
-            Self::RateLimited { said, .. } => format!("it answered 429{}", quoted(said)),
+            Self::Unauthorized { status, .. }
+            | Self::Rejected { status, .. }
+            | Self::Faulted { status, .. } => format!("it answered {status}"),
+            Self::NotFound { .. } => "it answered 404".into(),
+            Self::RateLimited { .. } => "it answered 429".into(),
+            Self::NotAStream { content_type } => format!("it answered {content_type}"),
             other => format!("it could not be asked ({other:?})"),
         }
     }

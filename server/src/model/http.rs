@@ -128,11 +128,6 @@ impl Origin {
         })
     }
 
-    /// Lets opening a connection take at least as long as `connect` from now on.
-    pub(crate) fn allow(&self, connect: Duration) {
-        self.dialler.allow(connect);
-    }
-
     /// Makes sure that a connection stands ready or is being opened. Returns at once; costs
     /// nothing when one is.
     pub(crate) fn warm(self: &Arc<Self>) {

@@ -125,12 +125,12 @@ pub(crate) async fn read(source: &KeySource) -> Outcome {
 }
 
 /// Longest part of a variable's name, between underscores; keys have longer ones.
-const LONGEST_PART: usize = 20;
+const LONGEST_PART: usize = 19;
 
 /// Names a variable in a message, unless it may be a key that was written where the name belongs.
 pub(crate) fn variable(name: &str) -> String {
     let is_ordinary = |part: &str| {
-        part.len() < LONGEST_PART && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        part.len() <= LONGEST_PART && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
     };
     match name.split('_').all(is_ordinary) && crate::secret::redact(name) == name {
         true => format!("the environment variable {name}"),

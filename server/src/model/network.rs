@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use rustls::pki_types::CertificateDer;
@@ -88,7 +87,7 @@ impl Network {
         let outbound = settings
             .outbound
             .as_ref()
-            .map(|settings| Outbound::new(settings, |site, connect| network.origin(site, connect)));
+            .map(|settings| Outbound::new(settings, |site| network.origin(site)));
         network.outbound = outbound.transpose()?.map(Arc::new);
         Ok(network)
     }
@@ -118,16 +117,14 @@ impl Network {
         TurnModel::new(self, endpoint)
     }
 
-    /// Returns the connections to `site`. Opening one takes at most `connect`, or what another who
-    /// shares them gives it.
-    pub(crate) fn origin(&self, site: &Site, connect: Duration) -> Arc<Origin> {
+    /// Returns the connections to `site`.
+    pub(crate) fn origin(&self, site: &Site) -> Arc<Origin> {
         let origins = self.shared.origins.lock();
         let mut origins = origins.unwrap_or_else(PoisonError::into_inner);
         let origin = origins.entry(site.clone()).or_insert_with(|| {
             let proxy = self.proxy_for(site);
             Origin::new(site.clone(), proxy, Arc::clone(&self.shared.tls))
         });
-        origin.allow(connect);
         Arc::clone(origin)
     }
 

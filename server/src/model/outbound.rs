@@ -32,8 +32,6 @@ const TO_VARIABLE: &str = "PAIRWRIGHT_DESTINATION";
 const ANSWER: usize = 16 << 10;
 const REASON: usize = 200;
 
-const CONNECT: Duration = Duration::from_secs(3);
-
 /// Who looks at what is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboundSettings {
@@ -79,7 +77,7 @@ impl Outbound {
     /// When a pattern or the address cannot be used.
     pub(super) fn new(
         settings: &OutboundSettings,
-        origin: impl FnOnce(&Site, Duration) -> Arc<Origin>,
+        origin: impl FnOnce(&Site) -> Arc<Origin>,
     ) -> Result<Self, UserError> {
         let refuse = |message: String, hint: &str| {
             UserError::new(Kind::Settings, message)
@@ -117,11 +115,7 @@ impl Outbound {
                 outbound: None,
             };
             Ok(Service {
-                caller: Caller::new(
-                    origin(&address.site, CONNECT),
-                    address.site.shown(),
-                    credentials,
-                )?,
+                caller: Caller::new(origin(&address.site), address.site.shown(), credentials)?,
                 path: format!("{}{}", address.base, address.query),
             })
         });

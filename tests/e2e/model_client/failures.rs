@@ -19,7 +19,6 @@ async fn hasty(
     let (server, endpoint, network) = serve(wire, script).await;
     let short = Duration::from_millis(200);
     let timeouts = Timeouts {
-        connect: Duration::from_secs(5),
         first_byte: short,
         idle: short,
         total: short * 20,

@@ -98,6 +98,7 @@ async fn what_must_not_be_sent_is_not_and_the_embedded_engine_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_looked_at_is_not_sent() {
     let broken = other_service(|_| Answer::error(500, "broken")).await;
+    let moved = other_service(|_| Answer::error(301, "").with_header("location", "/")).await;
     let empty = other_service(|_| Answer::bytes("text/plain", ["fine"])).await;
     let cases = [
         (
@@ -112,7 +113,11 @@ async fn what_cannot_be_looked_at_is_not_sent() {
             "command = ['sleep', '1000']\ntimeoutMs = 10".to_owned(),
             "did not finish within 10ms",
         ),
-        (format!("url = '{}'", broken.url()), "it answered 500"),
+        (format!("url = '{}'", broken.url()), "it answered 500)"),
+        (
+            format!("url = '{}'", moved.url()),
+            "it answered status 301 Moved Permanently",
+        ),
         (
             format!("url = '{}'", empty.url()),
             "its answer has no `allow`",

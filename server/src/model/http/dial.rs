@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
@@ -24,6 +24,9 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 const TCP_PROBES_APART: Duration = Duration::from_secs(5);
 const TCP_PROBES: u32 = 3;
 
+/// Name lookup, TCP, proxy and TLS together.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A connected stream of bytes.
 pub(super) trait Io: hyper::rt::Read + hyper::rt::Write + Send + Unpin {}
 impl<T: hyper::rt::Read + hyper::rt::Write + Send + Unpin> Io for T {}
@@ -40,8 +43,6 @@ pub(super) struct Dialler {
     target: Uri,
     proxy: Option<Intercept>,
     tls: Arc<TlsSetup>,
-    /// The longest that one of those who share the connections gives it.
-    patience: Mutex<Duration>,
 }
 
 impl Dialler {
@@ -56,18 +57,7 @@ impl Dialler {
             target,
             proxy,
             tls,
-            patience: Mutex::default(),
         }
-    }
-
-    /// Lets a connection take at least as long as `patience` from now on.
-    pub(super) fn allow(&self, patience: Duration) {
-        let mut longest = self.patience();
-        *longest = longest.max(patience);
-    }
-
-    fn patience(&self) -> MutexGuard<'_, Duration> {
-        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what a plain-text HTTP proxy needs on every request: requests go to it whole,
@@ -84,10 +74,9 @@ impl Dialler {
     ///
     /// # Errors
     /// [`Failure`] of the connecting kinds; [`Failure::ConnectTimeout`] when everything together
-    /// takes longer than allowed.
+    /// takes longer than [`PATIENCE`].
     pub(super) async fn dial(&self) -> Result<Dialled, Failure> {
-        let patience = *self.patience();
-        match tokio::time::timeout(patience, self.connect()).await {
+        match tokio::time::timeout(PATIENCE, self.connect()).await {
             Ok(Ok(dialled)) => Ok(dialled),
             Ok(Err(error)) => Err(match (classify(&*error), &self.proxy) {
                 (Failure::Refused, Some(_)) => {
@@ -96,7 +85,7 @@ impl Dialler {
                 (Failure::Unresolved, Some(_)) => Failure::Proxy("its host is unknown".to_owned()),
                 (failure, _) => failure,
             }),
-            Err(_) => Err(Failure::ConnectTimeout(patience)),
+            Err(_) => Err(Failure::ConnectTimeout(PATIENCE)),
         }
     }
 

@@ -84,7 +84,7 @@ impl TurnModel {
             outbound: network.outbound(&address.site),
         };
         let caller = Caller::new(
-            network.origin(&address.site, endpoint.timeouts.connect),
+            network.origin(&address.site),
             address.site.shown(),
             credentials,
         )?;
@@ -153,13 +153,15 @@ impl TurnModel {
     /// # Errors
     /// [`Failure::Withheld`] where it must not, [`Failure::Unchecked`] where nobody knows.
     pub async fn look(&self, text: &str) -> Result<(), ModelError> {
-        let caller = &self.inner.caller;
-        if caller.outbound.is_none() {
-            return Ok(());
-        }
-        caller
+        self.inner
+            .caller
             .look(&Bytes::from(Value::from(text).to_string()))
             .await
+    }
+
+    /// Whether somebody looks at what is sent.
+    pub fn is_looked_at(&self) -> bool {
+        self.inner.caller.outbound.is_some()
     }
 
     /// Makes sure that a connection stands ready or is being opened. Returns at once.

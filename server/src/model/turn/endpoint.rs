@@ -46,7 +46,6 @@ impl TurnEndpoint {
             thinking: None,
             prices: None,
             timeouts: Timeouts {
-                connect: Duration::from_secs(5),
                 // Local servers read a long prompt, and models think, before the first piece.
                 first_byte: Duration::from_secs(180),
                 idle: Duration::from_secs(90),
