@@ -16,12 +16,12 @@ use rustix::fs::Mode;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::follow::Followed;
-use super::journal::Image;
+use super::journal::{Image, World};
 use super::merge::{Adjacent, Side, diff, merge};
 use super::path::RepoPath;
 use super::plan::{FilePlan, Plan};
-use super::spelling;
-use super::text::{Breaks, Change, Inexpressible, Text};
+use super::spelling::{self, decode};
+use super::text::{Change, Inexpressible, Text};
 
 /// Lines of a conflict that are quoted at most, and bytes of each side.
 const QUOTED_LINES: usize = 40;
@@ -101,13 +101,6 @@ pub struct Conflict {
     pub proposed: String,
 }
 
-/// A file as it is, where it is.
-#[derive(Debug, Clone, Copy)]
-pub enum Spelled<'a> {
-    OnDisk(&'a [u8]),
-    InEditor(&'a [u8]),
-}
-
 /// The outcome of carrying a change over to the text as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Carried {
@@ -175,8 +168,7 @@ impl ProposedFile {
             (None, Some(after)) => add(id_of(path, "create", b"", after), What::Create),
             (Some(before), None) => add(id_of(path, "delete", before, b""), What::Delete),
             (Some(before), Some(after)) => {
-                let lines = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
-                if let (Some(before), Some(after)) = (lines(before), lines(after)) {
+                if let (Some(before), Some(after)) = (decode(before), decode(after)) {
                     let (before_lines, after_lines) = (before.raw_lines(), after.raw_lines());
                     let changes = fitting(&file.changes, &before_lines, &after_lines)
                         .unwrap_or_else(|| diff(&before_lines, &after_lines));
@@ -204,30 +196,28 @@ impl ProposedFile {
         self.path == *path || self.moved_from.as_ref() == Some(path)
     }
 
-    /// The file with its texts spelled as it is spelled `now`, where that is another spelling than
-    /// that of `from`, one of its versions: it was open in an editor then and is not now, or the
-    /// other way round. A change of the spelling itself is left as it is.
+    /// The file with its texts spelled as it is spelled `now`, in that `world`, where that is another
+    /// spelling than that of `from`, one of its versions: it was open in an editor then and is not
+    /// now, or the other way round. A change of the spelling itself is left as it is.
     ///
     /// # Errors
     /// [`Inexpressible`] when the encoding of `now` lacks a character.
     pub fn spelled_like(
         &self,
         from: &Version,
-        now: Spelled<'_>,
+        world: World,
+        now: &[u8],
     ) -> Result<Cow<'_, Self>, Inexpressible> {
         let as_it_is = Cow::Borrowed(self);
-        let (now, is_document) = match now {
-            Spelled::OnDisk(now) => (now, false),
-            Spelled::InEditor(now) => (now, true),
-        };
-        let from = from.bytes.as_deref().and_then(spelling::decode);
-        let (Some(from), Some(now)) = (from, spelling::decode(now)) else {
+        let is_document = world == World::Document;
+        let from = from.bytes.as_deref().and_then(decode);
+        let (Some(from), Some(now)) = (from, decode(now)) else {
             return Ok(as_it_is);
         };
         if now.bytes().is_empty() && !is_document {
             return Ok(as_it_is);
         }
-        let read = |bytes: &Option<Bytes>| bytes.as_ref().and_then(|b| spelling::decode(&b.0));
+        let read = |bytes: &Option<Bytes>| bytes.as_ref().and_then(|b| decode(&b.0));
         let (before, after) = (read(&self.before), read(&self.after));
         let is_change = match (&before, &after) {
             (Some(before), Some(after)) => !spelling::may_be_same(before, after),
@@ -290,7 +280,6 @@ impl ProposedFile {
         after: &[u8],
         chosen: &impl Fn(&Hunk) -> bool,
     ) -> (Vec<u8>, Vec<Range<usize>>) {
-        let decode = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
         let (Some(old), Some(new)) = (decode(before), decode(after)) else {
             return (before.to_vec(), Vec::new());
         };
@@ -382,7 +371,6 @@ impl ProposedFile {
             return Vec::new();
         };
         let (base, places) = self.compose(&before.0, &after.0, &applied);
-        let decode = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
         let (Some(base), Some(now)) = (decode(&base), decode(now)) else {
             return Vec::new();
         };
@@ -395,17 +383,7 @@ impl ProposedFile {
         for (idx, hunk) in self.hunks.iter().enumerate() {
             let What::Lines(_) = hunk.what else { continue };
             let place = &places[idx];
-            let touching = |c: &&Change| {
-                let (a, b) = (&c.before, place);
-                if a.is_empty() || b.is_empty() {
-                    a.start > b.start && a.start < b.end
-                        || b.start > a.start && b.start < a.end
-                        || a.is_empty() && b.is_empty() && a.start == b.start
-                } else {
-                    a.start < b.end && b.start < a.end
-                }
-            };
-            let is_edited = changes.iter().any(|c| touching(&c));
+            let is_edited = changes.iter().any(|c| touch(&c.before, place));
             let shifted = |line: usize, is_end: bool| {
                 let passed = changes.iter().take_while(|c| {
                     c.before.end < line || c.before.end == line && (!is_end || !c.before.is_empty())
@@ -428,6 +406,17 @@ impl ProposedFile {
     }
 }
 
+/// Whether two changes of lines are about the same place. Those of neighbouring lines are not.
+pub(super) fn touch(a: &Range<usize>, b: &Range<usize>) -> bool {
+    if a.is_empty() || b.is_empty() {
+        a.start > b.start && a.start < b.end
+            || b.start > a.start && b.start < a.end
+            || a.is_empty() && b.is_empty() && a.start == b.start
+    } else {
+        a.start < b.end && b.start < a.end
+    }
+}
+
 /// Does to `now` what leads from `base` to `theirs`; conflicts come with their lines of the base.
 pub(super) fn carry_over(
     path: &RepoPath,
@@ -440,7 +429,6 @@ pub(super) fn carry_over(
     if base == now {
         return (theirs.to_vec(), Vec::new());
     }
-    let decode = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
     let texts = (decode(base), decode(now), decode(theirs));
     let (Some(base), Some(ours), Some(theirs)) = texts else {
         let conflict = Conflict {

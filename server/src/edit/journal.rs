@@ -477,29 +477,31 @@ pub fn expire(store: &Store, retention: Retention) -> Result<usize, StoreError> 
     })
 }
 
-/// The newest transaction or proposal that there is no room for after all newer ones. Bytes that
-/// several transactions share are those of the newest.
+/// The bytes that transactions need to be taken back, and what needs them.
+const USED: &str = "used (hash, token) AS (
+    SELECT before_hash, token FROM changes JOIN transactions ON token = id
+    WHERE state IN ('begun', 'done') AND before_hash IS NOT NULL
+    UNION ALL
+    SELECT after_hash, token FROM changes JOIN transactions ON token = id
+    WHERE state IN ('begun', 'done') AND after_hash IS NOT NULL)";
+
+/// The newest transaction or decided proposal that there is no room for after all newer ones. Bytes
+/// that several transactions share are those of the newest.
 fn newest_beyond(t: &Transaction<'_>, bytes: i64) -> rusqlite::Result<Option<(i64, String)>> {
-    t.query_row(
-        "WITH used (hash, token) AS (
-            SELECT before_hash, token FROM changes JOIN transactions ON token = id
-            WHERE state IN ('begun', 'done') AND before_hash IS NOT NULL
-            UNION ALL
-            SELECT after_hash, token FROM changes JOIN transactions ON token = id
-            WHERE state IN ('begun', 'done') AND after_hash IS NOT NULL),
+    let sql = format!(
+        "WITH {USED},
         newest (hash, token) AS (SELECT hash, max(token) FROM used GROUP BY hash),
         kept (at, id, bytes) AS (
             SELECT at, id, sum(length(b.bytes)) FROM newest
             JOIN blobs b ON b.hash = newest.hash JOIN transactions ON id = token GROUP BY id
             UNION ALL
-            SELECT at, id, length(body) FROM proposals),
+            SELECT at, id, length(CAST(body AS BLOB)) FROM proposals WHERE NOT is_open),
         running (at, id, bytes) AS (
             SELECT at, id, sum(bytes) OVER (ORDER BY at DESC, id DESC) FROM kept)
-        SELECT at, id FROM running WHERE bytes > ?1 ORDER BY at DESC, id DESC LIMIT 1",
-        [bytes],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )
-    .optional()
+        SELECT at, id FROM running WHERE bytes > ?1 ORDER BY at DESC, id DESC LIMIT 1"
+    );
+    t.query_row(&sql, [bytes], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
 }
 
 /// Drops all rows from before a moment.
@@ -517,15 +519,8 @@ fn forget(t: &Transaction<'_>, before: i64) -> rusqlite::Result<()> {
 }
 
 fn drop_unused(t: &Transaction<'_>) -> rusqlite::Result<usize> {
-    t.execute(
-        "DELETE FROM blobs WHERE hash NOT IN (
-            SELECT before_hash FROM changes JOIN transactions ON token = id
-            WHERE state IN ('begun', 'done') AND before_hash IS NOT NULL
-            UNION
-            SELECT after_hash FROM changes JOIN transactions ON token = id
-            WHERE state IN ('begun', 'done') AND after_hash IS NOT NULL)",
-        [],
-    )
+    let sql = format!("WITH {USED} DELETE FROM blobs WHERE hash NOT IN (SELECT hash FROM used)");
+    t.execute(&sql, [])
 }
 
 /// Keeps an image's bytes under their hash.

@@ -14,7 +14,7 @@ use super::faults::{self, Step};
 use super::journal::{self, Image, Note, Purpose, Record, Token, World};
 use super::merge::{Adjacent, Side, diff, merge};
 use super::path::RepoPath;
-use super::text::{Breaks, Text};
+use super::spelling::decode;
 use super::workspace::Workspace;
 use super::worlds::{DocumentChange, DocumentFailure, Documents};
 use crate::store::StoreError;
@@ -233,7 +233,6 @@ fn reads_the_same(document: &str, file: &[u8]) -> bool {
     if document.as_bytes() == file {
         return true;
     }
-    let decode = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
     match (decode(document.as_bytes()), decode(file)) {
         (Some(document), Some(file)) => document.content() == file.content(),
         _ => false,
@@ -556,7 +555,6 @@ fn take_back_document(documents: &dyn Documents, record: &Record) -> Result<bool
 
 /// The text without what leads from `before` to `after`; `None` where somebody wrote in it.
 fn without(before: &Image, after: &Image, now: &str) -> Option<String> {
-    let decode = |bytes: &[u8]| Text::decode(bytes.to_vec(), Breaks::Lf).ok();
     let (base, ours, theirs) = (
         decode(&after.bytes)?,
         decode(now.as_bytes())?,

@@ -292,10 +292,8 @@ impl Workspace {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn has_done(&self, request: &str) -> Result<bool, StoreError> {
-        let entry = journal::by_request(&self.store, request)?;
-        let is_noted = journal::noted(&self.store, request)?.is_some();
-        Ok(is_noted || entry.is_some_and(|e| e.state == State::Done))
+    pub fn has_done(&self, request: &str) -> Result<bool, EditError> {
+        Ok(self.done_before(Some(request))?.is_some())
     }
 
     /// The last transaction that stands: the one that "undo" means.

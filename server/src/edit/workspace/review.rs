@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Choice, Compared, EditError, Outcome, Workspace};
 use crate::edit::hunks::{
-    Conflict, Hunk, HunkState, Proposal, ProposedFile, Spelled, with_executable,
+    self, Conflict, Hunk, HunkState, Proposal, ProposedFile, with_executable,
 };
 use crate::edit::journal::{
     self, Decided, Entry, Image, Kind, LogRow, Note, ProposalRow, Purpose, Record, World,
@@ -94,10 +94,12 @@ impl Workspace {
         notes.extend(logged(proposal, "propose", |_| true));
         journal::note(self.store(), &notes).map_err(Failure::Store)?;
         self.refresh(Some(&proposal.id)).map_err(Failure::Store)?;
+        self.was_kept(proposal.n_bytes());
         Ok(())
     }
 
-    /// Proposals with undecided hunks, and those decided while this is open, oldest first.
+    /// Proposals with undecided hunks, and those decided while this is open as far as there is room
+    /// for them, oldest first.
     pub fn list(&self) -> Vec<Arc<Proposal>> {
         self.refresh_decided();
         let listed = self.listed();
@@ -384,10 +386,13 @@ impl Workspace {
             None => self.look(documents, &from.path)?,
         };
         let spelled = match &now {
-            Some(now) if documents.open(&from.path).is_some() => {
-                file.spelled_like(&from, Spelled::InEditor(&now.bytes))
+            Some(now) => {
+                let world = match documents.open(&from.path) {
+                    Some(_) => World::Document,
+                    None => World::Disk,
+                };
+                file.spelled_like(&from, world, &now.bytes)
             }
-            Some(now) => file.spelled_like(&from, Spelled::OnDisk(&now.bytes)),
             None => Ok(Cow::Borrowed(file)),
         };
         let spelled = spelled.map_err(|why| inexpressible(&from.path, &why))?;
@@ -561,20 +566,13 @@ fn in_conflict(
     let record = records.iter().find(|r| r.path == file.path);
     let left = record.and_then(|r| Some((r.world, &r.after.as_ref()?.bytes)));
     let places = left.and_then(|(world, left)| {
-        let spelled = match world {
-            World::Document => Spelled::InEditor(left),
-            World::Disk | World::InPlace => Spelled::OnDisk(left),
-        };
-        let spelled = file.spelled_like(&file.with(is_in), spelled).ok()?;
+        let spelled = file.spelled_like(&file.with(is_in), world, left).ok()?;
         Some(spelled.places(left, None, is_in))
     });
     let touches = |idx: usize| {
         let place = places.iter().flatten().find(|(at, ..)| *at == idx);
         // What is about the file as a whole has no lines, and stays as it is.
-        place.is_none_or(|(_, lines, _)| {
-            here.iter()
-                .any(|(base, _)| lines.start <= base.end && base.start <= lines.end)
-        })
+        place.is_none_or(|(_, lines, _)| here.iter().any(|(base, _)| hunks::touch(base, lines)))
     };
     let hunks = file.hunks.iter().enumerate();
     hunks

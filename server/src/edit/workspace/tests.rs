@@ -376,6 +376,23 @@ fn the_rest_is_rolled_back_when_asked_for() {
 }
 
 #[test]
+fn a_hunk_beside_a_conflict_is_none() {
+    let folder = folder(&[("a.txt", &ten())]);
+    let workspace = folder.open();
+    let answer = block("a.txt", "2\n", "two\n") + &block("a.txt", "4\n", "four\n");
+    let token = apply(&workspace, &answer);
+    let now = folder.read("a.txt");
+    folder.write("a.txt", &now.replace("3\nfour\n", "drei\nvier\n"));
+    let outcome = workspace.rollback(&NoDocuments, token.as_str(), Mode::CleanOnly, None);
+    let (outcome, listed) = (outcome.unwrap(), workspace.list());
+    let hunks: Vec<_> = listed.iter().flat_map(|p| p.hunks()).collect();
+    assert_eq!(outcome.hunks, [hunks[0].1.id.clone()]);
+    assert_eq!(hunks[1].1.state, HunkState::Accepted);
+    let left = ten_with(&[(3, "drei\n"), (4, "vier\n")]);
+    assert_eq!(folder.read("a.txt"), left);
+}
+
+#[test]
 fn a_token_that_was_done_again_is_rolled_back_again() {
     let folder = folder(&[("a.txt", &ten())]);
     let workspace = folder.open();

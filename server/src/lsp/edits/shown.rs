@@ -5,7 +5,8 @@ use tower_lsp_server::gen_lsp_types as lsp;
 use super::documents::EditorDocuments;
 use super::wire::{FileHunks, HunkItem};
 use crate::edit::disk::Content;
-use crate::edit::hunks::{Bytes, Hunk, HunkState, Proposal, ProposedFile, Spelled, What};
+use crate::edit::hunks::{Bytes, Hunk, HunkState, Proposal, ProposedFile, What};
+use crate::edit::journal::World;
 use crate::edit::text::{Breaks, Text};
 use crate::edit::workspace::Workspace;
 use crate::edit::worlds::Documents;
@@ -23,17 +24,17 @@ pub(super) fn file_hunks(
     let is_in = |h: &Hunk| h.state == HunkState::Accepted;
     let version = file.with(is_in);
     let open = documents.open(&version.path).map(|o| o.text.into_bytes());
-    let is_open = open.is_some();
+    let world = match open {
+        Some(_) => World::Document,
+        None => World::Disk,
+    };
     let now = open.or_else(|| match workspace.root().read(&version.path) {
         Ok(Content::File(file)) => Some(file.bytes),
         Ok(_) | Err(_) => None,
     });
-    let spelled = now.as_deref().map(|now| match is_open {
-        true => Spelled::InEditor(now),
-        false => Spelled::OnDisk(now),
-    });
     // What cannot be spelled so is shown as it is, and refused when it is accepted.
-    let spelled = spelled.and_then(|now| file.spelled_like(&version, now).ok());
+    let spelled = now.as_deref();
+    let spelled = spelled.and_then(|now| file.spelled_like(&version, world, now).ok());
     let file = spelled.as_deref().unwrap_or(file);
     let version = file.with(is_in);
     let base = version.bytes.as_deref().map(std::str::from_utf8);
