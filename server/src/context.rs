@@ -3,10 +3,9 @@
 //!
 //! Holds: every block has a cap in bytes and so has their sum; memory only, no disk;
 //! files that look like they hold secrets are never quoted, and secrets that can be told by their
-//! form are taken out of all text. Lines end with `\n`, whatever they end
-//! with in the document. The windows start at lines that are
-//! multiples of [`STEP`], and the blocks keep their order while the set stays the same, so that a
-//! server's prompt cache survives typing and scrolling.
+//! form are taken out of all text. Lines end with `\n`, whatever they end with in the document. The
+//! windows start at lines that are multiples of [`STEP`], and the blocks keep their order while the
+//! set stays the same, so that a server's prompt cache survives typing and scrolling.
 //! Not here: how a prompt is written (`model`), how the repository is searched (`index`).
 
 pub mod data;
@@ -77,18 +76,20 @@ pub struct Context {
     pub snippets: Vec<Snippet>,
 }
 
-/// Gathers the context of byte `offset` of `document`: what is open, then `found`, what the index
-/// knows; `None` where the cursor stands in or at a secret. Well under a millisecond.
+/// Gathers the context of byte `offset` of `document`, as if `typed` stood before it: what is open,
+/// then `found`, what the index knows; `None` where the cursor stands in or at a secret. Well under a
+/// millisecond.
 pub fn gather(
     snapshot: &Snapshot,
     document: &Document,
     offset: usize,
+    typed: &str,
     similar: &Similar,
     found: Vec<Snippet>,
 ) -> Option<Context> {
     let line = document.text.byte_to_line(offset);
     let window = window(document, offset, line);
-    let prefix = document.slice(window.start..offset);
+    let prefix = document.slice(window.start..offset) + typed;
     let suffix = document.slice(offset..window.end);
     let (prefix, suffix) = without_secrets(&with_lf(&prefix), &with_lf(&suffix))?;
     let others: Vec<&Arc<Document>> = snapshot
@@ -96,7 +97,7 @@ pub fn gather(
         .iter()
         .filter(|other| other.uri != document.uri && !is_secret(other))
         .collect();
-    let mut snippets = edited(snapshot, &others);
+    let mut snippets = edited(snapshot, &others, similar);
     snippets.extend(similar.best(&prefix, &others, |other| shown_path(snapshot, other)));
     // What is open stands there as it is now; the index need not repeat it.
     let quoted: Vec<String> = snippets.iter().map(|s| s.path.clone()).collect();
@@ -148,9 +149,10 @@ fn window(document: &Document, offset: usize, line: usize) -> Range<usize> {
     start..end
 }
 
-fn edited(snapshot: &Snapshot, others: &[&Arc<Document>]) -> Vec<Snippet> {
+fn edited(snapshot: &Snapshot, others: &[&Arc<Document>], similar: &Similar) -> Vec<Snippet> {
     let site = |site: &crate::session::EditSite| {
-        let document = others.iter().find(|d| d.uri == site.uri)?;
+        let mut others = others.iter();
+        let document = others.find(|d| d.uri == site.uri && !similar.has_key(d))?;
         let n_lines = document.text.len_lines();
         let first = site.line.saturating_sub(EDIT_LINES).min(n_lines);
         let last = (site.line + EDIT_LINES + 1).min(n_lines);
@@ -171,11 +173,14 @@ fn bounded(snippets: Vec<Snippet>) -> Vec<Snippet> {
     let mut kept: Vec<Snippet> = Vec::new();
     let mut left = SNIPPETS_BYTES;
     for mut snippet in snippets {
-        snippet.text = secret::redact_piece(&with_lf(&snippet.text)).into_owned();
-        cut_at_line(&mut snippet.text, SNIPPET_BYTES.min(left));
         let overlaps =
             |k: &Snippet| k.path == snippet.path && k.line.abs_diff(snippet.line) < 2 * EDIT_LINES;
-        if snippet.text.trim().is_empty() || kept.iter().any(overlaps) {
+        if kept.iter().any(overlaps) {
+            continue;
+        }
+        snippet.text = secret::redact_piece(&with_lf(&snippet.text)).into_owned();
+        cut_at_line(&mut snippet.text, SNIPPET_BYTES.min(left));
+        if snippet.text.trim().is_empty() {
             continue;
         }
         left -= snippet.text.len();

@@ -76,6 +76,7 @@ impl Completer {
                 &ask.snapshot,
                 &ask.document,
                 ask.offset,
+                "",
                 &self.inner.similar,
                 found,
             )

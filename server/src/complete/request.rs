@@ -53,6 +53,28 @@ fn shown_of(mut text: String, in_time: bool) -> Option<String> {
     Some(text)
 }
 
+/// How waiting for a stream's end went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    InTime,
+    Late,
+    Failed,
+}
+
+/// Waits until a stream has ended, but not after `deadline`.
+async fn wait_for_end(written: &mut watch::Receiver<Written>, deadline: Instant) -> Waited {
+    let ended = wait_until(written, |_| false);
+    let in_time = tokio::time::timeout_at(deadline.into(), ended).await;
+    match &written.borrow().end {
+        Some(End::Failed(error)) => {
+            tracing::debug!(%error, "the model did not answer");
+            Waited::Failed
+        }
+        _ if in_time.is_err() => Waited::Late,
+        _ => Waited::InTime,
+    }
+}
+
 /// A request that was taken up. Dropping it takes it back.
 #[derive(Debug)]
 pub struct Request {
@@ -237,18 +259,25 @@ impl Request {
                     self.generation(engines, around, extent, variant, found.clone())?;
                 let mut written = generation.watch();
                 let deadline = self.asked + INVOKED_DEADLINE;
-                let in_time = self.in_time(&mut written, deadline).await;
-                let rest = shown_of(written.borrow().text.clone(), in_time)?;
-                let fitting = Fitting {
+                let waited = wait_for_end(&mut written, deadline).await;
+                let rest = shown_of(written.borrow().text.clone(), waited != Waited::Late);
+                let fitting = rest.map(|rest| Fitting {
                     rest,
                     source: Source::Model,
                     confidence: None,
                     extent,
                     shown: None,
-                };
-                self.item(&fitting, around)
+                });
+                Some((fitting.and_then(|f| self.item(&f, around)), waited))
             });
-            items.extend(join_all(variants).await.into_iter().flatten());
+            let written = join_all(variants).await;
+            let written: Vec<(Option<Item>, Waited)> = written.into_iter().flatten().collect();
+            if let Some((_, waited)) = written.first()
+                && written.iter().all(|(item, _)| item.is_none())
+            {
+                self.count(*waited);
+            }
+            items.extend(written.into_iter().filter_map(|(item, _)| item));
         }
         items.extend(self.ask_local(engines, around));
         let mut distinct: Vec<Item> = Vec::new();
@@ -293,11 +322,8 @@ impl Request {
             offset,
             ..
         } = &self.ask;
-        let mut context = context::gather(snapshot, document, *offset, &self.inner.similar, found)?;
-        if !required.is_empty() {
-            context.prefix.push_str(required);
-            context.prefix = secret::redact(&context.prefix).into_owned();
-        }
+        let similar = &self.inner.similar;
+        let context = context::gather(snapshot, document, *offset, required, similar, found)?;
         let stream = engines.ask_model(context, extent, variant)?;
         let owned = around.to_owned();
         let skipped = required.len();
@@ -324,29 +350,21 @@ impl Request {
         around: &Surroundings<'_>,
         written: &mut watch::Receiver<Written>,
     ) -> Option<Item> {
-        let in_time = self.in_time(written, self.deadline(engines)).await;
+        let waited = wait_for_end(written, self.deadline(engines)).await;
+        self.count(waited);
         let place = self.place();
         let mut fitting = self.with_live(|live| live.written_for(place))?;
-        fitting.rest = shown_of(fitting.rest, in_time)?;
+        fitting.rest = shown_of(fitting.rest, waited != Waited::Late)?;
         self.item(&fitting, around)
     }
 
-    /// Waits until a stream has ended; `false` when it has not by the deadline. Counts what went
-    /// wrong.
-    async fn in_time(&self, written: &mut watch::Receiver<Written>, deadline: Instant) -> bool {
-        let ended = wait_until(written, |_| false);
-        let in_time = tokio::time::timeout_at(deadline.into(), ended)
-            .await
-            .is_ok();
-        match &written.borrow().end {
-            Some(End::Failed(error)) => {
-                tracing::debug!(%error, "the model did not answer");
-                self.inner.metrics.count(|c| c.model_failed += 1);
-            }
-            _ if !in_time => self.inner.metrics.count(|c| c.model_late += 1),
-            _ => {}
+    /// Counts what went wrong with the model's answer to this request.
+    fn count(&self, waited: Waited) {
+        match waited {
+            Waited::InTime => {}
+            Waited::Late => self.inner.metrics.count(|c| c.model_late += 1),
+            Waited::Failed => self.inner.metrics.count(|c| c.model_failed += 1),
         }
-        in_time
     }
 
     /// When the best answer there is must be given.

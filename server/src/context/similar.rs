@@ -3,12 +3,14 @@
 //! Windows of lines are compared by the names in them (Jaccard's index, as in several completion
 //! clients). What a document contains is counted once for each text of it and kept.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ropey::Rope;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Reason, Snippet};
+use crate::secret;
 use crate::session::document::Document;
 
 /// Lines of a window, and how far apart windows start.
@@ -33,6 +35,8 @@ pub struct Similar {
 struct Windows {
     /// What they are of: a client may give another text the same version.
     text: Rope,
+    /// Whether it holds a private key, of which a piece looks like any text.
+    has_key: bool,
     /// First line and names of each window.
     windows: Vec<(usize, FxHashSet<u64>)>,
 }
@@ -60,6 +64,9 @@ impl Similar {
         let mut found: Vec<(f32, usize, &Arc<Document>)> = candidates
             .filter_map(|document| {
                 let windows = self.windows(document);
+                if windows.has_key {
+                    return None;
+                }
                 let scored = windows
                     .windows
                     .iter()
@@ -82,6 +89,14 @@ impl Similar {
         found.into_iter().map(snippet).collect()
     }
 
+    /// Whether a document holds a private key.
+    pub(super) fn has_key(&self, document: &Arc<Document>) -> bool {
+        match document.text.len_bytes() <= MAX_BYTES {
+            true => self.windows(document).has_key,
+            false => secret::is_key_file(&document.text.to_string()),
+        }
+    }
+
     /// Forgets a closed document.
     pub fn closed(&self, uri: &str) {
         self.cache
@@ -102,10 +117,15 @@ impl Similar {
         {
             return windows;
         }
+        let mut has_key = false;
         let lines: Vec<FxHashSet<u64>> = document
             .text
             .lines()
-            .map(|l| l.as_str().map_or_else(|| names(&l.to_string()), names))
+            .map(|line| {
+                let line = Cow::from(line);
+                has_key = has_key || secret::is_key_file(&line);
+                names(&line)
+            })
             .collect();
         let starts = (0..lines.len().max(1)).step_by(STRIDE);
         let windows = starts
@@ -124,6 +144,7 @@ impl Similar {
             .collect();
         let windows = Arc::new(Windows {
             text: document.text.clone(),
+            has_key,
             windows,
         });
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);

@@ -25,6 +25,7 @@ fn at(session: &Session, offset: usize) -> Context {
         &snapshot,
         &snapshot.documents[0],
         offset,
+        "",
         &Similar::default(),
         Vec::new(),
     )
@@ -119,7 +120,14 @@ fn a_text_that_became_another_under_its_version_is_read_anew() {
     let gathered = || {
         let snapshot = session.snapshot();
         let document = snapshot.document("file:///w/a.rs").unwrap();
-        let gathered = gather(&snapshot, document, query.len() - 1, &similar, Vec::new());
+        let gathered = gather(
+            &snapshot,
+            document,
+            query.len() - 1,
+            "",
+            &similar,
+            Vec::new(),
+        );
         gathered.unwrap().snippets
     };
     session.open(Document::new("file:///w/b.rs", "rust", 3, &below));
@@ -200,6 +208,7 @@ fn nothing_is_quoted_where_the_cursor_is_in_a_secret() {
             &snapshot,
             &snapshot.documents[0],
             cursor,
+            "",
             &similar,
             Vec::new(),
         );
@@ -208,19 +217,44 @@ fn nothing_is_quoted_where_the_cursor_is_in_a_secret() {
 }
 
 #[test]
-fn the_last_edits_in_other_files_are_quoted() {
-    let (_, session) = gathered(&[("a.rs", "$0"), ("b.rs", &"\nlong ago".repeat(200))]);
-    let start = Position {
-        line: 100,
-        column: 0,
-    };
+fn of_a_private_key_in_another_file_no_window_is_quoted() {
+    let lines = "MIIEpAIBAAKCAQEA0Z3VS5JJcds3xfn\n".repeat(60);
+    for marks in ["", " PRIVATE KEY-----"] {
+        let text = format!("fine = 1\n-----BEGIN{marks}\n{lines}-----END{marks}\n");
+        let files = [
+            ("a.rs", "MIIEpAIBAAKCAQEA0Z3VS5JJcds3xfn $0"),
+            ("b.txt", &text),
+        ];
+        let (context, session) = gathered(&files);
+        let is_quoted = marks.is_empty();
+        assert_eq!(!context.snippets.is_empty(), is_quoted, "alike {marks}");
+        let context = with_an_edit(&session, "file:///w/b.txt", 30);
+        let reasons: Vec<Reason> = context.snippets.iter().map(|s| s.reason).collect();
+        assert_eq!(
+            reasons.contains(&Reason::RecentEdit),
+            is_quoted,
+            "{reasons:?}"
+        );
+        assert_eq!(!reasons.is_empty(), is_quoted, "edited {marks}");
+    }
+}
+
+/// Edits a line of another file, and gathers the context at the start of `a.rs`.
+fn with_an_edit(session: &Session, uri: &str, line: u32) -> Context {
+    let start = Position { line, column: 0 };
     let change = Change {
         range: Some(start..start),
         text: "edited now".into(),
     };
-    session.change("file:///w/b.rs", 2, &[change]).unwrap();
+    session.change(uri, 2, &[change]).unwrap();
     session.focus("file:///w/a.rs");
-    let context = at(&session, 0);
+    at(session, 0)
+}
+
+#[test]
+fn the_last_edits_in_other_files_are_quoted() {
+    let (_, session) = gathered(&[("a.rs", "$0"), ("b.rs", &"\nlong ago".repeat(200))]);
+    let context = with_an_edit(&session, "file:///w/b.rs", 100);
     assert_eq!(context.snippets.len(), 1);
     assert!(
         context.snippets[0].text.contains("edited now")
