@@ -38,6 +38,7 @@ mod worker;
 
 pub use net::{HIDDEN, Net};
 pub use reading::{WINDOW_ABOVE, WINDOW_BELOW};
+pub(crate) use skip::worth_learning;
 pub use skip::{MAX_BYTES, Skip};
 pub use worker::Learning;
 
@@ -428,17 +429,6 @@ fn render(
         confidence,
         prefixes,
     })
-}
-
-/// Returns the text of a file worth learning from, with unix line ends; `path` is within its root.
-///
-/// # Errors
-/// The reason why it is not.
-pub(crate) fn worth_learning(path: &Path, bytes: Vec<u8>) -> Result<String, Skip> {
-    match skip::by_path(path) {
-        Some(reason) => Err(reason),
-        None => skip::by_content(bytes),
-    }
 }
 
 fn glob_set(globs: &[String]) -> anyhow::Result<GlobSet> {

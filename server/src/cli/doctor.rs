@@ -255,16 +255,17 @@ async fn examine(root: PathBuf) -> Report {
         None => None,
     };
     let mcp = examine_servers(&resolved.settings, &mut problems).await;
+    // Both work in the background from now on; the engine is done first.
     let deadline = Instant::now() + PATIENCE;
+    let engine = engines
+        .local
+        .map(|engine| examine_engine(&engine, resolved.settings.local.memory_mb, deadline));
     let index = match resolved.settings.index.enabled {
         true => examine_index(&root, &directories, deadline)
             .map_err(|problem| problems.push(problem))
             .ok(),
         false => None,
     };
-    let engine = engines
-        .local
-        .map(|engine| examine_engine(&engine, resolved.settings.local.memory_mb, deadline));
     Report {
         version: env!("CARGO_PKG_VERSION"),
         settings_file: directories.user_file(),

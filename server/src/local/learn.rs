@@ -236,10 +236,10 @@ impl Learner {
         let Some(text) = text else {
             return;
         };
-        if self.is_excluded(path) || skip::by_path(self.relative(path)).is_some() {
+        if self.is_excluded(path) {
             return;
         }
-        let Ok(text) = skip::by_content(text.into_bytes()) else {
+        let Ok(text) = skip::worth_learning(self.relative(path), text.into_bytes()) else {
             return;
         };
         let language = Language::of(path);

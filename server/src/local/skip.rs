@@ -90,7 +90,18 @@ pub(crate) fn by_path(path: &Path) -> Option<Skip> {
     }
 }
 
-/// Returns the text of a file worth learning from, with unix line ends.
+/// Returns the text of a file worth learning from, with unix line ends; `path` is within its root.
+///
+/// # Errors
+/// The reason why it is not.
+pub(crate) fn worth_learning(path: &Path, bytes: Vec<u8>) -> Result<String, Skip> {
+    match by_path(path) {
+        Some(reason) => Err(reason),
+        None => by_content(bytes),
+    }
+}
+
+/// The same, of a file whose path is worth it.
 ///
 /// # Errors
 /// The reason why it is not.
