@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,9 +20,9 @@ use flate2::write::GzEncoder;
 use sandbox_agent::wire::{Base64, Change, ChangeKind};
 use tokio::sync::mpsc;
 
-use crate::changes::{is_git, stays_inside};
+use crate::changes::stays_inside;
 use crate::client::{ClientError, Command, End, Sandbox, Stdin, words};
-use crate::ignored::Ignored;
+use crate::ignored;
 use crate::output::Cap;
 
 /// How much may leave this machine.
@@ -328,18 +327,8 @@ fn pack(
     let mut left_out = Vec::new();
     let (mut n_files, mut n_bytes, mut in_archive) = (0, 0, 0);
     let mut archive = begin();
-    let mut files = ignore::WalkBuilder::new(workspace);
-    let (root, ignored) = (workspace.to_owned(), Mutex::new(Ignored::of(workspace)));
-    files
-        .standard_filters(false)
-        .sort_by_file_name(Ord::cmp)
-        .filter_entry(move |entry| {
-            let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
-            let path = entry.path().strip_prefix(&root).unwrap_or(entry.path());
-            let mut ignored = ignored.lock().unwrap_or_else(PoisonError::into_inner);
-            !entry.file_name().to_str().is_some_and(is_git) && !ignored.has(path, is_directory)
-        });
-    for found in files.build().flatten() {
+    let mut files = ignored::walk(workspace);
+    for found in files.sort_by_file_name(Ord::cmp).build().flatten() {
         let Ok(path) = found.path().strip_prefix(workspace) else {
             continue;
         };

@@ -8,11 +8,28 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use ignore::WalkBuilder;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::changes::is_git;
 
 /// A longer file of rules is none.
 const RULES_BYTES: u64 = 1 << 20;
+
+/// Walks a folder, following no link, without what git ignores and git's own files.
+pub fn walk(folder: &Path) -> WalkBuilder {
+    let (root, ignored) = (folder.to_owned(), Mutex::new(Ignored::of(folder)));
+    let mut walk = WalkBuilder::new(folder);
+    walk.standard_filters(false).filter_entry(move |entry| {
+        let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
+        let path = entry.path().strip_prefix(&root).unwrap_or(entry.path());
+        let mut ignored = ignored.lock().unwrap_or_else(PoisonError::into_inner);
+        !entry.file_name().to_str().is_some_and(is_git) && !ignored.has(path, is_directory)
+    });
+    walk
+}
 
 /// The rules for one folder, read when they are first needed.
 #[derive(Debug)]

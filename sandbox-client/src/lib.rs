@@ -13,7 +13,7 @@ pub mod capacity;
 pub mod changes;
 pub mod client;
 pub mod copy;
-mod ignored;
+pub mod ignored;
 pub mod output;
 pub mod protocol;
 #[cfg(target_os = "linux")]

@@ -8,7 +8,7 @@
 //! saved while it ran: it did not see them. Where no sandbox can be made, no command runs.
 //! Not here: whether a command may run (`policy`), how sandboxes are built (`sandbox-client`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt as _;
-use sandbox_client::changes::{self, Bounds, Class, FileChange, Kind, Original};
+use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind, Original, Reason};
 use sandbox_client::client::{ClientError, Command, End, Event, Running, Stdin};
+use sandbox_client::ignored;
 use sandbox_client::output::{Cap, Capped};
 use sandbox_client::protocol::{Create, Denial, LimitsAsked, LocalCreate};
 
@@ -40,9 +41,11 @@ const FILES: usize = 200_000;
 const SAVED: usize = 500;
 /// Files that are read at a time.
 const READS: usize = 8;
+/// Files that one program is given: a command line has room for as many of the longest paths.
+const GROUP: usize = 100;
 
 /// The hash of a file's contents, and whether it is executable; `None` where there is none.
-type State = Option<(blake3::Hash, bool)>;
+pub type State = Option<(blake3::Hash, bool)>;
 
 /// Files that are named where commands left them otherwise.
 const SHOWN: usize = 3;
@@ -51,9 +54,10 @@ const SHOWN: usize = 3;
 pub struct TaskSandbox {
     root: PathBuf,
     place: Place,
-    /// The folder's files as the sandbox has them, unless the task or a command changed them there.
+    /// The folder's files as the sandbox was given them.
     seen: HashMap<RepoPath, Stamp>,
-    /// What else was last brought in, or is there and was not kept.
+    /// What the sandbox has where it may be otherwise than the folder: brought in for the task, or made
+    /// by a command and offered. What was not kept is put back from this.
     brought: BTreeMap<RepoPath, State>,
     /// Texts of the editor that were last brought in.
     unsaved: BTreeMap<RepoPath, Vec<u8>>,
@@ -81,6 +85,16 @@ impl Stamp {
             executable: found.mode() & 0o100 != 0,
         }
     }
+}
+
+/// What commands changed beyond what the task brought in.
+pub struct Changed {
+    /// `None` where there is nothing that could be kept.
+    pub plan: Option<Plan>,
+    /// What is not in the plan, in words.
+    pub left_out: Vec<String>,
+    /// What the sandbox has of all that.
+    pub states: BTreeMap<RepoPath, State>,
 }
 
 /// A command that ran to its end.
@@ -193,65 +207,92 @@ impl TaskSandbox {
         if saved.len() > SAVED {
             bail!("more than {SAVED} files of the folder were changed since the sandbox was made");
         }
-        let mut wanted: BTreeMap<RepoPath, Option<Original>> = BTreeMap::new();
-        for (path, bytes) in &self.unsaved {
+        let mut wanted = self.wanted(proposed, &now);
+        let mut paths: BTreeSet<RepoPath> = wanted.keys().cloned().collect();
+        // What the task has taken back, or the user has saved, is as outside again.
+        paths.extend(self.brought.keys().cloned().chain(saved));
+        let inside = self.look_again().await?;
+        let states = wanted.iter().map(|(p, file)| (p, state_of(file.as_ref())));
+        self.brought = states.map(|(p, state)| (p.clone(), state)).collect();
+        let (mut gone, mut there) = (Vec::new(), Vec::new());
+        for path in paths {
+            let is_gone = match wanted.get(&path) {
+                Some(file) => file.is_none(),
+                None if self.is_secret(&path) => true,
+                // What git ignores has no stamp.
+                None => !now.contains_key(&path) && outside(&self.root, &path).await.is_none(),
+            };
+            match is_gone {
+                true => gone.push(path),
+                false => there.push(path),
+            }
+        }
+        gone.retain(|path| inside.get(path) != Some(&None));
+        // First, because a directory may come where a file was.
+        self.on_all("rm", "-f", &gone).await?;
+        let (mut programs, mut others) = (Vec::new(), Vec::new());
+        for path in there {
+            // All of them together may be too much for the memory.
+            let file = match wanted.remove(&path) {
+                Some(file) => file,
+                None => outside(&self.root, &path).await,
+            };
+            // Too large to be brought.
+            let Some(file) = file else {
+                continue;
+            };
+            if inside.get(&path) != Some(&Some(blake3::hash(&file.contents))) {
+                let at = self.place.inside(path.as_str());
+                let contents = file.contents.into();
+                self.place.sandbox.write_file(&at, contents).await?;
+            }
+            match file.executable {
+                true => programs.push(path),
+                false => others.push(path),
+            }
+        }
+        // Writing leaves the bit as it is, and a look does not tell it.
+        self.on_all("chmod", "+x", &programs).await?;
+        self.on_all("chmod", "-x", &others).await?;
+        self.seen = self.given(now);
+        Ok(())
+    }
+
+    /// The files that are otherwise for the task than in the folder; `None` for what is not there.
+    fn wanted(
+        &self,
+        proposed: &Proposed,
+        now: &HashMap<RepoPath, Stamp>,
+    ) -> BTreeMap<RepoPath, Option<Original>> {
+        let unsaved = self.unsaved.iter().map(|(path, bytes)| {
             let file = Original {
                 contents: bytes.clone(),
                 executable: now.get(path).is_some_and(|stamp| stamp.executable),
             };
-            wanted.insert(path.clone(), Some(file));
-        }
-        for (path, file) in proposed.files() {
+            (path.clone(), Some(file))
+        });
+        let proposed = proposed.files().map(|(path, file)| {
             let file = file.now.as_ref().map(|now| Original {
                 contents: now.clone(),
                 executable: file.executable,
             });
-            wanted.insert(path.clone(), file);
-        }
-        // What the task has taken back, or the user has saved, is as outside again.
-        for path in self.brought.keys().chain(&saved) {
-            if wanted.contains_key(path) {
-                continue;
-            }
-            let outside = match self.is_secret(path) {
-                true => None,
-                false => match outside(&self.root, path).await {
-                    // Too large to be brought.
-                    None if now.contains_key(path) => continue,
-                    outside => outside,
-                },
+            (path.clone(), file)
+        });
+        unsaved.chain(proposed).collect()
+    }
+
+    /// The folder's files as the sandbox has been given them.
+    fn given(&self, now: HashMap<RepoPath, Stamp>) -> HashMap<RepoPath, Stamp> {
+        let most = Bounds::default().file_bytes;
+        let given = now.into_iter().filter_map(|(path, stamp)| {
+            let stamp = match stamp.length <= most {
+                true => stamp,
+                // What was too large to be brought is there as it was, so nothing made of it is kept.
+                false => *self.seen.get(&path)?,
             };
-            wanted.insert(path.clone(), outside);
-        }
-        self.look_again().await?;
-        for (path, file) in wanted {
-            let state = state_of(file.as_ref());
-            let had = self.brought.remove(&path);
-            let inside = self.place.inside(path.as_str());
-            match file {
-                _ if had == Some(state) => {}
-                Some(file) => {
-                    // Writing leaves the bit as it is.
-                    let was_executable = match had {
-                        Some(had) => had.is_some_and(|(_, executable)| executable),
-                        None => self.seen.get(&path).is_some_and(|stamp| stamp.executable),
-                    };
-                    let contents = file.contents.into();
-                    self.place.sandbox.write_file(&inside, contents).await?;
-                    match (was_executable, file.executable) {
-                        (false, true) => self.quick("chmod", &["+x", "--", &inside]).await?,
-                        (true, false) => self.quick("chmod", &["-x", "--", &inside]).await?,
-                        (true, true) | (false, false) => {}
-                    }
-                }
-                None => self.quick("rm", &["-f", "--", &inside]).await?,
-            }
-            if self.unsaved.contains_key(&path) || proposed.get(&path).is_some() {
-                self.brought.insert(path, state);
-            }
-        }
-        self.seen = now;
-        Ok(())
+            Some((path, stamp))
+        });
+        given.collect()
     }
 
     /// Files that the user saved or removed since the last look, which was `seen`. Secrets and what
@@ -271,8 +312,8 @@ impl TaskSandbox {
         secret::is_path(&path.under(&self.root).to_string_lossy())
     }
 
-    /// Looks what a command left of what was brought in.
-    async fn look_again(&mut self) -> anyhow::Result<()> {
+    /// Looks what commands left of what was brought in.
+    async fn look_again(&self) -> anyhow::Result<BTreeMap<RepoPath, Option<blake3::Hash>>> {
         // Collected, so that what holds them over an await names no closure.
         let looks = self.brought.keys().map(|path| inside(&self.place, path));
         let looks: Vec<_> = looks.collect();
@@ -280,17 +321,19 @@ impl TaskSandbox {
             .buffered(READS)
             .collect()
             .await;
-        for (state, found) in self.brought.values_mut().zip(found) {
-            let executable = state.is_some_and(|(_, executable)| executable);
-            *state = found?.map(|hash| (hash, executable));
-        }
-        Ok(())
+        let found = self.brought.keys().cloned().zip(found);
+        found.map(|(path, hash)| Ok((path, hash?))).collect()
     }
 
-    /// Runs a command of ours that is soon done, whatever it says.
-    async fn quick(&self, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-        let command = self.command(program, arguments, Duration::from_secs(10));
-        self.place.sandbox.run(command, KEPT).await?;
+    /// Runs a program of ours with an option on files, whatever it says.
+    async fn on_all(&self, program: &str, option: &str, paths: &[RepoPath]) -> anyhow::Result<()> {
+        for group in paths.chunks(GROUP) {
+            let files = group.iter().map(|path| self.place.inside(path.as_str()));
+            let arguments = [option.to_owned(), "--".to_owned()];
+            let arguments = arguments.into_iter().chain(files).collect();
+            let command = self.command(program, arguments, Duration::from_secs(10));
+            self.place.sandbox.run(command, KEPT).await?;
+        }
         Ok(())
     }
 
@@ -299,7 +342,8 @@ impl TaskSandbox {
     /// # Errors
     /// When the sandbox is gone or has no shell.
     pub async fn start(&self, line: &str, timeout: Duration) -> anyhow::Result<Started> {
-        let command = self.command(self.place.shell(), &["-c", line], timeout);
+        let arguments = ["-c", line].map(str::to_owned).into();
+        let command = self.command(self.place.shell(), arguments, timeout);
         let running = self.place.sandbox.start(command).await?;
         Ok(Started {
             running,
@@ -318,44 +362,31 @@ impl TaskSandbox {
         started.end()
     }
 
-    /// What commands changed beyond what the task brought in, as a plan, and what of it was left
-    /// out, in words.
+    /// What commands changed beyond what the task brought in, but for what is [settled](Self::settle).
     ///
     /// # Errors
     /// When the sandbox does not tell.
-    pub async fn changes(
-        &mut self,
-        proposed: &Proposed,
-    ) -> anyhow::Result<(Option<Plan>, Vec<String>)> {
+    pub async fn changes(&self, proposed: &Proposed) -> anyhow::Result<Changed> {
         let found = self.place.changes(Bounds::default()).await?;
         let mut left_out: Vec<String> = found
             .refused
             .iter()
             .map(|r| format!("{}: {}", r.path, r.reason))
             .collect();
-        let mut files = Vec::new();
-        let mut listed = BTreeSet::new();
         if found.truncated {
             left_out.push("there are more changes than come back at one time".to_owned());
         }
+        let undone = self.undone(proposed, &found).await?;
+        let mut files = Vec::new();
+        let mut states = BTreeMap::new();
         for change in found.files {
             let Ok(path) = RepoPath::parse(&change.path) else {
                 continue;
             };
-            listed.insert(path.clone());
-            let (after, executable) = match change.kind {
-                Kind::Written {
-                    contents,
-                    executable,
-                } => (Some(contents.to_vec()), executable),
-                Kind::Deleted => (None, false),
-                Kind::Link { .. } => {
-                    left_out.push(format!("{path}: it is a link"));
-                    continue;
-                }
+            let Some(state) = state_in(&change.kind) else {
+                left_out.push(format!("{path}: it is a link"));
+                continue;
             };
-            let state = after.as_deref().map(blake3::hash);
-            let state = state.map(|hash| (hash, executable));
             if self.brought.get(&path) == Some(&state) {
                 continue;
             }
@@ -363,7 +394,7 @@ impl TaskSandbox {
                 left_out.push(format!("{path}: other programs do what it says"));
                 continue;
             }
-            self.brought.insert(path.clone(), state);
+            states.insert(path.clone(), state);
             let (before, was_executable) = match proposed.get(&path) {
                 Some(file) => (file.now.clone(), file.executable),
                 None => {
@@ -381,18 +412,34 @@ impl TaskSandbox {
                 path,
                 moved_from: None,
                 before,
-                after,
-                executable: (was_executable, executable),
+                after: match change.kind {
+                    Kind::Written { contents, .. } => Some(contents.to_vec()),
+                    Kind::Deleted | Kind::Link { .. } => None,
+                },
+                executable: (was_executable, is_executable(state)),
                 changes: Vec::new(),
                 levels: Vec::new(),
             });
         }
-        files.extend(self.undone(proposed, &listed).await?);
+        for (file, state) in undone {
+            states.insert(file.path.clone(), state);
+            files.push(file);
+        }
         let plan = (!files.is_empty()).then_some(Plan {
             format: Format::ToolCall,
             files,
         });
-        Ok((plan, left_out))
+        Ok(Changed {
+            plan,
+            left_out,
+            states,
+        })
+    }
+
+    /// Takes changes for offered: they are not told again, and what of them the task has not kept is
+    /// put back by the next [`bring`](Self::bring).
+    pub fn settle(&mut self, states: BTreeMap<RepoPath, State>) {
+        self.brought.extend(states);
     }
 
     /// Whether the folder has at a path what the sandbox was given. `saved` is what it has.
@@ -408,67 +455,80 @@ impl TaskSandbox {
     }
 
     /// The task's own changes that a command has undone: such a file is as outside, so it is none
-    /// of the changes that are `listed`. What is ignored, or refused, is not listed either: only a
-    /// look tells.
+    /// of the changes that were found. What is ignored, or refused, is not among them either: only a
+    /// look tells, and not of the bit.
     async fn undone(
-        &mut self,
+        &self,
         proposed: &Proposed,
-        listed: &BTreeSet<RepoPath>,
-    ) -> anyhow::Result<Vec<FilePlan>> {
-        let mut files = Vec::new();
+        found: &Changes,
+    ) -> anyhow::Result<Vec<(FilePlan, State)>> {
+        let listed: HashSet<&str> = found.files.iter().map(|c| c.path.as_str()).collect();
+        let refused: HashSet<&str> = found.refused.iter().map(|r| r.path.as_str()).collect();
+        let mut undone = Vec::new();
         for (path, file) in proposed.files() {
-            if listed.contains(path) {
+            if listed.contains(path.as_str()) {
                 continue;
             }
             let outside = outside(&self.root, path).await;
             let state = state_of(outside.as_ref());
             let inside = inside(&self.place, path).await?;
             let is_as_outside = inside == state.map(|(hash, _)| hash);
-            if !is_as_outside || inside == file.now.as_deref().map(blake3::hash) {
+            let is_known = !found.truncated
+                && !refused.contains(path.as_str())
+                && self.seen.contains_key(path);
+            let is_as_proposed = inside == file.now.as_deref().map(blake3::hash)
+                && (!is_known || is_executable(state) == file.executable);
+            if !is_as_outside || is_as_proposed {
                 continue;
             }
-            self.brought.insert(path.clone(), state);
-            files.push(FilePlan {
+            let plan = FilePlan {
                 path: path.clone(),
                 moved_from: None,
                 before: file.now.clone(),
-                executable: (file.executable, state.is_some_and(|(_, is)| is)),
+                executable: (file.executable, is_executable(state)),
                 after: outside.map(|o| o.contents),
                 changes: Vec::new(),
                 levels: Vec::new(),
-            });
+            };
+            undone.push((plan, state));
         }
-        Ok(files)
+        Ok(undone)
     }
 
-    /// Files that are in it otherwise than the task and the folder have them, because commands changed
+    /// Files that are in it otherwise than they were just [brought](Self::bring), because commands changed
     /// them there, in words; `None` when there are none.
     ///
     /// # Errors
     /// When the sandbox does not tell.
-    pub async fn others(&self, proposed: &Proposed) -> anyhow::Result<Option<String>> {
+    pub async fn others(&self) -> anyhow::Result<Option<String>> {
         let found = self.place.changes(Bounds::default()).await?;
-        let is_as_told = |change: &FileChange| {
-            let Ok(path) = RepoPath::parse(&change.path) else {
-                return false;
-            };
-            let wanted = match proposed.get(&path) {
-                Some(file) => file.now.as_deref(),
-                None => self.unsaved.get(&path).map(Vec::as_slice),
-            };
-            match &change.kind {
-                Kind::Written { contents, .. } => wanted == Some(&contents[..]),
-                Kind::Deleted => wanted.is_none() && proposed.get(&path).is_some(),
-                Kind::Link { .. } => false,
-            }
+        let is_as_brought = |change: &FileChange| {
+            let (path, state) = (RepoPath::parse(&change.path).ok(), state_in(&change.kind));
+            let brought = path.and_then(|path| self.brought.get(&path));
+            state.is_some() && brought == state.as_ref()
         };
-        let others = found.files.iter().filter(|change| !is_as_told(change));
-        let names: Vec<String> = others.map(|change| printable(&change.path)).collect();
-        let more = if names.len() > SHOWN { ", …" } else { "" };
-        let shown = names[..names.len().min(SHOWN)].join(", ");
-        let n_files = count(names.len(), "file");
-        let said = format!("{n_files} that commands changed in the sandbox alone ({shown}{more})");
-        Ok((!names.is_empty()).then_some(said))
+        let others = found.files.iter().filter(|change| !is_as_brought(change));
+        // Git's own files change whenever it looks.
+        let refused = found.refused.iter().filter(|r| r.reason != Reason::Git);
+        let names = others.map(|change| &change.path);
+        let names: Vec<String> = names
+            .chain(refused.map(|r| &r.path))
+            .map(|path| printable(path))
+            .collect();
+        if names.is_empty() && !found.truncated {
+            return Ok(None);
+        }
+        let n_files = match found.truncated {
+            true => "more files than are counted".to_owned(),
+            false => count(names.len(), "file"),
+        };
+        let mut shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+        if names.len() > SHOWN || found.truncated {
+            shown.push("…");
+        }
+        let shown = shown.join(", ");
+        let said = format!("{n_files} that commands changed in the sandbox alone ({shown})");
+        Ok(Some(said))
     }
 
     /// Destroys it.
@@ -476,10 +536,10 @@ impl TaskSandbox {
         self.place.close().await;
     }
 
-    fn command(&self, program: &str, arguments: &[&str], timeout: Duration) -> Command {
+    fn command(&self, program: &str, arguments: Vec<String>, timeout: Duration) -> Command {
         Command {
             program: program.to_owned(),
-            arguments: arguments.iter().map(ToString::to_string).collect(),
+            arguments,
             directory: self.place.directory().map(str::to_owned),
             env: BTreeMap::from([
                 ("CI".to_owned(), "1".to_owned()),
@@ -527,15 +587,36 @@ fn state_of(file: Option<&Original>) -> State {
     file.map(|file| (blake3::hash(&file.contents), file.executable))
 }
 
+fn is_executable(state: State) -> bool {
+    state.is_some_and(|(_, is_executable)| is_executable)
+}
+
+/// What a change leaves there; `None` for a link, which nobody brings in.
+fn state_in(kind: &Kind) -> Option<State> {
+    match kind {
+        Kind::Written {
+            contents,
+            executable,
+        } => Some(Some((blake3::hash(contents), *executable))),
+        Kind::Deleted => Some(None),
+        Kind::Link { .. } => None,
+    }
+}
+
 /// The hash of what the sandbox has at a path; `None` where there is no file.
 async fn inside(place: &Place, path: &RepoPath) -> Result<Option<blake3::Hash>, ClientError> {
     let most = usize::try_from(Bounds::default().total_bytes).unwrap_or(usize::MAX);
     let inside = place.inside(path.as_str());
     match place.sandbox.read_file(&inside, most).await {
         Ok(bytes) => Ok(Some(blake3::hash(&bytes))),
-        Err(ClientError::Refused { .. }) => Ok(None),
-        // It is longer than anything that was brought in.
-        Err(ClientError::Protocol(_)) => Ok(Some(blake3::Hash::from_bytes([0; 32]))),
+        // Nothing, or something else.
+        Err(ClientError::Refused {
+            status: 400 | 404, ..
+        }) => Ok(None),
+        // It may not be read, or is longer than anything that was brought in.
+        Err(ClientError::Refused { status: 403, .. } | ClientError::Protocol(_)) => {
+            Ok(Some(blake3::Hash::from_bytes([0; 32])))
+        }
         Err(lost) => Err(lost),
     }
 }
@@ -544,17 +625,12 @@ async fn inside(place: &Place, path: &RepoPath) -> Result<Option<blake3::Hash>, 
 async fn stamps(root: &Path) -> anyhow::Result<HashMap<RepoPath, Stamp>> {
     let root = root.to_owned();
     let look = move || {
-        let walk = ignore::WalkBuilder::new(&root)
-            .hidden(false)
-            .require_git(false)
-            .follow_links(false)
-            .filter_entry(|entry| entry.file_name() != ".git")
-            .build();
         let stamp = |entry: ignore::DirEntry| {
             let found = entry.metadata().ok().filter(Metadata::is_file)?;
             let path = entry.path().strip_prefix(&root).ok()?.to_str()?;
             Some((RepoPath::parse(path).ok()?, Stamp::of(&found)))
         };
+        let walk = ignored::walk(&root).build();
         let files = walk.filter_map(Result::ok).filter_map(stamp);
         files.take(FILES).collect()
     };

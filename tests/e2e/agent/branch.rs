@@ -44,6 +44,16 @@ fn stage() -> Stage {
     stage
 }
 
+/// A task on a branch of its own whose process was killed when it had changed something.
+fn killed(stage: &Stage) -> String {
+    let prompt = stage.script.prompt.as_deref().unwrap();
+    let mut task = stage.start(&["--worktree", prompt]);
+    while task.next().is_some_and(|event| event["kind"] != "diff") {}
+    let id = task.task();
+    task.kill();
+    id
+}
+
 /// Files, index, HEAD and branches but those of tasks.
 fn users(root: &Path) -> Value {
     json!([
@@ -293,11 +303,7 @@ fn what_is_applied_without_being_asked_for_is_not_on_a_protected_branch() {
 #[test]
 fn a_task_whose_working_tree_is_gone_is_ended_and_not_told_of_any_more() {
     let stage = stage();
-    let prompt = stage.script.prompt.clone().unwrap();
-    let mut task = stage.start(&["--worktree", &prompt]);
-    while task.next().is_some_and(|event| event["kind"] != "diff") {}
-    let id = task.task();
-    task.kill();
+    let id = killed(&stage);
     fs::remove_dir_all(worktree(&stage, &id)).unwrap();
     let resumed = stage.command(&["task", "--resume", &id]);
     let said = String::from_utf8_lossy(&resumed.stderr).into_owned();
@@ -318,11 +324,7 @@ fn a_task_whose_working_tree_is_gone_is_ended_and_not_told_of_any_more() {
 #[test]
 fn a_task_that_was_left_is_ended_with_the_commit_of_what_it_did() {
     let stage = stage();
-    let prompt = stage.script.prompt.clone().unwrap();
-    let mut task = stage.start(&["--worktree", &prompt]);
-    while task.next().is_some_and(|event| event["kind"] != "diff") {}
-    let id = task.task();
-    task.kill();
+    let id = killed(&stage);
     let stopped = stage.command(&["task", "--stop", &id]);
     let said = String::from_utf8_lossy(&stopped.stdout).into_owned();
     assert!(said.contains(&format!("git merge agent/{id}")), "{said}");

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::branch::git;
-use super::kept::until;
+use super::kept::{proposed, until};
 use super::lsp::{ask, open};
 use super::run::{Script, Stage, case, files};
 use crate::sandboxd::Sandboxd;
@@ -121,15 +121,7 @@ fn commands_run_there_with_the_tasks_files_and_what_they_change_comes_back() {
     assert!(!told.contains(root.to_str().unwrap()), "{told}");
     // Nothing is written until hunks are accepted.
     unchanged(&root, &before);
-    let proposed: Vec<_> = events
-        .iter()
-        .filter(|e| e["kind"] == "diff")
-        .flat_map(|e| e["files"].as_array().cloned().unwrap_or_default())
-        .map(|f| f["path"].as_str().unwrap().to_owned())
-        .collect();
-    for path in ["a.txt", "sub/b.txt", "new.txt"] {
-        assert!(proposed.iter().any(|p| p == path), "{path}: {proposed:?}");
-    }
+    assert_eq!(proposed(&events), ["a.txt", "new.txt", "sub/b.txt"]);
     stage.stop();
 }
 

@@ -6,6 +6,7 @@ use super::{Driver, End, Tested};
 use crate::agent::Mode;
 use crate::agent::branch::Told;
 use crate::agent::governor::footprint_of;
+use crate::agent::proposed::Proposed;
 use crate::edit::workspace::Choice;
 use crate::model::TurnUsage;
 use crate::shown::count;
@@ -86,7 +87,6 @@ impl Driver {
         let Some(plan) = self.desk.proposed().plan() else {
             return Ok(Vec::new());
         };
-        let files = self.desk.proposed().summary();
         let desk = self.desk.clone();
         let id = self.id.clone();
         let accepts = self.mode == Mode::Auto && state == TaskState::Succeeded;
@@ -129,13 +129,15 @@ impl Driver {
         });
         let (proposal, rollback_token, notice) =
             presented.await.map_err(|why| why.to_string())??;
-        let evidence = evidence(&files, self.tested.as_ref(), self.desk.proposed().state());
-        let diff = EventKind::Diff {
-            files,
-            proposal: Some(proposal),
+        let proposed = self.desk.proposed();
+        let mut kinds = shown(
+            proposed,
+            self.tested.as_ref(),
+            Some(proposal),
             rollback_token,
-        };
-        Ok([diff, evidence].into_iter().chain(notice).collect())
+        );
+        kinds.extend(notice);
+        Ok(kinds)
     }
 
     async fn commit(
@@ -144,7 +146,6 @@ impl Driver {
         state: TaskState,
         summary: Option<&str>,
     ) -> Result<Vec<EventKind>, String> {
-        let files = self.desk.proposed().summary();
         let (desk, id, prompt) = (self.desk.clone(), self.id.clone(), self.prompt.clone());
         let summary = summary.map(str::to_owned);
         let model = self.setup.model.endpoint().model.clone();
@@ -161,24 +162,35 @@ impl Driver {
             branch.commit(desk.workspace(), desk.proposed(), &told)
         });
         let text = committed.await.map_err(|why| why.to_string())??;
-        let mut told = Vec::new();
-        if !files.is_empty() {
-            let evidence = evidence(&files, self.tested.as_ref(), self.desk.proposed().state());
-            let diff = EventKind::Diff {
-                files,
-                proposal: None,
-                rollback_token: None,
-            };
-            told = vec![diff, evidence];
-        }
-        told.push(EventKind::Notice { text });
-        Ok(told)
+        let mut kinds = shown(self.desk.proposed(), self.tested.as_ref(), None, None);
+        kinds.push(EventKind::Notice { text });
+        Ok(kinds)
     }
+}
+
+/// The changes and what speaks for them; nothing where there are none.
+pub(super) fn shown(
+    proposed: &Proposed,
+    tested: Option<&Tested>,
+    proposal: Option<String>,
+    rollback_token: Option<String>,
+) -> Vec<EventKind> {
+    let files = proposed.summary();
+    if files.is_empty() {
+        return Vec::new();
+    }
+    let evidence = evidence(&files, tested, proposed.state());
+    let diff = EventKind::Diff {
+        files,
+        proposal,
+        rollback_token,
+    };
+    vec![diff, evidence]
 }
 
 /// Says what speaks for the changes, by how tests ended that ran last and the state the files are in,
 /// and how closely they should be looked at.
-pub(super) fn evidence(files: &[DiffFile], tested: Option<&Tested>, state: u64) -> EventKind {
+fn evidence(files: &[DiffFile], tested: Option<&Tested>, state: u64) -> EventKind {
     let sum = |of: fn(&DiffFile) -> usize| files.iter().map(of).sum::<usize>();
     let (added, removed) = (sum(|f| f.added), sum(|f| f.removed));
     let now = footprint_of(state);

@@ -4,7 +4,7 @@
 //! too. What it changed is presented as at any end, as far as that can be done.
 
 use super::Tested;
-use super::conclude::{AUTHOR, evidence};
+use super::conclude::{AUTHOR, shown};
 use crate::agent::branch::Told;
 use crate::agent::proposed::Proposed;
 use crate::edit::workspace::Workspace;
@@ -86,21 +86,11 @@ fn present(
             (Some(proposal), None)
         }
     };
-    let files = proposed.summary();
-    let mut kinds = Vec::new();
-    if !files.is_empty() {
-        let tested = events
-            .iter()
-            .rev()
-            .find_map(|event| Tested::of(&event.kind));
-        let evidence = evidence(&files, tested.as_ref(), proposed.state());
-        let diff = EventKind::Diff {
-            files,
-            proposal,
-            rollback_token: None,
-        };
-        kinds = vec![diff, evidence];
-    }
+    let tested = events
+        .iter()
+        .rev()
+        .find_map(|event| Tested::of(&event.kind));
+    let mut kinds = shown(proposed, tested.as_ref(), proposal, None);
     kinds.extend(notice);
     Ok(kinds)
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use sandbox_client::client::End as CommandEnd;
 
 use super::super::approve::Asked;
@@ -10,9 +9,8 @@ use super::super::{Driver, Flow};
 use super::{Reported, brings_marks};
 use crate::agent::policy::{Access, Ruling, grants_host};
 use crate::agent::proposed::Row;
-use crate::agent::sandbox::Ran;
+use crate::agent::sandbox::{Changed, Ran, TaskSandbox};
 use crate::agent::tools::{run, tests};
-use crate::edit::plan::Plan;
 use crate::model::ToolCall;
 use crate::secret::Stream;
 use crate::store::events::{EventKind, Outcome, Permission, Subject};
@@ -23,6 +21,15 @@ const TOLD: usize = 64 << 10;
 const LOOK: Duration = Duration::from_millis(250);
 /// How long git may take to show something.
 const GIT_PATIENCE: Duration = Duration::from_secs(20);
+/// What is said first of a command in a sandbox that began anew.
+const ANEW: &str = "The sandbox is new: what earlier commands left in it is gone.\n";
+
+/// A sandbox in which a command can run.
+struct Ready {
+    tier: String,
+    /// What its command's result begins with.
+    said: &'static str,
+}
 
 impl Driver {
     /// Runs a command of the model in the sandbox, where it is allowed.
@@ -53,8 +60,8 @@ impl Driver {
             Ok(hosts) => hosts,
             Err(refused) => return Ok(refused),
         };
-        let tier = match self.ready_sandbox(&hosts).await? {
-            Ok(tier) => tier,
+        let Ready { tier, said } = match self.ready_sandbox(&hosts).await? {
+            Ok(ready) => ready,
             Err(why) => {
                 return Ok(Reported::failed(format!(
                     "no command can run, because there is no sandbox: {why:#}"
@@ -91,7 +98,7 @@ impl Driver {
             CommandEnd::Killed(how) => format!("killed: {how}"),
             CommandEnd::TimedOut => format!("killed after {} s", timeout.as_secs()),
         };
-        let mut text = format!("{how}\n{}", ran.output.text());
+        let mut text = format!("{said}{how}\n{}", ran.output.text());
         let mut result = Reported {
             is_data: true,
             tier: Some(tier),
@@ -124,44 +131,54 @@ impl Driver {
 
     /// Makes the sandbox have the files as the task has them, and reach these hosts. The user can
     /// stop it; a sandbox that is not ready is none.
-    async fn ready_sandbox(&mut self, hosts: &[String]) -> Flow<anyhow::Result<String>> {
+    async fn ready_sandbox(&mut self, hosts: &[String]) -> Flow<anyhow::Result<Ready>> {
         let (desk, proposed) = (self.desk.clone(), self.desk.proposed().clone());
         let (opening, sandbox) = (self.opening(), self.sandbox.take());
         let readying = Box::pin(async move {
             let unsaved = tokio::task::spawn_blocking(move || desk.unsaved()).await?;
+            let was_there = sandbox.is_some();
+            let mut said = "";
             let mut sandbox = opening.of(sandbox).await?;
-            if sandbox.bring(&proposed, unsaved.clone()).await.is_err() {
-                // It may have come to the end of its life.
+            // It may have come to the end of its life, or too much was saved.
+            if let Err(why) = sandbox.bring(&proposed, unsaved.clone()).await {
+                tracing::info!("the sandbox of a task begins anew: {why:#}");
+                if was_there {
+                    said = ANEW;
+                }
                 sandbox.close().await;
                 sandbox = opening.of(None).await?;
                 sandbox.bring(&proposed, unsaved).await?;
             }
             sandbox.set_network(hosts).await?;
-            let label = sandbox.label();
-            anyhow::Ok((sandbox, label))
+            let tier = sandbox.label();
+            anyhow::Ok((sandbox, Ready { tier, said }))
         });
         let readied = self.hearing(readying).await?;
-        Ok(readied.map(|(sandbox, label)| {
+        Ok(readied.map(|(sandbox, ready)| {
             self.sandbox = Some(sandbox);
-            label
+            ready
         }))
+    }
+
+    /// Does something in the sandbox there is. The user can stop it.
+    pub(super) async fn in_sandbox<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut TaskSandbox) -> anyhow::Result<T>,
+    ) -> Flow<anyhow::Result<T>> {
+        let Some(mut sandbox) = self.sandbox.take() else {
+            return Ok(Err(anyhow::anyhow!("there is no sandbox")));
+        };
+        let done = self.hearing(work(&mut sandbox)).await;
+        self.sandbox = Some(sandbox);
+        done
     }
 
     /// What commands before left in the sandbox that is not among the task's changes. The user can
     /// stop it.
     async fn others(&mut self) -> Flow<Option<String>> {
-        let proposed = self.desk.proposed().clone();
-        let sandbox = self.sandbox.take();
-        let asking = async {
-            match &sandbox {
-                Some(sandbox) => sandbox.others(&proposed).await,
-                None => Ok(None),
-            }
-        };
-        let others = self.hearing(asking).await;
-        self.sandbox = sandbox;
+        let others = self.in_sandbox(async |sandbox| sandbox.others().await);
         let unknown = |why: anyhow::Error| Some(format!("files that nobody knows: {why:#}"));
-        Ok(others?.unwrap_or_else(unknown))
+        Ok(others.await?.unwrap_or_else(unknown))
     }
 
     /// Runs a line to its end and tells its output as it comes. The user can stop it.
@@ -172,14 +189,8 @@ impl Driver {
         timeout: Duration,
         hosts: &[String],
     ) -> Flow<anyhow::Result<Ran>> {
-        let sandbox = self.sandbox.take();
-        let starting = async {
-            let sandbox = sandbox.as_ref().context("there is no sandbox")?;
-            sandbox.start(line, timeout).await
-        };
-        let started = self.hearing(starting).await;
-        self.sandbox = sandbox;
-        let mut started = match started? {
+        let starting = self.in_sandbox(async |sandbox| sandbox.start(line, timeout).await);
+        let mut started = match starting.await? {
             Ok(started) => started,
             Err(why) => return Ok(Err(why)),
         };
@@ -235,23 +246,17 @@ impl Driver {
     /// Takes what a command changed into the proposal. The user can stop it.
     async fn keep_changes(&mut self) -> Flow<anyhow::Result<(Vec<Row>, String)>> {
         let proposed = self.desk.proposed().clone();
-        let mut sandbox = self.sandbox.take();
-        let changing = async {
-            match sandbox.as_mut() {
-                Some(sandbox) => sandbox.changes(&proposed).await,
-                None => Ok((None, Vec::new())),
-            }
-        };
-        let changed = self.hearing(changing).await;
-        self.sandbox = sandbox;
-        Ok(changed?.and_then(|(plan, left_out)| self.take_changes(plan, left_out)))
+        let changing = self.in_sandbox(async |sandbox| sandbox.changes(&proposed).await);
+        let changed = changing.await?;
+        Ok(changed.and_then(|changed| self.take_changes(changed)))
     }
 
-    fn take_changes(
-        &mut self,
-        plan: Option<Plan>,
-        mut left_out: Vec<String>,
-    ) -> anyhow::Result<(Vec<Row>, String)> {
+    fn take_changes(&mut self, changed: Changed) -> anyhow::Result<(Vec<Row>, String)> {
+        let Changed {
+            plan,
+            mut left_out,
+            states,
+        } = changed;
         let mut said = String::new();
         let mut rows = Vec::new();
         if let Some(mut plan) = plan {
@@ -270,6 +275,9 @@ impl Driver {
             }
             rows = self.desk.take(plan)?;
         }
+        if let Some(sandbox) = &mut self.sandbox {
+            sandbox.settle(states);
+        }
         for left in left_out {
             said.push_str(&format!("not kept: {left}\n"));
         }
@@ -278,18 +286,18 @@ impl Driver {
 
     /// Runs a command of ours that only reads, in the sandbox. The user can stop it.
     pub(super) async fn git_command(&mut self, line: String) -> Flow<Reported> {
-        let ready = self.ready_sandbox(&[]).await?;
-        let sandbox = self.sandbox.take();
-        let running = async {
-            ready?;
-            let sandbox = sandbox.as_ref().context("there is no sandbox")?;
-            sandbox.run(&line, GIT_PATIENCE).await
+        let (said, ran) = match self.ready_sandbox(&[]).await? {
+            Ok(Ready { said, .. }) => {
+                let running =
+                    self.in_sandbox(async |sandbox| sandbox.run(&line, GIT_PATIENCE).await);
+                (said, running.await?)
+            }
+            Err(why) => ("", Err(why)),
         };
-        let ran = self.hearing(running).await;
-        self.sandbox = sandbox;
-        Ok(match ran? {
-            Ok(ran) if ran.end == CommandEnd::Exited(0) => Reported::of(Ok(ran.output.text())),
-            Ok(ran) => Reported::of(Err(ran.output.text())),
+        let text = |ran: &Ran| format!("{said}{}", ran.output.text());
+        Ok(match ran {
+            Ok(ran) if ran.end == CommandEnd::Exited(0) => Reported::of(Ok(text(&ran))),
+            Ok(ran) => Reported::of(Err(text(&ran))),
             Err(why) => Reported::failed(format!("git cannot be asked: {why:#}")),
         })
     }

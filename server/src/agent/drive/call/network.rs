@@ -109,17 +109,14 @@ impl Driver {
         text: &mut String,
         beside: &mut Vec<EventKind>,
     ) -> Flow<()> {
-        let mut sandbox = self.sandbox.take();
-        let asking = async {
-            let sandbox = sandbox.as_mut()?;
+        let asking = self.in_sandbox(async |sandbox| {
             // The next command sets its own hosts; a sandbox that is gone has none.
             let _ = sandbox.set_network(&[]).await;
-            sandbox.denials().await.ok()
-        };
-        let denials = self.hearing(asking).await;
-        self.sandbox = sandbox;
+            sandbox.denials().await
+        });
+        let denials = asking.await?;
         let mut seen = BTreeSet::new();
-        for denial in denials?.unwrap_or_default() {
+        for denial in denials.unwrap_or_default() {
             if seen.len() == TOLD || !seen.insert((denial.target.clone(), denial.reason.name())) {
                 continue;
             }
