@@ -172,8 +172,11 @@ impl Layout {
                 continue;
             }
             // One that is in use since long is locked.
-            let free = File::open(&lock)
-                .is_ok_and(|lock| lock.try_lock().is_ok() && fs::remove_dir_all(&dir).is_ok());
+            let free = File::open(&lock).is_ok_and(|lock| {
+                let index = Self { dir: dir.clone() };
+                // The lock last: where this is cut off, the next sweep knows it by that.
+                lock.try_lock().is_ok() && index.wipe().is_ok() && fs::remove_dir_all(&dir).is_ok()
+            });
             if free {
                 tracing::info!("removed {}, unused for long", dir.display());
             }

@@ -8,7 +8,10 @@
 //! Holds: no caller ever waits for the writer except in [`Index::wait_until_settled`]; what a
 //! message says is never believed, only looked at; with nothing to do the writer sleeps without
 //! a timer, except in a second process on the same folder, which every two seconds tries the lock
-//! and looks at the manifest's time, and reads and walks everything when the first has published. A bad file is a [`Fault`] in the status and the update goes on.
+//! and looks at the manifest's time, and reads and walks everything when the first has published.
+//! What the disk refused is tried again after half a minute, then more and more rarely, at last
+//! every ten minutes; what changed meanwhile is kept in memory. A bad file is a [`Fault`] in the
+//! status and the update goes on.
 
 mod examine;
 mod inbox;

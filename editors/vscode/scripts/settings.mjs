@@ -51,6 +51,7 @@ for (const [path, leaf] of leaves(schema, '')) {
   properties[`pairwright.${path}`] = { ...property(leaf), ...scope };
 }
 manifest.contributes.configuration = { title: 'Pairwright', properties };
+// A second lock: their scope already keeps a workspace from setting all but the path.
 manifest.capabilities.untrustedWorkspaces.restrictedConfigurations = Object.keys(properties).filter(
   (name) => name === 'pairwright.server.path' || OWN.test(name.slice('pairwright.'.length)),
 );

@@ -9,7 +9,7 @@ import { Ghost } from './ghost';
 import { Hunks } from './hunks';
 import { NextEdits } from './nextEdit';
 import type { Panel } from './panel';
-import type { Approval, Decision, Event, Status } from './protocol';
+import { type Approval, type Decision, type Event, type Status, messageOf } from './protocol';
 import { StatusBar } from './status';
 
 /** The view of chats and tasks; its code is loaded when it is first needed. */
@@ -149,7 +149,7 @@ export class Server implements vscode.Disposable {
   }
 
   private failed(error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     this.log.error(message);
     this.show({ busy: false, kind: 'Error', message });
     void this.tellFailure(message);

@@ -23,7 +23,7 @@ import {
   refusals,
   takenBackLast,
 } from './pending';
-import type { Edit } from './protocol';
+import { type Edit, messageOf } from './protocol';
 
 /** Sends a request to the server. */
 type Request = (method: string, params: object) => Promise<unknown>;
@@ -298,8 +298,7 @@ export class Hunks implements vscode.Disposable {
 }
 
 function warn(error: unknown): void {
-  const message = error instanceof Error ? error.message : String(error);
-  void vscode.window.showWarningMessage(`Pairwright: ${message}`);
+  void vscode.window.showWarningMessage(`Pairwright: ${messageOf(error)}`);
 }
 
 /** The file that an editor shows, or shows a proposal for. */

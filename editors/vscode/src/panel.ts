@@ -12,7 +12,7 @@ import * as vscode from 'vscode';
 import { Context } from './context';
 import type { Hunks } from './hunks';
 import { target } from './links';
-import type { Approval, Decision, Event, Mode } from './protocol';
+import { type Approval, type Decision, type Event, type Mode, messageOf } from './protocol';
 import { Sessions } from './sessions';
 import type { ToExtension, ToView } from './view/messages';
 
@@ -188,11 +188,12 @@ export class Panel implements vscode.Disposable {
 
   /** Ends the task and goes to what it has changed so far, to be decided and gone on with by hand. */
   private async takeOver(): Promise<void> {
-    const proposal = await this.sessions.takeOver();
-    if (proposal === undefined) {
-      vscode.window.setStatusBarMessage('Pairwright: the task has changed nothing', 5000);
-    } else {
-      await this.hunks.review(proposal);
+    const left = await this.sessions.takeOver();
+    if (left?.proposal !== undefined) {
+      await this.hunks.review(left.proposal);
+    } else if (left) {
+      const message = 'Pairwright: the task has left no hunks; its last lines say what it changed';
+      vscode.window.setStatusBarMessage(message, 5000);
     }
   }
 
@@ -303,11 +304,6 @@ async function open(to: string): Promise<void> {
   const line = Math.max((found.line ?? 1) - 1, 0);
   const selection = new vscode.Range(line, 0, line, 0);
   await vscode.window.showTextDocument(vscode.Uri.file(found.path), found.line === undefined ? {} : { selection });
-}
-
-function messageOf(error: unknown): string {
-  const { message, data } = error as { message?: string; data?: { hint?: string } };
-  return [message ?? String(error), data?.hint].filter((part) => part !== undefined).join(' ');
 }
 
 function page(webview: vscode.Webview, files: vscode.Uri): string {

@@ -4,6 +4,12 @@
  * name, because the answers are kept as they came. */
 export const INLINE_COMPLETION = 'textDocument/inlineCompletion';
 
+/** What went wrong, in words for the user; a server's answer may come with a hint. */
+export function messageOf(error: unknown): string {
+  const { message, data } = Object(error) as { message?: string; data?: { hint?: string } };
+  return [message ?? String(error), data?.hint].filter((part) => part !== undefined).join(' ');
+}
+
 export interface Position {
   line: number;
   character: number;

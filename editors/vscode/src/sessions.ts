@@ -39,6 +39,12 @@ export interface Said extends Given {
   mode: Mode | 'ask';
 }
 
+/** What a task leaves that is over. */
+interface Left {
+  /** None where it left no hunks. */
+  proposal: string | undefined;
+}
+
 interface Asked {
   task: string;
   answer: (decision: Decision | null) => void;
@@ -48,6 +54,9 @@ export class Sessions {
   private shown: string | undefined;
   private isTask = false;
   private last = 0;
+  /** Of the task that is shown, as far as its events are handed on. */
+  private proposal: string | undefined;
+  private isDone = false;
   private isUp = false;
   private isReading = false;
   private again = false;
@@ -55,8 +64,8 @@ export class Sessions {
   private n = 0;
   private readonly live = new Set<string>();
   private readonly asks = new Map<string, Asked>();
-  /** Who waits for the changes of a task that is taken over. */
-  private readonly taken = new Map<string, (proposal: string | undefined) => void>();
+  /** Who waits for the changes of a task that is taken over; told nothing where nothing is known. */
+  private readonly taken = new Map<string, (left: Left | undefined) => void>();
 
   constructor(
     private readonly request: Request,
@@ -98,10 +107,10 @@ export class Sessions {
   /** Takes in what the server tells as it happens. */
   async take(event: Event): Promise<void> {
     if (event.kind === 'diff' && event.proposal) {
-      this.handOver(event.session, event.proposal);
+      this.handOver(event.session, { proposal: event.proposal });
     }
     if (event.kind === 'done') {
-      this.handOver(event.session, undefined);
+      this.handOver(event.session, { proposal: undefined });
       this.live.delete(event.session);
       this.forget(event.session);
       this.tellGoing();
@@ -171,18 +180,19 @@ export class Sessions {
     }
   }
 
-  /** Ends the task that is shown, which is taken up for that where it does not run; resolves with the
-   * proposal of what it changed, if it changed anything. */
-  async takeOver(): Promise<string | undefined> {
+  /** Ends the task that is shown, unless it is over, and resolves with what it left; with nothing
+   * where the server ends first, or it is taken over once more. */
+  async takeOver(): Promise<Left | undefined> {
     const task = this.shown;
     if (task === undefined || !this.isTask) {
       throw new Error('no task is shown');
     }
-    const over = new Promise<string | undefined>((resolve) => this.taken.set(task, resolve));
+    if (this.isDone) {
+      return { proposal: this.proposal };
+    }
+    this.handOver(task, undefined);
+    const over = new Promise<Left | undefined>((resolve) => this.taken.set(task, resolve));
     try {
-      if (!this.live.has(task)) {
-        await this.resume();
-      }
       await this.request('pairwright/task/stop', { task });
     } catch (error) {
       this.taken.delete(task);
@@ -261,13 +271,15 @@ export class Sessions {
     }
   }
 
-  private handOver(task: string, proposal: string | undefined): void {
-    this.taken.get(task)?.(proposal);
+  private handOver(task: string, left: Left | undefined): void {
+    this.taken.get(task)?.(left);
     this.taken.delete(task);
   }
 
   private begin(): void {
     this.last = 0;
+    this.proposal = undefined;
+    this.isDone = false;
     this.n += 1;
   }
 
@@ -319,6 +331,12 @@ export class Sessions {
   private hand(events: Event[]): void {
     const news = events.filter(({ seq }) => seq > this.last);
     this.last = news.at(-1)?.seq ?? this.last;
+    for (const event of news) {
+      if (event.kind === 'diff') {
+        this.proposal = event.proposal ?? this.proposal;
+      }
+      this.isDone ||= event.kind === 'done';
+    }
     if (news.length > 0) {
       this.face.events(news);
     }

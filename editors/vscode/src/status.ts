@@ -27,13 +27,14 @@ export class StatusBar implements vscode.Disposable {
   show(status: Status): void {
     const icon = status.busy ? '$(sync~spin)' : icons[status.kind];
     this.item.text = `${icon} Pairwright`;
-    this.item.tooltip = [
-      status.message,
-      status.sandbox === undefined ? [] : `Last sandbox: ${status.sandbox}`,
-      status.pendingFiles === undefined ? [] : `Index: ${status.pendingFiles} files behind`,
-    ]
-      .flat()
-      .join('\n');
+    const lines = [status.message];
+    if (status.sandbox !== undefined) {
+      lines.push(`Last sandbox: ${status.sandbox}`);
+    }
+    if (status.pendingFiles !== undefined) {
+      lines.push(`Index: ${status.pendingFiles} files behind`);
+    }
+    this.item.tooltip = lines.join('\n');
     this.item.accessibilityInformation = { label: `Pairwright: ${status.message}` };
     this.item.backgroundColor =
       status.kind === 'Error' ? new vscode.ThemeColor('statusBarItem.errorBackground') : undefined;

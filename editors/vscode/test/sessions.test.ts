@@ -178,13 +178,17 @@ test('what is said in a task that runs steers it', async () => {
 });
 
 test('a task that is taken over is ended, and what it changed is told', async () => {
-  for (const [state, proposal, asked] of [
-    ['running', 'p', ['pairwright/task/stop']],
-    ['paused', undefined, ['pairwright/task/resume', 'pairwright/task/stop']],
+  const diff = (proposal?: string): Partial<Event> => ({ kind: 'diff', files: [], ...(proposal && { proposal }) }) as Partial<Event>;
+  const over = { kind: 'done', reason: 'by the user' } as const;
+  for (const [state, proposal, asked, known] of [
+    ['running', 'p', ['pairwright/task/stop'], []],
+    ['paused', undefined, ['pairwright/task/stop'], []],
+    ['succeeded', 'p', [], [diff('p'), over]],
+    ['cancelled', undefined, [], [diff(), over]],
   ] as const) {
     const stage = new Stage();
     stage.state = state;
-    stage.write(1, { kind: 'status', state });
+    stage.write(1, { kind: 'status', state }, ...known);
     await stage.sessions.serverIs(true);
     await stage.sessions.show('s');
     if (state === 'running') {
@@ -193,12 +197,14 @@ test('a task that is taken over is ended, and what it changed is told', async ()
       }
     }
     const before = stage.asked.length;
-    const over = stage.sessions.takeOver();
-    const diff = { kind: 'diff', files: [], ...(proposal && { proposal }) } as Partial<Event>;
-    for (const event of stage.write(0, diff, { kind: 'status', state: 'cancelled' }, { kind: 'done', reason: 'by the user' })) {
-      await stage.sessions.take(event);
+    const left = stage.sessions.takeOver();
+    if (known.length === 0) {
+      for (const event of stage.write(0, diff(proposal), { kind: 'status', state: 'cancelled' }, over)) {
+        await stage.sessions.take(event);
+      }
     }
-    assert.equal(await over, proposal);
+    assert.deepEqual(await left, { proposal }, state);
+    assert.equal(stage.going?.isLive, false, state);
     const ofTask = stage.asked.slice(before).filter((method) => method.startsWith('pairwright/task/'));
     assert.deepEqual(ofTask, asked);
   }
@@ -209,7 +215,9 @@ test('nobody waits for the changes of a task whose server has ended, and none is
   await stage.sessions.serverIs(true);
   stage.state = 'running';
   await stage.sessions.begun('s', true);
+  const before = stage.sessions.takeOver();
   const over = stage.sessions.takeOver();
+  assert.equal(await before, undefined, 'it is taken over once more');
   await stage.sessions.serverIs(false);
   assert.equal(await over, undefined);
   stage.state = null;

@@ -25,8 +25,6 @@ pub(super) struct Stores {
     pub(super) text: TextIndex,
     pub(super) vectors: VectorLog,
     pub(super) outside: Option<VectorLog>,
-    /// How often what nobody uses was dropped.
-    pub(super) n_compactions: u32,
     layout: Layout,
     _lock: WriteLock,
 }
@@ -35,6 +33,13 @@ pub(super) struct Stores {
 pub(super) struct Opened {
     pub(super) manifest: Manifest,
     pub(super) faults: Vec<Fault>,
+}
+
+/// What publishing made.
+pub(super) struct Published {
+    pub(super) base: Base,
+    /// What nobody uses was dropped.
+    pub(super) has_compacted: bool,
 }
 
 impl Stores {
@@ -72,7 +77,6 @@ impl Stores {
             text,
             vectors,
             outside: None,
-            n_compactions: 0,
             layout: layout.clone(),
             _lock: lock,
         };
@@ -117,22 +121,26 @@ impl Stores {
         &mut self,
         manifest: &Manifest,
         disk_cap: u64,
-    ) -> Result<Base, StoreError> {
+    ) -> Result<Published, StoreError> {
         let live: FxHashSet<UnitKey> = manifest.files.iter().filter_map(|file| file.unit).collect();
         let n_spare = self.log.units().len().saturating_sub(live.len());
         let is_full = n_spare > 0 && self.layout.bytes_on_disk() > disk_cap;
-        if n_spare > live.len().max(MIN_SPARE_UNITS) || is_full {
+        let has_compacted = n_spare > live.len().max(MIN_SPARE_UNITS) || is_full;
+        if has_compacted {
             self.log.compact(|unit| live.contains(&unit))?;
             self.text.compact(|unit| live.contains(&unit))?;
             for vectors in std::iter::once(&mut self.vectors).chain(&mut self.outside) {
                 vectors.compact(|unit| live.contains(&unit))?;
             }
-            self.n_compactions += 1;
         }
         self.log.flush()?;
         self.text.commit()?;
         manifest.write(&self.layout.manifest())?;
-        self.base(manifest.files.clone())
+        let base = self.base(manifest.files.clone())?;
+        Ok(Published {
+            base,
+            has_compacted,
+        })
     }
 
     pub(super) fn base(&mut self, files: Vec<FileEntry>) -> Result<Base, StoreError> {

@@ -1,4 +1,5 @@
 mod bad_input;
+mod refused;
 mod switch;
 mod told;
 mod vectors;
@@ -471,52 +472,6 @@ fn a_folder_that_becomes_a_link_leads_nowhere() {
         assert!(index.reader().definitions_of("hunter2").is_empty());
         let paths: Vec<_> = index.reader().paths().map(ToString::to_string).collect();
         assert_eq!(paths, ["a.rs"]);
-    }
-}
-
-#[test]
-fn a_disk_that_refuses_keeps_answers_in_memory_and_is_tried_again() {
-    let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
-    let index = workspace.settled();
-    let dir = Index::footprint(workspace.cache.path(), workspace.dir.path()).dir;
-    // A folder where the new manifest is to be written fails as a full disk does.
-    fs::create_dir(dir.join("manifest.new")).unwrap();
-    workspace.write("b.rs", TEXTS[1]);
-    index.changed([workspace.path("b.rs")]);
-    assert!(index.wait_until_seen(soon()));
-    index.inbox.settle();
-    let is_refused = |state: &State| {
-        let faults = &state.status.faults;
-        faults
-            .iter()
-            .any(|fault| fault.message.contains("manifest"))
-    };
-    assert!(index.wait(soon(), is_refused), "{:?}", index.status());
-    assert_ne!(index.status().phase, Phase::Ready);
-    assert_eq!(portrait(&index.reader()), workspace.built_anew());
-    drop(index);
-    fs::remove_dir(dir.join("manifest.new")).unwrap();
-    let index = workspace.settled();
-    assert_eq!(portrait(&index.reader()), workspace.built_anew());
-    assert_eq!(index.status().n_faults, 0);
-}
-
-#[test]
-fn an_index_that_is_removed_while_it_is_open_is_made_again() {
-    for n_files in [2, 500] {
-        let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
-        let index = workspace.settled();
-        let dir = Index::footprint(workspace.cache.path(), workspace.dir.path()).dir;
-        fs::remove_dir_all(dir).unwrap();
-        for n in 0..n_files {
-            workspace.write(&format!("{n}.rs"), format!("fn name_{n}() {{}}\n"));
-        }
-        index.changed((0..n_files).map(|n| workspace.path(format!("{n}.rs"))));
-        settle(&index);
-        assert_eq!(portrait(&index.reader()), workspace.built_anew());
-        assert_eq!(index.status().faults, []);
-        drop(index);
-        assert_eq!(portrait(&workspace.open().reader()), workspace.built_anew());
     }
 }
 

@@ -50,11 +50,13 @@ const MAX_RECENT: usize = 32;
 const QUIET: Duration = Duration::from_secs(3);
 /// How often a follower asks for its turn.
 const TURN: Duration = Duration::from_secs(2);
-/// What the disk refused is tried again after this.
+/// What the disk refused is tried again after this, then after twice as long each time,
 const RETRY: Duration = match cfg!(test) {
     true => Duration::from_millis(200),
     false => Duration::from_secs(30),
 };
+/// and at the latest after this.
+const MAX_RETRY: Duration = Duration::from_mins(10);
 const FIRST_PUBLISH: Duration = Duration::from_millis(1_500);
 const MAX_FAULTS: usize = 10_000;
 const SHOWN_FAULTS: usize = 100;
@@ -62,8 +64,27 @@ const MAX_WANTED: usize = 4_096;
 /// How often vectors that come in are shown before all of them are there.
 const VECTORS_SHOWN: Duration = Duration::from_secs(30);
 
-/// What a fault is of: the path of a file, or a part of the index.
-type Of = (String, String);
+/// What a fault is of: the path of a file, empty where there is none, and what was done.
+type Of = (String, Part);
+
+/// A part of the index, or of the work on it, that may be at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// Looking at the file.
+    File,
+    /// What was on disk at the start: which of its faults.
+    Opened(usize),
+    /// The last list of all files: which of its faults.
+    Walked(usize),
+    /// Listing all files.
+    Walk,
+    Watch,
+    Git,
+    History,
+    Vectors,
+    Publish,
+    Turn,
+}
 
 /// An open buffer.
 struct Buffer {
@@ -106,10 +127,7 @@ pub(super) struct Writer {
     reads_history: bool,
     /// The commit whose history is known.
     history_of: Option<String>,
-    /// By file, or by part of the index where there is none.
     faults: BTreeMap<Of, String>,
-    /// Those of the last list of all files.
-    walk_faults: Vec<Of>,
     phase: Phase,
     generation: u64,
     /// The manifest of the process that writes, as it was when it was read last.
@@ -124,13 +142,14 @@ pub(super) struct Writer {
     outside: Option<OutsideModel>,
     /// Units all of whose chunks have one, as of a compaction.
     has_vectors: FxHashSet<UnitKey>,
-    n_compactions: u32,
     has_new_vectors: bool,
     last_change: Instant,
     last_publish: Instant,
     publish_interval: Duration,
     /// When what the disk refused is tried again.
     retry_at: Option<Instant>,
+    /// How long what it refuses next waits for that.
+    retry_after: Duration,
     /// Messages taken from the inbox.
     n_told: u64,
 }
@@ -155,7 +174,7 @@ impl Writer {
             Some(lock) => {
                 let (mut stores, opened) = Stores::open(&layout, lock)?;
                 for (n, fault) in opened.faults.into_iter().enumerate() {
-                    faults.insert((fault.path, format!("open {n}")), fault.message);
+                    faults.insert((fault.path, Part::Opened(n)), fault.message);
                 }
                 let manifest = opened.manifest;
                 let base = stores.base(manifest.files.clone())?;
@@ -167,7 +186,7 @@ impl Writer {
             },
         };
         let history = History::read(&layout.history()).unwrap_or_else(|error| {
-            let of = (String::new(), "history".to_owned());
+            let of = (String::new(), Part::History);
             faults.insert(of, format!("reading the history again: {error}"));
             History::default()
         });
@@ -220,7 +239,6 @@ impl Writer {
             reads_history: false,
             history_of: None,
             faults,
-            walk_faults: Vec::new(),
             phase: Phase::Scanning,
             generation: manifest.generation,
             seen_manifest: None,
@@ -230,12 +248,12 @@ impl Writer {
             must_settle: false,
             outside: None,
             has_vectors: FxHashSet::default(),
-            n_compactions: 0,
             has_new_vectors: false,
             last_change: now,
             last_publish: now,
             publish_interval: FIRST_PUBLISH,
             retry_at: None,
+            retry_after: RETRY,
             n_told: 0,
             options,
             layout,
@@ -248,7 +266,6 @@ impl Writer {
     pub(super) fn run(mut self) {
         self.start_watching();
         self.look_at_git();
-        self.layout.sweep();
         loop {
             self.walk_if_asked();
             self.report();
@@ -299,12 +316,8 @@ impl Writer {
         if let Some((commit, history)) = mail.history {
             self.reads_history = false;
             self.history_of = commit;
-            if self.stores.is_some()
-                && let Err(error) = history.write(&self.layout.history())
-            {
-                self.trouble("history", &error);
-            }
             self.history = Arc::new(history);
+            self.keep_history();
             self.show();
             self.read_history();
         }
@@ -377,13 +390,17 @@ impl Writer {
         true
     }
 
+    /// Lets the file on disk count again; returns whether a buffer hid it.
     fn close_buffer(&mut self, path: &RepoPath) -> bool {
-        let was_open = self.buffers.remove(path).is_some();
         self.recent.retain(|recent| recent != path);
         self.recent.truncate(MAX_RECENT - 1);
         self.recent.push_front(path.clone());
-        self.look_at([path.under(&self.options.root)], Order::First);
-        was_open
+        let was_shown = self.buffers.remove(path).is_some();
+        // What was never shown hid nothing; a document too large to be shown says so at every key.
+        if was_shown {
+            self.look_at([path.under(&self.options.root)], Order::First);
+        }
+        was_shown
     }
 
     pub(super) fn tell_changed(&self, paths: &[RepoPath]) {
@@ -414,7 +431,7 @@ impl Writer {
         };
         match Watch::start(&self.options.root, heard) {
             Ok(watch) => self.watch = Some(Arc::new(watch)),
-            Err(error) => self.trouble("watch", &format!("files cannot be watched: {error}")),
+            Err(error) => self.trouble(Part::Watch, &format!("files cannot be watched: {error}")),
         }
     }
 
@@ -425,12 +442,12 @@ impl Writer {
 
     /// Notes what is wrong with a file.
     fn fault(&mut self, path: impl Into<String>, message: &(impl ToString + ?Sized)) {
-        self.note((path.into(), String::new()), message);
+        self.note((path.into(), Part::File), message);
     }
 
     /// Notes what is wrong with a part of the index.
-    fn trouble(&mut self, part: &str, message: &(impl ToString + ?Sized)) {
-        self.note((String::new(), part.to_owned()), message);
+    fn trouble(&mut self, part: Part, message: &(impl ToString + ?Sized)) {
+        self.note((String::new(), part), message);
     }
 
     fn note(&mut self, of: Of, message: &(impl ToString + ?Sized)) {
@@ -439,8 +456,8 @@ impl Writer {
         }
     }
 
-    fn forgive(&mut self, part: &str) {
-        self.faults.remove(&(String::new(), part.to_owned()));
+    fn forgive(&mut self, part: Part) {
+        self.faults.remove(&(String::new(), part));
     }
 
     /// Tells the status to whoever asks or waits.

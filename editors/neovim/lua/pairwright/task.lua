@@ -80,7 +80,7 @@ end
 local function hand_over(task)
   task.is_taken_over = false
   if not task.proposal then
-    return nvim.say('the task has changed nothing')
+    return nvim.say('the task has left no hunks; its last lines say what it changed')
   end
   nvim.say('the task has ended; what it changed waits for a decision')
   -- Who types has gone on already.
@@ -213,22 +213,24 @@ end
 
 ---@param verb 'pause'|'resume'|'stop'|'steer'
 ---@param text? string
----@param done? fun()
+---@param done? fun(err?: string)
 local function control(verb, text, done)
   local task = task_of()
   if not task then
     return nvim.complain('there is no task; :Pairwright task begins one')
   end
+  local function answered(err)
+    if err then
+      nvim.complain(err)
+    end
+    if done then
+      done(err)
+    end
+  end
   client.reach(task.buf, function(running)
     local params = { task = task.id, text = text }
-    client.ask(running, 'pairwright/task/' .. verb, params, function(err)
-      if err then
-        nvim.complain(err)
-      elseif done then
-        done()
-      end
-    end)
-  end)
+    client.ask(running, 'pairwright/task/' .. verb, params, answered)
+  end, answered)
 end
 
 function M.pause()
@@ -249,7 +251,7 @@ function M.stop()
   control('stop')
 end
 
---- Ends the task and goes to what it has changed so far; one that does not run is taken up for that.
+--- Ends the task and goes to what it has changed so far.
 function M.take_over()
   local task = task_of()
   if task and record.over[task.state] then
@@ -258,11 +260,11 @@ function M.take_over()
   if task then
     task.is_taken_over = true
   end
-  if task and (task.is_lost or task.state == 'paused') then
-    control('resume', nil, M.stop)
-  else
-    M.stop()
-  end
+  control('stop', nil, function(err)
+    if err and task then
+      task.is_taken_over = false
+    end
+  end)
 end
 
 --- Tells the model something.

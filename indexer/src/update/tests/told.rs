@@ -91,6 +91,16 @@ fn closing_a_buffer_that_was_not_saved_writes_nothing() {
 }
 
 #[test]
+fn closing_what_was_never_shown_looks_at_nothing() {
+    let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
+    let index = workspace.settled();
+    workspace.write("untold.rs", TEXTS[1]);
+    index.buffer_closed(&workspace.path("untold.rs"));
+    seen(&index);
+    assert_eq!(index.status().n_files, 1);
+}
+
+#[test]
 fn changes_nobody_tells_of_are_found_by_watching() {
     let workspace = Workspace::new(&[("a.rs", TEXTS[0])]);
     let (tell, told) = mpsc::channel();

@@ -15,7 +15,7 @@ use super::{
         examine::{Known, Outcome, examine},
         line::Order,
     },
-    BATCH, MAX_IN_MEMORY, Writer, lower_priority,
+    BATCH, MAX_IN_MEMORY, Part, Writer, lower_priority,
 };
 use crate::{
     path::RepoPath,
@@ -101,6 +101,8 @@ impl Writer {
         self.phase = Phase::Scanning;
         let (inbox, watch) = (self.inbox.clone(), self.watch.clone());
         let (root, threads) = (self.options.root.clone(), self.options.threads);
+        // Nobody waits for that; nor does it hold up the first list.
+        let swept = (!self.has_listed).then(|| self.layout.clone());
         let list = move || {
             lower_priority();
             if let Some(watch) = &watch {
@@ -121,7 +123,12 @@ impl Writer {
         };
         let begun = std::thread::Builder::new()
             .name("index-walk".into())
-            .spawn(move || inbox.walked(catch_unwind(AssertUnwindSafe(list)).ok()));
+            .spawn(move || {
+                inbox.walked(catch_unwind(AssertUnwindSafe(list)).ok());
+                if let Some(layout) = swept {
+                    layout.sweep();
+                }
+            });
         if begun.is_err() {
             self.reconcile(None);
         }
@@ -131,18 +138,15 @@ impl Writer {
     pub(super) fn reconcile(&mut self, walked: Option<Walked>) {
         self.walks = false;
         self.phase = Phase::Indexing;
-        for of in std::mem::take(&mut self.walk_faults) {
-            self.faults.remove(&of);
-        }
+        self.faults
+            .retain(|(_, part), _| !matches!(part, Part::Walked(_)));
         let Some(walked) = walked else {
-            self.trouble("walk", "the files could not be listed");
+            self.trouble(Part::Walk, "the files could not be listed");
             return;
         };
-        self.forgive("walk");
+        self.forgive(Part::Walk);
         for (n, fault) in walked.faults.into_iter().enumerate() {
-            let of = (fault.path, format!("walk {n}"));
-            self.note(of.clone(), &fault.message);
-            self.walk_faults.push(of);
+            self.note((fault.path, Part::Walked(n)), &fault.message);
         }
         let is_whole = walked.files.len() < MAX_FILES;
         let found: FxHashSet<&RepoPath> = walked.files.iter().map(|(path, _)| path).collect();
@@ -216,7 +220,10 @@ impl Writer {
             failed = watched(&git_dir);
         }
         if let Some(error) = failed {
-            self.trouble("watch", &format!("git's folder cannot be watched: {error}"));
+            self.trouble(
+                Part::Watch,
+                &format!("git's folder cannot be watched: {error}"),
+            );
         }
     }
 
@@ -241,10 +248,10 @@ impl Writer {
             (head, changed)
         });
         let Ok((head, changed)) = catch_unwind(look) else {
-            self.trouble("git", "the state of git cannot be read");
+            self.trouble(Part::Git, "the state of git cannot be read");
             return;
         };
-        self.forgive("git");
+        self.forgive(Part::Git);
         if *self.head == head {
             return;
         }
@@ -294,7 +301,7 @@ impl Writer {
         }
         if self.stores.is_none() && self.fresh.len() >= 4 * MAX_IN_MEMORY {
             self.trouble(
-                "turn",
+                Part::Turn,
                 match self.retry_at {
                     Some(_) => "more changed than is kept in memory while the disk refuses",
                     None => "another process is indexing this workspace; waiting for its turn",
@@ -354,11 +361,12 @@ impl Writer {
             match fault {
                 Some(fault) => self.fault(fault.path, &fault.message),
                 None => {
-                    self.faults
-                        .remove(&(path.as_str().to_owned(), String::new()));
+                    self.faults.remove(&(path.as_str().to_owned(), Part::File));
                 }
             }
             match outcome {
+                // In memory it is seen until the disk takes it.
+                Outcome::Unknown if refused.is_some() => self.await_file(path, Order::Last),
                 Outcome::Unknown => {}
                 Outcome::Gone => self.forget(path),
                 Outcome::Entry(entry) => self.keep_entry(path, &entry),

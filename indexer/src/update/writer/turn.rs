@@ -11,14 +11,14 @@ use super::{
         Phase,
         examine::rows,
         line::Order,
-        publish::{Stores, read_published},
+        publish::{Published, Stores, read_published},
     },
-    FIRST_PUBLISH, MAX_IN_MEMORY, MAX_WANTED, QUIET, RETRY, VECTORS_SHOWN, Writer,
+    FIRST_PUBLISH, MAX_IN_MEMORY, MAX_RETRY, MAX_WANTED, Part, QUIET, RETRY, VECTORS_SHOWN, Writer,
 };
 use crate::{
     path::RepoPath,
     reader::{Base, Overlay, Reader},
-    store::{Manifest, StoreError},
+    store::{Manifest, StoreError, WriteLock},
     vector::{ChunkId, OutsideModel, Row},
     walk::Stat,
 };
@@ -29,9 +29,10 @@ impl Writer {
         if let Some(stores) = &mut self.stores
             && let Err(error) = stores.use_outside(&model)
         {
-            self.trouble("vectors", &error);
+            self.trouble(Part::Vectors, &error);
             return;
         }
+        self.forgive(Part::Vectors);
         if self.outside.as_ref() != Some(&model) {
             // What another model gave says nothing of this one.
             self.forget_vectors();
@@ -69,8 +70,11 @@ impl Writer {
             .into_iter()
             .try_for_each(|(id, vector)| keep(id, vector));
         match kept {
-            Ok(()) => self.shared.lock().known_texts.extend(texts),
-            Err(error) => self.trouble("vectors", &error),
+            Ok(()) => {
+                self.forgive(Part::Vectors);
+                self.shared.lock().known_texts.extend(texts);
+            }
+            Err(error) => self.trouble(Part::Vectors, &error),
         }
         self.has_new_vectors = true;
         let has_all = self.shared.lock().wanted.is_empty();
@@ -96,10 +100,11 @@ impl Writer {
         // The files of the base, not those since: they are in memory over it.
         match stores.base(self.base.files.clone()) {
             Ok(base) => {
+                self.forgive(Part::Vectors);
                 self.base = Arc::new(base);
                 self.show();
             }
-            Err(error) => self.trouble("vectors", &error),
+            Err(error) => self.trouble(Part::Vectors, &error),
         }
     }
 
@@ -137,7 +142,7 @@ impl Writer {
         let Some(stores) = &mut self.stores else {
             return;
         };
-        let mut publish = || -> Result<Base, StoreError> {
+        let mut publish = || -> Result<Published, StoreError> {
             for file in self.fresh.values() {
                 let Some(unit) = file.entry.unit else {
                     continue;
@@ -155,7 +160,10 @@ impl Writer {
             stores.publish(&manifest, self.options.disk_cap)
         };
         match publish() {
-            Ok(base) => {
+            Ok(Published {
+                base,
+                has_compacted,
+            }) => {
                 self.generation += 1;
                 self.base = Arc::new(base);
                 self.fresh.clear();
@@ -163,12 +171,8 @@ impl Writer {
                 self.is_dirty = false;
                 self.has_unshown = false;
                 self.must_settle = false;
-                self.forgive("publish");
-                let n_compactions = self
-                    .stores
-                    .as_ref()
-                    .map_or(0, |stores| stores.n_compactions);
-                if std::mem::replace(&mut self.n_compactions, n_compactions) != n_compactions {
+                self.forgive_disk();
+                if has_compacted {
                     self.forget_vectors();
                 }
                 if !self.has_more() && self.phase == Phase::Indexing {
@@ -193,9 +197,27 @@ impl Writer {
     /// Gives up what is on disk, which is not what was written there, until it is opened anew.
     pub(super) fn let_go(&mut self, error: &StoreError) {
         tracing::warn!(%error, "the index cannot be kept on disk");
-        self.trouble("publish", &error);
+        self.trouble(Part::Publish, &error);
         self.stores = None;
-        self.retry_at = Some(Instant::now() + RETRY);
+        self.retry_at = Some(Instant::now() + self.retry_after);
+        self.retry_after = MAX_RETRY.min(2 * self.retry_after);
+    }
+
+    /// The disk took all there was for it, or another process writes.
+    fn forgive_disk(&mut self) {
+        self.forgive(Part::Publish);
+        self.retry_after = RETRY;
+    }
+
+    /// Writes what is known of the past to disk, if this process has its turn.
+    pub(super) fn keep_history(&mut self) {
+        if self.stores.is_none() {
+            return;
+        }
+        match self.history.write(&self.layout.history()) {
+            Ok(()) => self.forgive(Part::History),
+            Err(error) => self.trouble(Part::History, &error),
+        }
     }
 
     /// Publishes a reader of the present state, in memory.
@@ -282,73 +304,96 @@ impl Writer {
         if self.retry_at.is_some_and(|at| at > Instant::now()) {
             return;
         }
-        self.retry_at = None;
         match self.layout.lock() {
-            Ok(Some(lock)) => match Stores::open(&self.layout, lock) {
-                Ok((mut stores, opened)) => {
-                    for fault in opened.faults {
-                        tracing::warn!("{}", fault.message);
-                    }
-                    self.generation = opened.manifest.generation;
-                    if let Some(model) = &self.outside
-                        && let Err(error) = stores.use_outside(model)
-                    {
-                        self.trouble("vectors", &error);
-                    }
-                    self.n_compactions = 0;
-                    self.forget_vectors();
-                    let base = stores.base(opened.manifest.files);
-                    self.stores = Some(stores);
-                    self.adopt(base);
-                }
-                Err(error) => self.trouble("turn", &error),
-            },
-            Ok(None) => {
-                let path = self.layout.manifest();
-                let stat = fs::metadata(&path).ok().map(|found| Stat::of(&found));
-                // Replaced at each publishing, so its time tells.
-                if stat.is_some() && stat == self.seen_manifest {
-                    return;
-                }
-                match Manifest::read(&path) {
-                    Ok(Some(manifest)) if manifest.generation != self.generation => {
-                        match read_published(&self.layout) {
-                            Ok(Some((base, manifest))) => {
-                                self.generation = manifest.generation;
-                                self.adopt(Ok(base));
-                                self.seen_manifest = stat;
-                            }
-                            Ok(None) => {}
-                            Err(error) => self.trouble("turn", &error),
-                        }
-                    }
-                    Ok(_) => self.seen_manifest = stat,
-                    Err(error) => self.trouble("turn", &error),
+            Ok(Some(lock)) => {
+                if let Err(error) = self.take_turn(lock) {
+                    self.let_go(&error);
                 }
             }
-            Err(error) => self.trouble("turn", &error),
+            Ok(None) => {
+                self.retry_at = None;
+                self.forgive_disk();
+                self.follow();
+            }
+            Err(error) => self.let_go(&error),
         }
     }
 
-    /// Takes a base made by another process and looks at everything once more against it.
-    pub(super) fn adopt(&mut self, base: Result<Base, StoreError>) {
-        match base {
-            Ok(base) => {
-                self.files = base
-                    .files
-                    .iter()
-                    .map(|file| (file.path.clone(), file.clone()))
-                    .collect();
-                self.base = Arc::new(base);
-                let newer: Vec<RepoPath> = self.fresh.drain().map(|(path, _)| path).collect();
-                for path in newer.into_iter().chain(std::mem::take(&mut self.gone)) {
-                    self.await_file(path, Order::First);
-                }
-                self.forgive("turn");
-                self.must_walk = true;
-                self.show();
-            }
-            Err(error) => self.trouble("turn", &error),
+    /// Opens what is on disk to write there.
+    fn take_turn(&mut self, lock: WriteLock) -> Result<(), StoreError> {
+        let (mut stores, opened) = Stores::open(&self.layout, lock)?;
+        for fault in opened.faults {
+            tracing::warn!("{}", fault.message);
         }
+        if let Some(model) = &self.outside
+            && let Err(error) = stores.use_outside(model)
+        {
+            self.trouble(Part::Vectors, &error);
+        }
+        let base = stores.base(opened.manifest.files)?;
+        self.stores = Some(stores);
+        self.generation = opened.manifest.generation;
+        self.retry_at = None;
+        // Else it is what waits to be written that the disk must take.
+        if !self.is_dirty {
+            self.forgive_disk();
+        }
+        self.forget_vectors();
+        self.keep_history();
+        self.adopt(base);
+        Ok(())
+    }
+
+    /// Reads what the process that writes has published since.
+    fn follow(&mut self) {
+        let path = self.layout.manifest();
+        let stat = fs::metadata(&path).ok().map(|found| Stat::of(&found));
+        // Replaced at each publishing, so its time tells.
+        if stat.is_some() && stat == self.seen_manifest {
+            return;
+        }
+        match Manifest::read(&path) {
+            Ok(Some(manifest)) if manifest.generation != self.generation => {
+                match read_published(&self.layout) {
+                    Ok(Some((base, manifest))) => {
+                        self.generation = manifest.generation;
+                        self.adopt(base);
+                        self.seen_manifest = stat;
+                    }
+                    Ok(None) => {}
+                    Err(error) => self.trouble(Part::Turn, &error),
+                }
+            }
+            Ok(_) => self.seen_manifest = stat,
+            Err(error) => self.trouble(Part::Turn, &error),
+        }
+    }
+
+    /// Takes a base that was read from disk and looks at everything once more against it.
+    fn adopt(&mut self, base: Base) {
+        let files = base
+            .files
+            .iter()
+            .map(|file| (file.path.clone(), file.clone()))
+            .collect();
+        let before = std::mem::replace(&mut self.files, files);
+        self.base = Arc::new(base);
+        // What waits was told of when it was noticed: the list of all files does not tell it anew.
+        for (path, entry) in before {
+            if self
+                .files
+                .get(&path)
+                .is_none_or(|now| now.stat != entry.stat)
+            {
+                self.await_file(path, Order::Last);
+            }
+        }
+        let newer: Vec<RepoPath> = self.fresh.drain().map(|(path, _)| path).collect();
+        for path in newer.into_iter().chain(std::mem::take(&mut self.gone)) {
+            self.await_file(path, Order::First);
+        }
+        self.forgive(Part::Turn);
+        self.must_walk = true;
+        self.show();
     }
 }
