@@ -7,7 +7,8 @@
 //! machine, and the machine's around them. The agent builds what of its walls is the same for
 //! everyone; then the machine says that it has booted, and waits ([`Wake`]). It may be written down
 //! then, and go on many times elsewhere; so what is one machine's alone comes with waking: the time,
-//! randomness, the other disks, and what is left of the walls.
+//! randomness, the other disks, and what is left of the walls. Whatever can be done before is:
+//! where a machine is emulated, a thread begun after waking takes 30 ms.
 //!
 //! Holds: when the agent ends, the machine does. What fails is said on the console, which the host
 //! reads. Not here: the walls, and anything the service decides.
@@ -33,7 +34,7 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::ARGUMENT;
 use crate::jail::{HOST, Step, at};
-use crate::spec::{self, Boot, Disk, Mount, Told, USER, Verdict, Wake};
+use crate::spec::{self, Boot, Disk, Mount, OnDisk, Told, USER, Verdict, Wake};
 
 /// Where the initial file system has the kernel's modules, in the order to load them.
 const MODULES: &str = "/modules";
@@ -66,10 +67,14 @@ pub(crate) fn init() -> ExitCode {
     if let Err(step) = run() {
         let _ = writeln!(io::stderr(), "the guest could not {step}");
     }
-    rustix::fs::sync();
-    // Process 1 must not return: the kernel would call that a panic.
-    let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
+    power_off();
     ExitCode::FAILURE
+}
+
+/// Ends the machine. Process 1 must not return: the kernel would call that a panic.
+fn power_off() {
+    rustix::fs::sync();
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
 }
 
 fn run() -> Step<()> {
@@ -95,21 +100,27 @@ fn run() -> Step<()> {
     let outward = open(spec::OUTWARD_PORT)?;
     at("mount the host's image", enter_image()).map_err(|step| step + &missing)?;
     let boot: Boot = at("learn what to show", spec::read_frame(&mut channel))?;
-    let agent = Agent::prepare(boot.mounts)?;
+    let mut agent = Agent::prepare(boot.mounts)?;
     for path in WARM {
         let _ = fs::read(path);
     }
+    let generator = File::options().write(true).open("/dev/urandom");
+    let generator = at("open the generator of randomness", generator)?;
+    at("see what the agent sees", agent.enter_mounts())?;
+    let copy = at("copy a descriptor", channel.try_clone())?;
+    let socket = agent.begin(copy, outward)?;
     at("say that it has booted", channel.write_all(&[spec::BOOTED]))?;
 
     let wake: Wake = at("learn whose it is", spec::read_frame(&mut channel))?;
-    at("take new randomness", reseed(&wake.seed.0))?;
+    at("take new randomness", reseed(&generator, &wake.seed.0))?;
     let now = Timespec {
         tv_sec: wake.seconds,
         tv_nsec: wake.nanoseconds.into(),
     };
     at("set its clock", clock_settime(ClockId::Realtime, now))?;
-    at("show what is on its disks", agent.show(&wake))?;
-    agent.serve(&channel, outward)
+    at("show what is on its disks", show(&wake.shown))?;
+    pass_on(channel, &socket, &socket);
+    at("wait for the agent", agent.process.wait()).map(drop)
 }
 
 /// Loads every module there is. Returns words about those that could not be, to end a message.
@@ -245,7 +256,7 @@ fn leave_kernel_threads() -> io::Result<()> {
 
 /// Mixes new bytes into the kernel's generator and makes it begin anew with them.
 #[expect(unsafe_code, reason = "no library has these requests without unsafe")]
-fn reseed(seed: &[u8]) -> io::Result<()> {
+fn reseed(generator: &File, seed: &[u8]) -> io::Result<()> {
     const ADD: libc::Ioctl = 0x4008_5203;
     const BEGIN_ANEW: libc::Ioctl = 0x5207;
     const MOST: usize = 64;
@@ -264,7 +275,6 @@ fn reseed(seed: &[u8]) -> io::Result<()> {
         seed: [0; MOST],
     };
     pool.seed[..n].copy_from_slice(&seed[..n]);
-    let generator = File::options().write(true).open("/dev/urandom")?;
     // SAFETY: the pool says how many of its bytes are to be read, and outlives the call.
     let added = unsafe { libc::ioctl(generator.as_raw_fd(), ADD, &raw const pool) };
     if added != 0 {
@@ -313,9 +323,9 @@ impl Agent {
         }
     }
 
-    /// Shows directories of the disks that only this sandbox has. The agent has its own mounts
-    /// already, among them this machine's root; so this process goes there.
-    fn show(&self, wake: &Wake) -> io::Result<()> {
+    /// Goes where the agent has its own mounts, among them this machine's root: what is mounted
+    /// elsewhere from now on does not come there.
+    fn enter_mounts(&self) -> io::Result<()> {
         let first = self.process.id();
         let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"))?;
         let second: u32 = children
@@ -325,38 +335,43 @@ impl Agent {
         let mounts = File::open(format!("/proc/{second}/ns/mnt"))?;
         leave_kernel_threads()?;
         let kind = Some(LinkNameSpaceType::Mount);
-        move_into_link_name_space(mounts.as_fd(), kind)?;
-        let root = Path::new(HOST);
-        let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
-        let mut mounted: Vec<(Disk, PathBuf)> = Vec::new();
-        for shown in &wake.shown {
-            let there = mounted.iter().find(|(disk, _)| *disk == shown.disk);
-            let on = match there {
-                Some((_, on)) => on.clone(),
-                None => {
-                    let on = mount_disk(root, shown.disk)?;
-                    mounted.push((shown.disk, on.clone()));
-                    on
-                }
-            };
-            let from = on.join(shown.path.strip_prefix("/").unwrap_or(&shown.path));
-            let to = below(&shown.path);
-            fs::create_dir_all(&to)?;
-            mount_bind(from, to)?;
-        }
-        Ok(())
+        Ok(move_into_link_name_space(mounts.as_fd(), kind)?)
     }
 
-    /// Passes bytes between it and the host until it ends.
-    fn serve(mut self, channel: &File, outward: File) -> Step<()> {
-        let copy = |file: &File| at("copy a descriptor", file.try_clone());
+    /// Begins to pass on what it says, until it ends; then the machine does. Returns the socket to
+    /// it.
+    fn begin(&self, channel: File, outward: File) -> Step<UnixStream> {
         let socket = || at("copy a socket", self.socket.try_clone());
-        let (from, to, end) = (copy(channel)?, socket()?, socket()?);
-        std::thread::spawn(move || pass_on(from, to, &end));
-        let (from, to) = (socket()?, copy(channel)?);
-        std::thread::spawn(move || pass_on_from_agent(&from, to, outward));
-        at("wait for the agent", self.process.wait()).map(drop)
+        let (from, to) = (socket()?, socket()?);
+        std::thread::spawn(move || {
+            pass_on_from_agent(&from, channel, outward);
+            power_off();
+        });
+        Ok(to)
     }
+}
+
+/// Shows directories of the disks that only this sandbox has, where the agent sees them.
+fn show(shown: &[OnDisk]) -> io::Result<()> {
+    let root = Path::new(HOST);
+    let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+    let mut mounted: Vec<(Disk, PathBuf)> = Vec::new();
+    for shown in shown {
+        let there = mounted.iter().find(|(disk, _)| *disk == shown.disk);
+        let on = match there {
+            Some((_, on)) => on.clone(),
+            None => {
+                let on = mount_disk(root, shown.disk)?;
+                mounted.push((shown.disk, on.clone()));
+                on
+            }
+        };
+        let from = on.join(shown.path.strip_prefix("/").unwrap_or(&shown.path));
+        let to = below(&shown.path);
+        fs::create_dir_all(&to)?;
+        mount_bind(from, to)?;
+    }
+    Ok(())
 }
 
 /// Copies until either end closes, and closes the socket then.
@@ -387,14 +402,13 @@ fn pass_on_from_agent(from: &UnixStream, mut to: File, outward: File) {
             RecvAncillaryMessage::ScmRights(mut files) => files.next(),
             _ => None,
         });
+        if to.write_all(&chunk[..n]).is_err() {
+            break;
+        }
         if let Some(listener) = sent
             && let Some(port) = outward.take()
         {
             std::thread::spawn(move || outward::carry_by_port(TcpListener::from(listener), port));
         }
-        if to.write_all(&chunk[..n]).is_err() {
-            break;
-        }
     }
-    let _ = from.shutdown(Shutdown::Both);
 }

@@ -15,6 +15,7 @@ use http::Request;
 use http_body_util::Empty;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::event::{PollFd, PollFlags, poll};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -28,8 +29,10 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const STREAM_WINDOW: u32 = 256 << 10;
 const WINDOW: u32 = 1 << 20;
 
-/// Carries until the port closes.
+/// Carries until the port closes. Does nothing before the first connection: a machine that was just
+/// woken has more urgent work.
 pub(super) fn carry_by_port(listener: TcpListener, port: File) {
+    let _ = poll(&mut [PollFd::new(&listener, PollFlags::IN)], None);
     // Without it programs inside reach nothing, and the proxy is not there for them.
     if let Ok(channel) = as_socket(port) {
         carry(listener, channel);
