@@ -8,7 +8,7 @@
 //! everyone; then the machine says that it has booted, and waits ([`Wake`]). It may be written down
 //! then, and go on many times elsewhere; so what is one machine's alone comes with waking: the time,
 //! randomness, the other disks, and what is left of the walls. Whatever can be done before is:
-//! where a machine is emulated, a thread begun after waking takes 30 ms.
+//! where a machine is emulated, its first thread after waking takes it 45 ms.
 //!
 //! Holds: when the agent ends, the machine does. What fails is said on the console, which the host
 //! reads. Not here: the walls, and anything the service decides.
