@@ -186,8 +186,8 @@ struct Server {
     problem: Arc<watch::Sender<Option<String>>>,
     /// Set once the client has shown that it speaks the legacy dialect.
     speaks_legacy: Arc<OnceLock<()>>,
-    /// What separated the last command of a task from the machine.
-    tier: Arc<watch::Sender<Option<String>>>,
+    /// What the state tells of tasks.
+    tasks_at_work: Arc<watch::Sender<status::TasksAtWork>>,
     /// The state that the client was told last.
     told: Arc<watch::Sender<Option<Status>>>,
 }
@@ -214,7 +214,7 @@ impl Server {
             roots_changed: Arc::default(),
             speaks_legacy: Arc::default(),
             problem: Arc::new(watch::channel(None).0),
-            tier: Arc::new(watch::channel(None).0),
+            tasks_at_work: Arc::new(watch::channel(status::TasksAtWork::default()).0),
             told: Arc::new(watch::channel(None).0),
         }
     }

@@ -46,6 +46,8 @@ export interface Status {
   busy: boolean;
   kind: 'Normal' | 'Warning' | 'Error' | 'Inactive';
   message: string;
+  /** What the task under way may do, the one that began last. */
+  mode?: string;
   /** What separated the last command of a task from the machine. */
   sandbox?: string;
   /** Files that the index has yet to look at. */

@@ -28,6 +28,9 @@ export class StatusBar implements vscode.Disposable {
     const icon = status.busy ? '$(sync~spin)' : icons[status.kind];
     this.item.text = `${icon} Pairwright`;
     const lines = [status.message];
+    if (status.mode !== undefined) {
+      lines.push(`Task: ${status.mode}`);
+    }
     if (status.sandbox !== undefined) {
       lines.push(`Last sandbox: ${status.sandbox}`);
     }

@@ -75,6 +75,9 @@ pub(super) struct Status {
     pub(super) busy: bool,
     pub(super) kind: StatusKind,
     pub(super) message: String,
+    /// What the task under way may do, the one that began last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mode: Option<String>,
     /// What separated the last command of a task from the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sandbox: Option<String>,

@@ -17,16 +17,27 @@ use crate::shown::harmless;
 /// An index that is behind for a shorter time is not told of.
 const LAG: Duration = Duration::from_secs(1);
 
+/// What the state tells of tasks.
+#[derive(Debug, Default)]
+pub(super) struct TasksAtWork {
+    /// What separated the last command from the machine.
+    sandbox: Option<String>,
+    /// Those under way and what each may do, the one that began last at the end.
+    modes: Vec<(String, String)>,
+}
+
 impl Server {
     /// Returns the state now.
     pub(super) fn status(&self) -> Status {
         let engines = self.completer.engines();
         let waiting = engines.index.as_ref().map_or(0, Indexes::pending);
+        let tasks = self.tasks_at_work.borrow();
         let status = |busy, kind, message| Status {
             busy,
             kind,
             message,
-            sandbox: self.tier.borrow().clone(),
+            mode: tasks.modes.last().map(|(_, mode)| mode.clone()),
+            sandbox: tasks.sandbox.clone(),
             pending_files: (waiting > 0).then_some(waiting),
         };
         if let Some(silence) = self.completer.silence(None) {
@@ -53,7 +64,18 @@ impl Server {
 
     /// Tells what separated a command of a task from the machine.
     pub(super) fn ran_in(&self, tier: &str) {
-        self.tier.send_replace(Some(harmless(tier)));
+        self.tasks_at_work
+            .send_modify(|tasks| tasks.sandbox = Some(harmless(tier)));
+        self.status_may_have_changed();
+    }
+
+    /// Tells what a task may do, while it is under way.
+    pub(super) fn works_in(&self, task: &str, mode: Option<&str>) {
+        self.tasks_at_work.send_modify(|tasks| {
+            tasks.modes.retain(|(known, _)| known != task);
+            let at_work = mode.map(|mode| (task.to_owned(), mode.to_owned()));
+            tasks.modes.extend(at_work);
+        });
         self.status_may_have_changed();
     }
 

@@ -71,7 +71,9 @@ fn a_task_is_started_asked_for_reviewed_and_taken_back_in_an_editor() {
         .collect();
     let in_order: Vec<u64> = (1..=told.len() as u64).collect();
     assert_eq!(told, in_order);
-    let has_run = |status: &Value| status["sandbox"].is_string();
+    let mut told = client.notices().iter();
+    assert!(told.any(|n| n.method == "didChangeStatus" && n.params["mode"] == "review"));
+    let has_run = |status: &Value| status["sandbox"].is_string() && status["mode"].is_null();
     client
         .wait_for("didChangeStatus", has_run, deadline())
         .unwrap();

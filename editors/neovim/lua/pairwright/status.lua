@@ -5,6 +5,7 @@ local M = {}
 ---@field busy boolean
 ---@field kind 'Normal'|'Warning'|'Error'|'Inactive'
 ---@field message string
+---@field mode? string what the task under way may do
 ---@field sandbox? string what separated the last command of a task from the machine
 ---@field pendingFiles? integer files that the index has yet to look at
 
@@ -39,6 +40,9 @@ end
 ---@return string
 function M.words(status)
   local lines = { status.message }
+  if status.mode then
+    table.insert(lines, 'Task: ' .. status.mode)
+  end
   if status.sandbox then
     table.insert(lines, 'Last sandbox: ' .. status.sandbox)
   end

@@ -11,7 +11,7 @@ use tower_lsp_server::gen_lsp_types::{
 use crate::agent::{Control, Handle, unanswered};
 use crate::lsp::Server;
 use crate::shown::harmless;
-use crate::store::events::{Answer, Approval, Decision, EventKind, EventLog, GrantScope, Subject};
+use crate::store::events::{Answer, Approval, Decision, EventKind, EventLog, GrantScope, Intake, Subject};
 
 /// Characters of a summary that are shown in a message.
 const LONGEST_END: usize = 300;
@@ -75,11 +75,14 @@ impl Server {
                 if let Some(said) = said_at_end(&event.kind) {
                     summary = said;
                 }
-                if let EventKind::ToolResult {
-                    tier: Some(tier), ..
-                } = &event.kind
-                {
-                    self.ran_in(tier);
+                match &event.kind {
+                    EventKind::Intake(Intake { mode, .. }) | EventKind::Mode { mode, .. } => {
+                        self.works_in(&handle.id, Some(mode));
+                    }
+                    EventKind::ToolResult {
+                        tier: Some(tier), ..
+                    } => self.ran_in(tier),
+                    _ => {}
                 }
                 if let (Some(progress), Some(line)) = (&progress, step_line(&event.kind)) {
                     progress.report(line).await;
@@ -108,6 +111,7 @@ impl Server {
                 }
             }
         };
+        self.works_in(&handle.id, None);
         if let Some(progress) = progress {
             progress.finish_with_message(state.name()).await;
         }
