@@ -58,7 +58,7 @@ class VsCode(Case):
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
         window.type("const")
         window.wait_ghost(STORY[5:].strip())
-        window.picture("vscode-ghost")
+        window.looks_as_kept("vscode-ghost")
         until(lambda: self.desk.sent("textDocument/didShowCompletion"), "the server is told")
 
         with self.subTest("typing along asks nothing and stays on screen"):
@@ -172,7 +172,7 @@ class VsCode(Case):
         )
         behind = [text.replace("\u00a0", " ").strip('"') for text in behind]
         self.assertEqual(behind, ["+ LINE 3 … 1 more", "+ LINE 15"])
-        window.picture("vscode-hunks")
+        window.looks_as_kept("vscode-hunks")
         press_to("Alt+k", "a.txt", 3)
         press_to("Alt+j", "a.txt", 15)
         press_to("Alt+k", "a.txt", 3)
@@ -258,7 +258,7 @@ class VsCode(Case):
         except Timeout as late:
             window.picture("vscode-compare-late")
             raise Timeout(f"{late}; they are {sides()}") from None
-        window.picture("vscode-compare")
+        window.looks_as_kept("vscode-compare")
 
         with self.subTest("what is typed there goes nowhere"):
             window.page.click(".monaco-diff-editor .modified .view-lines")
@@ -292,7 +292,7 @@ class VsCode(Case):
         window.press("Control+End")
         window.type("export function totalDepth(items) {\n  let")
         window.wait_ghost()
-        window.picture("vscode-embedded")
+        window.looks_as_kept("vscode-embedded")
         until(lambda: "Embedded engine" in (window.status() or ""), "the status bar tells which engine")
 
         view = View(window)

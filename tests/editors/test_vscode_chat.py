@@ -87,7 +87,7 @@ class VsCodeChat(Case):
             view.wait_for("button:text-is('Review as hunks')")
             until(lambda: view.frame.get_attribute("#log", "aria-busy") == "false", "the answer is over")
             self.assertIn("export function area", model.asked[0]["messages"][-1]["content"])
-            window.picture("vscode-chat")
+            window.looks_as_kept("vscode-chat")
 
         with self.subTest("a place that it names is opened at its line"):
             view.frame.click(".cited a:text-is('src/shapes.js:2')")

@@ -33,7 +33,7 @@ class NextEdit(Case):
         # Of the other it is told with the first change.
         window.find("main.py")
         self.rename_first(window, "sum", "sum")
-        window.picture("vscode-next-edit")
+        window.looks_as_kept("vscode-next-edit")
         window.press("Tab")
         window.wait_at("main.py:2")
         window.press("Tab")

