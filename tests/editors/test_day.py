@@ -1,4 +1,5 @@
-"""A day at the editor in minutes: what the server keeps does not grow with what was typed.
+"""A day at the editor in minutes: what the server keeps, and the plugin in Neovim, does not grow with
+what was typed.
 
 PAIRWRIGHT_DAY says how many edits, 100,000 for a day; fewer in every run.
 """
@@ -12,13 +13,27 @@ import subprocess
 import threading
 import unittest
 
-from desk import PATIENCE, PRICES, SERVER, Desk, Timed, editors
+import nvim
+from desk import PATIENCE, PRICES, SERVER, Desk, Timed, editors, needs, until
+from scripted_model import Model
 
 EDITS = int(os.environ.get("PAIRWRIGHT_DAY", "3000"))
 #: Lines of a file: three times those that are typed.
 LINES = 3 * PRICES.count("\n")
 #: What may be added between the first fifth of the day and its end.
 GROWTH = 1.2
+
+
+def memory(process):
+    """MiB of a process's own, without files that are mapped."""
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+        (line,) = (line for line in status if line.startswith("RssAnon:"))
+    return int(line.split()[1]) / 1024
+
+
+def early_and_late(measured):
+    """What it was after a fifth of a day, of which a hundred times tell, and at its end."""
+    return statistics.median(measured[15:25]), statistics.median(measured[-10:])
 
 
 class Client:
@@ -67,12 +82,6 @@ class Client:
         if "error" in answer:
             raise AssertionError(f"{method}: {answer['error']}")
         return answer["result"]
-
-    def memory(self):
-        """Bytes of its own, without files that are mapped."""
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
-            (line,) = (line for line in status if line.startswith("RssAnon:"))
-        return int(line.split()[1]) * 1024
 
     def close(self):
         self.process.kill()
@@ -177,8 +186,8 @@ class Day(Timed, unittest.TestCase):
                 typist.review(reviews)
                 reviews += 1
             if n % (EDITS // 100) == 0:
-                measured.append(client.memory() / 2**20)
-        early, late = statistics.median(measured[15:25]), statistics.median(measured[-10:])
+                measured.append(memory(client.process))
+        early, late = early_and_late(measured)
         print(
             f"day: {EDITS} edits, {reviews} reviewed: {measured[0]:.1f} MiB at the start, {early:.1f} after a "
             f"fifth, {late:.1f} at the end",
@@ -186,6 +195,43 @@ class Day(Timed, unittest.TestCase):
         )
         self.assertLess(late, early * GROWTH)
         self.assertEqual((desk.workspace / "notes.txt").read_text(), f"line {reviews - 1}\n")
+
+
+@needs(nvim.program("0.12"), "neovim-0.12")
+class DayInNeovim(nvim.Case, unittest.TestCase):
+    version = "0.12"
+    seconds = 90 + EDITS // 20
+
+    def test_what_the_plugin_keeps_does_not_grow_with_the_day(self):
+        names = [f"shop/prices_{n}.js" for n in range(10)]
+        files = {name: PRICES.replace("total", f"total{n}") * 3 for n, name in enumerate(names)}
+        model = self.closing(Model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else ""))
+        # However late the model is on a busy machine, what it says is waited for.
+        settings = {**model.settings(), "complete": {"deadlineMs": 10_000}}
+        # What can be undone is Neovim's to keep.
+        window = self.start(files, settings, "vim.o.undolevels = -1\n", file=names[0])
+        dice, lua, all_of_it = random.Random(7), [], []
+        edits = 0
+        while edits < EDITS:
+            line = dice.choice(PRICES.split("\n")).strip() or "return total;"
+            row = dice.randrange(1, LINES)
+            window.type(f"<Esc>:1,2delete _<CR>{row}Go" + line.replace("<", "<lt>"))
+            until(lambda line=line: window.api.current.line.strip() == line, f"the line {line!r}")
+            edits += len(line) + 2
+            if dice.random() < 0.2:
+                window.type(" let x =")
+                window.wait_ghost("1 + 2;")
+                window.type(dice.choice(["<Tab>", "<C-]>", "<M-Right>"]))
+                edits += len(" let x =") + 1
+            if dice.random() < 0.1:
+                window.type(f"<Esc>:write | edit! {dice.choice(names)}<CR>")
+            if edits * 100 // EDITS > len(lua):
+                lua.append(window.lua("collectgarbage() collectgarbage() return collectgarbage('count')") / 1024)
+                all_of_it.append(memory(window.process))
+        for what, measured in (("Lua", lua), ("Neovim", all_of_it)):
+            early, late = early_and_late(measured)
+            print(f"day in Neovim: {edits} edits: {what} {early:.2f} MiB after a fifth, {late:.2f} at the end", flush=True)
+            self.assertLess(late, early * GROWTH, what)
 
 
 if __name__ == "__main__":
