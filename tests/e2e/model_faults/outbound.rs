@@ -113,7 +113,7 @@ async fn what_cannot_be_looked_at_is_not_sent() {
             "command = ['sleep', '1000']\ntimeoutMs = 10".to_owned(),
             "did not finish within 10ms",
         ),
-        (format!("url = '{}'", broken.url()), "it answered 500)"),
+        (format!("url = '{}'", broken.url()), "it answered 500."),
         (
             format!("url = '{}'", moved.url()),
             "it answered status 301 Moved Permanently",

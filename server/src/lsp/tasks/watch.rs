@@ -11,7 +11,9 @@ use tower_lsp_server::gen_lsp_types::{
 use crate::agent::{Control, Handle, unanswered};
 use crate::lsp::Server;
 use crate::shown::harmless;
-use crate::store::events::{Answer, Approval, Decision, EventKind, EventLog, GrantScope, Intake, Subject};
+use crate::store::events::{
+    Answer, Approval, Decision, EventKind, EventLog, GrantScope, Intake, Subject,
+};
 
 /// Characters of a summary that are shown in a message.
 const LONGEST_END: usize = 300;
