@@ -181,7 +181,7 @@ class ChatCase(Chatting):
         nvim.type("5GVjQ")
         until(lambda: self.chat() and "with maths.js:5-6" in self.chat()["notes"], "it is noted")
         nvim.type("iIs it right?<C-s>")
-        self.wait_chat("Yes.")
+        self.wait_chat("Yes.\n\n## You\n\n")
         (sent,) = self.desk.sent("pairwright/chat/send")
         uri = (self.desk.workspace / "src/maths.js").as_uri()
         reference = sent["contextRefs"][0]

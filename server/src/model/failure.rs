@@ -98,7 +98,7 @@ impl Failure {
             | Self::Faulted { status, .. } => format!("it answered {status}"),
             Self::NotFound { .. } => "it answered 404".into(),
             Self::RateLimited { .. } => "it answered 429".into(),
-            Self::NotAStream { content_type } => format!("it answered {content_type}"),
+            Self::NotAStream { content_type } => format!("it answered with {content_type}"),
             other => format!("it could not be asked ({other:?})"),
         }
     }

@@ -116,7 +116,7 @@ async fn what_cannot_be_looked_at_is_not_sent() {
         (format!("url = '{}'", broken.url()), "it answered 500."),
         (
             format!("url = '{}'", moved.url()),
-            "it answered status 301 Moved Permanently",
+            "it answered with status 301.",
         ),
         (
             format!("url = '{}'", empty.url()),
