@@ -1,12 +1,15 @@
 """Helix in a terminal: suggestions as items of the completion menu, chat and tasks by code actions."""
 
 import re
+import sys
 import unittest
+from pathlib import Path
 
 import docs
 from desk import PREFIX, PRICES, Desk, Terminal, Timed, needs, until
 from scripted_model import ChatModel, Model, call, in_turn
 
+HERE = Path(__file__).resolve().parent
 PROGRAM = PREFIX / "helix/usr/lib/hx/hx"
 COMPLETION = "textDocument/completion"
 
@@ -30,7 +33,8 @@ TASK = (
 
 @needs(PROGRAM, "helix")
 class Helix(Timed, unittest.TestCase):
-    def open(self, text, model=None, file="a.js"):
+    def open(self, text, model=None, file="a.js", beside=()):
+        """`beside` are items of the language's own server, which otherwise is none."""
         settings = model.settings() if model else {}
         hears = not isinstance(model, ChatModel)
         settings["local"] = {"enabled": model is None}
@@ -38,8 +42,12 @@ class Helix(Timed, unittest.TestCase):
         self.desk = self.closing(Desk({file: text}, settings))
         configuration = self.desk.home / ".config/helix"
         configuration.mkdir(parents=True)
-        # The language's own server is not part of the test.
-        languages = docs.block("Helix", "toml").replace('  "typescript-language-server",\n', "")
+        own = '  "typescript-language-server",\n'
+        languages = docs.block("Helix", "toml").replace(own, own if beside else "")
+        if beside:
+            command = [sys.executable, str(HERE / "other_server.py"), *beside]
+            name = own.strip(' ",\n')
+            languages += f"\n[language-server.{name}]\ncommand = {command[0]!r}\nargs = {command[1:]!r}\n"
         # So that the test hears when the server is ready; what Helix does not know it drops.
         heard = 'args = ["lsp"]\nconfig = { editorPluginInfo = { name = "test" } }\n'
         self.assertIn('args = ["lsp"]\n', languages)
@@ -112,6 +120,26 @@ class Helix(Timed, unittest.TestCase):
         terminal.save_screen("helix-menu")
         terminal.keys("C-n", "Enter")
         self.assertIn("  let " + text, self.saved(terminal))
+
+    def test_items_come_after_those_of_another_server_and_each_is_taken_as_it_is(self):
+        model = self.closing(Model(lambda prefix, _: "al(prices) / 2;" if prefix.endswith("tot") else ""))
+        terminal = self.open("", model, beside=["total", "totalTax"])
+        taken = ["total", "totalTax", "total(prices) / 2;"]
+        for n, text in enumerate(taken):
+            terminal.wait_for(" NOR ")
+            terminal.keys("g", "e", "o" if n else "i")
+            terminal.wait_for(" INS ")
+            terminal.type(f"const x{n} = tot")
+            # Each server's come at their own time.
+            terminal.wait_for("total(prices) / 2; text")
+            screen = terminal.wait_for("totalTax           variable")
+            self.assertLess(screen.index("totalTax           variable"), screen.index("total(prices) / 2; text"), screen)
+            terminal.keys(*["C-n"] * (n + 1), "Enter")
+            terminal.wait_for(f"const x{n} = {text}")
+            until(lambda: "  variable" not in terminal.screen(), "the menu is closed")
+            terminal.keys("Escape")
+        lines = [f"const x{n} = {text}" for n, text in enumerate(taken)]
+        self.assertEqual(self.saved(terminal).split("\n")[: len(lines)], lines)
 
     def test_an_item_of_several_lines_is_taken_as_it_is(self):
         block = "\n  return first + second;\n}"
