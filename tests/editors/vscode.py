@@ -47,6 +47,17 @@ SETTINGS = {
 
 INLINE = "textDocument/inlineCompletion"
 
+#: The fonts that were installed with the browser, so that a window looks alike on every machine.
+FONTS = f"""<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <dir>{PREFIX}/chromium/usr/share/fonts</dir>
+  <cachedir>{PREFIX}/chromium/fonts</cachedir>
+  <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+  <alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
+</fontconfig>
+"""
+
 PICTURES = Path(__file__).resolve().parent / "pictures"
 #: How far a window may be from what is kept, in the mean of all cells, of 255 shades of grey. The same window is
 #: up to 0.4 from itself, the two that are most alike 1.6.
@@ -120,10 +131,12 @@ class Window:
 
         self.playwright = sync_playwright().start()
         libraries = PREFIX / f"chromium/usr/lib/{os.uname().machine}-linux-gnu/pulseaudio"
+        fonts = desk.folder / "fonts.conf"
+        fonts.write_text(FONTS)
         self.browser = self.playwright.chromium.launch(
             executable_path=str(CHROMIUM),
             args=["--no-sandbox", "--disable-gpu"],
-            env={**os.environ, "LD_LIBRARY_PATH": str(libraries)},
+            env={**os.environ, "LD_LIBRARY_PATH": str(libraries), "FONTCONFIG_FILE": str(fonts)},
         )
         self.page = self.browser.new_page(viewport={"width": 1100, "height": 640})
         self.hosts = set()

@@ -18,11 +18,31 @@ interface Shown {
 
 export class Transcript {
   private readonly shown = new Map<number, Shown>();
+  /** Whether its end was in sight when it was scrolled last. */
+  private follows = true;
 
   constructor(
     private readonly log: HTMLElement,
     private readonly tell: Tell,
-  ) {}
+  ) {
+    log.addEventListener('scroll', () => {
+      this.follows = this.isAtEnd();
+    });
+    // What is above and below takes room from it, of which no scrolling tells.
+    new ResizeObserver(() => {
+      if (this.follows) {
+        this.showEnd();
+      }
+    }).observe(log);
+  }
+
+  private isAtEnd(): boolean {
+    return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 40;
+  }
+
+  private showEnd(): void {
+    this.log.scrollTop = this.log.scrollHeight;
+  }
 
   clear(): void {
     this.shown.clear();
@@ -32,7 +52,7 @@ export class Transcript {
   /** Brings the page to what the session is. Only what changed is made anew; `asks` are the
    * questions that can be answered now. */
   show(session: SessionView, asks: ReadonlySet<string>): void {
-    const isAtEnd = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 40;
+    const isAtEnd = this.isAtEnd();
     // What is changed so far is made anew with every edit.
     const open = new Set(this.hunks().map((hunks) => (hunks.open ? hunks.dataset['path'] : undefined)));
     const kept = new Set(session.entries.map(({ id }) => id));
@@ -49,7 +69,7 @@ export class Transcript {
       hunks.open = open.has(hunks.dataset['path']);
     }
     if (isAtEnd) {
-      this.log.scrollTop = this.log.scrollHeight;
+      this.showEnd();
     }
   }
 
