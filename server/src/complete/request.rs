@@ -46,8 +46,8 @@ fn required(ask: &Ask) -> Option<String> {
 
 /// Returns what may be shown of a text: a line that is still being written may end anywhere, so of
 /// one that has not ended in time only whole lines.
-fn shown_of(mut text: String, in_time: bool) -> Option<String> {
-    if !in_time {
+fn shown_of(mut text: String, waited: Waited) -> Option<String> {
+    if waited == Waited::Late {
         text.truncate(text.rfind('\n')?);
     }
     Some(text)
@@ -260,7 +260,7 @@ impl Request {
                 let mut written = generation.watch();
                 let deadline = self.asked + INVOKED_DEADLINE;
                 let waited = wait_for_end(&mut written, deadline).await;
-                let rest = shown_of(written.borrow().text.clone(), waited != Waited::Late);
+                let rest = shown_of(written.borrow().text.clone(), waited);
                 let fitting = rest.map(|rest| Fitting {
                     rest,
                     source: Source::Model,
@@ -354,7 +354,7 @@ impl Request {
         self.count(waited);
         let place = self.place();
         let mut fitting = self.with_live(|live| live.written_for(place))?;
-        fitting.rest = shown_of(fitting.rest, waited != Waited::Late)?;
+        fitting.rest = shown_of(fitting.rest, waited)?;
         self.item(&fitting, around)
     }
 

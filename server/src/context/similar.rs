@@ -37,7 +37,7 @@ struct Windows {
     text: Rope,
     /// Whether it holds a private key, of which a piece looks like any text.
     has_key: bool,
-    /// First line and names of each window.
+    /// First line and names of each window; of a document that is not looked at, none.
     windows: Vec<(usize, FxHashSet<u64>)>,
 }
 
@@ -91,10 +91,7 @@ impl Similar {
 
     /// Whether a document holds a private key.
     pub(super) fn has_key(&self, document: &Arc<Document>) -> bool {
-        match document.text.len_bytes() <= MAX_BYTES {
-            true => self.windows(document).has_key,
-            false => secret::is_key_file(&document.text.to_string()),
-        }
+        self.windows(document).has_key
     }
 
     /// Forgets a closed document.
@@ -117,17 +114,18 @@ impl Similar {
         {
             return windows;
         }
+        let is_looked_at = document.text.len_bytes() <= MAX_BYTES;
         let mut has_key = false;
         let lines: Vec<FxHashSet<u64>> = document
             .text
             .lines()
-            .map(|line| {
+            .filter_map(|line| {
                 let line = Cow::from(line);
                 has_key = has_key || secret::is_key_file(&line);
-                names(&line)
+                is_looked_at.then(|| names(&line))
             })
             .collect();
-        let starts = (0..lines.len().max(1)).step_by(STRIDE);
+        let starts = (0..lines.len()).step_by(STRIDE);
         let windows = starts
             .map(|start| {
                 (

@@ -32,13 +32,18 @@ pub(super) fn git(folder: &Path, arguments: &[&str]) -> String {
         .to_owned()
 }
 
+/// Makes a repository of a folder, with all of it in one commit.
+pub(super) fn commit_all(folder: &Path, message: &str) {
+    git(folder, &["init", "-q", "-b", "main"]);
+    git(folder, &["add", "-A"]);
+    git(folder, &["commit", "-q", "-m", message]);
+}
+
 /// The case that changes two files, in a repository with something that is not committed.
 fn stage() -> Stage {
     let stage = Stage::of(&case("001_find_edit_test"));
     let root = stage.world.root();
-    git(&root, &["init", "-q", "-b", "main"]);
-    git(&root, &["add", "-A"]);
-    git(&root, &["commit", "-q", "-m", "First"]);
+    commit_all(&root, "First");
     stage.world.write("README.md", "# Not committed\n");
     stage.world.write("mine.txt", "mine\n");
     stage

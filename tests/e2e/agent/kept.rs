@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::branch::git;
+use super::branch::{commit_all, git};
 use super::run::{Running, Stage, files};
 use crate::world::World;
 
@@ -282,9 +282,7 @@ fn executable_bits_of_a_tasks_own_files_come_and_go() {
     "##;
     let stage = stage(SCRIPT, &[("a.txt", "one\n")]);
     let root = stage.world.root();
-    git(&root, &["init", "-q", "-b", "main"]);
-    git(&root, &["add", "-A"]);
-    git(&root, &["commit", "-q", "-m", "First"]);
+    commit_all(&root, "First");
     let (events, code) = stage.start(&["--worktree", "Do it."]).until_it_ends();
     assert_eq!(code, 0, "{events:#?}");
     let told = results(&events);
@@ -315,9 +313,7 @@ fn passwords_in_gits_settings_are_not_seen_by_commands() {
     ";
     let stage = stage(SCRIPT, &[("a.txt", "one\n")]);
     let root = stage.world.root();
-    git(&root, &["init", "-q", "-b", "main"]);
-    git(&root, &["add", "-A"]);
-    git(&root, &["commit", "-q", "-m", "The first"]);
+    commit_all(&root, "The first");
     let header = "http.https://host.invalid/.extraheader";
     git(&root, &["config", header, "AUTHORIZATION: basic aHVzaA"]);
     let remote = "https://hushhush@host.invalid/a.git";
