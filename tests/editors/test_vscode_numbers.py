@@ -1,21 +1,19 @@
 """What the extension costs in a real VS Code, and how soon its ghost text is there."""
 
+import bisect
+import itertools
 import json
 import math
 import os
 import re
-import signal
-import subprocess
 import time
 import unittest
-from pathlib import Path
 
 import docs
 import edits
 from desk import Timeout, until
-from vscode import NODE, Case, installed
-
-HERE = Path(__file__).resolve().parent
+from extension_host import ExtensionHost, OnCore
+from vscode import Case, installed
 
 #: Notes how long after the key `=` ghost text is in the page.
 STOPWATCH = """() => {
@@ -38,10 +36,6 @@ LONG_TASKS = """() => {
   }).observe({ entryTypes: ['longtask'] });
 }"""
 
-#: Samples come every 100 µs while the process runs; what one stands for beyond this, in µs, was time
-#: waited for a core.
-LONGEST_SAMPLE = 500
-
 #: What is seen as a stall, in milliseconds.
 STALL = 200
 
@@ -62,9 +56,9 @@ def sum_up(what, values, unit="ms"):
     return p50, p99
 
 
-def time_in(profile, part_of_url):
-    """Of each sample of a CPU profile: when it was taken and how long it stands for, in
-    microseconds of the monotonic clock, where code of such a URL was on the stack."""
+def times_in(profile, part_of_url):
+    """The samples of a CPU profile with code of such a URL on the stack: begin and end of each, in
+    microseconds of the monotonic clock."""
     nodes = {node["id"]: node for node in profile["nodes"]}
     parents = {child: node["id"] for node in nodes.values() for child in node.get("children", [])}
     ours = {}
@@ -75,12 +69,10 @@ def time_in(profile, part_of_url):
             ours[node_id] = here or (node_id in parents and is_ours(parents[node_id]))
         return ours[node_id]
 
-    at = profile["startTime"]
-    deltas = profile["timeDeltas"]
-    for n, sample in enumerate(profile["samples"]):
-        at += deltas[n]
+    begins = list(itertools.accumulate(profile["timeDeltas"], initial=profile["startTime"]))[1:]
+    for sample, (begin, end) in zip(profile["samples"], itertools.pairwise(begins), strict=False):
         if is_ours(sample):
-            yield at, deltas[n + 1] if n + 1 < len(deltas) else 0
+            yield begin, end
 
 
 @installed
@@ -127,18 +119,23 @@ class VsCodeNumbers(Case):
         until(lambda: self.desk.sent("textDocument/didOpen"), "the file is opened at the server")
 
         with self.subTest("a key"):
-            keys, profile = self.profile(window)
+            host = self.closing(ExtensionHost(window))
+            on_core = self.closing(OnCore(host.pid, self.desk.folder)) if OnCore.is_there() else None
+            self.keys_in_turn(window, 1)
+            keys, profile = host.profile(lambda: self.keys_in_turn(window, self.KEYS * 5 // 11))
             work, had_core = [0.0] * len(keys), [0.0] * len(keys)
-            for at, took in time_in(profile, "/pairwright."):
-                key = sum(at >= when for when in keys) - 1
+            if on_core:
+                on_core.end()
+            for begin, end in times_in(profile, "/pairwright."):
+                key = bisect.bisect(keys, begin) - 1
                 if key >= 0:
-                    work[key] += took / 1000
-                    had_core[key] += min(took, LONGEST_SAMPLE) / 1000
-            middle, _ = sum_up("work of the extension per key", work)
-            sum_up("the same while it had a core", had_core)
-            sum_up("the same, of the last half", had_core[len(had_core) // 2 :])
+                    work[key] += (end - begin) / 1000
+                    had_core[key] += on_core.within(begin, end) / 1000 if on_core else 0
             self.assertGreater(sum(work), 0, "the extension was seen at work")
-            self.keeps(middle, 1)
+            sum_up("work of the extension per key", work)
+            if on_core:
+                _, last = sum_up("the same while it had a core", had_core)
+                self.keeps(last, 1)
 
         with self.subTest("activation"):
             # Only what is in sight is in the page.
@@ -153,6 +150,17 @@ class VsCodeNumbers(Case):
             milliseconds = int(re.search(r"Activation: (\d+)ms", until(ours, "the row")).group(1))
             print(f"vscode: activation: {milliseconds} ms", flush=True)
             self.keeps(milliseconds, 100)
+
+    def keys_in_turn(self, window, rounds):
+        """Types eleven keys a round, and tells when each was pressed, in microseconds of the monotonic
+        clock."""
+        keys = []
+        for key in "a=one tbc\b\b" * rounds:
+            keys.append(time.monotonic() * 1e6)
+            window.press("Backspace" if key == "\b" else key)
+            # What follows from a key is done before the next.
+            window.page.wait_for_timeout(120)
+        return keys
 
     def test_a_diff_of_5000_lines_is_reviewed_without_a_stall(self):
         files, after = edits.large()
@@ -198,43 +206,6 @@ class VsCodeNumbers(Case):
         longest("all accepted", lambda: window.page.click(accept), gone)
         window.find("a.txt")
         self.assertEqual(window.save("a.txt"), after)
-
-    def profile(self, window):
-        """Types with the extension host under a CPU profiler. Returns when each key was pressed, in
-        microseconds of the monotonic clock, and the profile."""
-        host = until(self.extension_host, "the extension host")
-        os.kill(host, signal.SIGUSR1)
-        # Node listens where it always does; one test at a time does this.
-        command = [NODE / "node", HERE / "profile.mjs", "9229"]
-
-        def begin():
-            profiler = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            )
-            return profiler if profiler.stdout.readline() == "begun\n" else None
-
-        profiler = until(begin, "the profiler has begun")
-        keys = []
-        for key in ("a=one tbc\b\b" * 40)[: 5 * self.KEYS]:
-            keys.append(time.monotonic() * 1e6)
-            window.press("Backspace" if key == "\b" else key)
-            # What follows from a key is done before the next.
-            window.page.wait_for_timeout(120)
-        profile, _ = profiler.communicate("")
-        return keys, json.loads(profile)
-
-    def extension_host(self):
-        """The process that runs extensions for this window."""
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    command = (entry / "cmdline").read_bytes()
-                    environment = (entry / "environ").read_bytes()
-                except OSError:
-                    continue
-                if b"--type=extensionHost" in command and str(self.desk.home).encode() in environment:
-                    return int(entry.name)
-        return None
 
 
 if __name__ == "__main__":

@@ -44,13 +44,18 @@ export class NextEdits implements vscode.Disposable {
   private readonly pointer = vscode.window.createTextEditorDecorationType({
     after: { margin: '0 0 0 2em', color: new vscode.ThemeColor('editorCodeLens.foreground') },
   });
+  /** The document of the active editor, which is dear to ask for with each key. */
+  private active = vscode.window.activeTextEditor?.document;
   private readonly listeners = vscode.Disposable.from(
     vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
-      if (contentChanges.length > 0 && document === vscode.window.activeTextEditor?.document) {
+      if (contentChanges.length > 0 && document === this.active) {
         this.changed();
       }
     }),
-    vscode.window.onDidChangeActiveTextEditor(() => this.draw()),
+    vscode.window.onDidChangeActiveTextEditor((editor) => {
+      this.active = editor?.document;
+      this.draw();
+    }),
     vscode.window.onDidChangeTextEditorVisibleRanges(() => this.draw()),
     vscode.window.onDidChangeTextEditorSelection(() => this.draw()),
   );
