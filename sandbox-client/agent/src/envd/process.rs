@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +50,8 @@ const COMMANDS: usize = 256;
 /// All commands of the sandbox.
 pub(super) struct Commands {
     spec: Spec,
+    /// What commands still have to put on, once it is known; the first to start one begins it.
+    left: OnceLock<Confinement>,
     confinement: Confinement,
     marks: Marks,
     live: Mutex<HashMap<u32, Live>>,
@@ -134,6 +136,7 @@ impl Commands {
     ) -> io::Result<Arc<Self>> {
         let commands = Arc::new(Self {
             spec,
+            left: OnceLock::new(),
             confinement,
             marks,
             live: Mutex::default(),
@@ -287,6 +290,19 @@ impl Commands {
         Ok(Either::Right(channel))
     }
 
+    /// What a command has to put on. Where only its namespaces mark it, process 1 has put on most by
+    /// then, and its commands with it; this is always on its one thread of the runtime.
+    fn left_to_put_on(&self) -> io::Result<Confinement> {
+        if self.marks != Marks::Namespaces {
+            return Ok(self.confinement.clone());
+        }
+        if let Some(left) = self.left.get() {
+            return Ok(left.clone());
+        }
+        let left = self.confinement.begin()?;
+        Ok(self.left.get_or_init(|| left).clone())
+    }
+
     #[expect(unsafe_code, reason = "a command is confined between fork and exec")]
     fn command(&self, asked: &Start, mark: &Mark) -> Outcome<Command> {
         if asked.pty.is_some() {
@@ -323,7 +339,7 @@ impl Commands {
             .stdin(if piped { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let (confinement, worn) = (self.confinement.clone(), mark.worn());
+        let (confinement, worn) = (self.left_to_put_on()?, mark.worn());
         // SAFETY: system calls only; nothing is allocated and no lock is taken.
         unsafe {
             command.pre_exec(move || {

@@ -26,7 +26,7 @@ use crate::spec::{Access, HOME, Spec};
 pub(crate) const LANDLOCK: ABI = ABI::V5;
 
 /// Refused with "operation not permitted".
-const NOT_PERMITTED: [libc::c_long; 49] = [
+const NOT_PERMITTED: [libc::c_long; 48] = [
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
@@ -73,7 +73,6 @@ const NOT_PERMITTED: [libc::c_long; 49] = [
     libc::SYS_swapon,
     libc::SYS_syslog,
     libc::SYS_umount2,
-    libc::SYS_unshare,
     libc::SYS_userfaultfd,
     libc::SYS_vhangup,
 ];
@@ -100,7 +99,13 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWCGROUP;
 
 /// The part of it that is the same in every sandbox.
-pub(crate) struct Filters(Arc<[BpfProgram]>);
+#[derive(Debug, Clone)]
+pub(crate) struct Filters {
+    /// What refuses nothing that process 1 does itself to start a command.
+    first: Arc<[BpfProgram]>,
+    /// The rest: process 1 makes the namespaces that mark commands.
+    last: Arc<[BpfProgram]>,
+}
 
 impl Filters {
     pub(crate) fn prepare() -> Step<Self> {
@@ -108,15 +113,20 @@ impl Filters {
     }
 
     pub(crate) fn of(refused: Result<Refused, BackendError>) -> Step<Self> {
-        let programs = refused.and_then(Refused::programs);
-        Ok(Self(at("prepare seccomp", programs)?.into()))
+        let first = refused.and_then(Refused::programs);
+        let unshare = Rules::from([(libc::SYS_unshare, Vec::new())]);
+        let last = program(unshare, errno(libc::EPERM));
+        Ok(Self {
+            first: at("prepare seccomp", first)?.into(),
+            last: Arc::new([at("prepare seccomp", last)?]),
+        })
     }
 }
 
 /// Put on by each command.
 #[derive(Debug, Clone)]
 pub(crate) struct Confinement {
-    filters: Arc<[BpfProgram]>,
+    filters: Filters,
     /// `None` where the kernel has no Landlock.
     landlock: Option<Arc<OwnedFd>>,
 }
@@ -125,7 +135,7 @@ impl Confinement {
     pub(super) fn prepare(filters: Filters, spec: &Spec) -> Step<Self> {
         let landlock = at("prepare Landlock", landlock(spec))?;
         Ok(Self {
-            filters: filters.0,
+            filters,
             landlock: landlock.map(Arc::new),
         })
     }
@@ -133,7 +143,7 @@ impl Confinement {
     /// Of a kernel that has no Landlock.
     pub(crate) fn by_filters(filters: Filters) -> Self {
         Self {
-            filters: filters.0,
+            filters,
             landlock: None,
         }
     }
@@ -141,7 +151,7 @@ impl Confinement {
     /// Of rules that are made already.
     pub(crate) fn by_rules(filters: Filters, landlock: OwnedFd) -> Self {
         Self {
-            filters: filters.0,
+            filters,
             landlock: Some(Arc::new(landlock)),
         }
     }
@@ -150,16 +160,36 @@ impl Confinement {
         self.landlock.is_some()
     }
 
+    /// Puts on this thread, for good, what it can do without; returns what is left for the commands
+    /// that it starts. The kernel takes a fifth of a millisecond for filters, and an emulated machine
+    /// several.
+    pub(crate) fn begin(&self) -> io::Result<Self> {
+        apply(&self.filters.first)?;
+        let filters = Filters {
+            first: Arc::default(),
+            last: Arc::clone(&self.filters.last),
+        };
+        Ok(Self {
+            filters,
+            landlock: self.landlock.clone(),
+        })
+    }
+
     /// Restricts this process for good. Allocates nothing, as it runs between fork and exec.
     pub(crate) fn put_on(&self) -> io::Result<()> {
         if let Some(ruleset) = &self.landlock {
             restrict(ruleset)?;
         }
-        for filter in self.filters.iter() {
-            seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error())?;
-        }
-        Ok(())
+        apply(&self.filters.first)?;
+        apply(&self.filters.last)
     }
+}
+
+fn apply(filters: &[BpfProgram]) -> io::Result<()> {
+    let mut filters = filters.iter();
+    filters.try_for_each(|filter| {
+        seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error())
+    })
 }
 
 /// Puts a ruleset on this thread and what it starts, for good.
@@ -249,7 +279,6 @@ impl Refused {
     }
 
     fn programs(self) -> Result<Vec<BpfProgram>, BackendError> {
-        let errno = |number: i32| SeccompAction::Errno(number.cast_unsigned());
         [
             (self.calls, errno(libc::EPERM)),
             (self.absent, errno(libc::ENOSYS)),
@@ -260,6 +289,10 @@ impl Refused {
         .chain([Ok(other_numbering())])
         .collect()
     }
+}
+
+fn errno(number: i32) -> SeccompAction {
+    SeccompAction::Errno(number.cast_unsigned())
 }
 
 /// A filter of this machine's own calls; those of another architecture kill.
