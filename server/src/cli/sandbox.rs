@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::builder::RangedU64ValueParser;
-use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind};
+use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind, Original};
 use sandbox_client::client::{Command, End, Event, Stdin};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::service::{Key, Limits, Machines, Workspaces};
@@ -433,8 +433,7 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
         Class::RunsOnYourMachine => format!(" {}", paint(style::BAD, "runs on your machine")),
     };
     let path = harmless(&file.path);
-    let before = changes::original(root, &file.path, Bounds::default().file_bytes);
-    let before = before.map(|o| o.contents).unwrap_or_default();
+    let original = changes::original(root, &file.path, Bounds::default().file_bytes);
     let (what, after) = match &file.kind {
         Kind::Link { target } => {
             writeln!(
@@ -446,9 +445,17 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
             return Ok(());
         }
         Kind::Deleted => ("deleted", &[][..]),
-        Kind::Written { contents, .. } if before.is_empty() => ("new", contents.as_ref()),
-        Kind::Written { contents, .. } => ("changed", contents.as_ref()),
+        Kind::Written {
+            contents,
+            executable,
+        } => (
+            written(original.as_ref(), contents, *executable),
+            contents.as_ref(),
+        ),
     };
+    let before = original
+        .map(|original| original.contents)
+        .unwrap_or_default();
     writeln!(out, "{} {what}{runs}", paint(style::TITLE, path))?;
     let (Ok(before), Ok(after)) = (str::from_utf8(&before), str::from_utf8(after)) else {
         writeln!(out, "{}", paint(style::FAINT, "not text"))?;
@@ -466,9 +473,52 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
     Ok(())
 }
 
+/// What was done to a file that is there now.
+fn written(original: Option<&Original>, contents: &[u8], executable: bool) -> &'static str {
+    match (original, executable) {
+        (None, false) => "new",
+        (None, true) => "new, executable",
+        (Some(original), _) if original.executable == executable => "changed",
+        (Some(original), true) if original.contents == contents => "executable now",
+        (Some(original), false) if original.contents == contents => "no longer executable",
+        (Some(_), true) => "changed, executable now",
+        (Some(_), false) => "changed, no longer executable",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_done_to_a_file_is_said_in_full() {
+        let was = |executable| Original {
+            contents: b"old".to_vec(),
+            executable,
+        };
+        let empty = Original {
+            contents: Vec::new(),
+            executable: false,
+        };
+        for (original, contents, executable, said) in [
+            (None, "new", false, "new"),
+            (None, "new", true, "new, executable"),
+            (Some(was(false)), "new", false, "changed"),
+            (Some(was(false)), "old", true, "executable now"),
+            (Some(was(true)), "old", false, "no longer executable"),
+            (Some(was(false)), "new", true, "changed, executable now"),
+            (
+                Some(was(true)),
+                "new",
+                false,
+                "changed, no longer executable",
+            ),
+            (Some(empty), "new", false, "changed"),
+        ] {
+            let written = written(original.as_ref(), contents.as_bytes(), executable);
+            assert_eq!(written, said);
+        }
+    }
 
     #[test]
     fn a_terminal_is_given_nothing_to_obey() {
