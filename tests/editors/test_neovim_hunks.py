@@ -113,6 +113,8 @@ class HunkCase(Case):
         nvim.type("<M-r>")
         until(lambda: nvim.text() + "\n" == accepted + "elsewhere\n", "done again")
         until(lambda: self.disk("b.txt") == "alpha\nBETA\n", "b.txt is done again")
+        # The text is there before the answer is.
+        self.wait_said("did again the edit of")
         nvim.type("<M-r>")
         self.wait_said("no edit was taken back since the last one")
         nvim.type("<M-u>")
