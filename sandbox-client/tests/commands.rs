@@ -22,6 +22,17 @@ async fn output_and_exit_come_back_with_the_tier_it_ran_in() {
 }
 
 #[tokio::test]
+async fn every_command_wears_all_filters_and_only_once() {
+    let world = World::new();
+    let sandbox = world.sandbox().await;
+    for _ in 0..3 {
+        let finished = run(&sandbox, "grep -E '^(Seccomp|NoNew)' /proc/self/status").await;
+        let worn = "Exited(0)\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t5\n";
+        assert_eq!(told(&finished), worn);
+    }
+}
+
+#[tokio::test]
 async fn input_is_read_until_it_is_closed() {
     let world = World::new();
     let sandbox = world.sandbox().await;

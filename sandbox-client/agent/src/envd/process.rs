@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,8 +51,9 @@ const COMMANDS: usize = 256;
 /// All commands of the sandbox.
 pub(super) struct Commands {
     spec: Spec,
-    /// What commands still have to put on, once it is known; the first to start one begins it.
-    left: OnceLock<Confinement>,
+    /// A thread that has put on what it can, since it started the first command, and what is left for
+    /// those it starts.
+    begun: OnceLock<(ThreadId, Confinement)>,
     confinement: Confinement,
     marks: Marks,
     live: Mutex<HashMap<u32, Live>>,
@@ -136,7 +138,7 @@ impl Commands {
     ) -> io::Result<Arc<Self>> {
         let commands = Arc::new(Self {
             spec,
-            left: OnceLock::new(),
+            begun: OnceLock::new(),
             confinement,
             marks,
             live: Mutex::default(),
@@ -290,17 +292,21 @@ impl Commands {
         Ok(Either::Right(channel))
     }
 
-    /// What a command has to put on. Where only its namespaces mark it, process 1 has put on most by
-    /// then, and its commands with it; this is always on its one thread of the runtime.
+    /// What a command has to put on that this thread starts. Where only its namespaces mark it, the
+    /// thread of the runtime has put on most by then, and its commands with it.
     fn left_to_put_on(&self) -> io::Result<Confinement> {
         if self.marks != Marks::Namespaces {
             return Ok(self.confinement.clone());
         }
-        if let Some(left) = self.left.get() {
-            return Ok(left.clone());
+        let this = std::thread::current().id();
+        if self.begun.get().is_none() {
+            let left = self.confinement.begin()?;
+            let _ = self.begun.set((this, left));
         }
-        let left = self.confinement.begin()?;
-        Ok(self.left.get_or_init(|| left).clone())
+        match self.begun.get() {
+            Some((thread, left)) if *thread == this => Ok(left.clone()),
+            _ => Ok(self.confinement.clone()),
+        }
     }
 
     #[expect(unsafe_code, reason = "a command is confined between fork and exec")]
