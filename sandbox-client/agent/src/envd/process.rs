@@ -51,10 +51,9 @@ const COMMANDS: usize = 256;
 /// All commands of the sandbox.
 pub(super) struct Commands {
     spec: Spec,
-    /// A thread that has put on what it can, since it started the first command, and what is left for
-    /// those it starts.
-    begun: OnceLock<(ThreadId, Confinement)>,
     confinement: Confinement,
+    /// The thread that wears the first filters, and whose commands inherit them.
+    begun: OnceLock<ThreadId>,
     marks: Marks,
     live: Mutex<HashMap<u32, Live>>,
 }
@@ -138,8 +137,8 @@ impl Commands {
     ) -> io::Result<Arc<Self>> {
         let commands = Arc::new(Self {
             spec,
-            begun: OnceLock::new(),
             confinement,
+            begun: OnceLock::new(),
             marks,
             live: Mutex::default(),
         });
@@ -292,21 +291,18 @@ impl Commands {
         Ok(Either::Right(channel))
     }
 
-    /// What a command has to put on that this thread starts. Where only its namespaces mark it, the
-    /// thread of the runtime has put on most by then, and its commands with it.
-    fn left_to_put_on(&self) -> io::Result<Confinement> {
+    /// Whether commands of this thread inherit the first filters. Not of an agent without namespaces,
+    /// which makes calls for its commands that they are refused.
+    fn has_begun(&self) -> io::Result<bool> {
         if self.marks != Marks::Namespaces {
-            return Ok(self.confinement.clone());
+            return Ok(false);
         }
         let this = std::thread::current().id();
         if self.begun.get().is_none() {
-            let left = self.confinement.begin()?;
-            let _ = self.begun.set((this, left));
+            self.confinement.begin()?;
+            let _ = self.begun.set(this);
         }
-        match self.begun.get() {
-            Some((thread, left)) if *thread == this => Ok(left.clone()),
-            _ => Ok(self.confinement.clone()),
-        }
+        Ok(self.begun.get() == Some(&this))
     }
 
     #[expect(unsafe_code, reason = "a command is confined between fork and exec")]
@@ -345,7 +341,8 @@ impl Commands {
             .stdin(if piped { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let (confinement, worn) = (self.left_to_put_on()?, mark.worn());
+        let (confinement, worn) = (self.confinement.clone(), mark.worn());
+        let has_begun = self.has_begun()?;
         // SAFETY: system calls only; nothing is allocated and no lock is taken.
         unsafe {
             command.pre_exec(move || {
@@ -358,7 +355,10 @@ impl Commands {
                     Worn::Group(group) => crate::gvisor::become_user(group)?,
                     Worn::Limit(limit) => crate::restricted::wear(limit)?,
                 }
-                confinement.put_on()
+                match has_begun {
+                    true => confinement.put_on_rest(),
+                    false => confinement.put_on(),
+                }
             });
         }
         Ok(command)
