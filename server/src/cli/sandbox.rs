@@ -434,6 +434,7 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
     };
     let path = harmless(&file.path);
     let original = changes::original(root, &file.path, Bounds::default().file_bytes);
+    let is_too_large = original.is_none() && root.join(&file.path).is_file();
     let (what, after) = match &file.kind {
         Kind::Link { target } => {
             writeln!(
@@ -445,6 +446,7 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
             return Ok(());
         }
         Kind::Deleted => ("deleted", &[][..]),
+        Kind::Written { contents, .. } if is_too_large => ("changed", contents.as_ref()),
         Kind::Written {
             contents,
             executable,
@@ -457,6 +459,10 @@ fn print_file(out: &mut impl Write, file: &FileChange, root: &Path) -> anyhow::R
         .map(|original| original.contents)
         .unwrap_or_default();
     writeln!(out, "{} {what}{runs}", paint(style::TITLE, path))?;
+    if is_too_large {
+        writeln!(out, "{}", paint(style::FAINT, "too large to compare"))?;
+        return Ok(());
+    }
     let (Ok(before), Ok(after)) = (str::from_utf8(&before), str::from_utf8(after)) else {
         writeln!(out, "{}", paint(style::FAINT, "not text"))?;
         return Ok(());
