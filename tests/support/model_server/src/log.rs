@@ -69,10 +69,12 @@ impl Seen {
     }
 }
 
-/// One connection. `protocol` is unknown until it is spoken.
+/// One connection.
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub opened: Instant,
+    /// Its handshake is over.
+    pub is_ready: bool,
     pub closed: Option<Instant>,
     pub requests: usize,
 }
@@ -166,6 +168,7 @@ impl Book {
         let mut log = self.lock();
         log.connections.push(Connection {
             opened: Instant::now(),
+            is_ready: false,
             closed: None,
             requests: 0,
         });
@@ -173,6 +176,11 @@ impl Book {
         drop(log);
         self.changed.notify_waiters();
         id
+    }
+
+    pub(crate) fn ready(&self, id: usize) {
+        self.lock().connections[id].is_ready = true;
+        self.changed.notify_waiters();
     }
 
     pub(crate) fn disconnected(&self, id: usize) {

@@ -235,6 +235,7 @@ impl Shop {
         http2: bool,
         connection: usize,
     ) {
+        self.book.ready(connection);
         if http2 {
             self.http2(io, connection).await;
         } else {
