@@ -89,16 +89,19 @@ class OnCore:
     of the longest ones waiting for a core.
     """
 
+    RECORD = ["perf", "record", "--quiet", "--switch-events", "--event", "dummy", "--clockid", "CLOCK_MONOTONIC"]
+
     def __init__(self, pid, folder):
         self.data = folder / "perf.data"
-        switches = ["--switch-events", "--event", "dummy", "--clockid", "CLOCK_MONOTONIC"]
-        command = ["perf", "record", "--quiet", *switches, "--tid", str(pid), "--output", self.data]
+        command = [*self.RECORD, "--tid", str(pid), "--output", self.data]
         self.recorder = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         until(self.data.exists, "perf records")
 
-    @staticmethod
-    def is_there():
-        return shutil.which("perf") is not None
+    @classmethod
+    def can_be_had(cls):
+        """Whether there is a `perf` that may look."""
+        command = [*cls.RECORD, "--output", os.devnull, "true"]
+        return shutil.which("perf") is not None and subprocess.run(command, capture_output=True).returncode == 0
 
     def close(self):
         self.recorder.send_signal(signal.SIGINT)

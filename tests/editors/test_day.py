@@ -247,7 +247,8 @@ class DayInVsCode(vscode.Case):
         names = [f"prices_{n}.js" for n in range(10)]
         files = {name: PRICES.replace("total", f"total{n}") * 3 for n, name in enumerate(names)}
         window = self.window(files, self.model(lambda prefix, _: "1 + 2;" if prefix.endswith("=") else ""))
-        window.open(names[0])
+        name = names[0]
+        window.open(name)
         host = self.closing(ExtensionHost(window))
         dice, heap = random.Random(7), []
         edits = 0
@@ -263,9 +264,9 @@ class DayInVsCode(vscode.Case):
                 until(lambda: window.ghost() != "1 + 2;", "it is taken or gone")
                 edits += len(" let x =") + 1
             if dice.random() < 0.1:
-                window.press("Control+s")
-                until(lambda: not window.page.query_selector(".tab.dirty"), "the file is saved")
-                window.find(dice.choice(names))
+                window.save(name)
+                name = dice.choice(names)
+                window.find(name)
             if edits * 100 // self.edits > len(heap):
                 heap.append(host.heap())
         early, late = early_and_late(heap)
