@@ -12,6 +12,8 @@ use sandbox_client::tier::Tier;
 
 use super::{Outcome, Times, create_in, run, since};
 
+/// Clones made one after the other.
+const IN_TURN: usize = 20;
 /// Clones that run at once when memory is looked at.
 const AT_ONCE: usize = 6;
 /// Enough for a clone to be made in the place of one that waited.
@@ -29,7 +31,7 @@ pub(crate) async fn measure(client: &Client, holding: Service, root: &Path) -> O
         "machine destroyed",
     ];
     let mut times = names.map(|_| Times(Vec::new()));
-    for _ in 0..5 {
+    for _ in 0..IN_TURN {
         let started = Instant::now();
         let sandbox = machine(client, root).await?;
         times[0].0.push(since(started));

@@ -16,8 +16,7 @@
 pub(crate) mod outward;
 
 use std::fs::{self, File};
-use std::io::{self, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
@@ -28,13 +27,13 @@ use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::ARGUMENT;
+use crate::handover::take_over;
 use crate::jail::{HOST, Step, at};
-use crate::spec::{self, Boot, Disk, Mount, OnDisk, Told, USER, Verdict, Wake};
+use crate::spec::{self, Boot, Disk, OnDisk, Told, USER, Verdict, Wake};
 
 /// Where the initial file system has the kernel's modules, in the order to load them.
 const MODULES: &str = "/modules";
@@ -100,7 +99,7 @@ fn run() -> Step<()> {
     let outward = open(spec::OUTWARD_PORT)?;
     at("mount the host's image", enter_image()).map_err(|step| step + &missing)?;
     let boot: Boot = at("learn what to show", spec::read_frame(&mut channel))?;
-    let mut agent = Agent::prepare(boot.mounts)?;
+    let (mut agent, proxy) = Agent::prepare(boot)?;
     for path in WARM {
         let _ = fs::read(path);
     }
@@ -108,7 +107,8 @@ fn run() -> Step<()> {
     let generator = at("open the generator of randomness", generator)?;
     at("see what the agent sees", agent.enter_mounts())?;
     let copy = at("copy a descriptor", channel.try_clone())?;
-    let socket = agent.begin(copy, outward)?;
+    let socket = agent.begin(copy)?;
+    std::thread::spawn(move || outward::carry_by_port(proxy, outward));
     at("say that it has booted", channel.write_all(&[spec::BOOTED]))?;
 
     let wake: Wake = at("learn whose it is", spec::read_frame(&mut channel))?;
@@ -296,8 +296,9 @@ struct Agent {
 }
 
 impl Agent {
-    /// Starts it, and has it build what of the walls does not depend on whose they are.
-    fn prepare(mounts: Vec<Mount>) -> Step<Self> {
+    /// Starts it, and has it build what of the walls does not depend on whose they are. Returns with it
+    /// where programs inside connect to, to reach something outside.
+    fn prepare(boot: Boot) -> Step<(Self, TcpListener)> {
         let (mut socket, agents) = at("make a socket", UnixStream::pair())?;
         #[expect(
             clippy::disallowed_methods,
@@ -315,12 +316,15 @@ impl Agent {
         drop(agent);
         let told = socket
             .write_all(&[1])
-            .and_then(|()| spec::write_frame(&mut socket, &Told::Prepare(mounts)));
+            .and_then(|()| spec::write_frame(&mut socket, &Told::Prepare(boot)));
         at("tell the agent to begin", told)?;
         match at("hear from the agent", spec::read_frame(&mut socket))? {
-            Verdict::Ready { .. } => Ok(Self { process, socket }),
-            Verdict::Failed { step } => Err(step),
+            Verdict::Ready { .. } => {}
+            Verdict::Failed { step } => return Err(step),
         }
+        let proxy = at("take over the way out", take_over(&socket))?;
+        let proxy = proxy.ok_or("take over the way out: there is none")?;
+        Ok((Self { process, socket }, proxy.into()))
     }
 
     /// Goes where the agent has its own mounts, among them this machine's root: what is mounted
@@ -340,11 +344,11 @@ impl Agent {
 
     /// Begins to pass on what it says, until it ends; then the machine does. Returns the socket to
     /// it.
-    fn begin(&self, channel: File, outward: File) -> Step<UnixStream> {
+    fn begin(&self, channel: File) -> Step<UnixStream> {
         let socket = || at("copy a socket", self.socket.try_clone());
         let (from, to) = (socket()?, socket()?);
         std::thread::spawn(move || {
-            pass_on_from_agent(&from, channel, outward);
+            pass_on(&from, channel, &from);
             power_off();
         });
         Ok(to)
@@ -383,32 +387,4 @@ fn pass_on(mut from: impl Read, mut to: impl Write, socket: &UnixStream) {
         }
     }
     let _ = socket.shutdown(Shutdown::Both);
-}
-
-/// The same from the agent to the host. The socket that the agent hands over for what goes out of
-/// the sandbox stays here: it means nothing outside.
-fn pass_on_from_agent(from: &UnixStream, mut to: File, outward: File) {
-    let mut chunk = vec![0; CHUNK];
-    let mut outward = Some(outward);
-    loop {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut room = [IoSliceMut::new(&mut chunk)];
-        let received = recvmsg(from, &mut room, &mut ancillary, RecvFlags::CMSG_CLOEXEC);
-        let Ok(n @ 1..) = received.map(|received| received.bytes) else {
-            break;
-        };
-        let sent = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut files) => files.next(),
-            _ => None,
-        });
-        if to.write_all(&chunk[..n]).is_err() {
-            break;
-        }
-        if let Some(listener) = sent
-            && let Some(port) = outward.take()
-        {
-            std::thread::spawn(move || outward::carry_by_port(TcpListener::from(listener), port));
-        }
-    }
 }

@@ -26,7 +26,7 @@ use rustix::thread::{
 };
 
 use crate::guest::outward;
-use crate::jail::{Confinement, Filters, Jail, LOOPBACK, Marks, Step, at, channel, hold, limit_to};
+use crate::jail::{Confinement, Filters, Jail, Marks, Step, at, channel, hold, limit_to, listen};
 use crate::spec::{Limits, Spec, Told, Verdict, read_frame, write_frame};
 
 /// Whom process 1 calls itself: nobody that owns a file.
@@ -81,7 +81,6 @@ fn run() -> Step<()> {
 }
 
 fn build(spec: &Spec) -> Step<(Confinement, Option<TcpListener>)> {
-    let listen = |port| at("listen for the proxy", TcpListener::bind((LOOPBACK, port)));
     let listener = spec.proxy.map(listen).transpose()?;
     limit(&spec.limits)?;
     let own = Uid::from_raw(OWN);

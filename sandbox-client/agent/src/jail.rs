@@ -15,15 +15,13 @@ pub(crate) mod confine;
 mod keep;
 mod root;
 
-use std::io::{IoSlice, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
 
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior,
     set_parent_process_death_signal, setrlimit,
@@ -36,9 +34,10 @@ pub(crate) use self::confine::{Confinement, Filters};
 pub(crate) use self::root::HOST;
 use self::root::Root;
 use crate::INIT_ARGUMENT;
-use crate::spec::{Limits, Mount, Spec, Told, USER, Verdict, read_frame, write_frame};
+use crate::handover::hand_over;
+use crate::spec::{Boot, Limits, Mount, Spec, Told, USER, Verdict, read_frame, write_frame};
 
-pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// What process 1 has when the walls stand.
 pub(crate) struct Jail {
@@ -143,17 +142,8 @@ pub(crate) fn init() -> ExitCode {
     let spec = loop {
         match read_frame(&mut channel) {
             Ok(Told::Build(spec)) => break *spec,
-            Ok(Told::Prepare(mounts)) if prepared.is_none() => {
-                let outcome = Prepared::prepare(mounts);
-                let verdict = match &outcome {
-                    Ok(_) => Verdict::Ready {
-                        landlock: false,
-                        lacks: Vec::new(),
-                    },
-                    Err(step) => Verdict::Failed { step: step.clone() },
-                };
-                let answered = write_frame(&mut channel, &verdict);
-                let (Ok(outcome), Ok(())) = (outcome, answered) else {
+            Ok(Told::Prepare(boot)) if prepared.is_none() => {
+                let Ok(outcome) = prepare(&mut channel, boot) else {
                     return ExitCode::FAILURE;
                 };
                 prepared = Some(outcome);
@@ -200,11 +190,31 @@ pub(crate) fn init() -> ExitCode {
     }
 }
 
+/// Builds what is the same in every sandbox of a machine, and hands over the way to the proxy.
+fn prepare(channel: &mut UnixStream, boot: Boot) -> std::io::Result<Prepared> {
+    let prepared = Prepared::prepare(boot.mounts).and_then(|p| Ok((p, listen(boot.proxy)?)));
+    let verdict = match &prepared {
+        Ok(_) => Verdict::Ready {
+            landlock: false,
+            lacks: Vec::new(),
+        },
+        Err(step) => Verdict::Failed { step: step.clone() },
+    };
+    write_frame(channel, &verdict)?;
+    let (prepared, proxy) = prepared.map_err(std::io::Error::other)?;
+    hand_over(channel, &proxy)?;
+    Ok(prepared)
+}
+
+/// The way to the service's proxy, before anything inside could take its place.
+pub(crate) fn listen(port: u16) -> Step<TcpListener> {
+    at("listen for the proxy", TcpListener::bind((LOOPBACK, port)))
+}
+
 /// The walls as they were built.
 struct Built {
     upper: Option<OwnedFd>,
     confinement: Confinement,
-    /// The way to the service's proxy, before anything inside could take its place.
     proxy: Option<TcpListener>,
 }
 
@@ -225,7 +235,6 @@ impl Prepared {
     }
 
     fn build(self, spec: &Spec) -> Step<Built> {
-        let listen = |port| at("listen for the proxy", TcpListener::bind((LOOPBACK, port)));
         let proxy = spec.proxy.map(listen).transpose()?;
         let upper = self.root.finish(spec)?;
         match spec.keep.as_ref().and_then(|kept| kept.bundle.as_ref()) {
@@ -247,17 +256,6 @@ impl Prepared {
             proxy,
         })
     }
-}
-
-/// Gives the service a socket of the network inside.
-fn hand_over(channel: &UnixStream, listener: &impl AsFd) -> std::io::Result<()> {
-    let sockets = [listener.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut message = SendAncillaryBuffer::new(&mut space);
-    message.push(SendAncillaryMessage::ScmRights(&sockets));
-    let byte = [IoSlice::new(&[1])];
-    sendmsg(channel, &byte, &mut message, SendFlags::empty())?;
-    Ok(())
 }
 
 /// Leaves the user namespace that owns the mounts for one that owns nothing.

@@ -22,6 +22,8 @@ mod guest;
 #[cfg(target_os = "linux")]
 mod gvisor;
 #[cfg(target_os = "linux")]
+pub mod handover;
+#[cfg(target_os = "linux")]
 mod jail;
 #[cfg(target_os = "linux")]
 mod restricted;

@@ -1,9 +1,9 @@
 //! What the service tells the agent, and what the agent answers before it speaks HTTP.
 //!
 //! On the socket, in order: the service sends one byte when limits from outside (control groups)
-//! are in place; then frames with [`Told`], each answered by a frame with [`Verdict`]. After the
-//! last, [`Told::Build`], where [`Spec::proxy`] asks for one, the agent sends one byte that carries a
-//! listening socket. A frame is a big-endian `u32` length and JSON.
+//! are in place; then frames with [`Told`], each answered by a frame with [`Verdict`]. After that to
+//! one which asks for a way to the proxy the agent hands that over ([`crate::handover`]). A frame is a
+//! big-endian `u32` length and JSON.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -53,9 +53,8 @@ pub const ETC: [&str; 23] = [
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Told {
-    /// Build what of the walls does not depend on whose sandbox it becomes, and show these, which
-    /// are read-only. Not more than once.
-    Prepare(Vec<Mount>),
+    /// Build what of the walls does not depend on whose sandbox it becomes. Not more than once.
+    Prepare(Boot),
     /// Build the walls, or what is left of them.
     Build(Box<Spec>),
 }
@@ -200,12 +199,14 @@ pub const AGENT_PORT: u8 = 1;
 /// The port of a machine that carries what goes out of its sandbox.
 pub const OUTWARD_PORT: u8 = 2;
 
-/// The first frame on the port of a machine's agent.
+/// What is the same in every sandbox of a machine. The first frame on the port of its agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Boot {
-    /// What of its first disk every sandbox shows.
+    /// What of its first disk every sandbox shows; read-only.
     pub mounts: Vec<Mount>,
+    /// The port on the loopback inside that leads to the service's proxy.
+    pub proxy: u16,
 }
 
 /// What makes a machine that has booted, or was cloned from one that had, the machine of one

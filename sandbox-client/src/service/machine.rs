@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::rand::{GetRandomFlags, getrandom};
-use sandbox_agent::spec::{Spec, Wake};
+use sandbox_agent::spec::{Boot, Spec, Wake};
 use sandbox_agent::wire::Base64;
 use serde::Serialize;
 use tokio::process::Child;
@@ -50,6 +50,7 @@ use self::stock::{Cloned, Copied, Key, Wanted};
 use self::template::NoTemplate;
 use self::view::{System, View};
 use super::cgroup::Groups;
+use super::egress;
 use super::sandbox::{Agreed, LaunchError};
 use super::{Limits, Options};
 use crate::tier::Tier;
@@ -296,9 +297,7 @@ async fn boot(wanted: &Wanted, view: &View, spec: Spec) -> Result<(Running, Grou
         let system = Arc::clone(&wanted.system);
         let (start, _) = parts.start(system, Memory::Empty).await?;
         let mut monitor = Monitor::start(options, &groups, start).await?;
-        let booted = monitor
-            .booted(options.host.system_mounts(), boot_patience(tier))
-            .await;
+        let booted = monitor.booted(boot_of(options), boot_patience(tier)).await;
         booted.map_err(|why| refused(tier, why))?;
         let woken = wake(monitor, tier, view, spec).await;
         woken.map_err(|fault| refused(tier, fault.why()))
@@ -309,6 +308,14 @@ async fn boot(wanted: &Wanted, view: &View, spec: Spec) -> Result<(Running, Grou
             groups.remove().await;
             Err(why)
         }
+    }
+}
+
+/// What every sandbox of a machine has.
+fn boot_of(options: &Options) -> Boot {
+    Boot {
+        mounts: options.host.system_mounts(),
+        proxy: egress::PORT,
     }
 }
 
@@ -330,6 +337,11 @@ async fn wake(monitor: Monitor, tier: Tier, view: &View, spec: Spec) -> Result<R
         nanoseconds: now.subsec_nanos(),
         seed: Base64(seed),
         shown: view.shown.clone(),
+    };
+    // It listens since it booted.
+    let spec = Spec {
+        proxy: None,
+        ..spec
     };
     monitor.wake(wake, spec, boot_patience(tier)).await
 }

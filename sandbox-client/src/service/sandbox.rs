@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::{IoSlice, IoSliceMut, Write};
+use std::io::{IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -16,11 +16,9 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sandbox_agent::RESTRICTED_ARGUMENT;
+use sandbox_agent::handover::take_over;
 use sandbox_agent::spec::{self, Access, Mount, Spec, Told, Verdict};
 use sandbox_agent::wire::{CONNECTION_WINDOW, STREAM_WINDOW};
 use tokio::process::{Child, Command};
@@ -660,7 +658,7 @@ pub(super) async fn agree(
         spec::write_frame(&mut channel, &Told::Build(Box::new(spec)))?;
         let verdict: Verdict = spec::read_frame(&mut channel)?;
         let proxy = match verdict {
-            Verdict::Ready { .. } if has_proxy => take_over(&channel)?,
+            Verdict::Ready { .. } if has_proxy => take_over(&channel)?.map(TcpListener::from),
             Verdict::Ready { .. } | Verdict::Failed { .. } => None,
         };
         channel.set_read_timeout(None)?;
@@ -696,25 +694,4 @@ pub(super) fn send(to: &UnixStream, files: &[BorrowedFd<'_>]) -> std::io::Result
     let byte = [IoSlice::new(&[1])];
     sendmsg(to, &byte, &mut ancillary, SendFlags::empty())?;
     Ok(())
-}
-
-/// Receives the socket that the agent opened inside, unless that stayed in its machine.
-fn take_over(channel: &UnixStream) -> std::io::Result<Option<TcpListener>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut message = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let received = recvmsg(
-        channel,
-        &mut [IoSliceMut::new(&mut byte)],
-        &mut message,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
-    if received.bytes == 0 {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    let socket = message.drain().find_map(|part| match part {
-        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-        _ => None,
-    });
-    Ok(socket.map(TcpListener::from))
 }

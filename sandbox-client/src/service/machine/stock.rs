@@ -88,7 +88,7 @@ impl Key {
         }
         let modules = parts.kernel.modules.iter();
         let all = All {
-            version: concat!(env!("CARGO_PKG_VERSION"), " 1"),
+            version: concat!(env!("CARGO_PKG_VERSION"), " 2"),
             shape: parts.shape,
             agent: Known::of(&options.agent.program),
             monitor: Known::of(&parts.monitor),

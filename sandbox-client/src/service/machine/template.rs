@@ -21,7 +21,7 @@ use super::faults::Fault;
 use super::image::Image;
 use super::kernel::Loaded;
 use super::monitor::{self, Memory, Monitor, STATE, Start, Why, in_memory};
-use super::{Parts, boot_patience, refused};
+use super::{Parts, boot_of, boot_patience, refused};
 use crate::service::cgroup::Groups;
 use crate::service::sandbox::LaunchError;
 use crate::service::{Limits, Options};
@@ -69,9 +69,7 @@ impl Template {
             .await
             .map_err(launch)?;
         let tier = parts.shape.tier;
-        let booted = monitor
-            .booted(options.host.system_mounts(), boot_patience(tier))
-            .await;
+        let booted = monitor.booted(boot_of(options), boot_patience(tier)).await;
         booted.map_err(|why| launch(refused(tier, why)))?;
         let state = in_memory(&[]).map_err(lost)?;
         let to = state.try_clone().map_err(lost)?;
