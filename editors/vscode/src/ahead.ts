@@ -10,10 +10,29 @@
  * knows the editor.
  */
 
-/** A question under way. */
-export interface Question<Answer> {
-  answer: Promise<Answer>;
-  cancel: () => void;
+/** A question under way, which is the token of its own cancellation: VS Code's tokens make an emitter
+ * each, which is much for one question a key. */
+export class Question<Answer> {
+  isAnswered = false;
+  isCancellationRequested = false;
+  readonly answer: Promise<Answer>;
+  private heard: ((event: unknown) => unknown) | undefined;
+
+  constructor(ask: (token: Question<Answer>) => Promise<Answer>) {
+    this.answer = ask(this).finally(() => (this.isAnswered = true));
+  }
+
+  /** Has the one who answers hear of it. */
+  readonly onCancellationRequested = (heard: (event: unknown) => unknown): { dispose: () => void } => {
+    this.heard = heard;
+    return { dispose: () => (this.heard = undefined) };
+  };
+
+  readonly cancel = (): void => {
+    this.isCancellationRequested = true;
+    this.heard?.(undefined);
+    this.heard = undefined;
+  };
 }
 
 export class Ahead<Answer> {
@@ -23,25 +42,14 @@ export class Ahead<Answer> {
   /** Asks about `state`, a name for text and cursor together. */
   ask(state: string, start: () => Question<Answer>): void {
     this.drop();
-    const { answer, cancel } = start();
-    const question = {
-      answer,
-      cancel: () => {
-        if (this.question === question) {
-          this.question = undefined;
-          this.state = undefined;
-        }
-        cancel();
-      },
-    };
     this.state = state;
-    this.question = question;
+    this.question = start();
   }
 
   /** The question about `state`, if that is the one under way or answered. Another is dropped: the one
    * that is asked instead overtakes it at the server, which then answers it with nothing. */
   take(state: string | undefined): Question<Answer> | undefined {
-    if (state === undefined || this.state !== state) {
+    if (state === undefined || this.state !== state || this.question?.isCancellationRequested) {
       this.drop();
     }
     return this.question;
@@ -49,6 +57,7 @@ export class Ahead<Answer> {
 
   drop(): void {
     this.question?.cancel();
+    this.question = undefined;
   }
 }
 

@@ -15,6 +15,7 @@ import {
   TransportKind,
 } from 'vscode-languageclient/node';
 
+import { Changes, DID_CHANGE } from './changes';
 import { INLINE_COMPLETION } from './protocol';
 import { type Found, check, locate } from './server';
 import { type Inspected, type Tree, explicit } from './settings';
@@ -72,9 +73,11 @@ export class Client extends LanguageClient {
     await this.dispose().catch(() => serverProcess?.kill('SIGKILL'));
   }
 
-  /** Leaves out the library's ghost text: ours comes from `ghost.ts`, and VS Code would ask both. */
+  /** Leaves out the library's ghost text, as ours comes from `ghost.ts` and VS Code would ask both, and
+   * its changes of documents, of which `changes.ts` tells. */
   override registerFeature(feature: StaticFeature | DynamicFeature<unknown>): void {
-    if (!('registrationType' in feature) || feature.registrationType.method !== INLINE_COMPLETION) {
+    const method = 'registrationType' in feature ? feature.registrationType.method : undefined;
+    if (method !== INLINE_COMPLETION && method !== DID_CHANGE) {
       super.registerFeature(feature);
     }
   }
@@ -116,13 +119,13 @@ export function connect(
       closed: () => (client.isEnding ? { action: CloseAction.DoNotRestart, handled: true } : usual.closed()),
     },
     middleware: {
-      didChange: async (event, next) => {
-        const { version } = event.document;
-        await next(event);
-        // Keys come faster than they are told; what is asked about is the text as it is.
-        if (event.document.version === version) {
-          changed(event);
-        }
+      didOpen: (document, next) => {
+        changes.opened(document);
+        return next(document);
+      },
+      didClose: (document, next) => {
+        changes.closed(document);
+        return next(document);
       },
       executeCommand: async (command, given, next) => {
         const answer: unknown = await next(command, given);
@@ -142,6 +145,8 @@ export function connect(
   };
   const client = new Client('pairwright', 'Pairwright', server, options);
   const usual: ErrorHandler = client.createDefaultErrorHandler();
+  const changes = new Changes(client, changed);
+  client.registerFeature(changes);
   client.registerFeature({
     fillClientCapabilities: (capabilities) => {
       const ours = { pairwright: { status: true, hunks: true, events: true, approvals: true, diagnostics: true } };

@@ -11,7 +11,7 @@
 import * as vscode from 'vscode';
 import type { LanguageClient } from 'vscode-languageclient/node';
 
-import { Ahead, type Question, cursorAfter } from './ahead';
+import { Ahead, Question, cursorAfter } from './ahead';
 import { type Answer, INLINE_COMPLETION, type Item } from './protocol';
 import { type Place, Remembered, continues } from './remembered';
 
@@ -46,26 +46,27 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
     if (!client?.isRunning()) {
       return [];
     }
-    const place = placeOf(document, position);
     const asksForMore = context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke;
-    if (!asksForMore && !context.selectedCompletionInfo) {
-      const known = this.remembered.fitting(place);
-      if (known.length > 0) {
-        return this.hand(known, client);
-      }
-    }
     const isAsIs = !asksForMore && !context.selectedCompletionInfo;
+    const known = isAsIs ? this.rememberedAt(document, position) : [];
+    if (known.length > 0) {
+      return this.hand(known, client);
+    }
+    const { version } = document;
     const asked = this.ahead.take(isAsIs ? stateOf(document, position) : undefined);
     const question = asked ?? this.ask(client, document, position, context);
-    const cancelled = token.onCancellationRequested(question.cancel);
+    const cancelled = question.isAnswered ? undefined : token.onCancellationRequested(question.cancel);
     const answer = await question.answer;
-    cancelled.dispose();
-    if (token.isCancellationRequested) {
+    cancelled?.dispose();
+    if (token.isCancellationRequested || document.version !== version) {
       return [];
     }
-    const items = (answer?.items ?? []).filter(
-      (item) => context.selectedCompletionInfo || continues(item, place),
-    );
+    const place = answer?.items.length ? placeOf(document, position) : undefined;
+    if (!answer || !place) {
+      this.remembered.forget();
+      return this.hand([], client);
+    }
+    const items = answer.items.filter((item) => context.selectedCompletionInfo || continues(item, place));
     this.remembered.keep(place, context.selectedCompletionInfo ? [] : items);
     return this.hand(items, client);
   }
@@ -82,7 +83,7 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
       return;
     }
     const position = new vscode.Position(cursor.line, cursor.character);
-    if (this.remembered.fitting(placeOf(document, position)).length > 0) {
+    if (this.rememberedAt(document, position).length > 0) {
       return;
     }
     const context = { triggerKind: vscode.InlineCompletionTriggerKind.Automatic, selectedCompletionInfo: undefined };
@@ -124,6 +125,11 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
     return item && continues(item, placeOf(document, position)) ? item : undefined;
   }
 
+  /** What is known to go on from here. The text is looked at only where anything is known. */
+  private rememberedAt(document: vscode.TextDocument, position: vscode.Position): Item[] {
+    return this.remembered.isEmpty ? [] : this.remembered.fitting(placeOf(document, position));
+  }
+
   private ask(
     client: LanguageClient,
     document: vscode.TextDocument,
@@ -139,12 +145,12 @@ export class Ghost implements vscode.InlineCompletionItemProvider {
         ...(selected && { selectedCompletionInfo: { range: selected.range, text: selected.text } }),
       },
     };
-    const source = new vscode.CancellationTokenSource();
-    const answer = client
-      .sendRequest<Answer | null>(INLINE_COMPLETION, params, source.token)
-      // Cancelled, or the server has just ended; its own messages tell of real trouble.
-      .catch(() => null);
-    return { answer, cancel: () => source.cancel() };
+    return new Question((token) =>
+      client
+        .sendRequest<Answer | null>(INLINE_COMPLETION, params, token)
+        // Cancelled, or the server has just ended; its own messages tell of real trouble.
+        .catch(() => null),
+    );
   }
 
   private hand(items: Item[], client: LanguageClient): vscode.InlineCompletionItem[] {

@@ -18,6 +18,10 @@ export class Remembered {
   private place: Place | undefined;
   private items: Item[] = [];
 
+  get isEmpty(): boolean {
+    return this.items.length === 0;
+  }
+
   keep(place: Place, items: Item[]): void {
     this.place = place;
     this.items = items;

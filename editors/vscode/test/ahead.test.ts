@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Ahead, cursorAfter } from '../src/ahead';
+import { Ahead, Question, cursorAfter } from '../src/ahead';
+
+function question(answer: string, cancelled: () => unknown = () => undefined): Question<string> {
+  return new Question((token) => {
+    token.onCancellationRequested(cancelled);
+    return Promise.resolve(answer);
+  });
+}
 
 function change(line: number, character: number, text: string) {
   return { range: { start: { line, character } }, text };
@@ -9,7 +16,7 @@ function change(line: number, character: number, text: string) {
 
 test('an answer is given for the very state it was asked about', async () => {
   const ahead = new Ahead<string>();
-  ahead.ask('a.js 1', () => ({ answer: Promise.resolve('text'), cancel: () => undefined }));
+  ahead.ask('a.js 1', () => question('text'));
   assert.equal(await ahead.take('a.js 1')?.answer, 'text');
   assert.equal(await ahead.take('a.js 1')?.answer, 'text');
   ahead.drop();
@@ -25,7 +32,7 @@ test('an answer that is overtaken or cancelled is not given later', () => {
   for (const [why, end] of ends) {
     const ahead = new Ahead<string>();
     let cancelled = 0;
-    ahead.ask('a.js 1', () => ({ answer: Promise.resolve(''), cancel: () => (cancelled += 1) }));
+    ahead.ask('a.js 1', () => question('', () => (cancelled += 1)));
     end(ahead);
     assert.equal(cancelled, 1, why);
     assert.equal(ahead.take('a.js 1'), undefined, why);
@@ -35,7 +42,7 @@ test('an answer that is overtaken or cancelled is not given later', () => {
 test('one that is cancelled late leaves the newer one alone', () => {
   const ahead = new Ahead<string>();
   const ask = (state: string) => {
-    ahead.ask(state, () => ({ answer: Promise.resolve(state), cancel: () => undefined }));
+    ahead.ask(state, () => question(state));
     return ahead.take(state);
   };
   const first = ask('a.js 1');
@@ -48,12 +55,27 @@ test('a newer question cancels the older, and dropping it cancels the last', () 
   const ahead = new Ahead<string>();
   const cancelled: number[] = [];
   for (const n of [1, 2]) {
-    ahead.ask(`a.js ${n}`, () => ({ answer: Promise.resolve(''), cancel: () => cancelled.push(n) }));
+    ahead.ask(`a.js ${n}`, () => question('', () => cancelled.push(n)));
   }
   assert.deepEqual(cancelled, [1]);
   ahead.drop();
   ahead.drop();
   assert.deepEqual(cancelled, [1, 2]);
+});
+
+test('who listens hears of a cancellation once, and not once it listens no more', () => {
+  let heard = 0;
+  const asked = question('', () => (heard += 1));
+  asked.cancel();
+  asked.cancel();
+  assert.equal(heard, 1);
+  const other = new Question((token) => {
+    token.onCancellationRequested(() => (heard += 1)).dispose();
+    return Promise.resolve('');
+  });
+  other.cancel();
+  assert.equal(heard, 1);
+  assert.equal(other.isCancellationRequested, true);
 });
 
 test('where the cursor will be is known for what is typed and deleted', () => {
