@@ -3,9 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use model_server::Answer;
 use pairwright::driver::PATIENCE;
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use crate::input::Input;
 use crate::stage::{Page, SAID, Stage, Wire, suggested, wait_until};
@@ -30,7 +37,8 @@ pub(crate) fn run(input: &Input, table: &mut Table) -> anyhow::Result<()> {
         ),
     ];
     for (wire, others) in wires {
-        let added = added(input, wire)?;
+        let mut stage = Stage::new(wire, input.root(), "", |_| Answer::text(SAID))?;
+        let added = added_on(&mut stage, input)?;
         table.row(
             format!(
                 "added to the model's time, {} (median / p99 / worst)",
@@ -45,8 +53,50 @@ pub(crate) fn run(input: &Input, table: &mut Table) -> anyhow::Result<()> {
             "≤ 1 / ≤ 5 ms",
             others,
         );
+        if wire == Wire::H2c {
+            let asking = asking_directly(&stage)?;
+            table.row(
+                "the same of a client that asks the same model by itself, h2c".to_owned(),
+                format!(
+                    "{}; {} to the model, {} back",
+                    asking.whole,
+                    ms(asking.there.quantile(0.5)),
+                    ms(asking.back.quantile(0.5))
+                ),
+                "",
+                "",
+            );
+        }
     }
     Ok(())
+}
+
+/// What asking takes without us: the last question once more, by nothing but a connection from here.
+fn asking_directly(stage: &Stage) -> anyhow::Result<Added> {
+    let asked = stage.asked();
+    let last = asked.last().context("nothing was asked")?;
+    let uri = format!("{}{}", stage.model.url(), last.path);
+    let times = Handle::current().block_on(async {
+        let stream = TcpStream::connect(stage.model.address()).await?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let mut times = Vec::new();
+        let started = Instant::now();
+        for nth in 0..(WARM_UP + KEYS) {
+            tokio::time::sleep_until((started + APART * u32::try_from(nth)?).into()).await;
+            let question = Request::post(uri.as_str())
+                .header("content-type", "application/json")
+                .body(Full::new(last.body.clone()))?;
+            let written = Instant::now();
+            let answer = sender.send_request(question).await?;
+            answer.into_body().collect().await?;
+            times.push((written, Instant::now()));
+        }
+        anyhow::Ok(times)
+    })?;
+    sum_up(stage, asked.len(), &times)
 }
 
 /// How often the keys are typed again while the workspace is not built yet.
@@ -82,11 +132,6 @@ pub(crate) struct Added {
     pub(crate) whole: Times,
 }
 
-fn added(input: &Input, wire: Wire) -> anyhow::Result<Added> {
-    let mut stage = Stage::new(wire, input.root(), "", |_| Answer::text(SAID))?;
-    added_on(&mut stage, input)
-}
-
 /// Types on a stage whose model says [`SAID`] to whoever wants ghost text.
 pub(crate) fn added_on(stage: &mut Stage, input: &Input) -> anyhow::Result<Added> {
     let before = stage.asked().len();
@@ -107,6 +152,12 @@ pub(crate) fn added_on(stage: &mut Stage, input: &Input) -> anyhow::Result<Added
         keys.push((written, sent + reply.took));
     }
     page.close(&mut stage.client)?;
+    sum_up(stage, before, &keys)
+}
+
+/// Compares when each question was written and its answer read with what the model saw, which had been
+/// asked for `before` others.
+fn sum_up(stage: &Stage, before: usize, keys: &[(Instant, Instant)]) -> anyhow::Result<Added> {
     // The last answer may be read before its end is on record.
     let deadline = Instant::now() + PATIENCE;
     let asked = loop {

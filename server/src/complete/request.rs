@@ -255,8 +255,9 @@ impl Request {
                 None => Vec::new(),
             };
             let variants = (0..MODEL_VARIANTS).map(async |variant| {
-                let generation =
-                    self.generation(engines, around, extent, variant, found.clone())?;
+                let generation = self
+                    .generation(engines, around, extent, variant, found.clone())
+                    .await?;
                 let mut written = generation.watch();
                 let deadline = self.asked + INVOKED_DEADLINE;
                 let waited = wait_for_end(&mut written, deadline).await;
@@ -301,13 +302,13 @@ impl Request {
             None => Vec::new(),
         };
         let extent = self.extent(engines, around);
-        let generation = self.generation(engines, around, extent, 0, found)?;
+        let generation = self.generation(engines, around, extent, 0, found).await?;
         let written = generation.watch();
         self.with_live(|live| live.add(generation));
         Some(written)
     }
 
-    fn generation(
+    async fn generation(
         &self,
         engines: &Engines,
         around: &Surroundings<'_>,
@@ -325,6 +326,8 @@ impl Request {
         let similar = &self.inner.similar;
         let context = context::gather(snapshot, document, *offset, required, similar, found)?;
         let stream = engines.ask_model(context, extent, variant)?;
+        // The question goes out before the text around is looked through for brackets.
+        tokio::task::yield_now().await;
         let owned = around.to_owned();
         let skipped = required.len();
         let is_complete = move |text: &str| {

@@ -335,10 +335,11 @@ fn arguments(shape: Shape, memory: &Memory) -> Vec<String> {
     let [kernel, initramfs, file] = [7, 8, 9].map(|n| FIRST_DESCRIPTOR + n);
     // Emulation translates a program anew wherever it lies, so a command takes five times as long
     // where each lies elsewhere.
+    // A fifth level of page tables is one more to walk.
     let (accelerator, processor, layout) = match shape.tier {
         Tier::Vm => ("kvm", "host", ""),
         Tier::Landlock | Tier::Namespace | Tier::Gvisor | Tier::VmEmulated | Tier::Remote => {
-            ("tcg,tb-size=128", "max", " norandmaps")
+            ("tcg,tb-size=128", "max,la57=off", " norandmaps")
         }
     };
     // Security modules that have no rules here, and what is counted for nobody, are code that each clone
