@@ -331,6 +331,21 @@ async fn a_machine_that_dies_is_a_sandbox_that_is_gone() {
     assert_eq!(after, Some(ClientError::Gone));
 }
 
+/// A page that a clone writes first comes twice: once to the template's file, once to the clone.
+#[tokio::test]
+async fn a_machine_can_use_the_memory_that_it_was_given() {
+    let Some(world) = world() else { return };
+    let mut local = emulated(&world);
+    local.limits = Some(LimitsAsked {
+        memory_bytes: Some(1 << 30),
+        ..LimitsAsked::default()
+    });
+    let sandbox = world.client.create(asking(local)).await.unwrap();
+    let said = run(&sandbox, "dd if=/dev/zero of=/dev/null bs=850M count=1").await;
+    assert_eq!(said.end, End::Exited(0), "{}", told(&said));
+    sandbox.kill().await.unwrap();
+}
+
 /// A service whose machines end as soon as they start.
 fn without_machines(state: &Path, kernel: &str) -> World {
     let mut options = options();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::builder::RangedU64ValueParser;
 use sandbox_client::changes::{self, Bounds, Changes, Class, FileChange, Kind, Original};
-use sandbox_client::client::{Command, End, Event, Stdin};
+use sandbox_client::client::{ClientError, Command, End, Event, Stdin};
 use sandbox_client::protocol::{Create, LimitsAsked, LocalCreate};
 use sandbox_client::service::{Key, Limits, Machines, Workspaces};
 use sandbox_client::tier::Tier;
@@ -239,7 +239,7 @@ impl Run {
         let directory = directory.map(|below| place.inside(&below.to_string_lossy()));
         let directory = directory.or_else(|| place.directory().map(str::to_owned));
         let outcome = tokio::select! {
-            outcome = self.show(&place, &root, directory) => outcome,
+            outcome = self.show(&place, &root, directory) => outcome.map_err(|why| self.explain(why)),
             _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
         };
         place.close().await;
@@ -270,6 +270,21 @@ impl Run {
                 .with_hint("`pairwright sandbox doctor` says what this machine can do.")
         })?;
         Ok(place)
+    }
+
+    /// Says what may have ended a sandbox before its command.
+    fn explain(&self, why: anyhow::Error) -> anyhow::Error {
+        if !matches!(why.downcast_ref(), Some(ClientError::Gone)) {
+            return why;
+        }
+        let what = "The sandbox ended before the command did; nothing of it was kept.";
+        let hint = format!(
+            "Where it ran out of memory, give it more than these {} MiB with --memory.",
+            self.memory
+        );
+        UserError::new(ErrorKind::Workspace, what)
+            .with_hint(hint)
+            .into()
     }
 
     async fn show(

@@ -61,10 +61,12 @@ pub(super) fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// The limits of QEMU as a whole, for a machine with these.
+/// The limits of QEMU as a whole, for a machine with these. A page of its memory that nothing was ever
+/// written to counts twice for the clone that first writes it: the kernel makes one for the template's
+/// file, which stays for all clones, and the clone's copy of that.
 pub(super) fn around(limits: &Limits) -> Limits {
     Limits {
-        memory_bytes: limits.memory_bytes + MEMORY,
+        memory_bytes: 2 * limits.memory_bytes + MEMORY,
         ..*limits
     }
 }
