@@ -13,7 +13,8 @@ import { framed } from './frame';
 
 export class Writer extends StreamMessageWriter {
   private nFailed = 0;
-  private isGathering = false;
+  private waiting = '';
+  private last: Message | undefined;
 
   constructor(private readonly stream: Writable) {
     super(stream);
@@ -22,26 +23,30 @@ export class Writer extends StreamMessageWriter {
   /** Resolves at once: what follows from a message need not wait until the pipe has it. That it
    * never had it is told by `onError`. Messages go out in the order in which this is called. */
   override write(message: Message): Promise<void> {
-    this.gather();
-    this.stream.write(framed(message), (error) => {
-      if (error) {
-        this.nFailed += 1;
-        this.fireError(error, message, this.nFailed);
-      }
-    });
+    if (this.waiting === '') {
+      setImmediate(() => this.flush());
+    }
+    this.waiting += framed(message);
+    this.last = message;
     return Promise.resolve();
   }
 
-  /** Holds messages until all that is under way in this turn has been done. */
-  private gather(): void {
-    if (this.isGathering) {
+  override end(): void {
+    this.flush();
+    super.end();
+  }
+
+  private flush(): void {
+    const { waiting, last } = this;
+    if (waiting === '') {
       return;
     }
-    this.isGathering = true;
-    this.stream.cork();
-    setImmediate(() => {
-      this.isGathering = false;
-      this.stream.uncork();
+    this.waiting = '';
+    this.stream.write(waiting, (error) => {
+      if (error) {
+        this.nFailed += 1;
+        this.fireError(error, last, this.nFailed);
+      }
     });
   }
 }
